@@ -1,1 +1,1 @@
-"""Training a model with several processes: DDP, FSDP2, tensor parallelism and their mixtures."""
+"""Distributed training with DDP, FSDP2, tensor parallelism and their combinations."""

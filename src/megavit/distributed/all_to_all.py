@@ -1,7 +1,4 @@
-"""Divided matrices of one shape, dealt out whole for a while: one to a process, instead of all to all of them.
-
-Processes along the axis of shards each get another matrix; those that compute a layer together get the same one.
-"""
+"""Exchange sharded matrices of one shape so that each process gets one full matrix, and back."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,16 +9,14 @@ from torch import Tensor
 
 
 def group_size(like: Tensor) -> int:
-    """To how many processes matrices that are divided as `like` is can be dealt."""
+    """Return the number of matrices sharded like `like` that can be exchanged at once, one per process."""
     return _mesh(like)["shard"].size()
 
 
 def scatter_whole(parts: Sequence[Tensor], like: Tensor) -> Tensor | None:
-    """The whole matrix (rows, columns) that this process is dealt, if any; every process must ask.
+    """Return the full matrix (rows, columns) assigned to this process, or None; a collective operation.
 
-    Args:
-        parts: this process's parts of at most `group_size` matrices.
-        like: how each of them is divided.
+    `parts` are local shards of at most `group_size` matrices, sharded as `like`.
     """
     mesh, rows, width = _mesh(like), _rows(like), parts[0].shape[1]
     me, count = mesh.get_local_rank("shard"), len(parts)
@@ -45,7 +40,7 @@ def scatter_whole(parts: Sequence[Tensor], like: Tensor) -> Tensor | None:
 
 
 def gather_shards(own: Tensor | None, count: int, like: Tensor, dtype: torch.dtype) -> list[Tensor]:
-    """Return this process's shards of `count` whole matrices, of which it has `own`; the reverse of `scatter_whole`."""
+    """Return this process's shards of `count` full matrices, of which it has `own`; the inverse of `scatter_whole`."""
     mesh, rows = _mesh(like), _rows(like)
     me, axis = mesh.get_local_rank("shard"), _axis_within_layer(like)
     width = like.shape[1]
@@ -71,14 +66,14 @@ def _mesh(like: Tensor) -> Any:
 
 
 def _axis_within_layer(like: Tensor) -> int | None:
-    """The matrix's axis that is divided over the processes that compute a layer together."""
+    """Return the axis of the matrix that tensor parallelism shards, or None."""
     names = _mesh(like).mesh_dim_names
     placements: Any = like.placements  # pyrefly: ignore[missing-attribute]
     return placements[names.index("tensor")].dim if "tensor" in names else None
 
 
 def _rows(like: Tensor) -> list[int]:
-    """Rows of each process along the axis of shards, as FSDP2 divides them: all but the last have as many."""
+    """Return the number of rows of each process along the "shard" axis, as FSDP2 shards them."""
     count = group_size(like)
     rows = like.shape[0] // (_mesh(like)["tensor"].size() if _axis_within_layer(like) == 0 else 1)
     each = -(-rows // count)

@@ -1,4 +1,4 @@
-"""How the processes of a training run share its work: their mesh, and the collectives that the training loop calls."""
+"""Parallelism of a training run: its device mesh, and the collectives of the training loop."""
 
 import logging
 import math
@@ -18,20 +18,19 @@ if TYPE_CHECKING:
 
 
 class ParallelContext:
-    """The parallelism of a training run; without arguments that of a single process, for which nothing is sent.
+    """The parallelism of a training run; by default that of a single process, without communication.
 
     Every method is a collective: all processes must call it at the same time.
 
     Attributes:
-        dist: this process among the others.
-        mesh: over (replicate, shard, tensor); None for a single process.
-        dp_rank, dp_world_size: this process's data-parallel rank, and the number of data-parallel ranks.
-        tp_size: processes that compute a layer together.
-        is_sharded: no process holds a whole model.
-        seed_suffix: numbers to add to a step's seed, so that each data-parallel rank draws its own random numbers.
-        param_dtype: in which a sharded model gathers its weights and computes.
-        save_group: the same processes on connections of their own, for checkpoints written in the background.
-        pending_save: the checkpoint that is being written; None: none is.
+        mesh: device mesh (replicate, shard, tensor); None for a single process.
+        dp_rank, dp_world_size: data-parallel rank of this process, and number of data-parallel ranks.
+        tp_size: tensor-parallel size.
+        is_sharded: whether the model is sharded by FSDP or tensor parallelism.
+        seed_suffix: numbers appended to a step's seed, so that data-parallel ranks draw different random numbers.
+        param_dtype: data type in which a sharded model gathers its weights and computes.
+        save_group: separate process group for checkpoints written in the background.
+        pending_save: future of the checkpoint being written, or None.
     """
 
     def __init__(
@@ -52,7 +51,7 @@ class ParallelContext:
         if self.dist.is_distributed:
             from megavit.distributed.parallelize import make_mesh
 
-            # It advises another order of gathering at every gathering; the order is FSDP2's own.
+            # Silences advice on the gathering order, which FSDP2 determines.
             logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
             self.seed_suffix = (self.dp_rank,)
             kind = device.type if device else "cpu"
@@ -61,16 +60,13 @@ class ParallelContext:
 
     @property
     def casts_weights(self) -> bool:
-        """Whether a sharded model casts its weights itself, so that autocast has nothing to do."""
+        """Whether a sharded model casts its weights itself, so that autocast is not needed."""
         return self.is_sharded and self.param_dtype != torch.float32
 
     def parallelize(self, model: MegaVit, *, trained: bool) -> nn.Module:
-        """Divide `model` over the processes in place, and return the module to call for its forward pass.
+        """Parallelize `model` in place, and return the module to call for its forward pass.
 
-        A model that is to be sharded may be on the meta device; it has no values then.
-
-        Args:
-            trained: gradients are to be averaged over the processes.
+        A model to be sharded may be on the meta device, without values. If `trained`, gradients are averaged.
         """
         if self.mesh is None:
             return model
@@ -82,13 +78,13 @@ class ParallelContext:
         return wrapped
 
     def init_weights(self, model: MegaVit) -> None:
-        """Give a sharded `model` its initial values, the same as those of a whole one."""
+        """Initialize a sharded `model` with the same values as an unsharded one."""
         from megavit.distributed.sharded_init import init_sharded_weights
 
         init_sharded_weights(model, self.tp_size)
 
     def clip_grad_norm(self, model: nn.Module, max_norm: float) -> float:
-        """Scale the gradient down to a norm of at most `max_norm` over all processes; return the norm before."""
+        """Clip the global gradient norm to `max_norm` in place, and return the norm before clipping."""
         if not self.is_sharded:
             return nn.utils.clip_grad_norm_(model.parameters(), max_norm).item()
         from megavit.distributed.dtensor_utils import clip_grad_norm_
@@ -96,7 +92,7 @@ class ParallelContext:
         return clip_grad_norm_([p.grad for p in model.parameters() if p.grad is not None], max_norm).item()
 
     def all_reduce_mean(self, loss: float, norm: float) -> tuple[float, float]:
-        """Return the mean loss over the processes, and the norm, or NaN if any of them found it not finite."""
+        """Return the mean loss over the processes, and the norm, or NaN if it is nonfinite in any process."""
         if self.mesh is None:
             return loss, norm
         import torch.distributed as dist
@@ -107,7 +103,7 @@ class ParallelContext:
         return mean, math.nan if faults else norm
 
     def all_reduce_max(self, *numbers: float) -> list[float]:
-        """Return the maximum over the processes of each number."""
+        """Return the maximum of each number over the processes."""
         if self.mesh is None:
             return list(numbers)
         import torch.distributed as dist
@@ -117,7 +113,7 @@ class ParallelContext:
         return maxima.tolist()
 
     def no_sync(self, model: nn.Module, *, enabled: bool) -> AbstractContextManager[None]:
-        """Return a context for the passes of one micro-batch; if `enabled`, its gradients are not averaged yet."""
+        """Return a context for the passes of a micro-batch; if `enabled`, gradients are not averaged yet."""
         if self.mesh is None:
             return nullcontext()
         from megavit.distributed.grad_sync import no_sync
@@ -125,13 +121,13 @@ class ParallelContext:
         return no_sync(model, enabled=enabled)
 
     def all_gather_rows(self, rows: Tensor, indices: list[int], count: int) -> Tensor:
-        """Return all `count` rows of a table of which this data-parallel rank has `rows`, at `indices`."""
+        """Return all `count` rows of a table, of which this data-parallel rank has `rows` at `indices`."""
         if self.mesh is None:
             return rows
         import torch.distributed as dist
 
         table = rows.new_zeros(count, *rows.shape[1:])
-        if self.dist.rank % self.tp_size == 0:  # those that compute a layer together have the same rows
+        if self.dist.rank % self.tp_size == 0:  # tensor-parallel ranks have the same rows
             table[indices] = rows
         dist.all_reduce(table)
         return table

@@ -1,7 +1,4 @@
-"""One way to handle sharded tensors (PyTorch's DTensor) and plain ones.
-
-A DTensor is recognized by its attributes, so that a process that trains alone never imports it.
-"""
+"""Handle DTensors and plain tensors alike; DTensors are detected by their attributes, without importing the class."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,22 +8,22 @@ from torch import Tensor
 
 
 def get_mesh(tensor: Tensor) -> Any:
-    """Return the device mesh over which `tensor` is sharded; None for a plain tensor."""
+    """Return the device mesh of a DTensor, or None for a plain tensor."""
     return getattr(tensor, "device_mesh", None)
 
 
 def to_local(tensor: Tensor) -> Tensor:
-    """Return this process's shard, sharing its memory."""
+    """Return this process's shard as a view, or a plain tensor itself."""
     return tensor if get_mesh(tensor) is None else tensor.to_local()  # pyrefly: ignore[missing-attribute]
 
 
 def gather_full(tensor: Tensor) -> Tensor:
-    """Return all of a tensor; a collective of the processes that share it."""
+    """Return the full tensor; a collective operation of the processes that share it."""
     return tensor if get_mesh(tensor) is None else tensor.full_tensor()  # pyrefly: ignore[missing-attribute]
 
 
 def take_shard(full: Tensor, like: Tensor) -> Tensor:
-    """Return this process's shard of a full tensor that is to be sharded as `like` is; nothing is sent."""
+    """Return this process's shard of a full tensor, sharded as `like`, without communication."""
     mesh = get_mesh(like)
     if mesh is None:
         return full
@@ -39,7 +36,7 @@ def take_shard(full: Tensor, like: Tensor) -> Tensor:
 
 @torch.no_grad()
 def clip_grad_norm_(gradients: list[Tensor], max_norm: float) -> Tensor:
-    """Scale sharded gradients down to a global norm of at most `max_norm`; return the norm before."""
+    """Clip sharded gradients to a global norm of `max_norm` in place, and return the norm before clipping."""
     norm = compute_global_norm(gradients)
     torch._foreach_mul_([to_local(gradient) for gradient in gradients], (max_norm / (norm + 1e-6)).clamp(max=1.0))
     return norm
@@ -47,7 +44,7 @@ def clip_grad_norm_(gradients: list[Tensor], max_norm: float) -> Tensor:
 
 @torch.no_grad()
 def compute_global_norm(gradients: Iterable[Tensor]) -> Tensor:
-    """Return the 2-norm of all sharded gradients together, the same number in every process."""
+    """Return the 2-norm of all sharded gradients together, the same in every process."""
     import torch.distributed as dist
 
     by_sharding: dict[tuple[Any, tuple[int, ...]], list[Tensor]] = {}

@@ -1,7 +1,7 @@
-"""The row order of weights that hold several matrices one above the other: queries, keys, values; gate and value.
+"""Row order of weights that stack several matrices: query, key and value, or gate and value.
 
-Tensor parallelism gives each process consecutive rows, and each needs its part of every matrix. So the rows of one
-process are moved together, and back when the weight is gathered.
+Tensor parallelism gives each process consecutive rows, so the rows of all matrices for one process are grouped
+together, and regrouped by matrix when the weight is gathered.
 """
 
 import torch
@@ -12,7 +12,7 @@ from megavit.distributed.dtensor_utils import get_mesh, take_shard, to_local
 
 
 def count_fused(name: str, config: ViTConfig) -> int:
-    """Return how many matrices, or biases, the parameter `name` of a MegaVit holds one above the other."""
+    """Return the number of matrices, or biases, stacked in the parameter `name` of a MegaVit."""
     module = name.rpartition(".")[0]
     if module.endswith("attention.to_qkv"):
         return 3
@@ -31,7 +31,7 @@ def group_by_matrix(tensor: Tensor, fused: int, tp_size: int) -> Tensor:
 
 @torch.no_grad()
 def copy_shard_(target: Tensor, full: Tensor, fused: int, tp_size: int) -> None:
-    """Fill `target`, sharded or not, with its share of a full tensor of `fused` matrices; nothing is sent."""
+    """Copy this process's shard of a full tensor of `fused` matrices into `target` in place, without communication."""
     if fused > 1 and tp_size > 1 and full.ndim:
         full = group_by_process(full, fused, tp_size)
     local = to_local(target)

@@ -1,4 +1,4 @@
-"""Gradient accumulation: gradients are averaged over the processes once a step, not after each micro-batch."""
+"""Gradient accumulation with one gradient synchronization per step."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -10,10 +10,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 @contextmanager
 def no_sync(model: nn.Module, *, enabled: bool) -> Iterator[None]:
-    """Leave out the averaging of gradients in the passes of a micro-batch, by a model that `parallelize` divided.
+    """Defer gradient averaging during the passes of a micro-batch, for a model from `parallelize`.
 
-    Shards of gradients are summed in each micro-batch all the same, or every process would have to keep whole
-    gradients; only the sums over replicas wait.
+    Gradient shards are still reduced in each micro-batch, to avoid keeping full gradients; only the reduction over
+    replicas is deferred.
     """
     if isinstance(model, FSDPModule):
         model.set_requires_all_reduce(not enabled)

@@ -1,4 +1,4 @@
-"""DDP, FSDP2, tensor parallelism and their mixtures, applied to a model."""
+"""Apply DDP, FSDP2, tensor parallelism and their combinations to a model."""
 
 import torch
 from torch import nn
@@ -8,10 +8,9 @@ from megavit.model.vit import MegaVit
 
 
 def make_mesh(replicate: int, shard: int, tensor: int, device_type: str) -> DeviceMesh:
-    """Return the processes as a mesh; neighbors, mostly on one machine, compute a layer together.
+    """Return a device mesh in which neighboring ranks, mostly of one machine, form tensor-parallel groups.
 
-    It has the axis "shard", and of the others those along which there is more than one process: an axis of one would
-    make a group for each of them.
+    It has the axis "shard", and "replicate" and "tensor" if their size exceeds 1.
     """
     sizes = {"replicate": replicate, "shard": shard, "tensor": tensor}
     axes = {name: size for name, size in sizes.items() if size > 1 or name == "shard"}
@@ -19,12 +18,12 @@ def make_mesh(replicate: int, shard: int, tensor: int, device_type: str) -> Devi
 
 
 def parallelize(model: MegaVit, mesh: DeviceMesh, *, trained: bool, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """Divide `model` over the mesh in place, and return the module to call for its forward pass.
+    """Parallelize `model` over the mesh in place, and return the module to call for its forward pass.
 
     Args:
-        model: whole, the same in every process; or on the meta device, if it is to be sharded.
-        trained: gradients are to be averaged over the processes.
-        dtype: in which FSDP2 gathers weights and the model computes; gradients are summed in float32.
+        model: unsharded model, the same in every process; or on the meta device, if it is to be sharded.
+        trained: whether gradients are averaged over the processes.
+        dtype: data type in which FSDP2 gathers weights and the model computes; gradients are reduced in float32.
     """
     axes = mesh.mesh_dim_names or ()
     if mesh["shard"].size() == 1 and "tensor" not in axes:
@@ -40,7 +39,7 @@ def parallelize(model: MegaVit, mesh: DeviceMesh, *, trained: bool, dtype: torch
         from megavit.distributed.tensor_parallel_plan import apply_tensor_parallel
 
         apply_tensor_parallel(model, mesh["tensor"])
-    # Also where there is nothing to shard: every parameter is then a DTensor.
+    # FSDP2 is also applied with a single shard, so that every parameter is a DTensor.
     data = mesh["replicate", "shard"] if "replicate" in axes else mesh["shard"]
     low = dtype != torch.float32
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32) if low else MixedPrecisionPolicy()

@@ -1,4 +1,4 @@
-"""Read the index of a distributed checkpoint, a pickle, without running what it might hold."""
+"""Read the pickled index of a distributed checkpoint without executing arbitrary code."""
 
 import io
 import pathlib
@@ -14,7 +14,7 @@ from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadat
 from megavit.errors import BundleError
 
 INDEX = ".metadata"
-# What PyTorch's index of tensors consists of; nothing among it has side effects.
+# Classes and functions in PyTorch's index of tensors; none has side effects.
 ALLOWED = {
     "torch.distributed.checkpoint.metadata": (
         "Metadata",
@@ -33,7 +33,7 @@ PATHS = ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
 
 
 class IndexUnpickler(pickle.Unpickler):
-    """An unpickler that knows the classes of an index alone."""
+    """An unpickler restricted to the classes of an index."""
 
     def find_class(self, module: str, name: str) -> Any:
         if name in ALLOWED.get(module, ()):
@@ -41,28 +41,24 @@ class IndexUnpickler(pickle.Unpickler):
         if (module, name) == ("builtins", "getattr"):
             return _get_enum_member
         if module in ("pathlib", "pathlib._local") and name in PATHS:
-            return pathlib.PurePath  # where it was written, which is not used
+            return pathlib.PurePath  # the path of writing is not used
         raise BundleError(f"the index of a checkpoint holds {module}.{name}, which has no place in there")
 
 
 def _get_enum_member(kind: Any, name: Any) -> Enum:
-    """Return the member of an enumeration, which some versions of Python pickle as a call of getattr."""
+    """Return the member of an enumeration, which some Python versions pickle as a call of getattr."""
     if not (isinstance(kind, type) and issubclass(kind, Enum)):
         raise BundleError(f"the index of a checkpoint asks for {name!r} of {kind!r}, which has no place in there")
     return kind[name]
 
 
 def read_index(folder: Path, files: set[str]) -> Metadata:
-    """Return the index of the checkpoint in `folder`, of tensors in `files` alone.
-
-    Raises:
-        BundleError: when it holds anything else.
-    """
+    """Return the index of the checkpoint in `folder`, or raise BundleError unless it consists of tensors in `files`."""
     try:
         index = IndexUnpickler(io.BytesIO((folder / INDEX).read_bytes())).load()
     except BundleError:
         raise
-    except Exception as error:  # noqa: BLE001 - a damaged pickle fails in any way
+    except Exception as error:  # noqa: BLE001 - a damaged pickle may raise anything
         raise BundleError(f"{folder / INDEX} cannot be read: {error}") from None
     if not isinstance(index, Metadata) or not isinstance(index.storage_data, dict):
         raise BundleError(f"{folder / INDEX} is no index of tensors")
@@ -75,7 +71,7 @@ def read_index(folder: Path, files: set[str]) -> Metadata:
 
 
 class Reader(FileSystemReader):
-    """PyTorch's reader of a folder, with an index that has been read already."""
+    """A reader of a checkpoint folder whose index has already been read."""
 
     def __init__(self, folder: Path, index: Metadata) -> None:
         super().__init__(folder)
@@ -86,6 +82,6 @@ class Reader(FileSystemReader):
 
 
 def get_shapes(index: Metadata) -> dict[str, torch.Size]:
-    """Return the shape of each full tensor, by name."""
-    entries = index.state_dict_metadata.items()  # all of them tensors: `read_index` lets no others pass
+    """Return the shape of each full tensor by name."""
+    entries = index.state_dict_metadata.items()  # all are tensors, as `read_index` has checked
     return {name: entry.size for name, entry in entries if isinstance(entry, TensorStorageMetadata)}

@@ -1,7 +1,4 @@
-"""Initial values of a sharded model: those that it would have whole, made one module at a time.
-
-So no process ever holds more than its share and one module.
-"""
+"""Initialize a sharded model module by module, with the same values as an unsharded one and little extra memory."""
 
 import torch
 
@@ -12,7 +9,7 @@ from megavit.model.vit import MegaVit
 
 @torch.no_grad()
 def init_sharded_weights(model: MegaVit, tp_size: int) -> None:
-    """Initialize as `MegaVit.initialize` does a whole model: each process draws all numbers, and keeps its own."""
+    """Initialize as `MegaVit.initialize` does: each process draws all random numbers and keeps its shard."""
     config = model.config
     with torch.device("meta"):
         plain = MegaVit.from_config(config)

@@ -1,10 +1,8 @@
-"""Tensor parallelism of a layer: each process computes some of its heads and some of its MLP's channels.
+"""Tensor parallelism of a layer: each process computes some of its heads and MLP channels.
 
-The projections into a branch are sharded by their outputs, those out of it by their inputs, whose results are summed
-over the processes. Norms and residual stream are replicated.
-Works for the parallel layer of ViT-22B (arXiv 2302.05442) and the serial one (arXiv 1909.08053, section 3), which has
-two sums on the way there and two on the way back. The parallel layer has one each: its branches have one input and
-are added anyway.
+Input projections of a branch are column-wise parallel, output projections row-wise; norms and the residual stream are
+replicated. The serial block (arXiv 1909.08053, section 3) needs two all-reduces in each pass, the parallel block of
+ViT-22B (arXiv 2302.05442) one, since its branches share their input and are added anyway.
 """
 
 import torch
@@ -33,7 +31,7 @@ HEADS_AXIS = 1  # of queries and keys (B, H, T, K)
 
 
 def check_tensor_parallel(config: ViTConfig, tp_size: int) -> None:
-    """Raise a ConfigError unless `tp_size` processes can compute a layer of this model together."""
+    """Raise ConfigError unless `tp_size` processes can compute a layer of this model together."""
     design = config.design
     if tp_size == 1:
         return
@@ -48,7 +46,7 @@ def get_plan(layer: nn.Module) -> dict[str, ParallelStyle]:
     """Return the parallel style of each module of a layer, by its name in the layer."""
     plan: dict[str, ParallelStyle] = {"attention.to_qkv": ColwiseParallel(), "mlp.into": ColwiseParallel()}
     if adds_branches_first(layer):
-        # The gradients of the norm's output are summed there, and the branches' outputs at the next module.
+        # Gradients of the norm's output are reduced at the norm, and outputs of the branches at the next module.
         plan["norm"] = PrepareModuleOutput(
             output_layouts=Replicate(), desired_output_layouts=Replicate(), use_local_output=False
         )
@@ -61,8 +59,7 @@ def get_plan(layer: nn.Module) -> dict[str, ParallelStyle]:
         )
     else:
         plan |= {"attention.out": RowwiseParallel(), "mlp.out": RowwiseParallel()}
-    # Their weights are shared by all heads, of which each process has some: sharded by heads, their gradients are
-    # summed over the processes.
+    # These weights are shared by all heads, so their gradients must be summed over the processes.
     for name in ("attention.query_norm", "attention.key_norm"):
         if not isinstance(layer.get_submodule(name), nn.Identity):
             plan[name] = SequenceParallel(sequence_dim=HEADS_AXIS, use_local_output=True)
@@ -70,16 +67,16 @@ def get_plan(layer: nn.Module) -> dict[str, ParallelStyle]:
 
 
 def adds_branches_first(layer: nn.Module) -> bool:
-    """Return whether a layer's branches can be added before the sum over the processes: all in between is linear."""
+    """Return whether a layer can add its branches before the all-reduce, as everything in between is linear."""
     if not isinstance(layer, ParallelBlock):
         return False
-    scaled = isinstance(layer.attention_scale, LayerScale)  # a weight, whose gradient needs summed outputs
+    scaled = isinstance(layer.attention_scale, LayerScale)  # its gradient needs the reduced outputs
     return not scaled and layer.attention.out_dropout.p == 0
 
 
 @torch.no_grad()
 def apply_tensor_parallel(model: MegaVit, mesh: DeviceMesh) -> None:
-    """Shard the layers of a whole model, the same in every process, over a mesh of one axis."""
+    """Shard the layers of an unsharded model, the same in every process, over a one-dimensional mesh."""
     check_tensor_parallel(model.config, mesh.size())
     for layer in model.transformer.layers:
         for name, parameter in layer.named_parameters():
@@ -87,6 +84,6 @@ def apply_tensor_parallel(model: MegaVit, mesh: DeviceMesh) -> None:
             if fused > 1:
                 parameter.copy_(group_by_process(parameter, fused, mesh.size()))
         attention = layer.get_submodule("attention")
-        assert isinstance(attention, Attention)  # as of every layer that `check_tensor_parallel` lets pass
+        assert isinstance(attention, Attention)  # ensured by `check_tensor_parallel`
         attention.heads //= mesh.size()
         parallelize_module(layer, mesh, get_plan(layer))

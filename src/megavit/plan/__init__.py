@@ -1,1 +1,1 @@
-"""Estimating what a training run takes on a cluster: memory, communication, time, and which layouts fit."""
+"""Estimates of memory, communication and time of a training run on a cluster, and of the layouts that fit."""

@@ -1,11 +1,9 @@
-"""The activations that a training step saves for the backward pass, in bytes, by formula.
+"""Compute the bytes of activations that a training step saves for the backward pass, by formula.
 
-The terms are those of arXiv 2205.05198, section 4, for this model's blocks: a norm saves its input, a matrix product
-its input, attention its queries, keys, values and output (its weights are recomputed, arXiv 2205.14135), the MLP's
-non-linearity its input.
-
-`megavit.train.setup.memory` has bounds of its own: they hold for every design, also those that have no formula here,
-and the gradient accumulation that a run chooses by them is part of its result.
+As in arXiv 2205.05198, section 4: a norm saves its input, a matrix product its input, attention its queries, keys,
+values and output (attention weights are recomputed, arXiv 2205.14135), and the MLP's activation function its input.
+The bounds in `megavit.train.setup.memory` are separate: they hold for every design, and determine gradient
+accumulation.
 """
 
 from dataclasses import dataclass
@@ -14,9 +12,9 @@ from megavit.config.vit import ViTConfig
 from megavit.model.attention import MAX_EAGER_TOKENS
 
 FLOAT32, BFLOAT16 = 4, 2
-# Hidden layers that the MLP saves: the inputs of the non-linearity, and its output, which the next product needs.
+# Number of hidden tensors that the MLP saves: inputs and output of the activation function.
 SAVED_HIDDEN = {"gelu": 2, "gelu_tanh": 2, "relu2": 2, "quick_gelu": 3, "swiglu": 4}
-# Bytes of the softmax's sum of a row of attention, float32.
+# Bytes of the softmax statistic of a row of attention, float32.
 SOFTMAX_ROW = 4
 
 
@@ -25,10 +23,10 @@ class Numerics:
     """The number formats of a step.
 
     Attributes:
-        weight: bytes of a weight as the forward pass sees it, and so of a channel of the residual stream.
-        autocast: matrix products cast their inputs to bfloat16.
-        processor: it runs on a processor: there autocast leaves norms in the type of their input, and attention in
-            bfloat16 saves its weights if there are few tokens (`megavit.model.attention`).
+        weight: bytes of a weight in the forward pass, and of a channel of the residual stream.
+        autocast: whether matrix products cast their inputs to bfloat16.
+        processor: whether the step runs on a CPU, where autocast keeps norms in their input's type, and bfloat16
+            attention saves its weights if there are few tokens (`megavit.model.attention`).
     """
 
     weight: int = FLOAT32
@@ -53,17 +51,18 @@ class Numerics:
 
 @dataclass(frozen=True)
 class SavedActivations:
-    """Bytes of one image on one of the tensor-parallel ranks.
+    """The activation memory of one image on one tensor-parallel rank, in bytes.
 
     Attributes:
-        before, after: saved before the first block, and after the last.
-        stream: the tokens between two blocks, all that gradient checkpointing saves of a block.
+        before: saved before the first block.
+        after: saved after the last block.
+        stream: tokens between two blocks, all that gradient checkpointing saves of a block.
         block: saved by a block.
-        forward: at most needed beside by a block's forward pass.
-        forward_unsaved: the same where nothing of the block is saved.
-        backward: at most needed beside by a block's backward pass.
-        recomputed: saved by a block in the backward pass, beside its input, with gradient checkpointing.
-        cast: the image's copy where FSDP2 casts the inputs of the forward pass.
+        forward: additional peak of a block's forward pass.
+        forward_unsaved: additional peak of a block's forward pass if it saves nothing.
+        backward: additional peak of a block's backward pass.
+        recomputed: saved by a block in the backward pass with gradient checkpointing, except its input.
+        cast: copy of the image if FSDP2 casts the inputs of the forward pass.
     """
 
     before: int
@@ -78,17 +77,17 @@ class SavedActivations:
 
 
 def compute_saved_activations(config: ViTConfig, numerics: Numerics, tensor: int = 1) -> SavedActivations:
-    """Return those of one image, without dropout; `tensor` ranks share the heads and the MLP of each block."""
+    """Return the activation memory of one image, without dropout, with `tensor` tensor-parallel ranks."""
     design, product, norm = config.design, numerics.product, numerics.norm
     tokens, dim = config.num_patches + config.num_prefix_tokens, config.dim
     heads, hidden = config.heads // tensor, config.mlp_dim // tensor
     inner = heads * config.dim_head
     norms = 2 if design.block == "serial" else 1
-    # Autocast casts the norm's output for each product that takes it.
+    # Autocast casts the norm's output for each product.
     normed = dim * product * (2 if numerics.autocast else norms)
     attention = 4 * inner * product
     if design.qk_norm:
-        # Normed queries and keys, and the output in both orders of its axes; each row's mean and deviation.
+        # Normalized queries and keys, the output in both orders of its axes, and each row's statistics.
         attention += 3 * inner * product + 2 * heads * _row_statistics(FLOAT32 if numerics.casts_heads else product)
         attention += 2 * inner * FLOAT32 if numerics.casts_heads else 0
     eager = numerics.processor and product == BFLOAT16 and tokens <= MAX_EAGER_TOKENS
@@ -97,7 +96,7 @@ def compute_saved_activations(config: ViTConfig, numerics: Numerics, tensor: int
     mlp = SAVED_HIDDEN[design.mlp] * hidden * product
     stream = dim * numerics.weight
     backward = hidden * product + stream + (dim * product if numerics.autocast else 0)
-    if eager:  # by then the MLP's are freed
+    if eager:  # the MLP's activations are freed by then
         backward = max(backward, 2 * heads * tokens * product + stream - mlp)
     height, width = (side + 2 * design.patch_overlap for side in config.patch_hw)
     pixels = config.num_patches * config.channels * height * width
@@ -111,24 +110,22 @@ def compute_saved_activations(config: ViTConfig, numerics: Numerics, tensor: int
         forward=tokens * 3 * dim * product,
         forward_unsaved=tokens * (mlp + normed + dim * (norm + product) + stream),
         backward=tokens * backward,
-        # A norm that needs no cast saves the block's input itself.
+        # A norm without a cast saves the block's input itself.
         recomputed=tokens * (block - (dim * norm if norm == numerics.weight else 0)),
         cast=image * BFLOAT16 if numerics.weight == BFLOAT16 else 0,
     )
 
 
 def _row_statistics(width: int) -> int:
-    """Return the bytes of a norm's mean and deviation of a row."""
     return 2 * width
 
 
 def _head(config: ViTConfig, numerics: Numerics, tokens: int) -> int:
-    """Return the bytes that pooling, head and loss save."""
     dim, product = config.dim, numerics.product
     logits = config.num_classes * (product + 2 * FLOAT32)
     if config.pool == "map":
         keys_and_values = 2 * config.num_pooled_tokens * dim * product
         return logits + tokens * dim * product + keys_and_values + (4 * dim + 2 * config.mlp_dim) * product
     if config.pool == "cls" and not numerics.autocast:
-        return logits + tokens * dim * product  # the class token is a view of all
+        return logits + tokens * dim * product  # the class token is a view of all tokens
     return logits + dim * product

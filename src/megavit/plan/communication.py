@@ -1,8 +1,7 @@
-"""What one GPU sends and receives in a step, by formula.
+"""Compute the communication of one GPU in a training step, by formula.
 
-Bytes are of full tensors, as a user of PyTorch sees them: what is gathered, what is to be scattered, what is reduced;
-an all-to-all counts where it is received. On the wire a ring of n ranks moves (n - 1) / n of a gather or scatter, and
-twice that of an all-reduce.
+Bytes are of full tensors, as PyTorch's users see them; an all-to-all counts received bytes. A ring of n ranks transfers
+(n - 1) / n of a gather or scatter, and twice that of an all-reduce.
 """
 
 from dataclasses import dataclass
@@ -21,14 +20,7 @@ DDP_BUCKET = 25 * 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Communication:
-    """One kind of collective in a step.
-
-    Attributes:
-        axis: of the mesh, along which it communicates.
-        phase: of the step.
-        bytes: of the full tensors of all its calls in a step.
-        calls: in a step.
-    """
+    """One kind of collective in a step: its calls along a mesh axis, and the bytes of their full tensors."""
 
     collective: Collective
     axis: Axis
@@ -38,7 +30,7 @@ class Communication:
 
 
 def compute_communication(config: ViTConfig, training: Training, layout: ParallelLayout) -> list[Communication]:
-    """Return the collectives of a step that move more than a few numbers."""
+    """Return the collectives of a step that transfer more than a few numbers."""
     found = _sharded(config, training, layout) if layout.fully_sharded else _replicated(config, layout)
     if layout.tensor > 1:
         found += _tensor_parallel(config, training, layout)
@@ -55,7 +47,7 @@ def sum_passes(found: list[Communication]) -> dict[Collective, int]:
 
 
 def _replicated(config: ViTConfig, layout: ParallelLayout) -> list[Communication]:
-    """DDP reduces the gradients of all micro-batches once, in buckets, so that most overlap the backward pass."""
+    """Return DDP's all-reduces: once per step, in buckets, most of which overlap with the backward pass."""
     if layout.replicate == 1:
         return []
     size = FLOAT32 * shard_parameters(config, 1, 1).total
@@ -64,10 +56,7 @@ def _replicated(config: ViTConfig, layout: ParallelLayout) -> list[Communication
 
 
 def _sharded(config: ViTConfig, training: Training, layout: ParallelLayout) -> list[Communication]:
-    """FSDP2 gathers each unit before either pass, and scatters the sum of its gradients.
-
-    Replicas reduce their shards once, with the last micro-batch.
-    """
+    """Return FSDP2's collectives: all-gathers of each unit before both passes, and reduce-scatters of its gradients."""
     parameters = shard_parameters(config, layout.shard, layout.tensor)
     times, units = layout.gradient_accumulation, parameters.depth + 1
     found: list[Communication] = []
@@ -81,7 +70,7 @@ def _sharded(config: ViTConfig, training: Training, layout: ParallelLayout) -> l
             Communication(collective="reduce-scatter", axis="shard", phase="backward", bytes=scattered, calls=calls),
         ]
         if training.optimizer == "muon":
-            # Of each shape, as many matrices at a time as there are ranks: scattered in float32, gathered in bfloat16.
+            # As many matrices of a shape at a time as there are ranks: scattered in float32, gathered in bfloat16.
             rounds = -(-parameters.depth // layout.shard)
             size = (FLOAT32 + BFLOAT16) * parameters.matrices * layout.shard * rounds // parameters.depth
             found.append(
@@ -96,10 +85,9 @@ def _sharded(config: ViTConfig, training: Training, layout: ParallelLayout) -> l
 
 
 def _tensor_parallel(config: ViTConfig, training: Training, layout: ParallelLayout) -> list[Communication]:
-    """Each layer reduces the outputs of its branches, and the gradients of their inputs.
+    """Return the all-reduces of each layer's outputs and input gradients (arXiv 1909.08053, section 3).
 
-    Twice a layer and pass (arXiv 1909.08053, section 3), or once where the branches are added first. With gradient
-    checkpointing the backward pass recomputes one of two outputs.
+    There are two per layer and pass, or one if the branches are added first.
     """
     numerics = layout.numerics(training)
     tokens = config.num_patches + config.num_prefix_tokens
@@ -114,7 +102,7 @@ def _tensor_parallel(config: ViTConfig, training: Training, layout: ParallelLayo
         Communication(collective="all-reduce", axis="tensor", phase="backward", bytes=inputs + recomputed, calls=calls),
     ]
     if training.optimizer == "muon":
-        # The matrices that the ranks of a layer are given, the same to all of them.
+        # All tensor-parallel ranks gather the same matrices.
         rounds = -(-config.depth // layout.shard)
         matrices = shard_parameters(config, 1, layout.tensor).matrices
         size = FLOAT32 * matrices * layout.tensor * rounds // config.depth
@@ -125,5 +113,5 @@ def _tensor_parallel(config: ViTConfig, training: Training, layout: ParallelLayo
 
 
 def adds_branches_first(config: ViTConfig) -> bool:
-    """Return whether a layer adds its branches before the ranks reduce them, as `tensor_parallel_plan` has it."""
+    """Return whether a layer adds its branches before the all-reduce, as in `tensor_parallel_plan`."""
     return config.design.block == "parallel" and config.design.layer_scale is None and config.dropout == 0

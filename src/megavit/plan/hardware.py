@@ -1,4 +1,4 @@
-"""The data sheets of GPUs, and the time that collectives take between them."""
+"""Specifications of GPUs, and the time that collectives take between them."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,25 +11,22 @@ from megavit.plan.parallel_layout import ParallelLayout
 
 GIB = 2**30
 
-# Share of its nominal bandwidth that a link carries, as NCCL's own tests show on most.
+# Achieved share of a link's nominal bandwidth, typical in NCCL's tests.
 LINK_SHARE = 0.8
-# Seconds that a message takes from one GPU to the next, within a node and between nodes.
+# Latency in seconds from one GPU to the next, within a node and between nodes.
 HOP_LATENCY, NETWORK_LATENCY = 1e-6, 5e-6
-# Share of a GPU's memory that a plan leaves free: CUDA's context, NCCL's buffers, and fragmentation.
+# Share of a GPU's memory reserved for CUDA's context, NCCL's buffers, and fragmentation.
 RESERVED_SHARE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
-    """A type of GPU, or the processor of this machine.
+    """A type of GPU, or this machine's CPU, with memory in bytes and one-way bandwidths in bytes/s.
 
     Attributes:
-        memory: bytes.
-        flops: floating-point operations a second of dense matrix products, by precision.
-        memory_bandwidth: bytes a second.
-        link_bandwidth: bytes a second to the others of its node, one way.
-        gpus_per_node: GPUs that share a machine.
-        network_bandwidth: bytes a second to other nodes, one way, of each GPU.
+        flops: peak FLOP/s of dense matrix products by precision.
+        link_bandwidth: bandwidth to the other GPUs of a node.
+        network_bandwidth: bandwidth per GPU to other nodes.
         achievable: share of `flops` that large layers reach.
     """
 
@@ -60,9 +57,9 @@ def _flops(float32: float, bfloat16: float) -> dict[ResolvedPrecision, float]:
     return {"float32": float32 * 1e12, "bfloat16": bfloat16 * 1e12}
 
 
-# Of the makers' data sheets, without sparsity; memory as PyTorch reports it. Networks are those of the reference
-# designs: an adapter of 200 (A100) or 400 Gbit/s a GPU. 55% of the peak is what ViT-22B reached (arXiv 2302.05442,
-# section 4.1, 54.9% on TPUv4) and what `docs/benchmarks.md` aims at.
+# Data sheet values without sparsity; memory as PyTorch reports it. Networks are those of the reference designs, one
+# adapter of 200 (A100) or 400 Gbit/s per GPU. ViT-22B reached 54.9% of the peak on TPUv4 (arXiv 2302.05442,
+# section 4.1), and `docs/benchmarks.md` aims at 55%.
 GPUS: dict[str, Gpu] = {
     gpu.name: gpu
     for gpu in (
@@ -93,7 +90,7 @@ GPUS: dict[str, Gpu] = {
             link_bandwidth=450e9,
             network_bandwidth=50e9,
         ),
-        # NVIDIA HGX B200, an eighth of it: 2,250 TFLOP/s bf16, 80 fp32, 180 GB, 8 TB/s, NVLink 1,800 GB/s both ways.
+        # One GPU of an NVIDIA HGX B200: 2,250 TFLOP/s bf16, 80 fp32, 180 GB, 8 TB/s, NVLink 1,800 GB/s both ways.
         Gpu(
             name="b200",
             memory=178 * GIB,
@@ -102,7 +99,7 @@ GPUS: dict[str, Gpu] = {
             link_bandwidth=900e9,
             network_bandwidth=50e9,
         ),
-        # Two cores of an AMD EPYC (Zen 5), measured: `benchmarks/results/speed`; processes share its memory.
+        # Two cores of an AMD EPYC (Zen 5), measured in `benchmarks/results/speed`.
         Gpu(
             name="cpu",
             memory=16 * GIB,
@@ -119,11 +116,7 @@ GPUS: dict[str, Gpu] = {
 
 
 def get_gpu(name: str) -> Gpu:
-    """Return the GPU of that name.
-
-    Raises:
-        ConfigError: for a name that is not in the table.
-    """
+    """Return the GPU called `name`, or raise ConfigError if it is not in the table."""
     if name not in GPUS:
         raise ConfigError(
             f"there is no GPU {name!r} in the table; it has {', '.join(GPUS)}. For another give --gpu-memory, --tflops "
@@ -133,10 +126,10 @@ def get_gpu(name: str) -> Gpu:
 
 
 def override_gpu(gpu: Gpu, **figures: float | None) -> Gpu:
-    """Return `gpu` with the figures that are not None: memory in GiB, tflops of dense bfloat16, bandwidths in GB/s.
+    """Return `gpu` with the values that are not None: memory in GiB, tflops of dense bfloat16, bandwidths in GB/s.
 
     Raises:
-        ConfigError: for a figure that is not above 0.
+        ConfigError: if a value is not positive.
     """
     changes: dict[str, Any] = {}
     for name, value in figures.items():
@@ -156,10 +149,7 @@ def override_gpu(gpu: Gpu, **figures: float | None) -> Gpu:
 
 
 def estimate_seconds(exchange: Communication, layout: ParallelLayout, gpu: Gpu) -> float:
-    """Return the seconds that the calls of a collective take one after the other.
-
-    On a ring (arXiv 1909.09756, section 2); an all-to-all goes straight to its receivers.
-    """
+    """Return the seconds of a collective's calls in sequence on a ring (arXiv 1909.09756, section 2)."""
     ranks, near = count_ranks(exchange.axis, layout, gpu)
     if ranks == 1:
         return 0.0
@@ -173,7 +163,7 @@ def estimate_seconds(exchange: Communication, layout: ParallelLayout, gpu: Gpu) 
 
 
 def count_ranks(axis: Axis, layout: ParallelLayout, gpu: Gpu) -> tuple[int, int]:
-    """Return the ranks along an axis, and how many share a node: "tensor" is the innermost axis, then "shard"."""
+    """Return the number of ranks along an axis, and how many of them share a node; "tensor" is the innermost axis."""
     ranks = {"replicate": layout.replicate, "shard": layout.shard, "tensor": layout.tensor}[axis]
     apart = {"replicate": layout.shard * layout.tensor, "shard": layout.tensor, "tensor": 1}[axis]
     return ranks, max(1, min(ranks, gpu.gpus_per_node // apart))

@@ -1,7 +1,7 @@
-"""The memory of one GPU in a training step, by formula, in the phases that can have the peak.
+"""Compute the memory of one GPU in the phases of a training step that may have the peak, by formula.
 
-Weights, gradients, optimizer and activations are counted as in ZeRO (arXiv 1910.02054, section 3), in the types that
-`megavit.train` holds them in; what FSDP2 gathers and reduces beside them as PyTorch 2.15 does it.
+Weights, gradients, optimizer and activations are counted as in ZeRO (arXiv 1910.02054, section 3), in the data types of
+`megavit.train`, and the buffers of FSDP2 as in PyTorch 2.15.
 """
 
 from dataclasses import dataclass, fields
@@ -12,26 +12,26 @@ from megavit.plan.parallel_layout import ParallelLayout, Training
 from megavit.plan.parameters import ShardedParameters, shard_parameters
 from megavit.train.optim.muon import CHUNK_ELEMENTS
 
-# Bytes of an element in Muon's step: the update and its stack in float32, its orthogonalization in bfloat16.
+# Bytes per element in Muon's step: the update and its stack in float32, two bfloat16 copies to orthogonalize.
 MUON_STEP = 2 * FLOAT32 + 2 * BFLOAT16
-# Bytes of a pixel: as uint8, and normalized, in float32.
+# Bytes of a pixel: uint8, and normalized float32.
 PIXEL = 1 + FLOAT32
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryUse:
-    """Bytes that one GPU holds in one phase of a step.
+    """The memory of one GPU in one phase of a step, in bytes.
 
     Attributes:
-        weights: float32, this GPU's share.
-        gradients: float32, of what has been computed.
-        optimizer: Muon's momentum of the matrices and AdamW's two moments of the rest, or AdamW's of all.
-        averages: the moving average of the weights, and the best so far.
-        activations: saved for the backward pass.
-        working: temporaries of a block, or of the optimizer.
-        gathered: unsharded weights, and their casts.
-        exchange: gradients on their way to other GPUs.
-        images: the batch itself.
+        weights: local shard of the weights, float32.
+        gradients: gradients computed so far, float32.
+        optimizer: Muon's momentum of matrices and AdamW's two moments of the rest, or of all.
+        averages: moving average of the weights, and the best so far.
+        activations: activations saved for the backward pass.
+        working: temporaries of a block or the optimizer.
+        gathered: unsharded weights and their casts.
+        exchange: communication buffers of gradients.
+        images: batch of images.
     """
 
     weights: int = 0
@@ -53,12 +53,12 @@ class MemoryUse:
 
 
 def compute_peak_memory(config: ViTConfig, training: Training, layout: ParallelLayout) -> tuple[str, MemoryUse]:
-    """Return the phase in which a GPU holds most, and what it holds."""
+    """Return the phase of peak memory and the memory in it."""
     return max(compute_memory_by_phase(config, training, layout).items(), key=lambda item: item[1].total)
 
 
 def compute_memory_by_phase(config: ViTConfig, training: Training, layout: ParallelLayout) -> dict[str, MemoryUse]:
-    """Return the memory in each phase of a step that can have the peak, by the name of the phase."""
+    """Return the memory in each phase of a step that may have the peak, by name."""
     weights = shard_parameters(config, layout.shard, layout.tensor)
     always = {
         "weights": FLOAT32 * weights.per_rank,
@@ -82,19 +82,18 @@ def compute_optimizer_state(weights: ShardedParameters, training: Training) -> i
 
 
 def _stepping(weights: ShardedParameters, training: Training, layout: ParallelLayout) -> dict[str, int]:
-    # One GPU orthogonalizes several matrices at a time; of GPUs that share them, each has one.
+    # Unsharded, a GPU orthogonalizes several matrices at a time; sharded, one.
     together = 1 if layout.fully_sharded else min(weights.depth, max(1, CHUNK_ELEMENTS // weights.largest))
     working = MUON_STEP * together * weights.largest if training.optimizer == "muon" else 0
     return {"gradients": FLOAT32 * weights.per_rank, "working": working, "exchange": _buckets(weights, layout)}
 
 
 def _buckets(weights: ShardedParameters, layout: ParallelLayout) -> int:
-    """Return the bytes of DDP's copy of all gradients."""
     return FLOAT32 * weights.total if layout.replicate > 1 and not layout.fully_sharded else 0
 
 
 def _unsharded(config: ViTConfig, training: Training, layout: ParallelLayout) -> dict[str, dict[str, int]]:
-    """Return the parts that vary by phase on a GPU that holds the whole model: a single one, or with DDP."""
+    """Return the memory that varies by phase for a single GPU or DDP."""
     numerics = layout.numerics(training)
     weights = shard_parameters(config, 1, 1)
     saved, images, depth = compute_saved_activations(config, numerics), layout.micro_batch_size, config.depth
@@ -139,7 +138,7 @@ def _unsharded(config: ViTConfig, training: Training, layout: ParallelLayout) ->
 
 
 def _sharded(config: ViTConfig, training: Training, layout: ParallelLayout) -> dict[str, dict[str, int]]:
-    """Return the parts that vary by phase on a GPU that holds shards, and gathers each block when it comes to it."""
+    """Return the memory that varies by phase for FSDP2, which gathers each block for its passes."""
     numerics = layout.numerics(training)
     weights = shard_parameters(config, layout.shard, layout.tensor)
     saved, images, depth = (
@@ -152,12 +151,12 @@ def _sharded(config: ViTConfig, training: Training, layout: ParallelLayout) -> d
     trunk = saved.before + depth * inside
     block = saved.recomputed if recomputes else 0
     rest, full_block = numerics.weight * weights.rest.padded, numerics.weight * weights.block.padded
-    # Beside the block that is computed, the next one is on its way.
+    # The next block is prefetched.
     gathered = rest + 2 * full_block
     full_gradients = numerics.weight * (weights.after + config.dim * config.mlp_dim // layout.tensor)
     part, block_part = FLOAT32 * weights.per_rank, FLOAT32 * weights.block.per_rank
     accumulated = part if layout.gradient_accumulation > 1 else 0
-    # The output of a block's reduction becomes its gradient, or is added to the accumulated saved.
+    # The reduced output becomes the block's gradient, or is added to the accumulated one.
     reduced = FLOAT32 * weights.block.padded + (block_part if accumulated else 0)
     cast = images * saved.cast
     backward = {"working": images * saved.backward + full_gradients}

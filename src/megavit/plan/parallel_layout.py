@@ -1,4 +1,4 @@
-"""How a training step is parallelized over a cluster, and its number formats."""
+"""Parallel layouts of a training step on a cluster, and their number formats."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,14 +12,13 @@ from megavit.plan.activations import BFLOAT16, FLOAT32, Numerics
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """What all layouts of a training have in common.
+    """The settings that all layouts of a training share.
 
     Attributes:
         batch: global batch size in images.
-        precision: of the matrix products.
-        optimizer: as `megavit.config.recipe.OptimizerRecipe.kind`.
-        averages: copies of the weights beside those that are trained: their moving average, and the best so far.
-        processor: it runs on processors, not GPUs.
+        precision: precision of the matrix products.
+        averages: number of additional copies of the weights, such as the moving average and the best so far.
+        processor: whether it runs on CPUs rather than GPUs.
     """
 
     batch: int
@@ -37,15 +36,15 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class ParallelLayout:
-    """A mesh of (replicate, shard, tensor) GPUs, and how a GPU computes its images.
+    """A mesh of (replicate, shard, tensor) GPUs, and how a GPU processes its images.
 
     Attributes:
-        replicate: copies of the model (DDP, or HSDP with `shard`).
-        shard: GPUs that share one copy of weights, gradients and optimizer (FSDP2).
-        tensor: GPUs that compute each layer together (tensor parallelism).
-        micro_batch_size: images that a GPU computes at a time.
-        gradient_accumulation: micro-batches a step.
-        gradient_checkpointing: save only the input of each block, and recompute the rest in the backward pass.
+        replicate: number of model replicas (DDP, or HSDP with `shard`).
+        shard: number of GPUs that share weights, gradients and optimizer of a replica (FSDP2).
+        tensor: tensor-parallel size.
+        micro_batch_size: number of images that a GPU processes at a time.
+        gradient_accumulation: number of micro-batches per step.
+        gradient_checkpointing: whether only each block's input is saved, and the rest recomputed in the backward pass.
     """
 
     replicate: int = 1
@@ -66,7 +65,7 @@ class ParallelLayout:
 
     @property
     def fully_sharded(self) -> bool:
-        """Whether FSDP2 holds the weights: it does with tensor parallelism too, as `megavit train` has it."""
+        """Whether FSDP2 is used, as `megavit train` does with shards or tensor parallelism."""
         return self.shard > 1 or self.tensor > 1
 
     @property
@@ -81,7 +80,7 @@ class ParallelLayout:
         return name or "one GPU"
 
     def numerics(self, training: Training) -> Numerics:
-        """Return the number formats: FSDP2 gathers weights in that of the products; else autocast casts them."""
+        """Return the number formats: FSDP2 gathers weights in the products' precision; otherwise autocast is used."""
         if training.precision == "float32":
             return Numerics(FLOAT32, processor=training.processor)
         if self.fully_sharded:
@@ -90,10 +89,7 @@ class ParallelLayout:
 
 
 def list_meshes(config: ViTConfig, gpus: int, node: int) -> Iterator[tuple[int, int, int]]:
-    """Yield the (replicate, shard, tensor) of each mesh of `gpus` that can compute the model.
-
-    Tensor parallelism stays within a node of `node` GPUs: it waits for its all-reduces.
-    """
+    """Yield the (replicate, shard, tensor) meshes of `gpus` GPUs, with tensor parallelism within `node` GPUs."""
     for tensor in get_divisors(gpus):
         if tensor > node or not can_tensor_parallel(config, tensor):
             continue

@@ -1,4 +1,4 @@
-"""How the parameters of a model are sharded over the GPUs of a layout: counts, not bytes."""
+"""Count the parameters of a model per GPU of a layout."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -7,20 +7,20 @@ from math import ceil, prod
 from megavit.config.vit import ViTConfig
 from megavit.model.statistics import Shape, Shapes, block_shapes, parameter_shapes
 
-# Parameters that sharding pads by more than this factor are named in a plan.
+# A plan lists parameters that sharding pads by more than this factor.
 MAX_PADDING = 1.1
 
 
 @dataclass(frozen=True)
 class FsdpUnit:
-    """The parameters that FSDP2 gathers together: those of a block, or all outside the blocks.
+    """The number of parameters that FSDP2 gathers together: those of a block, or all outside the blocks.
 
     Attributes:
-        total: parameters of one tensor-parallel rank's share of the unit.
-        padded: the same with the first axis of each padded to a multiple of the ranks that shard it.
-        per_rank: that one rank holds.
-        linear: of `total`, those that autocast casts.
-        matrices: of `per_rank`, those that Muon updates.
+        total: parameters of one tensor-parallel rank.
+        padded: the same with each first axis padded to a multiple of the number of shards.
+        per_rank: parameters stored per rank.
+        linear: parameters of `total` that autocast casts.
+        matrices: parameters of `per_rank` that Muon updates.
         largest: elements of the largest of these matrices, unsharded.
     """
 
@@ -34,12 +34,10 @@ class FsdpUnit:
 
 @dataclass(frozen=True)
 class ShardedParameters:
-    """The parameters of a model in a layout.
+    """The number of parameters of a model in a layout, in `depth` identical blocks and the rest.
 
     Attributes:
-        block: the unit of each of `depth` blocks, which are alike.
-        rest: the unit of everything outside the blocks.
-        after: parameters of the rest that come after the blocks: the first that get a gradient.
+        after: parameters of `rest` that come after the blocks, which get their gradients first.
     """
 
     block: FsdpUnit
@@ -74,7 +72,7 @@ class ShardedParameters:
 
 @lru_cache(maxsize=4096)
 def shard_parameters(config: ViTConfig, shard: int, tensor: int) -> ShardedParameters:
-    """Return how `shard` × `tensor` GPUs hold one copy of the model between them."""
+    """Return the parameters of one model replica sharded over `shard` × `tensor` GPUs."""
     rest = _rest_shapes(config)
     after = sum(prod(s) for name, s in rest.items() if name.startswith(("norm.", "pool.", "mlp_head.")))
     block = _make_unit(block_shapes(config), shard, tensor)
@@ -82,10 +80,7 @@ def shard_parameters(config: ViTConfig, shard: int, tensor: int) -> ShardedParam
 
 
 def find_padded_parameters(config: ViTConfig, shard: int, tensor: int) -> dict[str, float]:
-    """Return the padding factor of each parameter that sharding pads by more than a tenth, by name.
-
-    A block's parameters are named once, for all blocks.
-    """
+    """Return the padding factors above `MAX_PADDING` of sharded parameters by name, once for all blocks."""
     block = {f"transformer.layers.*.{name}": get_tp_shape(name, s, tensor) for name, s in block_shapes(config).items()}
     shapes = _rest_shapes(config) | block
     factors = {name: ceil(shape[0] / shard) * shard / shape[0] for name, shape in shapes.items()}
@@ -93,10 +88,9 @@ def find_padded_parameters(config: ViTConfig, shard: int, tensor: int) -> dict[s
 
 
 def get_tp_shape(name: str, shape: Shape, tensor: int) -> Shape:
-    """Return the shape of one tensor-parallel rank's share of a block's parameter.
+    """Return the local shape of a block's parameter on one tensor-parallel rank.
 
-    Projections into a branch are sharded by rows, those out of it by columns; norms, and what is added after the sum
-    of the branches, are replicated.
+    Input projections of a branch are sharded by rows, output projections by columns; all else is replicated.
     """
     module, _, kind = name.rpartition(".")
     if module in ("attention.to_qkv", "mlp.into"):

@@ -1,4 +1,4 @@
-"""The layouts of a training on a cluster that fit, the fastest first, and why the others do not."""
+"""Plan a training on a cluster: the layouts that fit, fastest first, and why the others do not fit."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -15,18 +15,13 @@ from megavit.plan.parameters import find_padded_parameters
 from megavit.plan.step_time import StepTime, estimate_step_time
 
 SECONDS_A_DAY = 86_400
-# Factors by which more GPUs are tried where nothing fits.
+# Factors of more GPUs to try if no layout fits.
 GROWTH = (2, 4, 8, 16, 32)
 
 
 @dataclass(frozen=True)
 class LayoutEstimate:
-    """The estimated memory and time of one layout.
-
-    Attributes:
-        phase: of the step in which a GPU holds most.
-        memory: that it holds then.
-    """
+    """The estimated step time of one layout, and its peak memory with the phase of the step that has it."""
 
     layout: ParallelLayout
     phase: str
@@ -48,8 +43,8 @@ class Plan:
     """The layouts of a training on a cluster.
 
     Attributes:
-        fitting: the fastest layout that fits of each mesh, the fastest first.
-        too_large: the layout that needs least of each mesh where none fits, the smallest first.
+        fitting: fastest fitting layout of each mesh, fastest first.
+        too_large: smallest layout of each mesh where none fits, smallest first.
         indivisible: meshes (replicate, shard, tensor) whose data-parallel ranks do not divide the batch.
     """
 
@@ -67,7 +62,7 @@ class Plan:
 
     @property
     def flops(self) -> int:
-        """Floating-point operations of a step; nothing that is recomputed counts."""
+        """Floating-point operations of a step, without recomputation."""
         return training_flops(self.config) * self.training.batch
 
     def estimate_days(self, estimate: LayoutEstimate, images: int) -> float:
@@ -77,15 +72,15 @@ class Plan:
         return compute_communication(self.config, self.training, estimate.layout)
 
     def find_padded_parameters(self, estimate: LayoutEstimate) -> dict[str, float]:
-        """Return the padding factor of each parameter that this layout pads by more than a tenth, by name."""
+        """Return the padding factors above `MAX_PADDING` of this layout's parameters by name."""
         return find_padded_parameters(self.config, estimate.layout.shard, estimate.layout.tensor)
 
 
 def make_plan(config: ViTConfig, training: Training, gpu: Gpu, gpus: int) -> Plan:
-    """Estimate every layout of `training` on `gpus` GPUs.
+    """Return the estimates of every layout of `training` on `gpus` GPUs.
 
     Raises:
-        ConfigError: where no mesh of the GPUs divides the batch, and for models that the formulas do not cover.
+        ConfigError: if no mesh of the GPUs divides the batch, or the formulas do not cover the model.
     """
     check_integer("gpus", gpus, minimum=1)
     check_supported(config)
@@ -119,7 +114,7 @@ def make_plan(config: ViTConfig, training: Training, gpu: Gpu, gpus: int) -> Pla
 
 
 def check_supported(config: ViTConfig) -> None:
-    """Raise a ConfigError for models whose memory the formulas do not cover."""
+    """Raise ConfigError for models that the memory formulas do not cover."""
     design = config.design
     unknown = {
         "block zeta": design.block == "zeta",
@@ -136,7 +131,7 @@ def check_supported(config: ViTConfig) -> None:
 
 
 def suggest_remedy(plan: Plan) -> str | None:
-    """Return flags, or a number of GPUs, with which a plan without a fitting layout has one; None if none is found."""
+    """Return flags, or a number of GPUs, for which a layout fits, or None if none is found."""
     training = plan.training
     tries: list[tuple[str, Training]] = []
     if training.precision == "float32":
@@ -155,7 +150,7 @@ def suggest_remedy(plan: Plan) -> str | None:
 
 
 def explain_misfit(plan: Plan) -> str:
-    """Return a sentence on a plan without a fitting layout: the nearest one, and what would make it fit."""
+    """Return a sentence on a plan without a fitting layout: the nearest layout, and a remedy."""
     nearest = plan.too_large[0]
     parts = sorted(nearest.memory.to_dict().items(), key=lambda item: -item[1])[:3]
     most = ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts)

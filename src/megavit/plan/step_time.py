@@ -1,4 +1,4 @@
-"""How long a step takes, by formula."""
+"""Estimate the duration of a training step by formula."""
 
 from dataclasses import dataclass
 
@@ -11,21 +11,19 @@ from megavit.plan.hardware import Gpu, estimate_seconds
 from megavit.plan.parallel_layout import ParallelLayout, Training
 from megavit.plan.parameters import shard_parameters
 
-# Reads and writes of a parameter or its state by AdamW, and by the moving average.
+# Memory accesses per parameter of AdamW and of the moving average.
 ADAMW_ACCESSES, AVERAGE_ACCESSES = 7, 3
 NEWTON_SCHULZ_STEPS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepTime:
-    """Seconds of one step.
+    """The duration of one step in seconds.
 
     Attributes:
-        compute: of the passes, with what is recomputed.
-        communication: that does not overlap with them.
-        optimizer: its step.
-        mfu: model FLOPs utilization, the share of the peak that the model's own operations are; what is recomputed does
-            not count (arXiv 2204.02311, appendix B).
+        compute: forward and backward passes, including recomputation.
+        communication: communication that does not overlap with computation.
+        mfu: model FLOPs utilization, the share of peak FLOP/s without recomputation (arXiv 2204.02311, appendix B).
     """
 
     compute: float
@@ -39,10 +37,10 @@ class StepTime:
 
 
 def estimate_step_time(config: ViTConfig, training: Training, layout: ParallelLayout, gpu: Gpu) -> StepTime:
-    """Estimate by three assumptions.
+    """Return the estimated duration of a step.
 
-    Matrix products run at `gpu.achievable` of the peak; weights are gathered and gradients reduced while a block
-    computes, as far as that lasts; all-reduces within layers overlap with nothing.
+    Matrix products run at `gpu.achievable` of the peak. FSDP and DDP communication overlaps with computation as far as
+    possible, tensor-parallel all-reduces do not.
     """
     rate = gpu.flops[training.precision] * gpu.achievable
     images = layout.micro_batch_size * layout.gradient_accumulation
@@ -55,7 +53,7 @@ def estimate_step_time(config: ViTConfig, training: Training, layout: ParallelLa
     within = seconds.get(("tensor", "forward"), 0.0) + seconds.get(("tensor", "backward"), 0.0)
     gathering = seconds.get(("shard", "forward"), 0.0)
     reducing = seconds.get(("shard", "backward"), 0.0) + seconds.get(("replicate", "backward"), 0.0)
-    # The first block's weights and the last one's gradients, or DDP's last bucket, overlap with nothing.
+    # The first all-gather and the last reduction, or DDP's last bucket, do not overlap.
     last = 1 / (config.depth + 1)
     if not layout.fully_sharded:
         last = min(1.0, DDP_BUCKET / (FLOAT32 * shard_parameters(config, 1, 1).total))
@@ -74,7 +72,7 @@ def estimate_step_time(config: ViTConfig, training: Training, layout: ParallelLa
 
 
 def _estimate_optimizer_seconds(config: ViTConfig, training: Training, layout: ParallelLayout, gpu: Gpu) -> float:
-    """The updates are bound by memory bandwidth; Muon's iteration, of the matrices that a GPU is given, by compute."""
+    """Return the seconds of memory-bound updates and of Muon's compute-bound iteration."""
     parameters = shard_parameters(config, layout.shard, layout.tensor)
     accessed = parameters.per_rank * (ADAMW_ACCESSES + (AVERAGE_ACCESSES if training.averages else 0)) * FLOAT32
     share = -(-config.depth // layout.shard) / config.depth

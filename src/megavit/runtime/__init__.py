@@ -1,1 +1,1 @@
-"""The machine: its devices, random numbers and disks."""
+"""Runtime utilities: devices, process groups, random seeds, and files."""

@@ -1,8 +1,7 @@
-"""CSV files as all of megavit writes and reads them: nothing in a cell is run by a spreadsheet, and no line is endless.
+"""Read and write CSV files safely: no cell is a spreadsheet formula, and the length of rows is limited.
 
-A cell that begins with =, +, -, @, a tab or a carriage return is a formula to a spreadsheet program. It is written
-with an apostrophe before it, which such programs take for "this is text" (OWASP, CSV injection); one that begins with
-an apostrophe and one of these gets another, so that `restored` gives every cell back as it was.
+Spreadsheet programs take cells that begin with =, +, -, @, a tab or a carriage return for formulas. An apostrophe is
+written before such cells, and before those that already have one (OWASP, CSV injection); `restored` removes it.
 """
 
 import csv
@@ -14,7 +13,7 @@ from typing import IO, Any, Literal, Protocol
 from megavit.errors import DataError
 
 MAX_ROW = 2**20
-"""Characters of a row; one of 4,096 numbers takes 50,000."""
+"""Maximum number of characters in a row; a row of 4,096 numbers takes 50,000."""
 
 _NOT_UTF_8 = "not UTF-8 text, but perhaps that of an older Windows (latin-1); save the table as CSV UTF-8"
 _FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
@@ -23,22 +22,17 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 class TableError(DataError):
-    """A file that is no CSV, or whose lines have no end; the message begins with the line."""
+    """An error for a file that is not CSV or has overlong rows; the message begins with the line number."""
 
 
 class Rows(Protocol):
-    """What `csv.writer` gives."""
+    """The type of the writer that `csv.writer` returns."""
 
     def writerow(self, row: Iterable[Any], /) -> Any: ...
 
 
 class CsvWriter:
-    """Writes rows to a text file, each cell as text that no spreadsheet runs; numbers stay numbers.
-
-    Args:
-        file: opened with newline="".
-        quoting: as of `csv.writer`.
-    """
+    """A writer of CSV rows whose text cells are never formulas, to a file opened with newline=""."""
 
     def __init__(self, file: IO[str], quoting: Literal[0, 1] = csv.QUOTE_MINIMAL) -> None:
         self._rows: Rows = csv.writer(file, quoting=quoting, lineterminator="\n")
@@ -48,9 +42,9 @@ class CsvWriter:
 
 
 def csv_text(header: Iterable[str], rows: Iterable[Iterable[object]]) -> bytes:
-    """Return a CSV file with all cells in quotation marks; names that are not text as the bytes they are."""
+    """Return a CSV file with all cells quoted, as UTF-8 with surrogate escapes."""
     text = io.StringIO(newline="")
-    # Everything in quotes: Python before 3.13 leaves a carriage return bare, and would read two lines.
+    # All cells are quoted because Python before 3.13 does not quote carriage returns.
     table = CsvWriter(text, csv.QUOTE_ALL)
     table.writerow(header)
     for row in rows:
@@ -66,15 +60,15 @@ def restored(row: Sequence[str]) -> list[str]:
 def read_csv(
     file: IO[bytes], delimiter: str = ",", *, errors: str = "strict", spaces: bool = False
 ) -> Iterator[tuple[int, list[str]]]:
-    """Yield the number of a line and its cells, the header first; of a row of several lines the last number.
+    """Yield the line number and cells of each row, header first; for a row of several lines, the number of the last.
 
     Args:
-        file: UTF-8 text, at its beginning, where a byte order mark may stand.
-        errors: as of `bytes.decode`.
-        spaces: whether spaces after a delimiter are left out.
+        file: UTF-8 file at its beginning, with or without a byte order mark.
+        errors: as in `bytes.decode`.
+        spaces: whether spaces after a delimiter are skipped.
 
     Raises:
-        TableError: where it is not UTF-8, quotation marks do not fit, or a row is longer than `MAX_ROW`.
+        TableError: if the file is not UTF-8, quotation marks are invalid, or a row is longer than `MAX_ROW`.
     """
     lines = _Lines(io.TextIOWrapper(file, "utf-8-sig", errors, newline=""))
     rows = csv.reader(lines, delimiter=delimiter, skipinitialspace=spaces, strict=True)
@@ -92,7 +86,7 @@ def read_csv(
 
 
 class _Lines:
-    """The lines of a text; `size` is how many characters have come since it was set to 0."""
+    """The lines of a text, with `size`, the number of characters read since it was last set to 0."""
 
     def __init__(self, text: io.TextIOWrapper) -> None:
         self.text = text
@@ -117,7 +111,6 @@ class _Lines:
 
 
 def _undecodable(file: IO[bytes]) -> int:
-    """The number of the first line that is not UTF-8."""
     file.seek(0)
     number = 1
     while line := file.readline(MAX_ROW):

@@ -1,4 +1,4 @@
-"""Which device to run on, and what it is called."""
+"""Select the device to run on, and describe it."""
 
 import platform
 from pathlib import Path
@@ -10,29 +10,25 @@ from megavit.errors import ConfigError
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of that name; "auto" is the GPU where there is one.
-
-    Raises:
-        ConfigError: for a GPU that is not there, and for any other name.
-    """
+    """Return the device called `name` ("auto": the GPU or else the CPU), or raise ConfigError if there is none."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     check_device("device", name)
-    # Before torch sees it, which takes numbers modulo 256.
+    # Checked before torch, which takes device numbers modulo 256.
     if name != "cpu" and int(name.partition(":")[2] or 0) >= torch.cuda.device_count():
         raise ConfigError(f"there is no {name} here: torch sees {torch.cuda.device_count()} CUDA devices; try cpu")
     return torch.device(name)
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 matrices at all without emulation."""
+    """Return whether the device multiplies bfloat16 matrices without emulation."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def device_name(device: torch.device) -> str:
-    """What a person calls the device, such as "NVIDIA H100" or the processor's model."""
+    """Return a readable name of the device, such as "NVIDIA H100" or the CPU's model."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{_processor()}, {torch.get_num_threads()} threads"

@@ -1,11 +1,11 @@
-"""How much memory this machine has."""
+"""Size of this machine's main memory."""
 
 import os
 import sys
 
 
 def main_memory() -> int:
-    """Bytes of main memory, free or not: what others hold now may be free in a moment. No limit where none is told."""
+    """Return the total main memory in bytes, or `sys.maxsize` if unknown."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):

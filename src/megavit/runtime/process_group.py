@@ -1,8 +1,4 @@
-"""The processes of one run: which of them this one is, and how they agree.
-
-They are started by torchrun or another elastic agent of PyTorch, which describes them in environment variables. A
-single process never touches `torch.distributed`.
-"""
+"""The process group of a run, started by torchrun or another elastic agent, and its collectives."""
 
 import contextlib
 import ctypes
@@ -17,14 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from megavit.errors import ConfigError, LostProcessError, MegavitError
 
-if TYPE_CHECKING:  # callers that only ask for the rank need not wait for torch
+if TYPE_CHECKING:  # callers that only need the rank do not import torch
     import torch
 
 T = TypeVar("T")
-_PR_SET_PDEATHSIG = 1  # of Linux' prctl
-# What the main process alone does at the end, such as the report, takes as long as it takes.
+_PR_SET_PDEATHSIG = 1  # option of Linux's prctl
+# Timeout for long work of the main process alone, such as the report.
 LONG_TIMEOUT = datetime.timedelta(days=7)
-# In the messages of PyTorch's backends when another process is gone or does not come; they have no class of their own.
+# Substrings of PyTorch's messages when another process is lost, for which there is no exception class.
 LOST_PROCESS_MESSAGES = (
     "gloo", "NCCL", "Connection closed", "Connection reset", "Broken pipe", "Timed out", "timed out", "Socket",
     "failed to recv", "failed to send",
@@ -33,12 +29,12 @@ LOST_PROCESS_MESSAGES = (
 
 @dataclass(frozen=True)
 class DistContext:
-    """One process among the `world_size` of a run.
+    """The context of one process among the `world_size` processes of a run.
 
     Attributes:
-        rank, local_rank: its number in the run and on its machine.
-        restarts: how often the elastic agent has restarted the run.
-        group: the torch.distributed process group for the collectives; None: the default one.
+        local_rank: rank of this process on its machine.
+        restarts: number of restarts of the run by the elastic agent.
+        group: torch.distributed process group of the collectives; None for the default group.
     """
 
     rank: int = 0
@@ -53,14 +49,14 @@ class DistContext:
 
     @property
     def is_main_process(self) -> bool:
-        """Whether this is the process that writes files and reports."""
+        """Whether this process writes files and reports."""
         return self.rank == 0
 
     def pick_device(self, name: str) -> "torch.device":
-        """Return the device of that name; on a machine with GPUs, each process has its own.
+        """Return the device called `name`, on machines with GPUs one for each process.
 
         Raises:
-            ConfigError: as `megavit.runtime.device.pick_device`, and where several processes would share one GPU.
+            ConfigError: if the device does not exist, or several processes would share one GPU.
         """
         from megavit.runtime.device import pick_device
 
@@ -75,13 +71,11 @@ class DistContext:
 
     @contextlib.contextmanager
     def init_process_group(self, device: "torch.device", timeout: float) -> Iterator[None]:
-        """Join the other processes for the block.
-
-        Args:
-            timeout: seconds after which a process that waits for another one fails.
+        """Initialize the default process group, with a timeout in seconds, for the duration of the block.
 
         Raises:
-            LostProcessError: when another process is gone, or does not come.
+            ConfigError: if the environment lacks the address of the main process.
+            LostProcessError: if another process ends or does not join.
         """
         if get_elastic_run_id() is not None:
             die_with_parent()
@@ -107,7 +101,7 @@ class DistContext:
 
     @contextlib.contextmanager
     def translate_errors(self) -> Iterator[None]:
-        """Turn what PyTorch raises when another process is gone into a LostProcessError."""
+        """Convert PyTorch's errors about lost processes into a LostProcessError."""
         try:
             yield
         except RuntimeError as error:
@@ -122,8 +116,7 @@ class DistContext:
     def run_on_main(self, function: Callable[[], T], *, wait_long: bool = False) -> T:
         """Call `function` in the main process; return its result, or raise its MegavitError, in every process.
 
-        Args:
-            wait_long: wait for it for days instead of the process group's timeout.
+        Others wait for the process group's timeout, or for up to seven days with `wait_long`.
         """
         if not self.is_distributed:
             return function()
@@ -144,7 +137,7 @@ class DistContext:
         return result
 
     def all_gather(self, value: T) -> list[T]:
-        """Return the value of each process, by rank."""
+        """Return the values of all processes, by rank."""
         if not self.is_distributed:
             return [value]
         import torch.distributed as dist
@@ -154,25 +147,21 @@ class DistContext:
         return values
 
     def new_group(self, timeout: float) -> "DistContext":
-        """Return the same processes on connections of their own, for use in another thread meanwhile."""
+        """Return a context with a separate process group of the same processes, for use in another thread."""
         import torch.distributed as dist
 
         return replace(self, group=dist.new_group(backend="gloo", timeout=datetime.timedelta(seconds=timeout)))
 
     @contextlib.contextmanager
     def main_process_only(self, context: AbstractContextManager[object]) -> Iterator[None]:
-        """Enter `context` in the main process alone; if that fails, it fails in every process."""
+        """Enter `context` in the main process only; its failure is raised in every process."""
         with contextlib.ExitStack() as stack:
             self.run_on_main(lambda: stack.enter_context(context) and None)
             yield
 
 
 def get_dist_context() -> DistContext:
-    """Return this process's place in its run, from the environment variables of its elastic agent, if it has one.
-
-    Raises:
-        ConfigError: where the variables are not as torchrun would set them.
-    """
+    """Return this process's context from torchrun's environment variables, or raise ConfigError if invalid."""
     world_size, rank = _read_number("WORLD_SIZE", "1"), _read_number("RANK", "0")
     if rank >= world_size:
         raise ConfigError(f"RANK must be a number below WORLD_SIZE, as torchrun sets them; got {rank} and {world_size}")
@@ -190,16 +179,16 @@ def _read_number(name: str, default: str) -> int:
 
 
 def get_elastic_run_id() -> str | None:
-    """Return the run id of the elastic agent that started this process; None if none did."""
+    """Return the run ID of the elastic agent that started this process, or None."""
     return os.environ.get("TORCHELASTIC_RUN_ID")
 
 
 def get_local_world_size() -> int:
-    """Return the number of processes of this run on this machine, which share its processors and memory."""
+    """Return the number of processes of this run on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def die_with_parent() -> None:
-    """Ask the kernel to kill this process when its parent ends: an agent that is killed cannot end its workers."""
+    """Have the kernel kill this process when its parent ends, as a killed agent cannot stop its workers."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

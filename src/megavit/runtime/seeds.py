@@ -1,4 +1,4 @@
-"""Random numbers without a state to save: every draw follows from the run's seed and where the run is."""
+"""Stateless random seeds: all random numbers are derived from the run's seed and position."""
 
 import hashlib
 
@@ -6,16 +6,16 @@ import torch
 
 
 def mix(*numbers: int) -> int:
-    """One seed in [0, 2^63) from several numbers; the same on every machine and version."""
+    """Return one seed in [0, 2^63) from several numbers; the same on every machine and version."""
     text = ",".join(str(number) for number in numbers).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 
 
 def seed_all(*numbers: int) -> None:
-    """Seed torch, on every device, from `mix(*numbers)`."""
+    """Seed torch on every device from `mix(*numbers)`."""
     torch.manual_seed(mix(*numbers))
 
 
 def generator(*numbers: int) -> torch.Generator:
-    """A CPU generator seeded from `mix(*numbers)`."""
+    """Return a CPU generator seeded from `mix(*numbers)`."""
     return torch.Generator().manual_seed(mix(*numbers))

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, on disks that may be full or closed."""
+"""Write files and folders atomically, with helpful errors for full or read-only disks."""
 
 import contextlib
 import ctypes
@@ -18,7 +18,7 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 @contextlib.contextmanager
 def writing(what: str, where: Path) -> Iterator[None]:
-    """Turn an OSError inside into an OutputError that says what could not be written, and what to do."""
+    """Convert an OSError in the block into an OutputError that says what could not be written, and what to do."""
     try:
         yield
     except OSError as error:
@@ -29,7 +29,7 @@ def writing(what: str, where: Path) -> Iterator[None]:
 
 
 def write_file(path: Path, content: bytes | str) -> None:
-    """Write `path` so that a reader, or a crash, sees the old content or the new, never a part."""
+    """Write `path` atomically: a reader, or a crash, leaves either the old or the new content."""
     data = content.encode() if isinstance(content, str) else content
     remove_left(path)
     part, handle = begin_unfinished(path, lambda new: os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
@@ -46,7 +46,7 @@ def write_file(path: Path, content: bytes | str) -> None:
 
 @contextlib.contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """A folder to fill, which takes `target`'s place, as a whole, when the block ends without an error."""
+    """Yield a new folder to fill, which atomically replaces `target` when the block ends without an error."""
     target.parent.mkdir(parents=True, exist_ok=True)
     remove_left(target)
     folder, handle = begin_unfinished(target, _made_folder)
@@ -62,7 +62,7 @@ def new_folder(target: Path) -> Iterator[Path]:
         if folder.is_dir() and not folder.is_symlink():
             shutil.rmtree(folder, ignore_errors=True)
         else:
-            folder.unlink(missing_ok=True)  # a file or a link that was in the way
+            folder.unlink(missing_ok=True)  # a replaced file or link
         os.close(handle)
     sync_folder(target.parent)
 
@@ -73,12 +73,12 @@ def _made_folder(folder: Path) -> int:
 
 
 def take_place(folder: Path, target: Path) -> None:
-    """Give `folder` the name `target`; what was there, if anything, has some other name afterwards, or is gone."""
+    """Rename `folder` to `target`; an existing target is swapped with `folder`, or removed."""
     if not target.exists():
         folder.rename(target)
     elif not _exchange(folder, target):
-        # No exchange on this system: for a moment between the two renames there is no target.
-        # No name that `remove_left` knows: after a kill it may be all that there is.
+        # Without atomic exchange there is briefly no target. `remove_left` must not know the old folder's name, because
+        # after a kill it may be the only copy.
         old = target.with_name(f"{beside(target).name}.old")
         target.rename(old)
         folder.rename(target)
@@ -86,7 +86,7 @@ def take_place(folder: Path, target: Path) -> None:
 
 
 def _exchange(a: Path, b: Path) -> bool:
-    """Swap two names in one step (Linux renameat2); False where the system or the file system cannot."""
+    """Swap two names atomically (Linux renameat2), and return False if this is not supported."""
     try:
         renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
     except (OSError, AttributeError):
@@ -95,7 +95,7 @@ def _exchange(a: Path, b: Path) -> bool:
 
 
 def check_writable(folder: Path, what: str, need: int) -> None:
-    """Raise an OutputError unless `folder` can be made and written, and has `need` bytes free."""
+    """Raise OutputError unless `folder` can be created and written, and has `need` bytes free."""
     with writing(what, folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as probe:
@@ -125,6 +125,6 @@ def _sync(handle: int) -> None:
     try:
         os.fsync(handle)
     except OSError as error:
-        # Some network file systems do not know fsync; what they promise is all there is.
+        # Some network file systems do not support fsync.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise

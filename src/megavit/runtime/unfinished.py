@@ -1,8 +1,4 @@
-"""Files and folders that are being written beside their place, each locked by its writer for as long as that lives.
-
-The system frees the lock of a process that was killed: so what nobody will finish can be told from what is being
-written now, and the next write of the same name removes it.
-"""
+"""Temporary files and folders next to their target, locked by their writer, and removed later if it was killed."""
 
 import os
 import re
@@ -19,16 +15,12 @@ _NAME = re.compile(r"\.(.+)-[0-9a-f]{8}", re.DOTALL)
 
 
 def beside(path: Path) -> Path:
-    """Return a new hidden name beside a path, which `remove_left` knows again."""
+    """Return a new hidden temporary path next to `path`, recognized by `remove_left`."""
     return path.with_name(f".{path.name[:_LONGEST]}-{secrets.token_hex(4)}")
 
 
 def begin_unfinished(target: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
-    """Return what `make` has made beside `target`, locked, and the descriptor to close when it is done.
-
-    Args:
-        make: makes it at a path, and gives a descriptor of it.
-    """
+    """Return a locked temporary path next to `target`, created by `make`, and the descriptor that `make` returned."""
     import fcntl
 
     while True:
@@ -37,17 +29,17 @@ def begin_unfinished(target: Path, make: Callable[[Path], int]) -> tuple[Path, i
             handle = make(path)
         except FileNotFoundError:
             if target.parent.is_dir():
-                continue  # removed as below, before it was opened
+                continue  # another process removed it before it was opened
             raise
-        with suppress(OSError):  # some network file systems know no locks: there, nothing is removed either
+        with suppress(OSError):  # without locks, as on some network file systems, nothing is removed either
             fcntl.flock(handle, fcntl.LOCK_EX)
-        if _is_at(handle, path):  # else another process took it for left, before it was locked
+        if _is_at(handle, path):  # otherwise another process removed it before it was locked
             return path, handle
         os.close(handle)
 
 
 def remove_left(target: Path) -> None:
-    """Remove what processes that were killed have left of earlier writes of `target`."""
+    """Remove what killed processes left of earlier writes of `target`."""
     left = _found_in(target.parent).pop(target.name[:_LONGEST], ())
     for name in left:
         _remove_unless_locked(target.parent / name)
@@ -55,10 +47,7 @@ def remove_left(target: Path) -> None:
 
 @cache
 def _found_in(folder: Path) -> dict[str, list[str]]:
-    """Return the unfinished things in a folder by the names that they were to get, as this process first saw it.
-
-    Once, because a folder may have as many entries as there are writes.
-    """
+    """Return the temporary names in a folder by target name; cached, as folders may be large."""
     found: dict[str, list[str]] = {}
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:

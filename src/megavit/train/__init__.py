@@ -1,1 +1,1 @@
-"""Training: from labeled images to a bundle that can be used."""
+"""Training, from labeled images to a model bundle."""

@@ -1,9 +1,8 @@
-"""The clock of a run, and its budget: how far each step brings the run towards its end.
+"""Time and budget of a run: how far each step advances the training progress.
 
-A run's `progress` in [0, 1] is what learning rate, weight averaging and the end of training follow. With
-an `EpochBudget` it is a function of the step alone, so that a run that was killed resumes to the same bits. With a
-`TimeBudget` each step advances it by one part of the steps that still fit: at whatever speed the machine runs from now
-on, the schedule is complete, its learning rate down to zero, when the time is up.
+Progress in [0, 1] drives the learning rate and the end of training. With an `EpochBudget` it depends on the step alone,
+so a resumed run is bit-identical. With a `TimeBudget` each step advances it by an equal share of the steps that still
+fit, so the schedule completes on time at any machine speed.
 """
 
 import time
@@ -15,31 +14,25 @@ from statistics import mean, median
 from megavit.config.checks import check_integer, check_positive, check_range
 from megavit.errors import ConfigError
 
-# Validation comes after an epoch, but at most so often a run; and at least so often, where epochs are long.
+# Validations per run: after each epoch, within these limits.
 MAX_VALIDATIONS, MIN_VALIDATIONS = 20, 4
-# With a time budget it takes at most this share of the time besides.
+# Largest share of a time budget that validation takes.
 VALIDATION_SHARE = 0.05
-# The current speed: the mean of the steps of the last seconds, but of so many steps at least and at most. A stall
-# counts as so many steps of the usual length: it is over, and says little of the steps to come.
+# The current step time is the mean over the last RECENT_SECONDS, of MIN_RECENT to MAX_RECENT steps. A stalled step
+# counts as at most STALL_FACTOR median steps.
 RECENT_SECONDS, MIN_RECENT, MAX_RECENT = 3.0, 5, 100
 STALL_FACTOR = 10.0
-# Where steps have become slower than measured, so may have all that comes after them; up to so many times.
+# Largest factor by which a slowdown of the steps extends the expected time of the final work.
 MAX_SLOWDOWN = 3.0
-# A run that a long pause left with no time at all still lowers its learning rate in a few steps, within this share of
-# the time.
+# A run without time left still anneals its learning rate in a few steps, within this share of the budget.
 LAST_STEPS, OVERTIME_SHARE = 20, 0.02
-# Steps of equal parts do not always add up to a whole.
+# Tolerance for rounding when steps are summed to a progress of 1.
 ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
 class Clock:
-    """The seconds of a run, without the pauses between a stop and its resumption.
-
-    Attributes:
-        started: the time of `now` at which the run would have begun without pauses.
-        now: the current time in seconds.
-    """
+    """The elapsed seconds of a run without its pauses, from `started`, the start shifted forward by the pauses."""
 
     started: float = field(default_factory=time.monotonic)
     now: Callable[[], float] = time.monotonic
@@ -49,18 +42,13 @@ class Clock:
         return self.now() - self.started
 
     def after(self, seconds: float) -> "Clock":
-        """Return a clock that has `seconds` more behind it, those of before a stop."""
+        """Return a clock advanced by `seconds`, the time that elapsed before a stop."""
         return replace(self, started=self.started - seconds)
 
 
 @dataclass(frozen=True)
 class StepProgress:
-    """The part of a run that one step is.
-
-    Attributes:
-        before, after: progress in [0, 1]; the run is over where `after` is 1.
-        steps: of the whole run; with a time budget, as expected now.
-    """
+    """The interval of training progress, in [0, 1], that one of about `steps` steps covers; 1 ends the run."""
 
     before: float
     after: float
@@ -68,23 +56,20 @@ class StepProgress:
 
     @property
     def middle(self) -> float:
-        """Where the step's learning rate is taken: neither the first nor the last step's is zero."""
+        """Progress at which the step's learning rate is taken; nonzero also for the first and the last step."""
         return (self.before + self.after) / 2
 
     def is_validation_due(self, validated: float, min_gap: float, epoch_ended: bool) -> bool:
         """Return whether to validate after the step: at the end of the run, of an epoch, or of a quarter of the run.
 
-        Args:
-            validated: progress at the last validation, 0 before the first.
-            min_gap: smallest progress between two validations, but for the last one.
-            epoch_ended: the step is the last one of an epoch.
+        Validations, the last of which was at progress `validated`, are at least `min_gap` apart except at the end.
         """
         gap = self.after - validated + ROUNDING
         return self.after >= 1 or (gap >= min_gap and (epoch_ended or gap >= 1 / MIN_VALIDATIONS))
 
 
 class EpochBudget:
-    """A given number of steps."""
+    """A budget of a fixed number of steps."""
 
     min_validation_gap = 1 / MAX_VALIDATIONS
 
@@ -92,7 +77,7 @@ class EpochBudget:
         self.steps = steps
 
     def next_step(self, step: int, progress: float, elapsed: float) -> StepProgress:
-        """Return the progress of the step after `step` steps; `progress` and `elapsed` do not matter."""
+        """Return the progress interval of the step after `step` steps; the other arguments are ignored."""
         return StepProgress(step / self.steps, (step + 1) / self.steps, self.steps)
 
     def record_step(self, seconds: float) -> None: ...
@@ -102,14 +87,14 @@ class EpochBudget:
 
 @dataclass(frozen=True, kw_only=True)
 class TimeBudgetPlan:
-    """The seconds of a run with a time budget, as expected before its first step.
+    """The expected durations, in seconds, of a run with a time budget.
 
     Attributes:
-        total: for the whole command, pauses left out.
-        step: of one step.
-        validation: of one pass over the validation images.
-        final_passes: such passes after the last step, of validation and test images.
-        finish: all else after the last step: reading the test images and writing bundle and report.
+        total: duration of the command, excluding pauses.
+        step: duration of one step.
+        validation: duration of one pass over the validation images.
+        final_passes: number of such passes after the last step, over validation and test images.
+        finish: remaining time after the last step: reading test images, writing bundle and report.
     """
 
     total: float
@@ -126,11 +111,7 @@ class TimeBudgetPlan:
 
 
 class TimeBudget:
-    """As many steps as fit into the time.
-
-    A slow spell, or a pause within a step, makes the steps after it count for more: progress never jumps and
-    never goes back.
-    """
+    """A budget of as many steps as fit into the time; slow steps or pauses make each later step cover more progress."""
 
     def __init__(self, plan: TimeBudgetPlan) -> None:
         self.plan = plan
@@ -140,16 +121,16 @@ class TimeBudget:
 
     @property
     def min_validation_gap(self) -> float:
-        """The smallest progress between two validations."""
+        """Smallest progress between two validations."""
         return max(1 / MAX_VALIDATIONS, self.validation / (VALIDATION_SHARE * self.plan.total))
 
     def seconds_left(self, elapsed: float) -> float:
-        """Return the seconds left for training after `elapsed` of the command; negative if they do not suffice."""
+        """Return the seconds left for training after `elapsed` seconds of the command; negative if none are left."""
         slowdown = min(max(1.0, self.step / self.plan.step), MAX_SLOWDOWN)
         return self.plan.total - elapsed - self.plan.finish * slowdown - self.plan.final_passes * self.validation
 
     def next_step(self, step: int, progress: float, elapsed: float) -> StepProgress:
-        """Return the next step's, after `step` steps that brought the run to `progress` in `elapsed` seconds."""
+        """Return the progress interval of the step after `step` steps, at `progress` and `elapsed` seconds."""
         fitting = max(1, int(self.seconds_left(elapsed) / self.step + 0.5))
         largest = max(1 / LAST_STEPS, self.step / (OVERTIME_SHARE * self.plan.total))
         advance = min((1 - progress) / fitting, largest)
@@ -157,7 +138,7 @@ class TimeBudget:
         return StepProgress(progress, 1.0 if after > 1 - ROUNDING else after, step + round((1 - progress) / advance))
 
     def record_step(self, seconds: float) -> None:
-        """Take note of how long the last step took, waiting for its images included."""
+        """Record the duration of the last step in seconds, including data loading."""
         self.recent.append(seconds)
         while len(self.recent) > MIN_RECENT and sum(self.recent) > RECENT_SECONDS:
             self.recent.popleft()
@@ -165,7 +146,7 @@ class TimeBudget:
         self.step = mean(min(step, stall) for step in self.recent)
 
     def record_validation(self, seconds: float) -> None:
-        """Take note of how long the last validation took: those after the last step will take as long."""
+        """Record the duration of the last validation in seconds, as the estimate for the final passes."""
         self.validation = seconds
 
 
@@ -174,12 +155,7 @@ Budget = EpochBudget | TimeBudget
 
 @dataclass(frozen=True, kw_only=True)
 class RunLength:
-    """How long a run is: so many steps, or as many as fit into a time budget.
-
-    Attributes:
-        steps: in all; None with a time budget.
-        time: the time budget; None where the steps are given.
-    """
+    """The length of a run: either a number of steps or a time budget."""
 
     steps: int | None
     time: TimeBudgetPlan | None

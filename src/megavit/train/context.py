@@ -1,4 +1,4 @@
-"""What a training run works with: its surroundings, what the user asked for, and what the training loop takes."""
+"""Data classes of a training run: the user's request, the run's environment, and the training loop's inputs."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,13 +19,13 @@ from megavit.weights.pretrained.pretrained import PretrainedModel
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """What the user asked to train.
+    """A user's training request.
 
     Attributes:
-        source: the data, in a form that is valid in any working directory.
-        recipe: a name of `megavit.config.recipes.RECIPES`, or "auto" to choose by the images.
+        source: path or name of the data, valid in any working directory.
+        recipe: name in `megavit.config.recipes.RECIPES`, or "auto" to choose by the images.
         overrides: settings, nested as in `Recipe`, that replace the recipe's.
-        pretrained: the weights to start from; None: newly initialized ones.
+        pretrained: pretrained weights; None for new initialization.
     """
 
     source: str
@@ -36,16 +36,7 @@ class TrainRequest:
 
 @dataclass(frozen=True)
 class RunContext:
-    """The surroundings of a run.
-
-    Attributes:
-        run_dir: the folder of everything that the run writes.
-        dataset: the images with their targets.
-        device: of the model.
-        parallel: the processes that train together.
-        reporter: is told how it goes.
-        clock: the time since the command began.
-    """
+    """The environment of a run: output folder, images, device, processes, reporter, and clock."""
 
     run_dir: Path
     dataset: LabeledImages
@@ -61,7 +52,7 @@ class RunContext:
 
 @dataclass(frozen=True)
 class TrainSetup:
-    """What the training loop trains, and on what."""
+    """The inputs of the training loop: state, task, data loaders and budget."""
 
     state: TrainState
     task: Task

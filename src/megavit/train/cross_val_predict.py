@@ -1,4 +1,4 @@
-"""Predictions for every image by a model that has not learned from it: small ones, trained briefly, one a fold."""
+"""Predict every image by cross-validation, with small models that are trained briefly on the other folds."""
 
 import math
 import time
@@ -29,9 +29,9 @@ from megavit.train.setup.sizes import choose_recipe
 from megavit.train.state import TrainState
 from megavit.train.task import Task
 
-# With fewer images each one that is learned from counts; with more, it is time that is scarce.
+# Small datasets need every training image, hence more folds; large ones need the time.
 MAX_FEW_IMAGES, FOLDS_OF_FEW, FOLDS_OF_MANY = 2_000, 5, 3
-# No fold is trained for more epochs, or steps, whichever are more: labels would be memorized.
+# Upper limit of training per fold, the larger of the two; longer training would memorize labels.
 MAX_EPOCHS, MAX_STEPS = 60, 300
 MEASURING_SECONDS = 0.5
 
@@ -39,18 +39,14 @@ MEASURING_SECONDS = 0.5
 def cross_val_predict(
     dataset: LabeledImages, minutes: float, reporter: Reporter, device: str = "auto"
 ) -> OutOfFoldPredictions:
-    """Return probabilities of the classes for every sample, in cross-validation, within about so many minutes.
+    """Return out-of-fold class probabilities for every sample, by cross-validation within about `minutes`.
 
-    Splits play no part: a wrong label in the test images counts too.
-
-    Args:
-        dataset: images of one class each.
-        reporter: is told how much is done.
+    The dataset's own splits are ignored, so that wrong labels in the test images are found too.
 
     Raises:
-        ConfigError: for a device that is not there.
-        DataError: when an image cannot be read any more.
-        Interrupted: when a signal asked to stop.
+        ConfigError: if the device does not exist.
+        DataError: if an image can no longer be read.
+        Interrupted: if a signal asked to stop.
     """
     until = time.monotonic() + minutes * 60
     labels = target_tensor(dataset.samples, dataset.target, len(dataset.classes))
@@ -78,14 +74,13 @@ def cross_val_predict(
                 stage = train_stage(ctx, inputs, "all", None)
             except Interrupted as error:
                 raise Interrupted("stopped as asked; the labels were not checked", error.exit_code - 128) from None
-        assert stage is not None  # it was forced
+        assert stage is not None  # forced
         probabilities[fold.held_out] = stage.logits.softmax(dim=1)
     models = f"{len(folds)} small models, each trained on the other images for {seconds / 60:.2g} minutes at most"
     return OutOfFoldPredictions(probabilities, torch.arange(len(labels)), models)
 
 
 def _split(dataset: LabeledImages, fold: Fold) -> LabeledImages:
-    """Return the images with those of the fold for training, and its held-out ones for validation."""
     samples = list(dataset.samples)
     for split, indices in (("train", fold.train), ("val", fold.held_out)):
         for index in indices.tolist():
@@ -94,7 +89,6 @@ def _split(dataset: LabeledImages, fold: Fold) -> LabeledImages:
 
 
 def _make_loaders(ctx: RunContext, task: Task) -> tuple[TrainLoader, TrainLoader]:
-    """Return loaders of all images at the size to train on, and to evaluate at: one where that is the same."""
     samples = ctx.dataset.samples
     train_loader = make_train_loader(ctx, task, samples)
     if train_loader.images.preprocessing == task.preprocessing and train_loader.images.margin == 1:
@@ -103,7 +97,6 @@ def _make_loaders(ctx: RunContext, task: Task) -> tuple[TrainLoader, TrainLoader
 
 
 def _plan_fold(state: TrainState, inputs: StageInputs, step: float, budget_seconds: float) -> RunLength:
-    """Return what fits into `budget_seconds`, or less where that is plenty."""
     task = inputs.task
     validation = measure_validation(state, task, inputs.held_out_loader, MEASURING_SECONDS)
     enough = max(MAX_STEPS, math.ceil(MAX_EPOCHS * task.num_images / task.batch_size))
@@ -116,8 +109,6 @@ def _plan_fold(state: TrainState, inputs: StageInputs, step: float, budget_secon
 
 
 class _FoldReporter(NullReporter):
-    """Reports how far all folds together are, and nothing else."""
-
     def __init__(self, reporter: Reporter, number: int, num_folds: int) -> None:
         self.reporter, self.number, self.num_folds = reporter, number, num_folds
 

@@ -1,4 +1,4 @@
-"""Images for the loop: from memory where they fit, else decoded by worker processes as they are needed."""
+"""Load batches for the training loop, from memory if the images fit, else decoded by worker processes."""
 
 import copy
 from collections import deque
@@ -22,17 +22,19 @@ from megavit.runtime.process_group import get_local_world_size
 from megavit.train.progress import Reporter
 from megavit.train.task import Batch, Task
 
-# Of the memory that is free, the images of one split may take this share.
+# Largest share of the free memory for the images of one split.
 MEMORY_SHARE = 0.4
 MAX_REPORTED = 10
 INFERENCE_BATCH_SIZE = 256
 
 
 class TrainLoader:
-    """The images of some samples, uint8, at the size of `ImageDataset`, and their targets, one a row.
+    """A loader of uint8 images, sized as in `ImageDataset`, and their targets.
 
     Args:
-        margin: how much larger than `preprocessing` says images are kept that keep their aspect.
+        samples: samples of `dataset` to load.
+        workers: number of decoding processes; None for one per CPU, at most `MAX_WORKERS`.
+        margin: factor by which aspect-preserving images are stored larger than `preprocessing` says.
     """
 
     def __init__(
@@ -61,7 +63,7 @@ class TrainLoader:
         return len(self.labels)
 
     def batches(self, order: Iterable[list[int]]) -> Iterator[Batch]:
-        """Yield (images, labels) of each batch of `order`, which is gone through once."""
+        """Yield (images, labels) for each batch of indices in `order`, which is iterated once."""
         if self.memory is not None:
             memory = self.memory
             for indices in order:
@@ -76,7 +78,7 @@ class TrainLoader:
     def train_batches(
         self, task: Task, start: int, stop: int, parallel: ParallelContext | None = None
     ) -> Generator[Batch]:
-        """Yield the batches of steps `start` to `stop`; of several processes that train, this one's part of each."""
+        """Yield this process's shard of each training batch of steps `start` to `stop`."""
         parallel = parallel or ParallelContext()
         balanced = task.recipe.data.balance == "sampler"
         order = ResumableBatchSampler(
@@ -94,27 +96,27 @@ class TrainLoader:
         yield from self.batches(order)
 
     def in_turn(self, batch_size: int = INFERENCE_BATCH_SIZE) -> Iterator[Images]:
-        """Yield the images once, in order."""
+        """Return an iterator over batches of all images, in order."""
         return (images for images, _ in self.batches(sequential_batches(len(self), batch_size)))
 
     def split_in_turn(self, parallel: ParallelContext) -> tuple[list[list[int]], list[list[int]]]:
-        """Return the indices of this process's images in each batch, and of those that its model is given.
+        """Return the indices of this process's images in each batch, and those of the images that its model is given.
 
-        A forward pass takes all processes: one without an image of its own takes another's, and drops the result.
+        All processes take part in a forward pass: one without an image of its own runs the first and drops the result.
         """
         batches = sequential_batches(len(self), INFERENCE_BATCH_SIZE)
         own = [batch[parallel.dp_rank :: parallel.dp_world_size] for batch in batches]
         return own, [indices or batch[:1] for indices, batch in zip(own, batches, strict=True)]
 
     def map(self, compute: Callable[[Iterator[Images]], Iterator[Tensor]], parallel: ParallelContext) -> Tensor:
-        """Return the rows that `compute` gives for all images, of which each process computes its part."""
+        """Return the rows that `compute` yields for all images, in order; the processes share the work."""
         own, given = self.split_in_turn(parallel)
         batches = list(compute(images for images, _ in self.batches(given)))
         rows = torch.cat([batch[: len(indices)] for batch, indices in zip(batches, own, strict=True)])
         return parallel.all_gather_rows(rows, [index for indices in own for index in indices], len(self))
 
     def subset(self, indices: Tensor) -> "TrainLoader":
-        """Return a loader of some of these images, without reading them again."""
+        """Return a loader of the images at `indices`, without reading them again."""
         subset = copy.copy(self)
         subset.labels = self.labels[indices]
         subset._num_reported = 0
@@ -127,7 +129,6 @@ class TrainLoader:
         return subset
 
     def _report_damage(self) -> None:
-        """Name the images that were damaged in their shards since the last time, up to `MAX_REPORTED`."""
         damaged = self.images.damaged
         for name, reason in islice(damaged.items(), self._num_reported, MAX_REPORTED):
             self.reporter.say(f"{name!r} is damaged ({reason}): another image of its kind takes its place")
@@ -137,14 +138,14 @@ class TrainLoader:
 
 
 def _recorded(order: Iterable[list[int]], requested: deque[list[int]]) -> Iterator[list[int]]:
-    """Yield the batches of an order, and record each as it is requested, some ahead of those that are there."""
+    """Yield the batches of `order`, appending each to `requested`; they are requested ahead of their images."""
     for indices in order:
         requested.append(indices)
         yield indices
 
 
 def get_free_memory() -> int:
-    """Return the bytes of main memory that are free, or would be on demand; a modest guess where it is not known."""
+    """Return the available main memory in bytes; 4 GiB if unknown."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:

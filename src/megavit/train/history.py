@@ -1,4 +1,4 @@
-"""The records of a run: a line for each validation, and the results of fine-tuning."""
+"""Records of a run: one per validation, and the results of fine-tuning."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -8,22 +8,21 @@ MetricName = Literal["accuracy", "balanced accuracy", "mean average precision", 
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """The figures of one validation: mostly at the end of an epoch, but not of each where they are short.
+    """The metrics of one validation.
 
     Attributes:
-        epoch: passes over the training images so far; whole at the end of one.
+        epoch: passes over the training images so far; integral at the end of an epoch.
         step: optimizer steps so far.
-        seconds: since the command began, pauses left out.
-        train_loss: mean over the steps since the last record, of augmented images and smoothed labels; None
-            where every one of them was skipped.
-        val_loss: on the validation images: of classification the mean negative log-likelihood in nats, of multilabel
-            the mean of it over the labels, of regression the smooth L1 of the standardized target.
-        val_metric: the metric that the best epoch is chosen by, the higher the better, at most 1.
-        metric: its name.
-        attention_logit: the largest |q · k| / √K of the model, as it is trained, on a few validation images; None
-            where it was no finite number.
-        head_logit: the largest absolute value of its outputs for these images.
-        learning_rate: of the last step.
+        seconds: time since the command began, excluding pauses.
+        train_loss: mean loss over the steps since the last record, with augmentation and label smoothing; None if all
+            steps were skipped.
+        val_loss: loss on the validation images: mean negative log-likelihood in nats for classification and, averaged
+            over labels, for multilabel; smooth L1 of the standardized target for regression.
+        val_metric: metric that selects the best epoch; higher is better, at most 1.
+        learning_rate: learning rate of the last step.
+        metric: name of the metric.
+        attention_logit: largest |q · k| / √K of the trained model on a few validation images; None if not finite.
+        head_logit: largest absolute model output on these images; None if not finite.
     """
 
     epoch: float
@@ -38,7 +37,6 @@ class EpochRecord:
     head_logit: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types, for `megavit.config.serialization.from_dict`."""
         return asdict(self)
 
 
@@ -48,12 +46,12 @@ class TuneResult:
 
     Attributes:
         method: knn, probe, lora, last or all.
-        value: of the metric, on the held-out images.
-        seconds: that it took; knn and probe include the embeddings that they share.
-        detail: what was chosen within it, or how long it was trained.
-        baseline: the method that it was compared with, the best before it; None: not compared.
-        p_value: the probability of such a gain by chance; None: not compared.
-        is_better: significantly better than its baseline.
+        value: metric on the held-out images.
+        seconds: duration; for knn and probe including the shared embeddings.
+        detail: description of the selected settings or the length of training.
+        baseline: best method so far, which this one is compared with; None if not compared.
+        p_value: probability of such a gain by chance; None if not compared.
+        is_better: whether the method is significantly better than its baseline.
     """
 
     method: str
@@ -70,13 +68,11 @@ class TuneSummary:
     """The results of a fine-tuning, for the bundle and the report.
 
     Attributes:
-        init: the pretrained weights.
-        changes: sentences on what was changed of them to fit.
-        metric: that methods are compared by.
-        held_out: the images that they are compared on, in words.
-        results: in the order in which the methods were tried.
-        selected: the method whose weights the bundle has.
-        reason: why it was selected.
+        init: pretrained weights.
+        changes: sentences on how the weights were adapted.
+        held_out: description of the images that methods are compared on.
+        results: results in the order in which the methods were tried.
+        selected: method whose weights are in the bundle, for `reason`.
     """
 
     init: str
@@ -88,5 +84,4 @@ class TuneSummary:
     reason: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types."""
         return asdict(self)

@@ -1,4 +1,4 @@
-"""How a run tells whoever started it how it goes."""
+"""Interface through which a run reports its progress."""
 
 from typing import Protocol
 
@@ -8,35 +8,35 @@ from megavit.train.history import EpochRecord
 
 
 class Reporter(Protocol):
-    """Is called from the run's own thread, in the order in which things happen; it decides nothing."""
+    """A receiver of a run's events, called in order from the run's own thread."""
 
     def say(self, text: str) -> None:
-        """Take a line for a person."""
+        """Report a message for the user."""
         ...
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """Take note of `done` of `total` parts of `what`; the last call has both equal."""
+        """Report that `done` of `total` items of `what` are done; both are equal in the last call."""
         ...
 
     def data(self, dataset: LabeledImages) -> None:
-        """Take note that the images have been read."""
+        """Report that the images have been read."""
         ...
 
     def plan(self, recipe: Recipe, steps: int, parameters: int) -> None:
-        """Take note that training begins, or resumes; with a time budget, `steps` is what is expected now."""
+        """Report that training begins or resumes; with a time budget, `steps` is the current estimate."""
         ...
 
     def step(self, step: int, steps: int, loss: float) -> None:
-        """Take note of an optimizer step; of `steps` in all, which change with a time budget but for the last step."""
+        """Report an optimizer step; with a time budget, the total `steps` is an estimate until the last step."""
         ...
 
     def epoch(self, record: EpochRecord) -> None:
-        """Take note of a validation."""
+        """Report a validation."""
         ...
 
 
 class NullReporter:
-    """A reporter that takes note of nothing; a base for those that take note of a few things."""
+    """A reporter that ignores all events, also a base class for reporters of a few events."""
 
     def say(self, text: str) -> None: ...
 

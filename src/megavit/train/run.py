@@ -1,14 +1,14 @@
-"""A training run from data to bundle, and its resumption after a stop.
+"""Run training from data to bundle, and resume it after a stop.
 
-OUT/plan.json       what was decided before the first step; what `resume` needs
-OUT/recipe.toml     the recipe as it is run, for people and for `--recipe`
-OUT/samples.csv     every image, its class, its split
-OUT/skipped.csv     every file that was found and not used, and why
-OUT/log.jsonl       a line an epoch
-OUT/checkpoints/    the whole state
-OUT/stages/         instead of these two, when pretrained weights are fine-tuned: the same for each stage
-OUT/bundle/         what is used afterwards
-OUT/report.html     the results, with figures/ beside it
+OUT/plan.json       decisions before the first step, needed to resume
+OUT/recipe.toml     resolved recipe, also for `--recipe`
+OUT/samples.csv     every image with its class and split
+OUT/skipped.csv     every file that was skipped, and why
+OUT/log.jsonl       one line per epoch
+OUT/checkpoints/    training state
+OUT/stages/         log and checkpoints of each stage, when pretrained weights are fine-tuned
+OUT/bundle/         trained model
+OUT/report.html     results, with their figures in figures/
 """
 
 import shlex
@@ -58,21 +58,20 @@ def train(
     """Train on `source` and write everything to the new folder `run_dir`.
 
     Args:
-        source: a folder of class folders, a table, or demo:NAME.
-        run_dir: new or empty, and not within the data.
-        recipe: a name of `megavit.config.recipes.RECIPES`, or "auto" to choose by the images.
+        source: folder of class folders, a table, or demo:NAME.
+        run_dir: output folder; new or empty, and outside the data.
+        recipe: name in `megavit.config.recipes.RECIPES`, or "auto" to choose by the images.
         overrides: settings, nested as in `Recipe`, that replace the recipe's.
-        reporter: is told how it goes.
-        clock: from which a time budget counts; None: it starts now.
+        clock: clock that a time budget counts from; None to start now.
 
     Raises:
-        BundleError, ConfigError, DataError, OutputError: before anything is trained.
-        Interrupted: when a signal asked to stop; `resume` continues.
-        TrainingError: when the loss is no longer a number.
+        BundleError, ConfigError, DataError, OutputError: if the inputs are invalid, before training starts.
+        Interrupted: if a signal asked to stop; `resume` continues the run.
+        TrainingError: if training diverges and cannot recover.
     """
     clock, dist = clock or Clock(), get_dist_context()
     reporter = reporter if dist.is_main_process else NullReporter()
-    # Wrong settings and weights show before the images are read.
+    # Settings and weights are checked before the images are read.
     draft = draft_recipe(recipe, overrides, dist)
     init = draft.model.init
     pretrained = None if init is None else load_pretrained(init, whole_images=True, head=False)
@@ -93,20 +92,20 @@ def resume(
     parallel: dict[str, Any] | None = None,
     source: str | None = None,
 ) -> TrainResult:
-    """Continue the run in `run_dir` from its newest sound checkpoint; on a CPU, to the bit as if never stopped.
+    """Continue the run in `run_dir` from its newest intact checkpoint; on a CPU the result is bit-identical.
 
-    A run with a time budget has the time that it had left at that checkpoint. Another number of processes than before
-    may continue it: up to rounding, the result is the same.
+    A time budget continues with the time that was left. With another number of processes the result is the same up to
+    rounding.
 
     Args:
-        clock: from which the rest of a time budget counts; None: it starts now.
+        clock: clock that the rest of a time budget counts from; None to start now.
         parallel: settings of `megavit.config.recipe.ParallelRecipe` that replace the run's.
-        source: where the images are now, if they have moved; it is recorded.
+        source: new location of the images if they have moved; it is recorded.
 
     Raises:
-        BundleError: when there is no run to resume.
-        DataError: when the images are not what they were.
-        And what `train` raises.
+        BundleError: if there is no run to resume.
+        DataError: if the images have changed.
+        ConfigError, Interrupted, OutputError, TrainingError: as in `train`.
     """
     clock, dist = clock or Clock(), get_dist_context()
     reporter = reporter if dist.is_main_process else NullReporter()
@@ -116,7 +115,6 @@ def resume(
 
 
 def _open_run(run_dir: Path, source: str, recipe: Recipe, reporter: Reporter, clock: Clock) -> RunContext:
-    """Read the images and return the surroundings of the run."""
     dist = get_dist_context()
     dataset = read_dataset(source, recipe.data, reporter)
     report_warnings(dataset, dist, reporter)
@@ -132,11 +130,7 @@ def _open_run(run_dir: Path, source: str, recipe: Recipe, reporter: Reporter, cl
 
 
 def read_dataset(source: str, recipe: DataRecipe, reporter: Reporter) -> LabeledImages:
-    """Return the images, with something in each split.
-
-    Raises:
-        DataError: when a split is empty.
-    """
+    """Return the images of `source`, or raise DataError if a split is empty."""
     dataset = load_data(
         source,
         recipe,
@@ -155,13 +149,12 @@ def read_dataset(source: str, recipe: DataRecipe, reporter: Reporter) -> Labeled
 
 
 def report_warnings(dataset: LabeledImages, dist: DistContext, reporter: Reporter) -> None:
-    """Say what is wrong with the images as far as it shows without looking at a pixel; the main process alone looks."""
+    """Report warnings about the images that need no pixel data; only the main process reports."""
     for line in data_warnings(dataset) if dist.is_main_process else []:
         reporter.say(line)
 
 
 def _start(ctx: RunContext, request: TrainRequest) -> TrainResult:
-    """Train newly initialized weights, from the first step on."""
     resolved = resolve_recipe(ctx, request)
     state, task = build_training(ctx, resolved.recipe)
     ctx.dist.run_on_main(lambda: check_writable(ctx.run_dir, "the run with its checkpoints", need=_disk_space(state)))
@@ -194,7 +187,6 @@ def _resume(
     parallel: dict[str, Any] | None = None,
     source: str | None = None,
 ) -> TrainResult:
-    """Continue a run whose processes have joined."""
     dist, planned = get_dist_context(), read_plan(run_dir)
     plan = replace(planned, recipe=override_parallel(planned.recipe, parallel or {}, dist))
     if plan.recipe.parallel.nproc == (planned.recipe.parallel.nproc or 1):
@@ -215,21 +207,20 @@ def _resume(
             return resume_finetuning(ctx, plan)
         length = plan.length
         if length.time is not None:
-            # What more processes, or fewer, are likely to need; the budget finds out.
+            # Initial estimate for the new number of processes, updated by the budget.
             speedup = plan.recipe.parallel.places / planned.recipe.parallel.places
             length = replace(length, time=replace(length.time, step=length.time.step / speedup))
         return _restore(ctx, plan.recipe, length)
 
 
 def _restore(ctx: RunContext, recipe: Recipe, length: RunLength) -> TrainResult:
-    """Train from the newest sound checkpoint on."""
+    """Train from the newest intact checkpoint, or from the first step if there is none."""
     check_resources(recipe, ctx.dataset, ctx.device)
     state, task = build_training(ctx, recipe)
     train_loader = make_train_loader(ctx, task)
     val_loader = make_eval_loader(ctx, task, ctx.dataset.in_split("val"))
     folder = ctx.run_dir / "checkpoints"
     ctx.dist.run_on_main(lambda: remove_incomplete(folder))
-    # Without a checkpoint the stop came before the first one: the run begins again, with the same plan.
     if ctx.dist.run_on_main(lambda: list_checkpoints(folder)):
         for fault in load_checkpoint(folder, state):
             ctx.reporter.say(f"left out a damaged checkpoint: {fault}")
@@ -239,7 +230,6 @@ def _restore(ctx: RunContext, recipe: Recipe, length: RunLength) -> TrainResult:
 
 
 def _run_loop(ctx: RunContext, setup: TrainSetup) -> TrainResult:
-    """Train from where the state stands, then write bundle and report."""
     state, budget, elapsed = setup.state, setup.budget, ctx.clock.elapsed
     is_done = state.progress == 1
     steps = state.step if is_done else budget.next_step(state.step, state.progress, elapsed).steps
@@ -256,16 +246,11 @@ def _run_loop(ctx: RunContext, setup: TrainSetup) -> TrainResult:
 
 
 def _portable_name(source: str, dataset: LabeledImages) -> str:
-    """Return what the user calls the data, such that it is found from any folder."""
     return source if dataset.root is None else str(Path(source).absolute())
 
 
 def _check_source(source: str, run_dir: Path) -> str:
-    """Return the recorded name of the data of the run.
-
-    Raises:
-        DataError: where there is nothing by that name any more, saying how to resume.
-    """
+    """Return `source`, or raise DataError with advice on resuming if the data is no longer there."""
     path = Path(source).parent if is_tar(source) else Path(source)
     if source.startswith(PREFIX) or is_url(source) or path.exists():
         return source
@@ -276,6 +261,6 @@ def _check_source(source: str, run_dir: Path) -> str:
 
 
 def _disk_space(state: TrainState) -> int:
-    """Return the bytes of five checkpoints, for a moment, of weights, average, best and two moments, and the bundle."""
+    """Return the bytes of five checkpoints (weights, EMA, best, and two moments each) and the bundle."""
     weights = sum(p.numel() * p.element_size() for p in state.model.parameters())
     return 5 * 5 * weights + 2 * weights + 2**24

@@ -1,4 +1,4 @@
-"""The folder of a run: its plan, which it keeps through every stop, its lock, and the marker of its job."""
+"""The run directory: its plan for resuming, its lock, and its restart marker."""
 
 import contextlib
 import errno
@@ -23,21 +23,20 @@ from megavit.runtime.storage import check_writable, write_file, writing
 from megavit.train.clock import RunLength
 
 MAX_THREADS = 4096
-"""PyTorch would start as many as a damaged plan says."""
+"""Upper limit of threads, against damaged plans."""
 PLAN, RECIPE, SAMPLES, SKIPPED = "plan.json", "recipe.toml", "samples.csv", "skipped.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What cannot change between a stop and the run's resumption.
+    """The decisions of a run that stay fixed when it is resumed.
 
     Attributes:
-        source: of the data: demo:NAME, or an absolute path.
-        fingerprint: of the images, their labels and splits.
-        recipe: resolved.
-        init: fingerprint of the pretrained weights; None: newly initialized ones.
-        length: of the run; None for a fine-tuning, which keeps the length of each of its stages beside that stage.
-        threads: of torch; sums in another order would differ in their last bits.
+        source: data source, demo:NAME or an absolute path.
+        fingerprint: fingerprint of the images, their labels and splits.
+        init: fingerprint of the pretrained weights; None for new initialization.
+        length: length of the run; None for fine-tuning, where each stage records its own.
+        threads: number of torch threads; it affects the last bits of sums.
     """
 
     source: str
@@ -55,11 +54,11 @@ class Plan:
 
 
 def claim_run_dir(run_dir: Path, source: str) -> bool:
-    """Check that a run can begin in `run_dir`, and mark it; return whether this very job has begun one there before.
+    """Check and mark `run_dir` as the run's, and return whether this same job has already begun a run there.
 
     Raises:
-        DataError: when the name of the data, which can be any bytes, cannot be recorded as text.
-        OutputError: as `check_run_dir`, or when nothing can be written there.
+        DataError: if the name of the data is not valid text.
+        OutputError: if `run_dir` is unsuitable (see `check_run_dir`) or not writable.
     """
     if not is_restart(run_dir):
         check_run_dir(run_dir, source)
@@ -75,11 +74,7 @@ def claim_run_dir(run_dir: Path, source: str) -> bool:
 
 
 def check_run_dir(run_dir: Path, source: str) -> None:
-    """Refuse a folder with anything else in it, and one within the data, where it would become a class.
-
-    Raises:
-        OutputError: saying what to choose instead.
-    """
+    """Raise OutputError if `run_dir` is not empty, or is inside the data, where it would become a class."""
     with writing("the run", run_dir):
         if (run_dir / PLAN).exists():
             folder = shlex.quote(str(run_dir))
@@ -92,11 +87,7 @@ def check_run_dir(run_dir: Path, source: str) -> None:
 
 
 def write_plan(run_dir: Path, plan: Plan, dataset: LabeledImages) -> None:
-    """Write the plan last, so that a folder that has one can be resumed.
-
-    Raises:
-        OutputError: when `run_dir` cannot be written.
-    """
+    """Write samples, recipe and, last, the plan that makes the run resumable, or raise OutputError."""
     skipped = csv_text(("name", "reason"), ((file.name, file.reason) for file in dataset.skipped))
     with writing("the run", run_dir):
         write_samples(run_dir / SAMPLES, dataset.samples, dataset.classes, dataset.target)
@@ -106,11 +97,7 @@ def write_plan(run_dir: Path, plan: Plan, dataset: LabeledImages) -> None:
 
 
 def read_plan(run_dir: Path) -> Plan:
-    """Return the plan of the run in `run_dir`.
-
-    Raises:
-        BundleError: when there is none, or it is damaged.
-    """
+    """Return the plan of the run in `run_dir`, or raise BundleError if it is missing or damaged."""
     path = run_dir / PLAN
     try:
         return from_dict(Plan, parse_json(path.read_bytes(), str(path)), str(path))
@@ -127,23 +114,19 @@ LOCK = ".lock"
 
 @contextlib.contextmanager
 def lock_run_dir(run_dir: Path) -> Iterator[None]:
-    """Keep every other process from the run in `run_dir`, a folder that exists, for as long as this one lives.
-
-    Raises:
-        OutputError: when another process is at it.
-    """
+    """Lock the existing folder `run_dir` against other processes, or raise OutputError if it is locked."""
     with contextlib.ExitStack() as stack:
         with writing("the run", run_dir):
             file = stack.enter_context((run_dir / LOCK).open("ab"))
         try:
-            # Of the process, where an flock would live on in the workers of one that was killed.
+            # lockf belongs to this process; an flock would survive in the workers of a killed one.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 raise OutputError(
                     f"another process is training in {run_dir}: wait until it ends or stop it, or choose another --out"
                 ) from None
-            # Some network file systems know no locks; nothing can be promised there.
+            # Some network file systems do not support locks.
         else:
             stack.callback((run_dir / LOCK).unlink, missing_ok=True)
         yield
@@ -153,7 +136,7 @@ RESTART_MARKER = ".begun"
 
 
 def write_restart_marker(run_dir: Path) -> None:
-    """Record which job begins the run, where an elastic agent does: it may begin it again."""
+    """Record the job that begins the run, if an elastic agent, which may restart it, started the job."""
     if get_elastic_run_id() is None:
         return
     with writing("the run", run_dir):
@@ -161,10 +144,7 @@ def write_restart_marker(run_dir: Path) -> None:
 
 
 def is_restart(run_dir: Path) -> bool:
-    """Return whether these processes belong to the very job that began the run in `run_dir`.
-
-    The number of restarts does not tell: agents do not count those after a machine came or went.
-    """
+    """Return whether these processes belong to the same job that began the run in `run_dir`."""
     try:
         return get_elastic_run_id() is not None and (run_dir / RESTART_MARKER).read_text() == job()
     except OSError:
@@ -172,7 +152,7 @@ def is_restart(run_dir: Path) -> bool:
 
 
 def job() -> str:
-    """Return the agents' name for this job; where it has none, the agent itself."""
+    """Return the elastic run ID of this job, or else an identifier of its agent."""
     name = get_elastic_run_id()
     if name not in (None, "none"):
         return name
@@ -186,7 +166,7 @@ def job() -> str:
 
 @contextmanager
 def advise_resuming(run_dir: Path) -> Iterator[None]:
-    """Turn whatever stops the run from outside into an error that names the command to resume it with."""
+    """Add the resume command to the message of any external error or interruption."""
     advice = f"resume it with megavit train --resume {shlex.quote(str(run_dir))}"
     try:
         yield

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a closed terminal (SIGHUP) as a request that the training loop grants after its step."""
+"""Turn SIGINT, SIGTERM and SIGHUP into a stop request that the training loop honors after its current step."""
 
 import contextlib
 import signal
@@ -8,16 +8,16 @@ from types import FrameType
 
 
 class StopRequest:
-    """`signal` is the number of the signal that asked to stop, 0 for none."""
+    """A stop request; its `signal` is the number of the signal received, or 0."""
 
     def __init__(self) -> None:
         self.signal = 0
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Catch SIGINT, SIGTERM and SIGHUP, unless ignored, as by nohup; a second one has its usual effect at once."""
+        """Catch SIGINT, SIGTERM and SIGHUP unless they are ignored (nohup); a second signal has its usual effect."""
         if threading.current_thread() is not threading.main_thread():
-            yield  # only the main thread may; elsewhere whoever started it decides
+            yield  # only the main thread may handle signals
             return
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
         usual = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}

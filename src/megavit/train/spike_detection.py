@@ -1,8 +1,7 @@
-"""Detection of spikes: a gradient, or a loss, far from what was usual in the steps just before.
+"""Detect spikes: gradients or losses far from those of the preceding steps.
 
-"Usual" is a median, and "far" is measured in median absolute deviations, which a few outliers hardly move. Both limits
-are wide: an ordinary run must never reach them. A spike in the gradient concerns one step, which is skipped; one in the
-loss is a run that has diverged, although its gradients are clipped, and that is rolled back (PaLM, arXiv 2204.02311,
+"Far" is measured in median absolute deviations from the median, with limits that ordinary runs never reach. A step with
+a gradient spike is skipped. A lasting loss spike means divergence, and the run is rolled back (PaLM, arXiv 2204.02311,
 section 5.1).
 """
 
@@ -11,32 +10,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-# Steps that are looked back on, and how many of them there must be before anything is judged.
+# Number of previous steps to compare with, and the minimum for any comparison.
 WINDOW, MIN_STEPS = 128, 64
-# A gradient is an outlier beyond so many standard deviations of the logarithm of its norm, so many times the median,
-# and so many times the largest of the window.
+# A gradient is an outlier if its norm exceeds all limits: in standard deviations of the log norm, as a multiple of the
+# median, and as a multiple of the window's maximum.
 NORM_DEVIATIONS, TIMES_USUAL, TIMES_LARGEST = 10.0, 10.0, 2.0
-# More outliers than that one after another are the usual size from now on.
+# After more consecutive outliers than this, their size is accepted as usual.
 MAX_OUTLIERS_IN_A_ROW = 5
-# A loss is high beyond so many standard deviations above the usual, this share of the usual, and where this share of
-# all that was learned since the first steps is lost.
+# A loss is high if its excess over the median exceeds all limits: in standard deviations, as a share of the median, and
+# as a share of the decrease since the first steps.
 LOSS_DEVIATIONS, SHARE_OF_USUAL, SHARE_LOST = 6.0, 0.5, 0.5
-# A run has diverged when its loss is high for so many steps in a row.
+# A run has diverged if its loss is high for this many consecutive steps.
 PATIENCE = 30
-# Of a normal distribution, the standard deviation in median absolute deviations.
+# Ratio of standard deviation to median absolute deviation of a normal distribution.
 MAD_TO_STD = 1.4826
 
 
 @dataclass
 class SpikeDetector:
-    """The last steps of a run, by which the next is judged; plain JSON types.
+    """A detector of spikes in loss and gradient norm, made of plain JSON types.
 
     Attributes:
-        losses, norms: of the last steps that were as usual, `WINDOW` at most; the norm is of the unclipped gradient.
-        first: the usual loss of the first steps; None as long as these are not over.
-        kind: how the images of those steps were made; losses of another kind cannot be compared.
-        outliers: steps in a row, up to the last one, whose gradient was an outlier.
-        high_losses: steps in a row, up to the last one, whose loss was high.
+        losses: losses of the last steps that were not high, at most `WINDOW`.
+        norms: unclipped gradient norms of the last steps, at most `WINDOW`.
+        first: median loss of the first steps; None until there are `MIN_STEPS`.
+        kind: flags of how those steps' images were made; losses of different kinds are not comparable.
+        outliers: number of consecutive steps, up to the last, with an outlier gradient.
+        high_losses: number of consecutive steps, up to the last, with a high loss.
     """
 
     losses: list[float] = field(default_factory=list)
@@ -51,11 +51,9 @@ class SpikeDetector:
         return self.high_losses >= PATIENCE
 
     def update(self, loss: float, norm: float, kind: Sequence[bool] = ()) -> bool:
-        """Judge a step by those before it, and remember it; return whether the step is to be skipped.
+        """Record a step's finite loss and gradient norm, and return whether it is to be skipped.
 
-        Args:
-            loss, norm: finite, the same in every process.
-            kind: what distinguishes how its images were made from those of other steps.
+        Arguments agree between processes. A change of `kind`, how the step's images were made, resets the detector.
         """
         if list(kind) != self.kind:
             self.losses, self.norms, self.kind = [], [], list(kind)
@@ -78,7 +76,7 @@ class SpikeDetector:
 
 
 def is_norm_outlier(norm: float, norms: Sequence[float]) -> bool:
-    """Return whether a gradient's norm is an outlier among those before it."""
+    """Return whether a gradient norm is an outlier relative to the previous norms."""
     logs = [math.log(previous) for previous in norms if previous > 0]
     if norm <= 0 or len(logs) < MIN_STEPS:
         return False
@@ -92,7 +90,7 @@ def is_norm_outlier(norm: float, norms: Sequence[float]) -> bool:
 
 
 def is_loss_high(loss: float, losses: Sequence[float], first: float | None) -> bool:
-    """Return whether a loss is far above those before it, in a run that began at `first`."""
+    """Return whether a loss is far above the previous losses, in a run whose first losses were about `first`."""
     if first is None or len(losses) < MIN_STEPS:
         return False
     usual = median(losses)
@@ -101,5 +99,5 @@ def is_loss_high(loss: float, losses: Sequence[float], first: float | None) -> b
 
 
 def robust_std(values: Sequence[float], center: float) -> float:
-    """Return the standard deviation as estimated by the median distance from the median, `center`."""
+    """Return the standard deviation estimated from the median absolute deviation from `center`, the median."""
     return MAD_TO_STD * median([abs(value - center) for value in values])

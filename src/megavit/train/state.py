@@ -1,4 +1,4 @@
-"""The state of a run between two steps: everything that must survive a restart."""
+"""The training state: everything that must survive a restart."""
 
 import copy
 from dataclasses import asdict, dataclass, field, fields
@@ -20,29 +20,26 @@ from megavit.train.spike_detection import SpikeDetector
 
 @dataclass
 class TrainState:
-    """A run between two steps. Random numbers are not in here: they follow from the seed and `step`.
+    """The state of a run between two steps; random numbers are derived from the seed and `step`.
 
     Attributes:
-        model: as it is trained.
-        ema_model: the exponential moving average of its weights, which is validated and kept.
-        optimizers: of `model`, each of its own parameters.
-        step: optimizer steps done, skipped ones included.
-        progress: of the run, in [0, 1].
+        ema_model: model with the exponential moving average of the weights, used for validation and the bundle.
+        optimizers: optimizers of disjoint parameters of `model`.
+        step: number of optimizer steps done, including skipped ones.
+        progress: progress of the run, in [0, 1].
         validated: progress at the last validation.
-        skipped: steps whose gradient was not finite, or an outlier, and that changed nothing.
-        skipped_in_a_row: steps up to the last one whose gradient was not finite.
-        loss_sum, loss_steps: since the last validation.
-        seconds: since the command began, pauses left out.
-        history: a record a validation.
+        skipped: number of steps skipped because of a nonfinite or outlier gradient.
+        skipped_in_a_row: number of consecutive steps, up to the last, with a nonfinite gradient.
+        loss_sum, loss_steps: sum and number of losses since the last validation.
+        seconds: time since the command began, excluding pauses.
+        history: one record per validation.
         best: weights of `ema_model` at the best validation so far.
-        best_epoch: its index in `history`; None before the first.
-        parallel: the processes that train; model, ema_model, optimizers and best are divided over them as it says.
-        wrapped: the module to call for the forward pass of a step; None: `model` itself.
-        recipe: of the optimizers.
-        spike_detector: the last steps, by which the next is judged.
-        rollbacks: how often the run was rolled back to an earlier checkpoint, because it had diverged.
-        rollback_step: the step that it was rolled back to last; 0: never.
-        dropped_batches: batches that were left out then, by which the order of images is ahead of `step`.
+        best_epoch: index of the best validation in `history`; None before the first.
+        parallel: context of the processes that train; it determines how models, optimizers and `best` are sharded.
+        wrapped: module to call in a training step; None for `model` itself.
+        rollbacks: number of rollbacks to an earlier checkpoint after divergence.
+        rollback_step: step of the last rollback; 0 for none.
+        dropped_batches: number of batches skipped by rollbacks; the data order is ahead of `step` by as many.
     """
 
     model: MegaVit
@@ -69,10 +66,9 @@ class TrainState:
 
     @classmethod
     def create(cls, model: MegaVit, recipe: OptimizerRecipe, parallel: ParallelContext | None = None) -> "TrainState":
-        """Return the state before the first step of a whole `model`, which is the same in every process.
+        """Return the initial state of an unsharded `model`, which is the same in every process.
 
-        Where the processes shard it, the model may be on the meta device: its values are to be set then, and those of
-        the moving average by `init_ema`.
+        If sharded, `model` may be on the meta device: its values are set afterwards, and then `init_ema` is called.
         """
         parallel = parallel or ParallelContext()
         ema_model = copy.deepcopy(model)
@@ -87,33 +83,33 @@ class TrainState:
 
     @torch.no_grad()
     def init_ema(self) -> None:
-        """Start the moving average at the weights of the model."""
+        """Copy the model's weights to the moving average."""
         for averaged, current in zip(self.ema_model.parameters(), self.model.parameters(), strict=True):
             to_local(averaged).copy_(to_local(current))
 
     def update_ema(self, length: float) -> None:
-        """Move the average towards the model after a step, as a moving average over about `length` steps."""
+        """Update the moving average of about `length` steps."""
         update_ema(self.ema_model, self.model, length, self.step)
 
     def record(self, epoch: EpochRecord) -> None:
-        """Add an epoch, and keep its weights if no earlier one was better on the validation images."""
+        """Add a record, and copy the averaged weights to `best` unless an earlier validation was better."""
         self.history.append(epoch)
         if self.best_epoch is None or epoch.val_metric >= self.history[self.best_epoch].val_metric:
             self.best_epoch = len(self.history) - 1
             self.best = {name: tensor.detach().clone() for name, tensor in self.ema_model.state_dict().items()}
 
     def numbers(self) -> dict[str, Any]:
-        """All but the tensors, as JSON types."""
+        """Return all fields that are not tensors as JSON types, and `tp_size`."""
         numbers = {name: getattr(self, name) for name in NUMBERS} | {"tp_size": self.parallel.tp_size}
         return numbers | {"history": [e.to_dict() for e in self.history], "spike_detector": asdict(self.spike_detector)}
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the weights of the model, of their average, and of the best average so far, by name."""
+        """Return the weights of the model, of its moving average, and of the best average so far, by name."""
         groups = {"model": self.model.state_dict(), "ema_model": self.ema_model.state_dict(), "best": self.best}
         return {f"{group}.{name}": tensor for group, tensors in groups.items() for name, tensor in tensors.items()}
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all the tensors by name, those of the optimizers by the names of their parameters."""
+        """Return all tensors by name; optimizer tensors are named after their parameters."""
         tensors = self.weights()
         names: dict[Tensor, str] = {parameter: name for name, parameter in self.model.named_parameters()}
         for optimizer in self.optimizers:
@@ -122,11 +118,7 @@ class TrainState:
         return tensors
 
     def make_tensors(self, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
-        """Make the best weights and the optimizers' slots that `shapes` names, and return all tensors, to be filled.
-
-        Raises:
-            BundleError: where the names and shapes are not those of this state's tensors.
-        """
+        """Return all tensors, to be filled, or raise BundleError if their names or shapes differ from `shapes`."""
         has_best = any(name.startswith("best.") for name in shapes)
         self.best = {k: torch.zeros_like(v) for k, v in self.ema_model.state_dict().items()} if has_best else {}
         parameters = dict(self.model.named_parameters())
@@ -152,7 +144,7 @@ class TrainState:
         return tensors
 
     def take_numbers(self, numbers: StateNumbers) -> None:
-        """The reverse of `numbers`."""
+        """Set all fields that are not tensors from a checkpoint's numbers."""
         for name in (*NUMBERS, "history", "spike_detector"):
             setattr(self, name, getattr(numbers, name))
 

@@ -1,4 +1,4 @@
-"""What a run learns: the task, which stays the same from step to step, and the batches of its steps."""
+"""The learning task: target, loss, metric and batch size, fixed throughout a run."""
 
 import math
 import statistics
@@ -18,22 +18,12 @@ from megavit.train.history import MetricName
 from megavit.train.optim.loss import Loss, make_loss, soft_targets
 
 Batch = tuple[Images, Tensor]
-"""uint8 images, and their targets as `megavit.data.targets.target_tensor` gives them."""
+"""uint8 images, and their targets from `megavit.data.targets.target_tensor`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What does not change from step to step.
-
-    Attributes:
-        recipe: resolved, without automatic choices.
-        preprocessing: of the model's input.
-        target: what is learned.
-        num_classes: outputs of the model.
-        loss: of logits and soft targets.
-        batch_size: images a step, of all processes together.
-        num_images: training images, those of an epoch.
-    """
+    """The settings of training that stay the same in every step, with global batch size and images per epoch."""
 
     recipe: Recipe
     preprocessing: Preprocessing
@@ -45,12 +35,12 @@ class Task:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The data type of the matrix products."""
+        """Data type of the matrix products."""
         return torch.bfloat16 if self.recipe.run.precision == "bfloat16" else torch.float32
 
     @property
     def metric(self) -> MetricName:
-        """The metric that the best epoch is chosen by; every class counts alike where class imbalance is handled."""
+        """Metric that selects the best epoch; it weights classes equally if class imbalance is handled."""
         match self.target.kind:
             case "classification":
                 return "accuracy" if self.recipe.data.balance in ("auto", "none") else "balanced accuracy"
@@ -60,29 +50,28 @@ class Task:
                 return "R²"
 
     def epoch_at(self, step: int) -> int:
-        """Return the number of whole epochs in the first `step` steps."""
+        """Return the number of complete epochs after `step` steps."""
         return step * self.batch_size // self.num_images
 
     def fractional_epoch_at(self, step: int) -> float:
-        """Return the number of epochs in the first `step` steps; whole where the last of them ended an epoch."""
+        """Return the number of epochs after `step` steps; integral if the last step ended an epoch."""
         whole = self.epoch_at(step)
         return whole if whole > self.epoch_at(step - 1) else round(step * self.batch_size / self.num_images, 2)
 
     def steps_in(self, epochs: int) -> int:
-        """Return the number of steps of so many epochs."""
+        """Return the number of steps in `epochs` epochs."""
         return math.ceil(epochs * self.num_images / self.batch_size)
 
     def augmentation_at(self, step: int) -> AugmentRecipe:
-        """Return the augmentation after `step` steps."""
         has_begun = step * self.batch_size >= self.recipe.augment.after * self.num_images
         return self.recipe.augment if has_begun else AugmentRecipe()
 
     def soft_targets(self, labels: Tensor) -> Tensor:
-        """Return the targets of `labels` as the loss takes them, and as they can be mixed: float (B, num_classes)."""
+        """Return the targets of `labels` for the loss and for mixing: float (B, num_classes)."""
         return soft_targets(labels, self.num_classes)
 
     def validation_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the plain loss of logits, without label smoothing or a method against class imbalance."""
+        """Return the loss of logits without label smoothing or class balancing."""
         loss = make_loss(self.target, labels, self.num_classes, balance="none", label_smoothing=0.0)
         return loss(logits, self.soft_targets(labels))
 
@@ -110,11 +99,7 @@ def make_task(recipe: Recipe, preprocessing: Preprocessing, dataset: LabeledImag
 
 
 def make_target(dataset: LabeledImages) -> Target:
-    """Return the target of the training images; thresholds are chosen after training.
-
-    Raises:
-        DataError: when all training images have the same regression target.
-    """
+    """Return the target of the training images, or raise DataError if all have the same regression target."""
     if dataset.target != "regression":
         return Target(kind=dataset.target)
     values = target_tensor(dataset.in_split("train"), "regression", 0).double()

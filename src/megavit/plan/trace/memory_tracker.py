@@ -1,4 +1,4 @@
-"""Track the bytes of all live tensors, and the collectives, without a device or a network."""
+"""Track the bytes of live tensors and of collectives, without a device or a network."""
 
 import weakref
 from collections import Counter
@@ -23,14 +23,10 @@ NAMESPACES = ("c10d", "_c10d_functional")
 
 
 class MemoryTracker(TorchDispatchMode):
-    """A dispatch mode that follows storages made, resized and freed, and collectives.
+    """A dispatch mode that tracks the current and peak bytes of tensor storages, and calls and bytes of collectives.
 
-    A storage counts from the operation that first returns or takes it until nothing holds it. Sharded
-    parameters are freed and come back by resizing, which no operation shows; `resized` sees it.
-
-    Attributes:
-        alive, peak: bytes.
-        communication: collective -> bytes of the whole tensor: gathered, to be scattered, or reduced.
+    A storage counts from the first operation that returns or takes it until it is freed. FSDP2 frees and restores
+    parameters by resizing storages, which `track_resizes` follows.
     """
 
     def __init__(self) -> None:
@@ -49,7 +45,7 @@ class MemoryTracker(TorchDispatchMode):
         return answer
 
     def see(self, tree: Any) -> None:
-        """Count the storages of all tensors in `tree`, those that are new."""
+        """Count the storages of all tensors in `tree` that are new or resized."""
         for leaf in tree_leaves(tree):
             if isinstance(leaf, Tensor):
                 for part in _plain(leaf):
@@ -78,7 +74,7 @@ class MemoryTracker(TorchDispatchMode):
         if what is None:
             return
         tensors = [leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor)]
-        # The larger tensor of an all-gather or a reduce-scatter is the full one.
+        # The largest tensor of an all-gather or reduce-scatter is the full one.
         self.communication[what] += max(one.numel() * one.element_size() for one in tensors)
         self.calls[what] += 1
 
@@ -101,7 +97,7 @@ def track_resizes(tracker: MemoryTracker) -> Iterator[None]:
 
 
 def _plain(tensor: Tensor) -> Iterator[Tensor]:
-    """Yield the tensors that a wrapper such as a DTensor holds, or the tensor itself."""
+    """Yield the plain tensors inside a wrapper such as a DTensor, or the tensor itself."""
     if hasattr(tensor, "__tensor_flatten__") and not hasattr(tensor, "fake_mode"):
         names, _ = tensor.__tensor_flatten__()
         for part in (getattr(tensor, name) for name in names):

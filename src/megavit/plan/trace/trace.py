@@ -1,4 +1,4 @@
-"""Trace one rank of a cluster on this machine, with fake tensors and process groups and PyTorch's own parallelism."""
+"""Trace a step of one rank of a cluster with fake tensors, fake process groups and PyTorch's own parallelism."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -27,9 +27,8 @@ class TraceResult:
 
     Attributes:
         memory: peak bytes, without optimizer and averages.
-        held: parameters of the rank's shards, padded as they are stored.
-        communication: bytes of the full tensors by collective, as `megavit.plan.communication` counts them.
-        calls: by collective.
+        held: number of parameters stored on the rank, with padding.
+        communication: bytes of full tensors by collective, as in `megavit.plan.communication`.
     """
 
     memory: int
@@ -39,12 +38,12 @@ class TraceResult:
 
 
 def trace(config: ViTConfig, training: Training, layout: ParallelLayout) -> TraceResult:
-    """Run the passes of one step of rank 0, without its optimizer."""
+    """Trace the forward and backward passes of one step on rank 0, without its optimizer."""
     with fake_process_group(layout.gpus), attention_of(training):
         with FakeTensorMode() as fake:
             model = fake_model(config).train()
         model.transformer.gradient_checkpointing = layout.gradient_checkpointing
-        # Not within the mode: the mesh counts its ranks in tensors, which must be real.
+        # Outside the mode, because the mesh needs real tensors of ranks.
         wrapped = parallelize_as_trained(model, training, layout)
         with fake:
             return _passes(config, training, layout, wrapped)
@@ -71,7 +70,7 @@ def _passes(config: ViTConfig, training: Training, layout: ParallelLayout, wrapp
 
 
 def step(model: nn.Module, images: Tensor, targets: Tensor, autocast: bool) -> None:
-    """As `megavit.train.loop.step.backward`."""
+    """Run forward and backward passes like `megavit.train.loop.step.backward`."""
     with torch.autocast(images.device.type, torch.bfloat16, enabled=autocast):
         logits = model(images)
     F.cross_entropy(logits.float(), targets).backward()
@@ -79,7 +78,7 @@ def step(model: nn.Module, images: Tensor, targets: Tensor, autocast: bool) -> N
 
 @contextmanager
 def fake_process_group(count: int) -> Iterator[None]:
-    """Join a process group of `count` ranks, of which only this one exists."""
+    """Initialize a fake process group of `count` ranks, of which only rank 0 exists."""
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
     dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=count)
@@ -91,7 +90,7 @@ def fake_process_group(count: int) -> Iterator[None]:
 
 @contextmanager
 def attention_of(training: Training) -> Iterator[None]:
-    """Use the attention of a GPU where the plan is for GPUs: the trace itself runs on a processor."""
+    """Disable eager CPU attention while a plan for GPUs is traced on a CPU."""
     before = attention.MAX_EAGER_TOKENS
     attention.MAX_EAGER_TOKENS = before if training.processor else 0  # pyrefly: ignore[bad-assignment]
     try:
@@ -101,7 +100,7 @@ def attention_of(training: Training) -> Iterator[None]:
 
 
 def fake_model(config: ViTConfig) -> MegaVit:
-    """Return a model of fake tensors, without initial values."""
+    """Return a model of fake tensors without initial values."""
     with torch.device("meta"):
         model = MegaVit.from_config(config)
     for module in model.modules():
@@ -123,10 +122,7 @@ def parallelize_as_trained(model: MegaVit, training: Training, layout: ParallelL
 
 
 class SummedGradients(nn.Module):
-    """What DDP does, whose own code reads numbers that fake tensors lack: gradients are copied, and summed there.
-
-    `last` says whether they are now: with the last part of a step.
-    """
+    """A replacement for DDP, which fake tensors do not support; with `last`, gradients are copied and all-reduced."""
 
     last = True
 

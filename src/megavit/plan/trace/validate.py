@@ -1,4 +1,4 @@
-"""The estimates compared with a traced step."""
+"""Compare the estimates of memory and communication with a traced step."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,18 +11,13 @@ from megavit.plan.parameters import shard_parameters
 from megavit.plan.trace.trace import trace
 
 MEMORY_TOLERANCE, COMMUNICATION_TOLERANCE = 0.05, 0.02
-# A difference that no GPU notices: one more buffer of a small model exceeds any relative tolerance.
+# Absolute tolerance, because one buffer of a small model may exceed the relative tolerances.
 SLACK_BYTES = 2**20
 
 
 @dataclass(frozen=True)
 class TraceComparison:
-    """Bytes of one GPU as (by formula, traced).
-
-    Attributes:
-        memory: peak of the forward and backward passes, with the optimizer's state and the averages.
-        communication: of the same passes by collective.
-    """
+    """The memory, with optimizer and averages, and communication of the passes in bytes: (by formula, traced)."""
 
     memory: tuple[int, int]
     communication: dict[str, tuple[int, int]]
@@ -45,10 +40,9 @@ class TraceComparison:
 
 
 def compare_with_trace(config: ViTConfig, training: Training, layout: ParallelLayout) -> TraceComparison:
-    """Trace a step and compare; the optimizer's state is by arithmetic in both, from the traced sizes.
+    """Return estimates and traced values of a step; traced memory includes optimizer state and averages by formula.
 
-    Under autocast both are of processors, whatever the plan is for: the trace runs on one, and a GPU's autocast casts
-    norms too.
+    With autocast both are for a CPU, because the trace runs on one and autocast on a GPU also casts norms.
     """
     if layout.numerics(training).autocast:
         training = replace(training, processor=True)

@@ -1,1 +1,1 @@
-"""What fits into a time budget: the speed of this machine, and the largest model that gets enough steps."""
+"""Time budgets: measuring this machine's speed, and choosing the largest model that gets enough steps."""

@@ -1,8 +1,4 @@
-"""How long things take on this machine, measured before the first step: what a time budget is planned by.
-
-Several processes measure together, and go on by the same numbers: the slowest one's, or the main process's where it
-works alone.
-"""
+"""Measure the speed of this machine before the first step, to plan a time budget."""
 
 import copy
 import statistics
@@ -38,29 +34,25 @@ from megavit.train.task import Batch, Task
 from megavit.weights.pretrained.pretrained import PretrainedModel
 
 REPETITIONS = 5
-# Slow steps are told apart sooner: after the first repetition no new one begins past this time.
 MAX_MEASURING_SECONDS = 10.0
-# Less than this factor is within the noise, and float32 is the safer of two equals.
+# bfloat16 must be faster than float32 by this factor to be chosen.
 MIN_SPEEDUP = 1.1
-# Bundle, report and the end of the process, of which Python's own clearing away of torch is a second, take as long
-# as drawing so many of the report's learning curves.
+# Time for bundle, report and process exit, as a multiple of the time to draw the report's learning curves.
 FINISH_FIGURES = 17
-# The agent that has started several processes ends after them.
 AGENT_FIGURES = 8
-# The report's examples, two dozen, are explained by eight passes there and back each, as steps of so many images.
+# Explaining the report's 24 examples takes 8 forward and backward passes each, like training on this many images.
 EXPLAINED_IMAGES = 24 * 8
-# A pass over the validation images is measured for this share of the time, or a second where that is more.
+# Share of the time budget, but at least a second, for measuring a pass over the validation images.
 VALIDATION_MEASURING_SHARE = 0.01
 
 
 def measure_step(
     state: TrainState, task: Task, batch: Batch, max_seconds: float = MAX_MEASURING_SECONDS
 ) -> tuple[Precision, float]:
-    """Return the faster precision for `task`, of those its recipe allows, and the median seconds of a step in it.
+    """Return the fastest precision that the recipe of `task` allows, and the median seconds of a step in it.
 
-    Trains a copy; `state` and its random numbers are as before. Past `max_seconds` no new step begins, but two in each
-    precision are done. Several processes measure together, each on its part of a batch, and the slowest counts; what is
-    sharded among them cannot be copied, and `state` itself is used up.
+    At least two steps are measured in each precision; after `max_seconds` no new step begins. A copy of `state` is
+    trained, except in distributed runs, which train `state` itself, measure together and use the slowest process.
     """
     parallel, requested = state.parallel, task.recipe.run.precision
     precisions: list[Precision] = [requested]
@@ -81,7 +73,7 @@ def measure_step(
         for precision, variant in tasks.items():
             start = time.perf_counter()
             train_step(trial, variant, batch, rate=0.0, steps=1)
-            if repetition:  # the first one is slower: kernels are chosen and memory is taken
+            if repetition:  # the first is slower: kernel selection and memory allocation
                 seconds[precision].append(time.perf_counter() - start)
     slowest = parallel.all_reduce_max(*(statistics.median(seconds[precision]) for precision in precisions))
     medians = dict(zip(precisions, slowest, strict=True))
@@ -97,13 +89,12 @@ def measure_recipe(
     pretrained: PretrainedModel | None = None,
     max_seconds: float = MAX_MEASURING_SECONDS,
 ) -> tuple[Precision, float]:
-    """Return what `measure_step` does for a resolved recipe, measured on noise."""
+    """Return the fastest precision and its seconds per step for a resolved recipe, measured on noise images."""
     dataset = ctx.dataset
     if pretrained is not None:
         model = build_pretrained(ctx, recipe, pretrained)
         state, task = TrainState.create(model.model, recipe.optimizer, ctx.parallel), model.task
     else:
-        # No image is read to find the mean and spread of channels: noise needs none, and measuring is short.
         config = make_model_config(recipe, dataset)
         preprocessing = make_preprocessing(config, keep_aspect=recipe.data.keep_aspect)
         state, task = build_training(ctx, recipe, preprocessing)
@@ -120,12 +111,7 @@ def make_time_plan(
     reading_seconds: float,
     step_seconds: float,
 ) -> TimeBudgetPlan:
-    """Return what the run will take after its last step, as the main process measures it, to all processes.
-
-    Args:
-        reading_seconds: that it took to read the validation images.
-        step_seconds: of a step.
-    """
+    """Return the expected durations of the run, measured by the main process, to all processes."""
     state, task = training
     total = task.recipe.run.minutes * 60
     max_seconds = max(1.0, VALIDATION_MEASURING_SHARE * total)
@@ -135,15 +121,13 @@ def make_time_plan(
         final_pass = measure_final_pass(state, task, val_loader, max_seconds)
         ood_samples = select_ood_samples(ctx.dataset.in_split("train"))
         others = (len(ctx.dataset.in_split("test")) + len(ood_samples)) / len(val_loader)
-        # Of one image, which the main process explains by itself.
         image_seconds = step_seconds * ctx.parallel.dp_world_size / task.batch_size
         return TimeBudgetPlan(
             total=total,
             step=step_seconds,
             validation=validation,
-            # The last validation, then all that the finished model is evaluated on.
+            # The last validation, and the evaluation of the finished model.
             final_passes=1 + (1 + others) * final_pass / validation,
-            # The validation images are read already.
             finish=estimate_finish(ctx.parallel) + others * reading_seconds + EXPLAINED_IMAGES * image_seconds,
         )
 
@@ -151,7 +135,7 @@ def make_time_plan(
 
 
 def measure_validation(state: TrainState, task: Task, loader: TrainLoader, max_seconds: float) -> float:
-    """Return the seconds of a validation on the images of `loader`, by as many as come in `max_seconds`."""
+    """Return the estimated seconds of a validation on the images of `loader`, measured for up to `max_seconds`."""
     _, indices = loader.split_in_turn(state.parallel)
     batches = (images for images, _ in loader.batches(indices))
     logits = compute_logits(state.ema_model, batches, task.preprocessing, task.dtype)
@@ -159,18 +143,18 @@ def measure_validation(state: TrainState, task: Task, loader: TrainLoader, max_s
 
 
 def measure_final_pass(state: TrainState, task: Task, loader: TrainLoader, max_seconds: float) -> float:
-    """Return the seconds of a pass of the finished model over the images of `loader`, by one process alone."""
+    """Return the estimated seconds of a pass of the finished model over the images of `loader` in a single process."""
     model = state.ema_model
-    if state.parallel.dist.is_distributed:  # a model like it: its own is sharded
+    if state.parallel.dist.is_distributed:  # its own model is sharded
         model = MegaVit.from_config(model.config).to(state.device)
     engine = Engine(model, task.preprocessing)
-    engine.choose_runtime(next(loader.in_turn()))  # or its beginning, which is slower, would be multiplied
+    engine.choose_runtime(next(loader.in_turn()))  # excludes the slower warm-up from the measurement
     outputs = (output.logits for output in map(engine, loader.in_turn()))
     return _measure_pass(outputs, len(loader), max_seconds, ParallelContext())
 
 
 def _measure_pass(outputs: Iterable[Tensor], num_images: int, max_seconds: float, parallel: ParallelContext) -> float:
-    """Return the seconds that all of `outputs` would take, by as many as come in `max_seconds`."""
+    """Return the seconds that all of `outputs` would take, extrapolated after `max_seconds`."""
     began, done = time.monotonic(), 0
     for output in outputs:
         done += len(output)
@@ -180,7 +164,7 @@ def _measure_pass(outputs: Iterable[Tensor], num_images: int, max_seconds: float
 
 
 def estimate_finish(parallel: ParallelContext) -> float:
-    """Return the seconds from the last metric known to the end of the command, by drawing the learning curves once."""
+    """Return the seconds from the last metric to the end of the command, estimated by drawing learning curves once."""
     record = EpochRecord(epoch=1, step=1, seconds=1, train_loss=1, val_loss=1, val_metric=0.5, learning_rate=1e-3)
     began = time.monotonic()
     figures.png(figures.draw_curves([record] * MAX_VALIDATIONS, figures.LIGHT))

@@ -1,4 +1,4 @@
-"""Which model to train in a time budget: the largest that still gets enough steps."""
+"""Choose the model to train in a time budget: the largest that gets enough steps."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -6,30 +6,29 @@ from dataclasses import dataclass, replace
 
 from megavit.config.recipe import Precision, Recipe
 
-# Up to so many pixels on the images' short side: (preset, patch size), the smallest model first.
+# Largest short side of the images in pixels, and the (preset, patch size) candidates for it, smallest first.
 CANDIDATES = (
     (16, (("pico", 2),)),
     (28, (("nano", 7), ("nano", 4), ("micro", 4), ("mini", 4))),
     (40, (("nano", 8), ("nano", 4), ("micro", 4), ("mini", 4))),
     (math.inf, (("micro", 8), ("mini", 16), ("Ti", 16), ("S", 16))),
 )
-# So many steps, and epochs, the second model needs before the first stops being better, and each next one twice as
-# many; past MANY_STEPS the epochs do not matter. Measured on Fashion-MNIST with equal time: nano with patches of 4 is
-# level with patches of 7 at 1,500 steps, 3.5 epochs, and micro with nano at 3,000 steps, 7 epochs
-# (`benchmarks/results/learning/ablate.json`).
+# Minimum steps and epochs for the second candidate to beat the first, doubled for each larger one; from MANY_STEPS on,
+# epochs do not matter. Measured on Fashion-MNIST with equal time: nano with patch size 4 equals patch size 7 at 1,500
+# steps, 3.5 epochs, and micro equals nano at 3,000 steps, 7 epochs (`benchmarks/results/learning/ablate.json`).
 MIN_STEPS, MIN_EPOCHS, MANY_STEPS = 1_500, 3.5, 20_000
-# A larger model computes more in the same time, but seldom so many times more.
+# Upper bound of how much more a larger model computes per second.
 LARGER_IS_FASTER = 2.0
-# Measuring takes at most this share of the time, or so many seconds where that is more.
+# Limit of the measuring time: the larger of a share of the budget and a number of seconds.
 MEASURING_SHARE, MEASURING_SECONDS = 0.03, 2.0
 
 MeasureStep = Callable[[Recipe, float], tuple[Precision, float]]
-"""Maps a recipe and the seconds for measuring to its faster precision, and the seconds of a step."""
+"""Function from a recipe and the seconds for measuring to its fastest precision and the seconds of a step."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A recipe with every size filled in, and the multiplications of one of its steps, in any unit."""
+    """A recipe with all sizes resolved, and the relative number of multiplications in one of its steps."""
 
     recipe: Recipe
     work: float
@@ -37,13 +36,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Deadline:
-    """Until when there is time to train.
-
-    Attributes:
-        until: the time of `now` at which training must end.
-        total: seconds of the whole run.
-        now: seconds; for several processes that choose together the same.
-    """
+    """The time at which training must end, `until`, in a run of `total` seconds; `now` returns the current time."""
 
     until: float
     total: float
@@ -56,7 +49,7 @@ class Deadline:
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """The recipe with its precision, the seconds of a step, and why it was chosen, in a line."""
+    """A chosen recipe with its precision, the seconds of a step, and the reason in one line."""
 
     recipe: Recipe
     step_seconds: float
@@ -66,12 +59,7 @@ class ModelChoice:
 def choose_model(
     candidates: Sequence[Candidate], measure_step: MeasureStep, num_images: int, deadline: Deadline
 ) -> ModelChoice:
-    """Return the largest of the candidates that gets enough steps and epochs, else the smallest.
-
-    Args:
-        candidates: at least one, the smallest first.
-        num_images: to train on.
-    """
+    """Return the largest of the candidates, smallest first, that gets enough steps and epochs, or else the smallest."""
     measured_by = deadline.now() + max(MEASURING_SHARE * deadline.total, MEASURING_SECONDS)
     chosen, step_seconds, work, too_large = candidates[0].recipe, 0.0, 0.0, ""
     for index, candidate in enumerate(candidates):
@@ -107,7 +95,6 @@ def _count_steps(seconds_left: float, step_seconds: float) -> int:
 
 
 def _is_enough(index: int, steps: int, batch_size: int, num_images: int) -> bool:
-    """Return whether so many steps are enough for the candidate at `index`, from 1 on."""
     factor = 2 ** (index - 1)
     is_long = steps >= MIN_STEPS * factor and steps * batch_size >= MIN_EPOCHS * factor * num_images
     return steps >= MANY_STEPS or is_long

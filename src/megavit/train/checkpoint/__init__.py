@@ -1,1 +1,1 @@
-"""Checkpoints: saving the whole state of a run, and restoring it with any number of processes."""
+"""Saving and loading checkpoints of training runs, with any number of processes."""

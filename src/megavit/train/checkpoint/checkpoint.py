@@ -1,12 +1,11 @@
-"""Checkpoints: the whole state of a run, in a folder that is complete or not there at all.
+"""Save and load checkpoints of a training run; each is a folder that is either complete or absent.
 
-FOLDER/step-…/manifest.json       all but the tensors, with the SHA-256 of every other file and of itself
-FOLDER/step-…/state.safetensors   the tensors, if one process trained
-FOLDER/step-…/__0_0.distcp, …     the tensors, if several did: each writes its shards (`distributed`)
+FOLDER/step-…/manifest.json       all state but the tensors, with the SHA-256 of every file
+FOLDER/step-…/state.safetensors   the tensors, after single-process training
+FOLDER/step-…/__0_0.distcp, …     the tensors, after distributed training: one shard file per process
 
-One process does not write the second kind, although it could: PyTorch's distributed checkpoint takes it one and a half
-to three times as long (3 MB in 256 tensors: 0.50 s against 0.15 s; 86 MB in 672: 2.0 s against 1.3 s, on two cores).
-Any number of processes can resume from either.
+A single process writes safetensors because PyTorch's distributed checkpoint is 1.5 to 3 times slower (86 MB in 672
+tensors: 2.0 s against 1.3 s on two cores). Any number of processes can resume from either format.
 """
 
 import shutil
@@ -20,21 +19,19 @@ from megavit.train.state import TrainState
 from megavit.weights.bundle.safetensors_io import read_tensors, write_tensors
 
 KEEP_NEWEST = 2
-# Besides, one is kept of every so many steps, for a run that diverges to roll back to: the newest that is MARGIN steps
-# older than what shows in the loss, since trouble begins before. PaLM's went back 100 (arXiv 2204.02311, section 5.1).
+# Every ROLLBACK_EVERY steps a checkpoint is retained. A diverged run rolls back to the newest one at least MARGIN steps
+# older than the first high loss; PaLM went back 100 steps (arXiv 2204.02311, section 5.1).
 ROLLBACK_EVERY, MARGIN = 500, 100
 TENSORS = "state.safetensors"
 
 
 def save_checkpoint(folder: Path, state: TrainState, *, wait: bool = True) -> None:
-    """Write `folder/step-…`, and remove the checkpoints that are no longer needed; a collective.
+    """Write the checkpoint `folder/step-…` and remove checkpoints that are no longer needed; a collective operation.
 
-    Args:
-        wait: until it is there. Several processes may train on while it is written; its errors are then raised by
-            the next call.
+    Without `wait`, distributed runs write in the background, and the next call raises their errors.
 
     Raises:
-        OutputError: when it cannot be written; the earlier checkpoints are then as they were.
+        OutputError: if the checkpoint cannot be written; earlier checkpoints are unaffected.
     """
     target = folder / f"step-{state.step:09d}"
     try:
@@ -52,10 +49,10 @@ def save_checkpoint(folder: Path, state: TrainState, *, wait: bool = True) -> No
 
 
 def load_checkpoint(folder: Path, state: TrainState) -> list[str]:
-    """Restore `state` from the newest intact checkpoint, and return what is wrong with each newer one; a collective.
+    """Restore the newest intact checkpoint, and return the faults of newer ones; a collective operation.
 
     Raises:
-        BundleError: when there is none.
+        BundleError: if no checkpoint is intact.
     """
     faults: list[str] = []
     for checkpoint in state.parallel.dist.run_on_main(lambda: list_checkpoints(folder)):
@@ -70,24 +67,24 @@ def load_checkpoint(folder: Path, state: TrainState) -> list[str]:
 
 
 def remove_incomplete(folder: Path) -> None:
-    """Remove what a run that was killed had begun to write."""
+    """Remove partially written checkpoints left by a killed run."""
     for rest in folder.glob(".step-*"):
         shutil.rmtree(rest, ignore_errors=True)
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints in `folder`, the newest first."""
+    """Return the checkpoints in `folder`, newest first."""
     return sorted(folder.glob("step-*"), key=get_step, reverse=True)
 
 
 def list_rollback_checkpoints(folder: Path, upto: int) -> list[Path]:
-    """Return those up to step `upto` that are kept to roll back to, the newest first."""
+    """Return the rollback checkpoints up to step `upto`, newest first."""
     steps = {checkpoint: get_step(checkpoint) for checkpoint in list_checkpoints(folder)}
     return [checkpoint for checkpoint, step in steps.items() if step % ROLLBACK_EVERY == 0 and 0 < step <= upto]
 
 
 def get_step(checkpoint: Path) -> int:
-    """Return the step after which a checkpoint was written, by its name; -1 for another folder."""
+    """Return the step number in a checkpoint's name, or -1 for any other folder."""
     number = checkpoint.name.removeprefix("step-")
     return int(number) if number.isdecimal() else -1
 
@@ -95,7 +92,7 @@ def get_step(checkpoint: Path) -> int:
 def _prune(folder: Path) -> None:
     checkpoints = list_checkpoints(folder)
     newest = get_step(checkpoints[0])
-    # Of those old enough, the newest is enough; twice the margin, because a run has diverged before it is known to.
+    # Only the newest of the old ones is needed. Divergence is noticed late, hence twice the margin.
     needed = list_rollback_checkpoints(folder, newest)
     superseded = list_rollback_checkpoints(folder, newest - 2 * MARGIN)[1:]
     for old in checkpoints[KEEP_NEWEST:]:
@@ -104,11 +101,7 @@ def _prune(folder: Path) -> None:
 
 
 def _restore(checkpoint: Path, state: TrainState) -> None:
-    """Restore `state` from one checkpoint; nothing of it is used unless all of it is intact.
-
-    Raises:
-        BundleError: in every process, when it is not.
-    """
+    """Restore `state` from one checkpoint, or raise BundleError in every process and use none of it."""
     dist, saved = state.parallel.dist, {}
     with raise_in_all(dist, str(checkpoint)):
         numbers, digests = read_manifest(checkpoint, get_step(checkpoint))

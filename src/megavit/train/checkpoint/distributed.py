@@ -1,7 +1,4 @@
-"""The tensors of a checkpoint of several processes: each writes its shards, and any number of processes can read them.
-
-PyTorch's distributed checkpoint (DCP) writes and reads them, by name.
-"""
+"""Save and load sharded checkpoints with PyTorch's distributed checkpoint (DCP), for any number of processes."""
 
 import errno
 import secrets
@@ -30,14 +27,12 @@ from megavit.weights.bundle.safetensors_io import load_weights
 
 
 def save_shards(target: Path, state: TrainState, on_done: Callable[[], None], *, wait: bool) -> None:
-    """Write the checkpoint `target` in the background, from a copy of the state; a collective.
+    """Write the checkpoint `target` in the background from a copy of the state; a collective operation.
 
-    Args:
-        on_done: called by the main process when it is there.
-        wait: until it is.
+    After it is in place the main process calls `on_done`. With `wait` the call blocks until then.
 
     Raises:
-        OutputError: in every process, when any of them could not write its shards, or those of the checkpoint before.
+        OutputError: in every process, if any process could not write this or the previous checkpoint.
     """
     import torch.distributed.checkpoint as dcp
     from torch.distributed.checkpoint.api import CheckpointException
@@ -47,7 +42,7 @@ def save_shards(target: Path, state: TrainState, on_done: Callable[[], None], *,
     folder = parallel.dist.run_on_main(lambda: _make_folder(target))
     writer = dcp.FileSystemWriter(folder, single_file_per_rank=True, sync_files=True)
     written = dcp.async_save(state.tensors(), storage_writer=writer, process_group=parallel.save_group.group)
-    assert isinstance(written, Future)  # as always without a stager
+    assert isinstance(written, Future)  # always so without a stager
     pending: Future[None] = Future()
 
     def complete() -> None:
@@ -60,7 +55,7 @@ def save_shards(target: Path, state: TrainState, on_done: Callable[[], None], *,
             digests = _compute_digests(folder, dist)
             dist.run_on_main(lambda: _publish(folder, target, numbers, digests))
             dist.run_on_main(on_done)
-        except Exception as error:  # noqa: BLE001 - it is raised again by whoever waits
+        except Exception as error:  # noqa: BLE001 - raised again by `wait_for_save`
             fault = error
         if dist.is_main_process:
             shutil.rmtree(folder, ignore_errors=True)
@@ -70,18 +65,14 @@ def save_shards(target: Path, state: TrainState, on_done: Callable[[], None], *,
             pending.set_exception(fault)
 
     parallel.pending_save = pending
-    # A daemon: a process that fails must not wait for those that it has lost.
+    # A daemon thread, so that a failing process does not wait for processes that are gone.
     threading.Thread(target=complete, daemon=True).start()
     if wait:
         wait_for_save(parallel)
 
 
 def wait_for_save(parallel: ParallelContext) -> None:
-    """Wait for the checkpoint that is being written, if any.
-
-    Raises:
-        OutputError: as `save_shards`.
-    """
+    """Wait for the checkpoint being written, if any, and raise OutputError if a process could not write its shards."""
     pending, parallel.pending_save = parallel.pending_save, None
     if pending is not None:
         pending.result()
@@ -95,7 +86,6 @@ def _make_folder(target: Path) -> Path:
 
 
 def _compute_digests(folder: Path, dist: DistContext) -> dict[str, str]:
-    """Return the SHA-256 of every file by name; the processes share the work."""
     with raise_in_all(dist), writing("a checkpoint", folder.parent):
         names = sorted(path.name for path in folder.iterdir())
         own = {name: sha256(folder / name) for name in names[dist.rank :: dist.world_size]}
@@ -112,7 +102,7 @@ def _publish(folder: Path, target: Path, numbers: dict[str, Any], digests: dict[
 
 @contextmanager
 def raise_in_all(dist: DistContext, checkpoint: str = "a checkpoint") -> Iterator[None]:
-    """Raise an error of one process, with a checkpoint of this name, in all of them."""
+    """Raise an error of any process in all of them; I/O and data errors become a BundleError about `checkpoint`."""
     fault: Exception | None = None
     try:
         yield
@@ -126,7 +116,6 @@ def raise_in_all(dist: DistContext, checkpoint: str = "a checkpoint") -> Iterato
 
 
 def _get_first_failure(error: Any) -> BaseException:
-    """Return what went wrong first, of a CheckpointException, which is no Exception."""
     return next((failure for failure, _ in error.failures.values()), error)
 
 
@@ -141,11 +130,7 @@ def _explain_failure(error: Any, folder: Path) -> OutputError:
 
 
 def read_shapes(checkpoint: Path, files: set[str]) -> dict[str, torch.Size]:
-    """Return the shape of each tensor of a checkpoint of these files.
-
-    Raises:
-        BundleError: when its index is damaged.
-    """
+    """Return the shape of each tensor in a checkpoint of `files`, or raise BundleError if its index is damaged."""
     from megavit.distributed.safe_dcp_reader import INDEX, get_shapes, read_index
 
     return get_shapes(read_index(checkpoint, files - {INDEX}))
@@ -154,13 +139,9 @@ def read_shapes(checkpoint: Path, files: set[str]) -> dict[str, torch.Size]:
 def load_shards(
     checkpoint: Path, targets: dict[str, Tensor], state: TrainState, files: set[str], saved_tp_size: int
 ) -> None:
-    """Fill `targets`, the tensors of `state` by name, from a checkpoint of these files; a collective.
+    """Fill `targets` from a checkpoint of `files`, or raise BundleError if it cannot be read; a collective operation.
 
-    Args:
-        saved_tp_size: processes that computed a layer together in the run that wrote it.
-
-    Raises:
-        BundleError: when it cannot be read.
+    `saved_tp_size` is the tensor-parallel size of the run that wrote it.
     """
     import torch.distributed.checkpoint as dcp
     from torch.distributed.checkpoint.api import CheckpointException
@@ -169,7 +150,7 @@ def load_shards(
 
     index = read_index(checkpoint, files - {INDEX})
     shapes = get_shapes(index)
-    # Rows in the order of another number of processes are read as a whole, and each process keeps its own.
+    # Fused rows saved with another tensor-parallel size are read in full, and each process copies its shard.
     reordered = {}
     if saved_tp_size != state.parallel.tp_size:
         reordered = {name: _count_fused(name, state) for name, shape in shapes.items() if shape}
@@ -178,7 +159,7 @@ def load_shards(
         dcp.load(tensors, storage_reader=Reader(checkpoint, index), no_dist=not state.parallel.dist.is_distributed)
 
     with warnings.catch_warnings():
-        # One process may read what several wrote.
+        # A single process may read a distributed checkpoint.
         warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)
         try:
             load({name: tensor for name, tensor in targets.items() if reordered.get(name, 1) == 1})
@@ -192,7 +173,7 @@ def load_shards(
 
 
 def copy_full_(target: Tensor, full: Tensor, name: str, state: TrainState) -> None:
-    """Fill `target`, a tensor of `state` by that name, with its share of a full tensor; nothing is sent."""
+    """Copy this process's shard of the tensor `full` into `target`, the tensor called `name` of `state`, in place."""
     copy_shard_(target, full, _count_fused(name, state), state.parallel.tp_size)
 
 
@@ -202,10 +183,7 @@ def _count_fused(name: str, state: TrainState) -> int:
 
 
 def gather_full_state(state: TrainState) -> TrainState:
-    """Return `state` in the main process as if it had trained alone, without optimizers; a collective.
-
-    The other processes get `state` itself.
-    """
+    """Return `state` unsharded and without optimizers in the main process, else unchanged; a collective operation."""
     is_main, device = state.parallel.dist.is_main_process, next(state.model.parameters()).device
     best: dict[str, Tensor] = {}
     for name, tensor in state.best.items():

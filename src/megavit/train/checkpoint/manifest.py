@@ -1,4 +1,4 @@
-"""The manifest of a checkpoint: all of a run's state but the tensors, checked when read, and digests of the files."""
+"""Read and write a checkpoint's manifest: validated training state without tensors, and file digests."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ _COUNTS = ("step", "skipped", "skipped_in_a_row", "loss_steps", "rollbacks", "ro
 
 @dataclass(frozen=True, kw_only=True)
 class StateNumbers:
-    """All of a `megavit.train.state.TrainState` but its tensors, under the same names, and its `tp_size`."""
+    """The fields of a `megavit.train.state.TrainState` that are not tensors, and its `tp_size`."""
 
     step: int
     progress: float
@@ -68,17 +68,13 @@ class StateNumbers:
 
 
 def write_manifest(folder: Path, numbers: dict[str, Any], digests: dict[str, str]) -> None:
-    """Write the manifest of a checkpoint: `TrainState.numbers`, and the SHA-256 of its files by name."""
+    """Write a checkpoint's manifest from `TrainState.numbers` and the SHA-256 of its files by name."""
     manifest = numbers | {"files": digests}
     write_file(folder / MANIFEST, json.dumps(manifest | {"sha256": digest_manifest(manifest)}))
 
 
 def read_manifest(checkpoint: Path, step: int) -> tuple[StateNumbers, dict[str, str]]:
-    """Return the numbers of the checkpoint of a step, and the SHA-256 of its files by name.
-
-    Raises:
-        BundleError: when it is not what was written, or naming every number that is missing, unknown, or cannot be.
-    """
+    """Return a checkpoint's numbers and file digests, or raise BundleError if its manifest is altered or invalid."""
     path = checkpoint / MANIFEST
     manifest = parse_json(path.read_bytes(), str(path), BundleError)
     if manifest.pop("sha256", None) != digest_manifest(manifest):
@@ -94,5 +90,5 @@ def read_manifest(checkpoint: Path, step: int) -> tuple[StateNumbers, dict[str, 
 
 
 def digest_manifest(manifest: dict[str, Any]) -> str:
-    """Return the SHA-256 by which a manifest that was changed is recognized."""
+    """Return the SHA-256 of a manifest, which detects changes to it."""
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()

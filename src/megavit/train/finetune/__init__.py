@@ -1,1 +1,1 @@
-"""Fine-tuning of pretrained weights: method after method, as long as each is significantly better."""
+"""Fine-tuning of pretrained weights by progressively stronger methods."""

@@ -1,8 +1,4 @@
-"""A run that starts from pretrained weights: from them and the images to the bundle.
-
-What comes before the first training by gradient is short and follows from the weights and the images; a resumed run
-does it again. Each training by gradient resumes from its own checkpoint.
-"""
+"""Fine-tune pretrained weights in stages, each of which resumes from its own checkpoint, and write the bundle."""
 
 import copy
 from collections.abc import Sequence
@@ -36,14 +32,13 @@ from megavit.train.state import TrainState
 from megavit.train.task import make_task
 from megavit.weights.pretrained.pretrained import fingerprint, load_pretrained
 
-# Fewer validation images cannot tell one method from another; and of more images than that in all, cross-validation
-# takes long.
+# With fewer validation images methods cannot be compared; with more images in total, cross-validation takes too long.
 MIN_VAL_IMAGES, MAX_CROSS_VALIDATION_IMAGES = 200, 2000
 
 
 def start_finetuning(ctx: RunContext, request: TrainRequest) -> TrainResult:
-    """Fine-tune the requested pretrained weights to the images, from the first step on."""
-    assert request.pretrained is not None  # or there is nothing to tune
+    """Fine-tune the requested pretrained weights from the first step."""
+    assert request.pretrained is not None
     recipe = resolve_recipe(ctx, request).recipe
     pretrained = build_pretrained(ctx, recipe, request.pretrained)
     weights = sum(p.numel() * p.element_size() for p in pretrained.model.parameters())
@@ -67,11 +62,7 @@ def start_finetuning(ctx: RunContext, request: TrainRequest) -> TrainResult:
 
 
 def resume_finetuning(ctx: RunContext, plan: Plan) -> TrainResult:
-    """Resume the fine-tuning in the run's folder; on a CPU, to the bit as if never stopped where it goes by epochs.
-
-    Raises:
-        DataError: when the weights that it began with are not what they were.
-    """
+    """Resume the fine-tuning in the run directory, or raise DataError if the pretrained weights have changed."""
     source = load_pretrained(plan.recipe.model.init or "", whole_images=True, head=False)
     if fingerprint(source) != plan.init:
         raise DataError(
@@ -82,13 +73,12 @@ def resume_finetuning(ctx: RunContext, plan: Plan) -> TrainResult:
 
 
 def needs_cross_validation(dataset: LabeledImages) -> bool:
-    """Return whether there are too few validation images to compare methods on."""
+    """Return whether validation images are too few to compare methods, and all images few enough to cross-validate."""
     count = dataset.split_sizes()
     return count["val"] < MIN_VAL_IMAGES and count["train"] + count["val"] <= MAX_CROSS_VALIDATION_IMAGES
 
 
 def _finetune(ctx: RunContext, pretrained: StartingModel) -> TrainResult:
-    """Try the methods in turn, keep the best, and write its bundle and report."""
     recipe, metric = pretrained.task.recipe, pretrained.task.metric
     with advise_resuming(ctx.run_dir):
         tuner = Finetuner(ctx, pretrained)
@@ -116,13 +106,7 @@ def _finetune(ctx: RunContext, pretrained: StartingModel) -> TrainResult:
 
 
 class Finetuner:
-    """Reads the images and embeds them; then trains by the methods that it is asked for.
-
-    Attributes:
-        frozen: the embeddings of the images of training and validation, and the folds to compare methods on.
-        held_out: a few words on the held-out images.
-        val_loader: of the validation images.
-    """
+    """A trainer that embeds the images with the pretrained model, and fine-tunes it by any method."""
 
     def __init__(self, ctx: RunContext, pretrained: StartingModel) -> None:
         self.ctx, self.pretrained, self.clock = ctx, pretrained, ctx.clock
@@ -152,21 +136,20 @@ class Finetuner:
         self.frozen = FrozenFeatures(embeddings, labels, task, bias, seconds=seconds, folds=splits)
         ctx.reporter.say(f"methods are compared on {self.held_out}")
         self.val_loader = self._make_eval_loader(dataset.in_split("val"))
-        # Test images are read and evaluated, those of validation evaluated again, and the report is drawn.
         ood_samples = select_ood_samples(dataset.in_split("train"))
         rest = len(dataset.in_split("test")) + len(dataset.in_split("val")) + len(ood_samples)
         self.finish_seconds = estimate_finish(ctx.parallel) + seconds * rest / len(self.pool)
 
     def train_method(self, name: str, probes: list[LinearProbe], num_left: int) -> tuple[Tensor, float, str] | None:
-        """Train on each fold, as `megavit.train.finetune.progressive.TrainMethod`."""
+        """Train by a method on each fold, as `megavit.train.finetune.progressive.TrainMethod`."""
         (method,) = (method for method in FINETUNE_METHODS if method == name)
         splits = self.frozen.folds
         is_crossed = len(splits) > 1
-        probes = self.ctx.dist.run_on_main(lambda: probes)  # the same model to begin with
+        probes = self.ctx.dist.run_on_main(lambda: probes)  # every process must start from the same model
         stages: list[StageResult] = []
         for number, (split, probe) in enumerate(zip(splits, probes, strict=True)):
             folder = f"{method}-{number + 1}" if is_crossed else method
-            # Half of the time is for the methods after this one: they may not come to be.
+            # Half of the remaining time is reserved for later methods, although they may not be tried.
             shares = min(num_left, 2) * len(splits) - number + is_crossed
             stage = self._train_stage(folder, method, (split, probe), shares, force=number > 0)
             if stage is None:
@@ -180,7 +163,7 @@ class Finetuner:
         return torch.cat([stage.logits for stage in stages]), sum(stage.seconds for stage in stages), detail
 
     def make_state(self, name: str) -> TrainState:
-        """Return the finished training by a method on all training images, for the bundle and the report."""
+        """Return the training state of a method, trained on all training images, for the bundle and the report."""
         probe = self.frozen.fit_probe(self.split.train)
         if name == "probe":
             return _finished_state(self._with_head(probe))
@@ -188,12 +171,11 @@ class Finetuner:
             self.ctx.reporter.say(f"{name}: once more, on all training images")
             (method,) = (method for method in FINETUNE_METHODS if method == name)
             stage = self._train_stage(method, method, (self.split, probe), 1, force=True)
-            assert stage is not None  # it was forced
+            assert stage is not None  # forced
             self.stages[name] = stage
         return _finished_state(self.stages[name].model, self.stages[name])
 
     def _with_head(self, probe: LinearProbe) -> MegaVit:
-        """Return the pretrained model with the probe for its head."""
         model = copy.deepcopy(self.pretrained.model)
         head = get_head(model)
         with torch.no_grad():
@@ -204,7 +186,7 @@ class Finetuner:
     def _train_stage(
         self, folder: str, method: FinetuneMethod, start: tuple[Fold, LinearProbe], shares: int, *, force: bool
     ) -> StageResult | None:
-        """Train on one fold, in its share of the time that is left, or as many epochs as the recipe says."""
+        """Train on one fold for its share of the remaining time, or for the recipe's epochs."""
         ctx, clock, (split, probe) = self.ctx, self.ctx.clock, start
         began = clock.now()
         training, held_out = ([self.pool[index] for index in indices.tolist()] for indices in split)
@@ -228,7 +210,7 @@ class Finetuner:
             force=force or self.recipe.tune.rung != "auto",
         )
         if stage is not None:
-            # What a stage had done before a stop counts as time of this run.
+            # Time that the stage took before a stop counts for this run.
             self.clock = self.clock.after(max(0.0, stage.seconds - (clock.now() - began)))
         return stage
 
@@ -237,12 +219,11 @@ class Finetuner:
 
 
 def get_head(model: MegaVit) -> nn.Linear:
-    assert isinstance(model.mlp_head, nn.Linear)  # as of every model with outputs
+    assert isinstance(model.mlp_head, nn.Linear)  # as in every model with outputs
     return model.mlp_head
 
 
 def _finished_state(model: MegaVit, stage: StageResult | None = None) -> TrainState:
-    """Return the state of a run whose weights to keep are those of `model`."""
     history = stage.history if stage else []
     return TrainState(
         model=model,

@@ -1,15 +1,14 @@
-"""Progressive fine-tuning: method after method, as long as each is significantly better than the best before it.
+"""Progressive fine-tuning: try methods in order while each is significantly better than the best before it.
 
-knn     the nearest neighbors' labels; evaluated only, since a bundle is one model
-probe   a linear head on the frozen model's embeddings
-lora    low-rank additions to its matrices
-last    its last layers
-all     all of it
+knn     nearest neighbors' labels; evaluated only
+probe   linear head on frozen embeddings
+lora    low-rank adaptation of the weight matrices
+last    last layers
+all     all layers
 
-Every method after the probe starts from the given weights and the probe's head (arXiv 2202.10054: a new head would
-distort the features first), so that its value does not depend on the methods before it. They are compared on the same
-held-out images: those of validation, or, where these are few, all of training and validation in cross-validation, since
-a few images cannot tell. The test images are never used.
+Methods after the probe start from the pretrained weights and the probe's head, since a new head would distort the
+features (arXiv 2202.10054). All are compared on the same held-out images: the validation images or, if these are few,
+training and validation images in cross-validation. The test images are never used.
 """
 
 import time
@@ -33,15 +32,14 @@ from megavit.train.task import Task
 
 @dataclass(frozen=True)
 class FrozenFeatures:
-    """The embeddings of the frozen model, and the folds on which methods are compared.
+    """The embeddings of the pretrained model, and the folds on which methods are compared.
 
     Attributes:
-        embeddings: (N, D) of every image of training and validation.
-        labels: of these, as `megavit.data.targets.target_tensor` gives them.
-        task: of the training images, on the CPU.
-        bias: (outputs,) of a head to start from.
-        seconds: that the embeddings took.
-        folds: one, or those of cross-validation.
+        embeddings: (N, D) embeddings of all training and validation images.
+        labels: their labels, from `megavit.data.targets.target_tensor`.
+        task: task on the training images, on the CPU.
+        bias: (outputs,) initial bias of the head.
+        seconds: time that the embeddings took.
     """
 
     embeddings: Tensor
@@ -64,26 +62,26 @@ class FrozenFeatures:
         return compute_metric(self.task.metric, logits, labels, self.task.target)
 
     def compute_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the task's loss; in float64, or the search for its least value would stumble over the rounding."""
+        """Return the task's loss in float64, so that rounding does not disturb the probe's optimization."""
         return in_float64(self.task.loss)(logits.double(), targets.double())
 
     def fit_probe(self, indices: Tensor) -> LinearProbe:
-        """Return the linear probe of these images."""
+        """Return a linear probe fitted on the images at `indices`."""
         labels = self.labels[indices]
         soft_targets = self.task.soft_targets(labels)
         return select_linear_probe(self.embeddings[indices], soft_targets, labels, self.compute_loss, self.bias)
 
 
 TrainMethod = Callable[[str, list[LinearProbe], int], tuple[Tensor, float, str] | None]
-"""Trains by a method from the probes' heads; (held-out logits, seconds, detail), or None where there is no time.
+"""Function of (method, probes to start from, number of methods left including this one).
 
-Its last argument is how many methods, this one included, may still come.
+Returns (held-out logits, seconds, detail), or None if no time is left.
 """
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The results in order, the method that is kept, and why."""
+    """The results in order, the selected method, and the reason."""
 
     results: list[TuneResult]
     method: str
@@ -98,13 +96,9 @@ def progressive_finetune(
     *,
     keep_last: bool,
 ) -> Selection:
-    """Return the results of the methods that were tried, and the method that is kept.
+    """Return the results of the probe and then of `methods`, and the selected method.
 
-    Args:
-        methods: to train after the probe.
-        train: see `TrainMethod`.
-        report: is given each result as it comes.
-        keep_last: keep the last of `methods`, whether or not it is better: it was asked for.
+    Each result is passed to `report`. With `keep_last` the last of `methods` is selected even if it is not better.
     """
     results = [evaluate_knn(frozen)]
     report(results[0])
@@ -138,7 +132,7 @@ def progressive_finetune(
 
 
 def evaluate_knn(frozen: FrozenFeatures) -> TuneResult:
-    """Return the result of the k nearest neighbors, k chosen among the images learned from."""
+    """Return the result of k-nearest neighbors, with k chosen on the training images of each fold."""
     began, target = time.monotonic(), frozen.task.target
     logits: list[Tensor] = []
     chosen: list[int] = []
@@ -161,7 +155,7 @@ def evaluate_knn(frozen: FrozenFeatures) -> TuneResult:
 
 
 def evaluate_probe(frozen: FrozenFeatures) -> tuple[TuneResult, Tensor, list[LinearProbe]]:
-    """Return the result of linear probes, one for each fold, with their held-out logits."""
+    """Return the result of linear probes, their held-out logits, and one probe per fold."""
     began = time.monotonic()
     probes = [frozen.fit_probe(fold.train) for fold in frozen.folds]
     logits = torch.cat(
@@ -173,11 +167,10 @@ def evaluate_probe(frozen: FrozenFeatures) -> tuple[TuneResult, Tensor, list[Lin
 
 
 def compute_p_value(frozen: FrozenFeatures, before: Tensor, after: Tensor) -> float:
-    """Return the probability of such a gain of held-out logits by chance; 1 where there is none.
+    """Return the p-value of the gain of held-out logits `after` over `before`; 1 if there is no gain.
 
-    Of classes, either the images that only one of the two has right may tell, or the likelihoods of all of them, which
-    tell more where images are few; since it is the better of two tests, it counts twice (Bonferroni). Of other
-    targets, the metric of resampled images.
+    For classes it is the smaller of two tests, of accuracies and likelihoods, with Bonferroni correction; otherwise a
+    bootstrap test of the metric.
     """
     labels = frozen.labels[frozen.held_out]
     if frozen.compute_metric(after, labels) < frozen.compute_metric(before, labels):
@@ -197,7 +190,7 @@ def compute_p_value(frozen: FrozenFeatures, before: Tensor, after: Tensor) -> fl
 
 
 def describe(result: TuneResult, metric: MetricName) -> str:
-    """Return a line for a person."""
+    """Return a one-line description of a result for the user."""
     value = f"{result.value:{'.3f' if metric == 'R²' else '.1%'}}"
     test = "" if result.p_value is None else f"; p = {result.p_value:.2g} against {result.baseline}"
     return f"{result.method:5}  {result.seconds:6.1f} s  {metric} {value} on held-out images  ({result.detail}){test}"

@@ -1,8 +1,8 @@
-"""One training by gradient among the several of a fine-tuning, in a folder of its own, that survives a stop.
+"""Train one resumable stage of a fine-tuning in its own folder.
 
-FOLDER/stage.json     how long it is, decided before its first step
-FOLDER/log.jsonl      a line an epoch
-FOLDER/checkpoints/   the whole state
+FOLDER/stage.json     length of the stage, decided before its first step
+FOLDER/log.jsonl      one line per epoch
+FOLDER/checkpoints/   training state
 """
 
 import copy
@@ -31,23 +31,16 @@ from megavit.train.state import TrainState
 from megavit.train.task import Task
 
 STAGE = "stage.json"
-# Where the time budget allows more, a stage ends after so many epochs, or steps, whichever are more: pretrained weights
-# need no more, and a few images would be memorized.
+# Upper limit of a stage with a time budget, the larger of the two; longer training would memorize small datasets.
 MAX_EPOCHS, MAX_STEPS = 30, 300
-# With fewer steps than that, a stage is not worth its beginning.
+# A stage is skipped if the time suffices only for fewer steps.
 MIN_STEPS = 20
 MEASURING_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class StageInputs:
-    """What a stage starts from.
-
-    Attributes:
-        model: with a head; stays as it is.
-        task: of the images to train on; its recipe's optimizer is set to the method's.
-        train_loader, held_out_loader: of these images, and of those to evaluate on.
-    """
+    """The inputs of a stage: a pretrained model with a head, the task, and loaders of training and held-out images."""
 
     model: MegaVit
     task: Task
@@ -60,14 +53,11 @@ class StageResult:
     """The result of a stage.
 
     Attributes:
-        model: the average of its weights after the last step, an ordinary MegaVit; of several processes, in the main
-            one. The best of its epochs would be chosen by the very images that methods are compared on, and look
-            better than it is.
-        logits: (N, outputs) of the held-out images, float32.
-        history: its validations.
-        seconds: that it took, pauses left out.
-        steps: that it did.
-        skipped: steps whose gradient was not finite, or an outlier.
+        model: averaged weights after the last step, with LoRA merged; in distributed runs, in the main process only.
+            The best epoch is not used, as it would be selected on the images that methods are compared on.
+        logits: (N, outputs) float32 logits of the held-out images.
+        seconds: duration, excluding pauses.
+        skipped: number of steps skipped because of a nonfinite or outlier gradient.
     """
 
     model: MegaVit
@@ -86,14 +76,13 @@ def train_stage(
     *,
     force: bool = True,
 ) -> StageResult | None:
-    """Train what `method` unfreezes of a copy of the model, from where the stage in the context's `run_dir` stands.
+    """Train a copy of the model by `method`, starting or resuming the stage in the context's `run_dir`.
 
-    Args:
-        budget_seconds: for it; None: as many epochs as the recipe says. A stage that was begun keeps its length.
-        force: train even where the budget leaves only a few steps; else None is returned.
+    A new stage takes `budget_seconds`, or the recipe's epochs if None. If only a few steps fit, the result is None
+    unless `force` is set.
 
     Raises:
-        Interrupted, OutputError, TrainingError: as `megavit.train.loop.loop.fit`.
+        Interrupted, OutputError, TrainingError: as in `megavit.train.loop.recovery.fit_with_recovery`.
     """
     clock, folder, dist = Clock(now=ctx.clock.now, started=ctx.clock.now()), ctx.run_dir, ctx.dist
     task = inputs.task
@@ -128,7 +117,7 @@ def train_stage(
 
 
 def plan_stage(ctx: RunContext, inputs: StageInputs, model: MegaVit, budget_seconds: float | None) -> RunLength | None:
-    """Return how long a stage is to be: the recipe's epochs, or what is enough, or what fits into `budget_seconds`."""
+    """Return the length of a stage, by the recipe's epochs or `budget_seconds`, or None if too few steps fit."""
     task = inputs.task
     if budget_seconds is None:
         return RunLength(steps=task.steps_in(task.recipe.run.epochs or 1), time=None)
@@ -149,11 +138,7 @@ def plan_stage(ctx: RunContext, inputs: StageInputs, model: MegaVit, budget_seco
 
 
 def read_stage(folder: Path) -> RunLength | None:
-    """Return the length of a stage that was begun.
-
-    Raises:
-        BundleError: when it is damaged.
-    """
+    """Return the length of a stage that has begun, None for a new one, or raise BundleError if its file is damaged."""
     path = folder / STAGE
     if not path.exists():
         return None

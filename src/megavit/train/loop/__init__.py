@@ -1,1 +1,1 @@
-"""The training loop, with what it is built from, validation, monitoring and recovery from divergence."""
+"""The training loop: its setup, steps, validation, monitoring and recovery from divergence."""

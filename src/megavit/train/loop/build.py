@@ -1,4 +1,4 @@
-"""What a resolved recipe describes: model, preprocessing, task, and the loaders of the images."""
+"""Build the model, preprocessing, task and data loaders that a resolved recipe describes."""
 
 import statistics
 from collections.abc import Sequence
@@ -24,19 +24,13 @@ from megavit.train.task import Task, make_task
 from megavit.weights.pretrained.initialize import initialize_from
 from megavit.weights.pretrained.pretrained import PretrainedModel
 
-# So many images, spread over the training images, give their channels' mean and standard deviation.
+# Number of training images that the channels' mean and standard deviation are computed from.
 NUM_STATISTICS_IMAGES = 512
 
 
 @dataclass(frozen=True)
 class StartingModel:
-    """A pretrained model before anything is learned.
-
-    Attributes:
-        model: on the run's device.
-        task: on the training images.
-        changes: sentences on what was changed of the weights to fit.
-    """
+    """A pretrained model before fine-tuning, its task, and sentences on how the weights were adapted."""
 
     model: MegaVit
     task: Task
@@ -46,11 +40,7 @@ class StartingModel:
 def build_training(
     ctx: RunContext, recipe: Recipe, preprocessing: Preprocessing | None = None
 ) -> tuple[TrainState, Task]:
-    """Return the state before the first step of a resolved recipe, and its task.
-
-    Args:
-        preprocessing: of the images; None: as `compute_preprocessing` gives it, which may read some of them.
-    """
+    """Return the initial training state and task; without `preprocessing`, `compute_preprocessing` determines it."""
     dataset, parallel = ctx.dataset, ctx.parallel
     config = make_model_config(recipe, dataset)
     with torch.device("meta"):
@@ -78,7 +68,7 @@ def build_training(
 
 
 def build_pretrained(ctx: RunContext, recipe: Recipe, pretrained: PretrainedModel) -> StartingModel:
-    """Return the model of pretrained weights, with the sizes of a resolved recipe and a new head, and its task."""
+    """Return a pretrained model, adapted to a resolved recipe and with a new head, and its task."""
     config = make_model_config(recipe, ctx.dataset, pretrained)
     seed_all(recipe.run.seed)
     model = MegaVit.from_config(config)
@@ -90,7 +80,6 @@ def build_pretrained(ctx: RunContext, recipe: Recipe, pretrained: PretrainedMode
 
 
 def _init_head(model: MegaVit, ctx: RunContext) -> None:
-    """Of several labels, start the head at how frequent each is."""
     dataset = ctx.dataset
     if dataset.target == "multilabel":
         labels = target_tensor(dataset.in_split("train"), dataset.target, len(dataset.classes))
@@ -98,11 +87,7 @@ def _init_head(model: MegaVit, ctx: RunContext) -> None:
 
 
 def make_model_config(recipe: Recipe, dataset: LabeledImages, pretrained: PretrainedModel | None = None) -> ViTConfig:
-    """Return the model of a resolved recipe: in the MegaVit design, or that of the weights to start from.
-
-    Raises:
-        ConfigError: when its sizes do not fit together.
-    """
+    """Return the model config, in the MegaVit or the pretrained design, or raise ConfigError for inconsistent sizes."""
     model, num_classes = recipe.model, num_outputs(dataset.target, len(dataset.classes))
     if pretrained is not None:
         base = pretrained.config
@@ -126,7 +111,7 @@ def make_model_config(recipe: Recipe, dataset: LabeledImages, pretrained: Pretra
 
 
 def compute_preprocessing(config: ViTConfig, dataset: LabeledImages, *, keep_aspect: bool = False) -> Preprocessing:
-    """Return the model's image size; for channels other than gray or RGB also their mean and standard deviation."""
+    """Return the model's preprocessing; mean and standard deviation are measured unless the images are gray or RGB."""
     plain = make_preprocessing(config, keep_aspect=keep_aspect)
     if config.channels in COLOR_CHANNELS:
         return plain
@@ -137,7 +122,7 @@ def compute_preprocessing(config: ViTConfig, dataset: LabeledImages, *, keep_asp
 
 
 def make_preprocessing(config: ViTConfig, *, keep_aspect: bool = False) -> Preprocessing:
-    """Return the model's image size, with the mean and standard deviation of gray and RGB whatever the images."""
+    """Return the preprocessing at the model's image size, with the default mean and standard deviation."""
     height, width = config.image_hw
     return Preprocessing(
         height=height, width=width, channels=config.channels, keep_aspect=keep_aspect, patch_size=config.patch_size
@@ -145,10 +130,9 @@ def make_preprocessing(config: ViTConfig, *, keep_aspect: bool = False) -> Prepr
 
 
 def adapt_preprocessing(config: ViTConfig, pretrained: PretrainedModel, *, keep_aspect: bool = False) -> Preprocessing:
-    """Return the preprocessing that the weights were trained with, at the new size; where unknown, the plain one.
+    """Return the preprocessing of the pretrained weights at the new size, or the default where it is unknown.
 
-    The whole image is used, also where theirs was cropped. For gray images, where theirs had several channels, the
-    means over these.
+    Images are never cropped. If the number of channels differs, mean and standard deviation are averaged over channels.
     """
     plain, base = make_preprocessing(config, keep_aspect=keep_aspect), pretrained.preprocessing
     if base is None:
@@ -161,12 +145,12 @@ def adapt_preprocessing(config: ViTConfig, pretrained: PretrainedModel, *, keep_
 
 
 def median_short_side(samples: Sequence[Sample]) -> int:
-    """Return the median of the images' shorter sides, in pixels."""
+    """Return the median length of the images' shorter sides, in pixels."""
     return round(statistics.median(min(sample.height, sample.width) for sample in samples))
 
 
 def make_train_loader(ctx: RunContext, task: Task, samples: Sequence[Sample] | None = None) -> TrainLoader:
-    """Return a loader of the training images, or of `samples`, with the margin that augmentation needs."""
+    """Return a loader of `samples`, by default the training images, with the margin that augmentation needs."""
     size, margin = _canvas(ctx.dataset, task)
     if samples is None:
         samples = ctx.dataset.in_split("train")
@@ -175,13 +159,13 @@ def make_train_loader(ctx: RunContext, task: Task, samples: Sequence[Sample] | N
 
 
 def make_eval_loader(ctx: RunContext, task: Task, samples: Sequence[Sample]) -> TrainLoader:
-    """Return a loader of samples as the model is evaluated on them."""
+    """Return a loader of `samples` with the evaluation preprocessing."""
     workers = task.recipe.run.workers
     return TrainLoader(ctx.dataset, samples, task.preprocessing, workers=workers, reporter=ctx.reporter)
 
 
 def _canvas(dataset: LabeledImages, task: Task) -> tuple[Preprocessing, float]:
-    """Return the size at which training images are kept, and the margin where they keep their aspect."""
+    """Return the size at which training images are stored, and the margin for images that keep their aspect ratio."""
     size, augment = task.preprocessing, task.recipe.augment
     if size.keep_aspect:
         return size, canvas_margin(augment)
@@ -190,9 +174,8 @@ def _canvas(dataset: LabeledImages, task: Task) -> tuple[Preprocessing, float]:
 
 
 def make_noise_images(dataset: LabeledImages, task: Task) -> Images:
-    """Return a batch with the shapes of training images, but of noise: no image is read."""
+    """Return a batch of random noise with the shapes of training images, without reading any image."""
     training = dataset.in_split("train")
-    # Spread over all of them, as they lie in order of their names.
     samples = [training[index * len(training) // task.batch_size] for index in range(task.batch_size)]
     size, margin = _canvas(dataset, task)
     images = ImageDataset(dataset, samples, size, margin)

@@ -1,7 +1,7 @@
-"""Monitoring of the largest logits, in which trouble shows before it does in the loss: in attention, and of the head.
+"""Monitor the largest attention and head logits, which reveal instability before the loss does.
 
-Attention logits that keep growing make each token attend to one other, and training diverges (ViT-22B, arXiv
-2302.05442, section 2.1; seen in small models at high learning rates in arXiv 2309.14322, section 3.1).
+Attention logits that keep growing collapse attention to one token, and training diverges (ViT-22B, arXiv 2302.05442,
+section 2.1; for small models at high learning rates, arXiv 2309.14322, section 3.1).
 """
 
 import math
@@ -24,27 +24,18 @@ from megavit.predict.forward import compute_logits
 from megavit.train.data import TrainLoader
 from megavit.train.task import Task
 
-# Of the validation images, spread over them: enough to see a layer's scale, at the cost of a moment.
 NUM_IMAGES = 16
 
 
 class MaxLogits(NamedTuple):
-    """The largest absolute logits for some images.
-
-    Attributes:
-        attention: |q · k| / √K over all layers, heads and pairs of tokens.
-        head: of the model's outputs.
-    """
+    """The largest absolute logits of a model: |q · k| / √K in attention, and outputs of the head."""
 
     attention: float
     head: float
 
 
 class LogitMonitor:
-    """Computes the largest logits of a model on a few validation images, the same ones each time.
-
-    Of several processes each looks at its part of the images and of the model; the largest of all is returned.
-    """
+    """A callable that computes the largest logits of a model on a few fixed validation images, over all processes."""
 
     def __init__(self, loader: TrainLoader, task: Task, parallel: ParallelContext) -> None:
         self.task, self.parallel = task, parallel
@@ -61,11 +52,7 @@ class LogitMonitor:
 def compute_max_logits(
     model: MegaVit, images: Images, preprocessing: Preprocessing, dtype: torch.dtype = torch.float32
 ) -> MaxLogits:
-    """Return the largest logits of `model`, or of this process's part of it, on uint8 images, in evaluation mode.
-
-    Args:
-        dtype: of the matrix products, as of `megavit.predict.forward.compute_logits`.
-    """
+    """Return the largest logits of `model`, or of its local shard, on uint8 images in evaluation mode."""
     largest: list[Tensor] = []
 
     def record(attention: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -76,7 +63,7 @@ def compute_max_logits(
     is_compiled = any(layer._compiled_call_impl is not None for layer in model.transformer.layers)
     hooks = [layer.register_forward_pre_hook(record, with_kwargs=True) for layer in layers]
     try:
-        # Compiled code does not look for hooks.
+        # Compiled layers ignore hooks.
         with torch.compiler.set_stance("force_eager") if is_compiled else nullcontext():
             (logits,) = compute_logits(model, [images], preprocessing, dtype)
     finally:
@@ -91,18 +78,17 @@ def compute_max_attention_logit(
     rotation: Rotation | None = None,
     packing: Packing | None = None,
 ) -> Tensor:
-    """Return the largest |q · k| / √K over the heads, and over the pairs of tokens of each image, of `x` (B, T, D)."""
+    """Return the largest |q · k| / √K over the heads and the token pairs within each image of `x` (B, T, D)."""
     query, key, _ = attention.project(x, rotation)
     if packing is None:
         images = [*zip(query, key, strict=True)]
     else:
         groups = zip(*(packing.split(part.transpose(1, 2)) for part in (query, key)), strict=True)
         images = [(q.transpose(0, 1), k.transpose(0, 1)) for one in groups for q, k in zip(*one, strict=True)]
-    # Image by image: the products of all of them, in all heads, would take a batch's memory many times.
+    # One image at a time, because the attention logits of a batch would take too much memory.
     scale = query.shape[-1] ** -0.5
     return torch.stack([(q.float() * scale @ k.float().mT).abs().max() for q, k in images]).max()
 
 
 def _max(values: Sequence[float]) -> float:
-    """Return the largest, or NaN where one of them is NaN."""
     return math.nan if any(map(math.isnan, values)) else max(values, default=math.nan)

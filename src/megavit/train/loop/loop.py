@@ -1,4 +1,4 @@
-"""The training loop."""
+"""The training loop, with validation, checkpoints and stops between its steps."""
 
 import json
 import math
@@ -22,16 +22,13 @@ from megavit.train.state import TrainState
 
 
 def fit(ctx: RunContext, setup: TrainSetup, stop: StopRequest) -> None:
-    """Train from where the state stands until its progress is 1.
-
-    Args:
-        stop: looked at after each step.
+    """Train from the current state until its progress is 1.
 
     Raises:
-        DivergedError: when the loss has not been a number for many steps, or is none on the validation images; or stays
-            far above what it was (`megavit.train.spike_detection`).
-        Interrupted: when asked to stop; a checkpoint has been written.
-        OutputError: when a checkpoint cannot be written; the last one is still there.
+        DivergedError: if the loss is not finite for many steps or on the validation images, or stays far above its
+            previous values (`megavit.train.spike_detection`).
+        Interrupted: if a signal asked to stop; a checkpoint has been written.
+        OutputError: if a checkpoint cannot be written; the previous one is still there.
     """
     state, task, budget = setup.state, setup.task, setup.budget
     clock, parallel, recipe = ctx.clock, ctx.parallel, task.recipe
@@ -44,7 +41,6 @@ def fit(ctx: RunContext, setup: TrainSetup, stop: StopRequest) -> None:
     with closing(setup.train_loader.train_batches(task, first_batch, sys.maxsize, parallel)) as batches:
         while True:
             if step is not None:
-                # Once in a while: validate.
                 epoch_ended = task.epoch_at(state.step) > task.epoch_at(state.step - 1)
                 val_seconds = 0.0
                 if step.is_validation_due(state.validated, budget.min_validation_gap, epoch_ended):
@@ -53,7 +49,7 @@ def fit(ctx: RunContext, setup: TrainSetup, stop: StopRequest) -> None:
                     val_seconds = clock.now() - began
                     ctx.reporter.epoch(state.history[-1])
 
-                # Of several processes the slowest counts, so that all of them do the same steps.
+                # The slowest process counts, so that all processes do the same steps.
                 now = clock.now()
                 save = now - saved_at >= recipe.run.checkpoint_seconds or state.step % ROLLBACK_EVERY == 0
                 save, signal, elapsed, step_seconds, val_seconds = parallel.all_reduce_max(
@@ -64,7 +60,6 @@ def fit(ctx: RunContext, setup: TrainSetup, stop: StopRequest) -> None:
                     budget.record_validation(val_seconds)
                 state.seconds = elapsed
 
-                # Once in a while: save a checkpoint. At the end, or when asked to, stop.
                 if save or signal or state.progress == 1:
                     save_checkpoint(ctx.run_dir / "checkpoints", state, wait=bool(signal) or state.progress == 1)
                     saved_at = clock.now()
@@ -75,7 +70,6 @@ def fit(ctx: RunContext, setup: TrainSetup, stop: StopRequest) -> None:
                     done = f"stopped as asked after step {state.step} of {step.steps}; all is saved"
                     raise Interrupted(done, int(signal))
 
-            # A training step.
             began = clock.now()
             step = budget.next_step(state.step, state.progress, elapsed)
             batch = next(batches)
@@ -89,7 +83,7 @@ def fit(ctx: RunContext, setup: TrainSetup, stop: StopRequest) -> None:
 
 
 def record_epoch(ctx: RunContext, setup: TrainSetup, monitor: LogitMonitor, learning_rate: float) -> None:
-    """Validate the averaged weights and add the figures to the history and to the log."""
+    """Validate the averaged weights, and add the metrics to the history and the log."""
     state, task = setup.state, setup.task
     loss, metric = validate(state.ema_model, setup)
     if not math.isfinite(loss):
@@ -121,7 +115,7 @@ def _finite(logit: float) -> float | None:
 
 
 def write_log(run_dir: Path, state: TrainState) -> None:
-    """Write a line a record; all of them each time, so that what a stop cut off is not in it twice."""
+    """Write the log, one line per record; it is rewritten in full so that a resumed run has no duplicates."""
     with writing("the log", run_dir):
         write_file(
             run_dir / "log.jsonl",

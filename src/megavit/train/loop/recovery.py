@@ -1,8 +1,7 @@
-"""Recovery from divergence: roll back to an earlier checkpoint and go on without the images that led there.
+"""Recover from divergence by rolling back to an earlier checkpoint and skipping the batches that led to it.
 
-So did PaLM's (arXiv 2204.02311, section 5.1), which found that such images do harm only to the weights of that moment.
-Which checkpoint it is follows from the steps alone, and not from the time at which others were written: a run that was
-killed, before or after, comes to the same bits.
+PaLM did the same, and found that such batches harm only the weights of that moment (arXiv 2204.02311, section 5.1). The
+choice of checkpoint depends on steps alone, so that resumed runs stay bit-identical.
 """
 
 import shutil
@@ -26,12 +25,11 @@ MAX_ROLLBACKS = 3
 
 
 def fit_with_recovery(ctx: RunContext, setup: TrainSetup) -> None:
-    """Train from where the state stands, and from an earlier checkpoint where it diverges, until its progress is 1.
+    """Train from the current state until its progress is 1, rolling back to an earlier checkpoint upon divergence.
 
     Raises:
-        TrainingError: when it was rolled back several times already; or when there is no such checkpoint, and no number
-            that it could recover from.
-        And what `megavit.train.loop.loop.fit` raises.
+        TrainingError: after too many rollbacks, or if the loss is not finite and no checkpoint is old enough.
+        Interrupted, OutputError: as in `megavit.train.loop.loop.fit`.
     """
     stop = StopRequest()
     with stop.listening():
@@ -43,15 +41,12 @@ def fit_with_recovery(ctx: RunContext, setup: TrainSetup) -> None:
 
 
 def roll_back(folder: Path, state: TrainState, spike: DivergedError) -> str:
-    """Restore `state` from the newest rollback checkpoint before `spike`, and have it leave out the images since.
+    """Restore the newest rollback checkpoint before `spike`, skip the batches since, and return a message about it.
 
-    Without one, a run whose loss is high, but a number, takes it as usual from now on: it may yet come down.
-
-    Returns:
-        What was done, for a person.
+    Without such a checkpoint, a run with a finite loss continues with a new spike detector.
 
     Raises:
-        TrainingError: as `fit_with_recovery`.
+        TrainingError: as in `fit_with_recovery`.
     """
     advice = "a lower learning rate usually helps"
     if state.rollbacks == MAX_ROLLBACKS:
@@ -77,7 +72,7 @@ def roll_back(folder: Path, state: TrainState, spike: DivergedError) -> str:
 
 
 def remove_later_checkpoints(folder: Path, step: int) -> Path | None:
-    """Return the newest rollback checkpoint up to `step`, if any, and remove those after it."""
+    """Return the newest rollback checkpoint up to `step`, if any, and remove all checkpoints after it."""
     newest = next(iter(list_rollback_checkpoints(folder, step)), None)
     if newest is not None:
         for checkpoint in list_checkpoints(folder):

@@ -1,4 +1,4 @@
-"""One optimizer step: augmentation, the passes of its micro-batches, and the update of the weights."""
+"""Perform one optimizer step: augmentation, forward and backward passes of micro-batches, and the weight update."""
 
 import math
 from typing import overload
@@ -18,18 +18,19 @@ from megavit.train.spike_detection import PATIENCE
 from megavit.train.state import TrainState
 from megavit.train.task import Batch, Task
 
-# So many steps in a row without a finite gradient are no accident.
+# Training stops after this many consecutive steps with a nonfinite gradient.
 MAX_SKIPPED_IN_A_ROW = 20
 
 
 def train_step(state: TrainState, task: Task, batch: Batch, rate: float, steps: int) -> float:
-    """Take one step, of about `steps`, and return its loss; NaN where it changed nothing.
+    """Perform one optimizer step and return its loss, or NaN if the step was skipped.
 
     Args:
-        rate: the learning rate, in [0, 1] of its peak.
+        rate: learning rate as a fraction of its peak, in [0, 1].
+        steps: expected number of steps in the run.
 
     Raises:
-        DivergedError: when the loss has not been a number for many steps, or stays far above what it was.
+        DivergedError: if the loss is not finite for many steps, or stays far above its previous values.
     """
     images, labels = batch
     recipe = task.recipe.optimizer
@@ -43,7 +44,7 @@ def train_step(state: TrainState, task: Task, batch: Batch, rate: float, steps: 
     augmentation = task.augmentation_at(state.step)
     augmented = augment(to_device(images, state.device), task.preprocessing, augmentation)
     inputs = normalize(augmented, task.preprocessing)
-    del augmented  # or it would stay in memory until the step ends
+    del augmented  # frees its memory for the rest of the step
     targets = task.soft_targets(labels.to(state.device, non_blocking=True))
     inputs, targets = mix(inputs, targets, augmentation)
     inputs = progressive_resize(inputs, state, task.recipe.schedule)
@@ -70,11 +71,7 @@ def train_step(state: TrainState, task: Task, batch: Batch, rate: float, steps: 
 
 
 def backward(model: nn.Module, batch: Batch, task: Task, parallel: ParallelContext) -> float:
-    """Add the gradient of the mean loss to the parameters', in the recipe's micro-batches; return that loss.
-
-    Args:
-        batch: normalized images, and their soft targets.
-    """
+    """Accumulate the gradient of the mean loss of normalized images and soft targets, and return that loss."""
     inputs, targets = batch
     micro_batch_size = math.ceil(len(targets) / (task.recipe.run.gradient_accumulation or 1))
     autocast = task.dtype == torch.bfloat16 and not parallel.casts_weights
@@ -92,7 +89,7 @@ def backward(model: nn.Module, batch: Batch, task: Task, parallel: ParallelConte
 
 
 def progressive_resize(images: Images, state: TrainState, schedule: ScheduleRecipe) -> Images:
-    """Return smaller images early in the run, and have the model drop patches then; later both are as they are."""
+    """Return smaller images early in the run, and set the patch drop rate of that phase."""
     is_early = state.progress < schedule.early
     state.model.patch_drop.rate = schedule.patch_drop if is_early else state.model.config.design.patch_drop
     if not is_early or schedule.scale == 1:
@@ -113,10 +110,7 @@ def mix(images: Tensor, targets: Tensor, recipe: AugmentRecipe) -> tuple[Tensor,
 @overload
 def mix(images: Images, targets: Tensor, recipe: AugmentRecipe) -> Batch: ...
 def mix(images: Images, targets: Tensor, recipe: AugmentRecipe) -> Batch:
-    """Return images and soft targets (B, outputs), mixed in pairs by mixup or CutMix if the recipe says so.
-
-    A resolved recipe does not mix images of different sizes (`megavit.train.setup.resolve`).
-    """
+    """Return images and soft targets (B, outputs), mixed in pairs by mixup or CutMix if the recipe says so."""
     choices: list[nn.Module] = []
     if recipe.mixup:
         choices.append(v2.MixUp(alpha=recipe.mixup))
@@ -128,7 +122,6 @@ def mix(images: Images, targets: Tensor, recipe: AugmentRecipe) -> Batch:
 
 
 def _skip_nonfinite(state: TrainState) -> None:
-    """Count a step whose gradient or loss was not finite."""
     state.skipped += 1
     state.skipped_in_a_row += 1
     if state.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:

@@ -1,4 +1,4 @@
-"""Validation: the loss, and the metric that the best epoch is chosen by, on the validation images."""
+"""Compute the validation loss, and the metric that selects the best epoch."""
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from megavit.train.history import MetricName
 
 
 def validate(model: nn.Module, setup: TrainSetup) -> tuple[float, float]:
-    """Return the plain loss and the task's metric of `model` on the validation images; all processes compute them."""
+    """Return the unsmoothed loss and the task's metric of `model` on the validation images; a collective operation."""
     task, loader = setup.task, setup.val_loader
     logits = loader.map(
         lambda batches: compute_logits(model, batches, task.preprocessing, task.dtype), setup.state.parallel
@@ -21,7 +21,7 @@ def validate(model: nn.Module, setup: TrainSetup) -> tuple[float, float]:
 
 
 def compute_metric(metric: MetricName, logits: Tensor, labels: Tensor, target: Target) -> float:
-    """Return the metric, the higher the better, of logits (N, outputs) for `megavit.data.targets.target_tensor`."""
+    """Return the metric (higher is better) of logits (N, outputs) for `megavit.data.targets.target_tensor` labels."""
     match metric:
         case "accuracy":
             return (logits.argmax(dim=1) == labels).float().mean().item()
@@ -33,19 +33,18 @@ def compute_metric(metric: MetricName, logits: Tensor, labels: Tensor, target: T
             return compute_mean_average_precision(logits, labels)
         case "R²":
             errors = (logits[:, 0].double() * target.std + target.mean - labels).square().mean()
-            # Equal targets have no variance to explain; that of the training images gives the same order of epochs.
+            # Equal targets have no variance; the training variance ranks epochs in the same order.
             variance = labels.double().var(correction=0).item() or target.std**2
             return 1 - errors.item() / variance
 
 
 def compute_mean_average_precision(logits: Tensor, labels: Tensor) -> float:
-    """Return the mean over the labels that some image has; 0 where there are none."""
+    """Return the mean average precision over the labels that occur, or 0 if none does."""
     from sklearn.metrics import average_precision_score
 
     occurs = labels.any(dim=0)
     if not occurs.any():
         return 0.0
-    # The mean of scikit-learn's own would also warn of labels without images.
     values = [
         average_precision_score(labels[:, label].numpy(), logits[:, label].numpy())
         for label in torch.nonzero(occurs).flatten().tolist()

@@ -1,1 +1,1 @@
-"""Optimizers, their schedule, losses, and what fine-tuning trains of a model."""
+"""Optimizers, learning-rate schedules, losses, and fine-tuning methods."""

@@ -1,4 +1,4 @@
-"""What fine-tuning trains of a model: low-rank additions (LoRA, arXiv 2106.09685), its last layers, or all of it."""
+"""Fine-tuning methods: low-rank adaptation (LoRA, arXiv 2106.09685), the last layers, or all layers."""
 
 import math
 from dataclasses import replace
@@ -14,12 +14,12 @@ from megavit.train.optim.optimizer import stacked_matrices
 
 
 class LowRank(nn.Module):
-    """weight + up @ down, for each of the matrices stacked in it: query, key and value have additions of their own."""
+    """A parametrization weight + up @ down, separate for each matrix stacked in the weight (query, key and value)."""
 
     def __init__(self, weight: Tensor, rank: int, parts: int) -> None:
         super().__init__()
         rows, columns = weight.shape
-        # The product starts at zero, so that the model starts as it was.
+        # The product starts at zero, so that the model's outputs are unchanged.
         self.down = nn.Parameter(torch.randn(parts, rank, columns, device=weight.device) * columns**-0.5)
         self.up = nn.Parameter(torch.zeros(parts, rows // parts, rank, device=weight.device))
 
@@ -28,20 +28,20 @@ class LowRank(nn.Module):
 
 
 def add_lora(model: MegaVit, rank: int) -> None:
-    """Freeze everything but the head, and give every matrix in the layers an addition of rank `rank`.
+    """Freeze everything but the head, and add a low-rank update of rank `rank` to every matrix in the layers.
 
-    The additions are drawn from torch's global random state. `merge_lora` makes an ordinary model of it again.
+    The updates are initialized from torch's global random state; `merge_lora` merges them into the weights.
     """
     model.requires_grad_(False)
     model.mlp_head.requires_grad_(True)
     for module, parts in stacked_matrices(model).items():
-        assert isinstance(module, nn.Linear)  # as all of them
+        assert isinstance(module, nn.Linear)
         parametrize.register_parametrization(module, "weight", LowRank(module.weight, rank, parts))
 
 
 @torch.no_grad()
 def merge_lora(model: MegaVit) -> MegaVit:
-    """Return an ordinary, unfrozen model with the outputs of `model`: its additions, if any, are in the weights."""
+    """Return a plain, unfrozen model with the outputs of `model`, its low-rank updates merged into the weights."""
     weights = dict(model.state_dict())
     for name, module in model.named_modules():
         if parametrize.is_parametrized(module, "weight"):
@@ -55,17 +55,17 @@ def merge_lora(model: MegaVit) -> MegaVit:
 
 FinetuneMethod = Literal["lora", "last", "all"]
 FINETUNE_METHODS: tuple[FinetuneMethod, ...] = get_args(FinetuneMethod)
-"""In the order in which they are tried: the more is trained, the more it can learn, and forget."""
+"""Fine-tuning methods in the order in which they are tried, by the number of trained parameters."""
 
-# Times the recipe's learning rate: what is added may move further than what was learned before.
+# Factors of the recipe's learning rate; new low-rank updates can take larger steps than pretrained weights.
 LEARNING_RATE_FACTORS: dict[FinetuneMethod, float] = {"lora": 3.0, "last": 1.0, "all": 1.0}
 PARTIAL_SHARE = 1 / 4
 
 
 def unfreeze(model: MegaVit, method: FinetuneMethod, rank: int) -> None:
-    """Let only those parameters of `model` need a gradient that `method` trains; "lora" adds its own.
+    """Freeze all parameters of `model` except those that `method` trains; "lora" adds its own.
 
-    "last" is the last quarter of the layers, at least one, and what follows them.
+    "last" trains the last quarter of the layers, at least one, and the modules after them.
     """
     match method:
         case "lora":
@@ -80,6 +80,6 @@ def unfreeze(model: MegaVit, method: FinetuneMethod, rank: int) -> None:
 
 
 def scale_learning_rate(recipe: OptimizerRecipe, method: FinetuneMethod) -> OptimizerRecipe:
-    """Return the recipe's optimizer at the rate of `method`. Low-rank additions learn alike in every layer."""
+    """Return the optimizer recipe with the learning rate of `method`; LoRA uses the same rate in every layer."""
     decay = 1.0 if method == "lora" else recipe.layer_decay
     return replace(recipe, learning_rate=recipe.learning_rate * LEARNING_RATE_FACTORS[method], layer_decay=decay)

@@ -1,4 +1,4 @@
-"""Muon: momentum whose matrices are orthogonalized before they are applied."""
+"""Muon: an optimizer with orthogonalized momentum."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, overload
@@ -9,26 +9,25 @@ from torch import Tensor
 from megavit.distributed.dtensor_utils import get_mesh, to_local
 from megavit.distributed.fused_qkv_rows import group_by_matrix, group_by_process
 
-# Five steps of this polynomial bring every singular value to about 1 (github.com/KellerJordan/Muon).
+# Newton-Schulz coefficients; five steps bring every singular value to about 1 (github.com/KellerJordan/Muon).
 QUINTIC = (3.4445, -4.7750, 2.0315)
 STEPS = 5
-# Elements of the matrices of one shape that are orthogonalized together: 2 GiB of copies. One matrix may have more.
+# Maximum number of elements orthogonalized together (2 GiB of copies); a single matrix may have more.
 CHUNK_ELEMENTS = 2**27
 
 
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum, orthogonalized by Newton-Schulz iteration, for matrices (K. Jordan et al., 2024).
 
-    Matrices of one shape are handled together, and a parameter that holds several matrices one on top of the other,
-    such as queries, keys and values, is given as a group with `parts`: each is orthogonalized by itself. An update
-    has a spectral norm of about √(rows / columns) times the rate, so that one rate serves any width (arXiv
-    2310.17813), and decays the weights by rate × `weight_decay`.
+    An update has a spectral norm of about lr × √(rows / columns), so that one learning rate serves any width (arXiv
+    2310.17813), and decays the weights by lr × weight_decay. Of sharded matrices, each process orthogonalizes some in
+    full (`megavit.distributed.all_to_all`); momentum stays sharded.
 
-    Groups take "lr", "momentum" in [0, 1), "weight_decay", "parts", and "processes" where rows are in the order of
-    `megavit.distributed.fused_qkv_rows` for so many. `dtype` is the iteration's, for which bfloat16 is exact enough.
-
-    Matrices that are divided over processes are dealt out among them (`all_to_all`): each is whole in one
-    process alone, which turns it, and the momentum stays divided.
+    Args:
+        params: parameters, or groups with the keys "lr", "momentum" in [0, 1), "weight_decay", "parts" (matrices in a
+            parameter, orthogonalized separately), and "processes" (tensor-parallel size that the rows are ordered for,
+            see `megavit.distributed.fused_qkv_rows`).
+        dtype: data type of the iteration, for which bfloat16 is precise enough.
     """
 
     def __init__(
@@ -82,7 +81,7 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_add_(mine, [change.to(mine[0].dtype) for change in changes], alpha=-group["lr"])
 
     def _orthogonalize(self, matrices: Tensor, group: dict[str, Any]) -> Tensor:
-        """(count, rows, columns) -> the same of what is to be added at a rate of -1, in `dtype`."""
+        """Return the updates (count, rows, columns) for a learning rate of -1, in `dtype`."""
         parts, processes = group["parts"], group["processes"]
         if processes > 1:
             matrices = torch.stack([group_by_matrix(matrix, parts, processes) for matrix in matrices])
@@ -101,7 +100,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def chunk_size(like: Tensor) -> int:
-    """Return how many matrices of that shape are orthogonalized at a time."""
+    """Return the number of matrices shaped like `like` that are orthogonalized together."""
     if get_mesh(like) is None:
         return max(1, CHUNK_ELEMENTS // like.numel())
     from megavit.distributed.all_to_all import group_size
@@ -110,7 +109,7 @@ def chunk_size(like: Tensor) -> int:
 
 
 def orthogonalize(matrices: Tensor, dtype: torch.dtype) -> Tensor:
-    """(count, rows, columns) -> the same with its singular values brought to about 0.7 to 1.2, computed in `dtype`."""
+    """Return matrices (count, rows, columns) with singular values brought to about 0.7 to 1.2, computed in `dtype`."""
     a, b, c = QUINTIC
     x = matrices.to(dtype)
     tall = x.shape[-2] > x.shape[-1]

@@ -1,4 +1,4 @@
-"""Optimizers of a model's parameters, their learning-rate schedule, and the moving average of the weights."""
+"""Optimizers, learning-rate schedule, and exponential moving average of the weights."""
 
 import math
 from typing import Any
@@ -14,22 +14,19 @@ from megavit.model.vit import MegaVit
 from megavit.runtime.device import has_bfloat16
 from megavit.train.optim.muon import Muon
 
-# One learning rate steers both: a step of Muon at this many times AdamW's rate moves a matrix as far as suits it.
+# Ratio of Muon's learning rate to AdamW's; one setting controls both.
 MUON_FACTOR = 7.0
 MOMENTUM = 0.95
-# AdamW's rate of a matrix behind the embedding is divided by its fan-in over this, so that a rate found at one width
-# serves all (arXiv 2203.03466, table 3). Muon needs no such rule.
+# AdamW's learning rate of a matrix after the embedding is divided by fan-in / BASE_WIDTH, so that a rate tuned at one
+# width serves all (arXiv 2203.03466, table 3). Muon does not need this.
 BASE_WIDTH = 128
 
 
 def make_optimizers(model: MegaVit, recipe: OptimizerRecipe, processes: int = 1) -> list[torch.optim.Optimizer]:
-    """Return Muon for the matrices in the layers and AdamW (arXiv 1711.05101) for the rest; or AdamW for all.
+    """Return Muon for the matrices in the layers and AdamW (arXiv 1711.05101) for the rest, or AdamW for all.
 
-    The weights of Linear layers decay, and nothing else: not norms, biases, tokens and positions. What needs no
-    gradient is left out. Each group's "peak" is its learning rate at the height of the schedule.
-
-    Args:
-        processes: tensor parallel group size.
+    Only weights of Linear layers decay. Each group's "peak" is its maximum learning rate. `processes` is the
+    tensor-parallel size.
     """
     groups = _groups(model, recipe, processes)
     optimizers: list[torch.optim.Optimizer] = []
@@ -43,9 +40,8 @@ def make_optimizers(model: MegaVit, recipe: OptimizerRecipe, processes: int = 1)
 
 
 def _groups(model: MegaVit, recipe: OptimizerRecipe, processes: int) -> list[dict[str, Any]]:
-    """Return the parameter groups, those of equal treatment together, in the order of the model."""
     parts = stacked_matrices(model)
-    # PyTorch's fused step takes only parameters together that are divided over the same processes.
+    # PyTorch's fused step requires parameters of a group to share a device mesh.
     together: dict[tuple[tuple[float, float, int], Any], list[Tensor]] = {}
     for path, module in model.named_modules():
         rate = recipe.learning_rate * recipe.layer_decay ** count_decays(path, model.config.depth)
@@ -72,7 +68,7 @@ def _groups(model: MegaVit, recipe: OptimizerRecipe, processes: int) -> list[dic
 
 
 def stacked_matrices(model: MegaVit) -> dict[nn.Module, int]:
-    """Return the Linears in the layers, and how many matrices each holds, stacked along the rows."""
+    """Return the Linear modules in the layers, with the number of matrices stacked along the rows of each."""
     stacked: dict[nn.Module, int] = {}
     for module in model.transformer.modules():
         match module:
@@ -84,10 +80,10 @@ def stacked_matrices(model: MegaVit) -> dict[nn.Module, int]:
 
 
 def count_decays(path: str, depth: int) -> int:
-    """Return how often `layer_decay` lowers the learning rate of the module at `path`.
+    """Return the exponent of `layer_decay` for the module at `path`.
 
-    Not that of the head and what follows the layers, once that of the last layer, and once more with each below, the
-    embedding and its tokens coming last.
+    It is 0 for the head and other modules after the layers, 1 for the last layer, one more for each layer below, and
+    `depth` + 1 for the patch embedding, position embeddings and prefix tokens.
     """
     match path.split("."):
         case ["transformer", "layers", number, *_]:
@@ -99,7 +95,7 @@ def count_decays(path: str, depth: int) -> int:
 
 
 def learning_rate(progress: float, peak: float, schedule: ScheduleRecipe) -> float:
-    """Return the rate at `progress` in [0, 1] of a run: linearly up from zero to `peak`, level, then down to zero."""
+    """Return the learning rate at `progress` in [0, 1]: linear warmup to `peak`, constant, then annealed to zero."""
     if progress < schedule.warmup:
         return peak * progress / schedule.warmup
     after_warmup = (progress - schedule.warmup) / (1 - schedule.warmup)
@@ -109,10 +105,7 @@ def learning_rate(progress: float, peak: float, schedule: ScheduleRecipe) -> flo
 
 @torch.no_grad()
 def update_ema(average: nn.Module, model: nn.Module, length: float, step: int) -> None:
-    """Move `average` towards `model` after `step` (from 1): a moving average over about `length` steps.
-
-    The first steps, of a poor model, are forgotten sooner.
-    """
+    """Update the moving average of about `length` steps after `step` (from 1); it is shorter in the first steps."""
     share = max(1 / max(1.0, length), 10 / (step + 10))
     for averaged, current in zip(average.parameters(), model.parameters(), strict=True):
         averaged.lerp_(current, share)

@@ -1,1 +1,1 @@
-"""The end of a run: evaluation of its best weights, the bundle, and the report with its figures."""
+"""Final evaluation of a run, its bundle, and the report with figures."""

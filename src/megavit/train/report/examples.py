@@ -1,4 +1,4 @@
-"""Images that stand for the others: a bundle's reference images, a report's examples, those for OOD scores."""
+"""Select representative images: reference images, examples for the report, and samples for OOD scores."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,16 +18,16 @@ Explain = Callable[[Sequence[Tensor]], Sequence[Image.Image]]
 
 REFERENCE_IMAGES = 8
 REFERENCE_SIDE = 512
-# Mistakes, and correct predictions, that are selected.
+# Number of wrong, and of correct, predictions to select.
 NUM_EXAMPLES = 12
 TOP_K = 3
-# Training images that the out-of-distribution score is fitted on: so many, and of each class so many. Of 5,000 classes,
-# of which the former alone leaves most unseen, images of new ones are then told from the known as well as of 1,000.
+# Number of training images to fit the out-of-distribution score on, and minimum per class; with the minimum, detection
+# with 5,000 classes is as good as with 1,000.
 OOD_FIT_SAMPLES, MIN_OOD_SAMPLES_PER_CLASS = 2_000, 10
 
 
 def select_reference_images(dataset: LabeledImages) -> list[Tensor]:
-    """Return a few test images, spread over classes, labels or values, uint8 (C, H, W), the large ones made smaller."""
+    """Return a few test images, spread over classes, labels or values, as uint8 (C, H, W), downscaled if large."""
     samples = dataset.in_split("test")
     if dataset.target == "regression":
         ranked = sorted(samples, key=lambda sample: sample.value)
@@ -52,10 +52,7 @@ def _first_label(sample: Sample) -> int:
 
 
 def select_ood_samples(training: Sequence[Sample]) -> Sequence[Sample]:
-    """Return about `OOD_FIT_SAMPLES` training images, spread over all, with `MIN_OOD_SAMPLES_PER_CLASS` of each class.
-
-    Images with several labels or a regression target have no class; of these they are up to `OOD_FIT_SAMPLES`.
-    """
+    """Return about `OOD_FIT_SAMPLES` evenly spaced training images, and more of classes with too few of these."""
     step = -(-len(training) // OOD_FIT_SAMPLES)
     by_class: dict[int, list[int]] = {}
     for index, sample in enumerate(training):
@@ -72,14 +69,11 @@ def select_ood_samples(training: Sequence[Sample]) -> Sequence[Sample]:
 def select_examples(
     dataset: LabeledImages, outputs: Tensor, target: Target, explain: Explain | None = None
 ) -> list[Example]:
-    """Return the worst mistakes, and correct predictions spread over the test images.
-
-    Of regression, the worst predictions and some others.
+    """Return the worst mistakes, or largest errors for regression, and other predictions spread over the test images.
 
     Args:
-        outputs: for the test images, as `megavit.predict.postprocess.postprocess.logits_to_outputs` gives them.
-        target: of both.
-        explain: overlays images with what their predictions come from; None: no overlays.
+        outputs: outputs for the test images, from `megavit.predict.postprocess.postprocess.logits_to_outputs`.
+        explain: function that overlays images with explanations of their predictions; None for no overlays.
     """
     samples = dataset.in_split("test")
     labels = target_tensor(samples, dataset.target, len(dataset.classes))
@@ -92,7 +86,7 @@ def select_examples(
             is_correct = ((outputs >= torch.tensor(target.thresholds)) == labels).all(dim=1)
         case "regression":
             rank = (outputs - labels).abs()
-            # Nothing is correct or wrong: the worst, and the others.
+            # In regression, the largest errors count as wrong.
             is_correct = torch.ones_like(rank, dtype=torch.bool)
             is_correct[rank.argsort(descending=True)[: min(NUM_EXAMPLES, len(samples) // 2)]] = False
     wrong = [index for index in rank.argsort(descending=True).tolist() if not is_correct[index]][:NUM_EXAMPLES]
@@ -124,7 +118,6 @@ def select_examples(
 def _describe(
     dataset: LabeledImages, sample: Sample, output: Tensor, target: Target
 ) -> tuple[str, str, list[tuple[str, float]]]:
-    """Return the truth, the prediction, and the likeliest classes or labels with their probabilities."""
     if target.kind == "regression":
         return f"{sample.value:.4g}", f"{output.item():.4g}", []
     values, indices = output.topk(min(TOP_K, len(dataset.classes)))

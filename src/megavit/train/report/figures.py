@@ -1,8 +1,4 @@
-"""The report's figures, as matplotlib draws them: learning curves, confusion, examples.
-
-Every figure takes a `Palette`, because a picture cannot follow the reader's light or dark page by itself.
-Only `Figure` objects, no pyplot: nothing global is touched, and any thread may draw.
-"""
+"""Draw the report's figures with matplotlib, for light and dark pages; without pyplot, any thread may draw."""
 
 import math
 from collections.abc import Sequence
@@ -26,11 +22,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _HEAT_CELLS = 150
-"""Cells a side of a heat map at most: smaller ones would vanish on a screen."""
+"""Maximum number of cells per side of a heat map."""
 
 Panel = Literal["loss", "metric"]
 
-# DejaVu comes with matplotlib; the others, where installed, have the scripts it lacks.
+# DejaVu comes with matplotlib; the others, if installed, cover more scripts.
 _FAMILIES = (
     "DejaVu Sans",
     "Noto Sans CJK SC",
@@ -48,7 +44,7 @@ _FAMILIES = (
 
 @dataclass(frozen=True)
 class Palette:
-    """Colors of one page."""
+    """The colors of a light or dark page."""
 
     paper: str
     ink: str
@@ -63,19 +59,16 @@ DARK = Palette(paper="#14171b", ink="#e7e9ec", muted="#a1a8b1", line="#2e343b", 
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """One image with its true class and the model's prediction.
+    """An image with its true class and the model's prediction; ValueError is raised for other dtypes and shapes.
 
     Attributes:
         image: uint8, (H, W) gray or (H, W, 3) RGB.
-        name: where the image is from, such as its file name.
-        truth: its true class, labels or value.
-        top: (class or label, probability) of the likeliest ones, likeliest first; none for regression.
-        prediction: of the model, as `truth` is written.
-        is_correct: whether prediction and truth agree; of regression, whether it is not among the worst.
-        overlay: uint8 (H, W, 3), the image under a map of what the prediction comes from, if there is one.
-
-    Raises:
-        ValueError: the image is of another kind or shape.
+        name: source of the image, such as its file name.
+        truth: true class, labels or value.
+        top: (class or label, probability) pairs, most likely first; empty for regression.
+        prediction: predicted class, labels or value.
+        is_correct: whether prediction and truth agree; for regression, whether the error is not among the largest.
+        overlay: uint8 (H, W, 3) image overlaid with an explanation of the prediction, or None.
     """
 
     image: "NDArray[np.uint8]"
@@ -95,7 +88,7 @@ class Example:
 def draw_curves(
     history: Sequence[EpochRecord], palette: Palette, panels: Sequence[Panel] = ("loss", "metric")
 ) -> Figure:
-    """Return the loss and the validation metric by epoch, one panel each, side by side; at least one record."""
+    """Return the loss and the validation metric by epoch, one panel each, side by side, for at least one record."""
     figure = Figure(figsize=(4.6 * len(panels), 3.0), dpi=200, layout="constrained", facecolor=palette.paper)
     epochs = [record.epoch for record in history]
     style: dict[str, Any] = {"linewidth": 1.8, "marker": "o" if len(history) <= 12 else None, "markersize": 4}
@@ -136,7 +129,7 @@ def draw_confusion(metrics: ClassificationMetrics, palette: Palette) -> Figure:
     figure = Figure(figsize=size, dpi=160, layout="constrained", facecolor=palette.paper)
     axes = figure.subplots()
     _style(axes, palette)
-    # The square root keeps rare mistakes visible beside a strong diagonal.
+    # The square root keeps rare mistakes visible next to a strong diagonal.
     picture = axes.imshow(
         _largest_in_blocks(shares), cmap=heat, norm=PowerNorm(0.5, 0, 1), extent=(-0.5, width - 0.5, width - 0.5, -0.5)
     )
@@ -161,7 +154,7 @@ def draw_confusion(metrics: ClassificationMetrics, palette: Palette) -> Figure:
 
 
 def draw_scatter(truth: Sequence[float], predictions: Sequence[float], palette: Palette) -> Figure:
-    """Return a dot an image: its true value to the right, the prediction up; on the line both are equal."""
+    """Return a scatter plot of predictions against true values, with the line of equality."""
     figure = Figure(figsize=(4.6, 4.4), dpi=200, layout="constrained", facecolor=palette.paper)
     axes = figure.subplots()
     _style(axes, palette)
@@ -178,7 +171,7 @@ def draw_scatter(truth: Sequence[float], predictions: Sequence[float], palette: 
 
 
 def draw_reliability(before: Reliability, after: Reliability, palette: Palette) -> Figure:
-    """Return the reliability diagram: accuracy by probability, before and after calibration; equal on the line."""
+    """Return the reliability diagram: accuracy by predicted probability, before and after calibration."""
     figure = Figure(figsize=(4.6, 4.4), dpi=200, layout="constrained", facecolor=palette.paper)
     axes = figure.subplots()
     _style(axes, palette)
@@ -199,7 +192,7 @@ def draw_reliability(before: Reliability, after: Reliability, palette: Palette) 
 
 
 def draw_examples(examples: Sequence[Example], palette: Palette) -> Figure:
-    """Return images with prediction and truth, six in a row; at least one."""
+    """Return at least one image with prediction and truth, six per row."""
     columns = min(6, len(examples))
     rows = -(-len(examples) // columns)
     figure = Figure(figsize=(1.7 * columns, 2.1 * rows), dpi=160, layout="constrained", facecolor=palette.paper)
@@ -227,7 +220,7 @@ def png(figure: Figure) -> bytes:
 
 
 def _largest_in_blocks(shares: "NDArray[np.float64]") -> "NDArray[np.float64]":
-    """Return (C, C) with square blocks of cells merged to their largest, `_HEAT_CELLS` a side at most."""
+    """Return (C, C) max-pooled in square blocks to at most `_HEAT_CELLS` cells per side."""
     block = -(-len(shares) // _HEAT_CELLS)
     padded = np.pad(shares, (0, -len(shares) % block))
     side = len(padded) // block
@@ -244,8 +237,7 @@ def _style(axes: "Axes", palette: Palette) -> None:
 
 @cache
 def _fonts() -> tuple[tuple[str, ...], frozenset[int]]:
-    """Return the installed families of `_FAMILIES`, and the code points that they can draw together."""
-    # Asked first, because matplotlib warns of each family that it looks for and does not find.
+    # matplotlib warns about each family that is not installed.
     installed = set(fontManager.get_font_names())
     families = tuple(family for family in _FAMILIES if family in installed)
     points = {point for family in families for point in get_font(findfont(FontProperties(family=family))).get_charmap()}
@@ -253,7 +245,7 @@ def _fonts() -> tuple[tuple[str, ...], frozenset[int]]:
 
 
 def _drawable(name: str, instead: str) -> str:
-    """Return `name` on one line, cut to fit beside a figure; `instead` where no installed font can draw it."""
+    """Return `name` on one line, truncated to 20 characters, or `instead` if no installed font can draw it."""
     line = " ".join(name.split())
     if not line or not all(ord(letter) in _fonts()[1] for letter in line):
         return instead

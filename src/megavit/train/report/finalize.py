@@ -1,4 +1,4 @@
-"""The end of a run: its best weights as a bundle, evaluated on the test images, and a report."""
+"""Finish a run: evaluate its best weights on the test images, and write the bundle and the report."""
 
 import platform
 from dataclasses import asdict, dataclass, replace
@@ -39,16 +39,7 @@ BUNDLE = "bundle"
 
 @dataclass(frozen=True)
 class EvalResult:
-    """The evaluation of a finished model.
-
-    Attributes:
-        target: with its thresholds, where it has any.
-        calibration: what was fitted on the validation images, with its metrics on the test images.
-        tensors: of `calibration`.
-        outputs: for the test images, calibrated.
-        test, val: metrics of the test images and of the validation images.
-        uncertainty: metrics of the calibration on the test images.
-    """
+    """The evaluation of a finished model: its calibration, calibrated test outputs, and metrics."""
 
     target: Target
     calibration: Calibration
@@ -61,7 +52,7 @@ class EvalResult:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """The paths that a finished run leaves, and its metrics on the test images."""
+    """The output paths of a finished run, and its metrics on the test images."""
 
     run_dir: Path
     bundle: Path
@@ -73,11 +64,7 @@ class TrainResult:
 def finalize(
     ctx: RunContext, state: TrainState, task: Task, val_loader: TrainLoader, tuning: TuneSummary | None = None
 ) -> TrainResult:
-    """Write bundle and report of a run that has done its steps.
-
-    Args:
-        tuning: the results of a run that started from pretrained weights.
-    """
+    """Write the bundle and the report of a run that has completed its steps, with the results of fine-tuning if any."""
     dataset, run_dir, model = ctx.dataset, ctx.run_dir, state.ema_model
     model.load_state_dict(state.best)
     ctx.reporter.say("evaluating on the test images")
@@ -166,7 +153,6 @@ def evaluate_model(
 
 
 def _run_inference(engine: Engine, loader: TrainLoader) -> ModelOutput:
-    """Return the outputs for the images of `loader`, in float32, as the bundle will give them."""
     return ModelOutput(*(torch.cat(parts) for parts in zip(*map(engine, loader.in_turn()), strict=True)))
 
 
@@ -205,7 +191,7 @@ def describe_environment(state: TrainState, task: Task) -> list[tuple[str, str]]
             ("processes", f"{layout.nproc}: {layout.replicate} copies × {layout.fsdp} shards × {layout.tp} tensor")
         )
     if state.best_epoch is None:
-        return rows  # of what was not trained by steps
+        return rows  # not trained by gradient
     best = state.history[state.best_epoch]
     return [
         *rows,
@@ -219,7 +205,6 @@ def describe_environment(state: TrainState, task: Task) -> list[tuple[str, str]]
 
 
 def _describe_max_logits(history: list[EpochRecord]) -> list[tuple[str, str]]:
-    """Return the run's largest logits, by which too high a learning rate can be told."""
     logits = {
         "in attention": [record.attention_logit for record in history if record.attention_logit is not None],
         "of the head": [record.head_logit for record in history if record.head_logit is not None],

@@ -1,4 +1,4 @@
-"""The report of a training run: one HTML file that opens anywhere and asks nothing of the network."""
+"""Write the report of a training run: a self-contained HTML file."""
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -21,20 +21,19 @@ from megavit.train.report import figures
 from megavit.train.report.figures import DARK, LIGHT, Example, Palette
 
 _MAX_EXAMPLES = 12
-"""Examples shown of each kind, wrong and correct."""
+"""Maximum number of wrong, and of correct, examples."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSummary:
-    """A summary of the data set.
+    """A summary of the dataset.
 
     Attributes:
-        source: where they are from.
-        division: one sentence on how they were divided.
-        counts: split -> class, or label -> images.
-        images: split -> images.
-        skipped: reason -> files that were left out for it.
-        findings: sentences on what should be looked at.
+        division: sentence on how the images were split.
+        counts: number of images by split, then by class or label.
+        images: number of images by split.
+        skipped: number of skipped files by reason.
+        findings: sentences on potential problems.
     """
 
     source: str
@@ -47,24 +46,21 @@ class DataSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Everything that the page shows. Any text may come from the user's files: it is escaped.
+    """The contents of the report; text from the user's files is escaped.
 
     Attributes:
-        title: of the page.
         created: ISO 8601 time.
-        data: what the images were.
-        model: (name, value) pairs, such as preset, image size, parameters.
-        recipe_toml: the recipe as it was run.
-        environment: (name, value) pairs: machine, versions, threads, device, precision, wall time.
-        history: one record for each validation; may be empty.
-        test: measured on images that nothing was chosen by.
-        val: measured on the images by which the epoch was chosen, if any; of the same kind as `test`.
-        calibration: of the bundle.
-        uncertainty: how far the predictions for the test images can be trusted.
-        examples: test images; the report sorts right from wrong.
-        regression: (true, predicted) values of the test images, of regression.
-        tuning: the results of a run that started from pretrained weights.
-        bundle: path of the bundle, for the lines that show how to use it.
+        model: (name, value) pairs, such as image size and number of parameters.
+        recipe_toml: resolved recipe.
+        environment: (name, value) pairs, such as device, versions, precision and duration.
+        history: one record per validation; may be empty.
+        test: metrics on the test images, which no choice was based on.
+        val: metrics on the validation images, which the epoch was chosen by; of the same type as `test`.
+        uncertainty: metrics of the calibration on the test images.
+        examples: wrong and correct examples from the test images.
+        regression: (true, predicted) values of the test images, for regression.
+        tuning: results of fine-tuning, if the run started from pretrained weights.
+        bundle: path of the bundle, for the usage examples.
     """
 
     title: str
@@ -85,17 +81,10 @@ class Report:
 
 
 def write_report(folder: Path, report: Report) -> Path:
-    """Write `folder/report.html`, and its figures as PNG files into `folder/figures/`.
+    """Write `folder/report.html` and `folder/figures/` atomically, or raise OutputError; return the path of the page.
 
-    The page holds its pictures and styles, follows the reader's light or dark setting, and forbids itself
-    scripts and outside requests. A reader sees the old file or the new one, never half of one. A figure
-    without anything to show (no epochs, no examples) is not written.
-
-    Returns:
-        The path of the page.
-
-    Raises:
-        OutputError: the folder cannot be written.
+    The page embeds its images and styles, follows the reader's light or dark setting, and forbids scripts and external
+    requests. Figures without data are not written.
     """
     wrong, correct = _sort_examples(report.examples)
     drawings: dict[str, Figure] = {}
@@ -136,7 +125,6 @@ def write_report(folder: Path, report: Report) -> Path:
 
 
 def _target_context(report: Report) -> dict[str, Any]:
-    """Return what this page alone says for the kind of target."""
     test = report.test
     match test:
         case ClassificationMetrics():
@@ -177,7 +165,6 @@ def _curves(history: Sequence[EpochRecord]) -> list[dict[str, str]]:
         f"Validation {last.metric} by epoch: from {show(first.val_metric)} to {show(last.val_metric)}, "
         f"at best {show(best)}."
     )
-    # One picture a panel: beside each other on a desk, below each other on a phone.
     return [
         _picture(partial(figures.draw_curves, history, panels=["loss"]), loss),
         _picture(partial(figures.draw_curves, history, panels=["metric"]), metric),
@@ -193,7 +180,7 @@ def _picture(draw: Callable[[Palette], Figure], alt: str) -> dict[str, str]:
 
 
 def _sort_examples(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
-    """Return (wrong, correct), as many as are shown; the surest of the wrong ones first, for they teach the most."""
+    """Return the (wrong, correct) examples to show, the most confident mistakes first."""
     wrong = sorted(
         (example for example in examples if not example.is_correct),
         key=lambda example: -example.top[0][1] if example.top else 0,

@@ -1,1 +1,1 @@
-"""Resolution of the recipe: every choice that it leaves to the run is made here, once."""
+"""Resolving a recipe: every choice that it leaves open is made here once."""

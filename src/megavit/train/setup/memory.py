@@ -1,4 +1,4 @@
-"""What a run takes of the device's memory, so that one that cannot fit never starts, and one that can does."""
+"""Estimate the device memory of a run, to reject runs that cannot fit and to choose micro-batches."""
 
 import math
 
@@ -10,21 +10,14 @@ from megavit.errors import ConfigError
 from megavit.model.vit import MegaVit
 from megavit.runtime.memory import main_memory
 
-# Weights, gradient, two moments, moving average, best so far: each float32.
+# float32 copies of the parameters: weights, gradient, two moments, moving average, and best so far.
 COPIES = 6
-# Of the device's memory; the rest is for the images, other programs, and what a library takes for itself.
+# Usable share of the device's memory; the rest is for images, libraries and other programs.
 USABLE = 0.7
 
 
 def check_memory(config: ViTConfig, run: RunRecipe, device: torch.device) -> None:
-    """Refuse a run that needs more memory than the device has; one that nearly does may still run out of it.
-
-    Args:
-        run: with its batch size and gradient accumulation filled in.
-
-    Raises:
-        ConfigError: saying how much, and what to make smaller.
-    """
+    """Raise ConfigError if a lower bound of the run's memory exceeds the device's; other runs may still not fit."""
     need = least_memory(config, at_once(run.batch_size or 1, run.gradient_accumulation or 1))
     there_is = memory_of(device)
     if need > there_is:
@@ -35,42 +28,39 @@ def check_memory(config: ViTConfig, run: RunRecipe, device: torch.device) -> Non
 
 
 def parts_that_fit(config: ViTConfig, batch_size: int, gradient_checkpointing: bool, device: torch.device) -> int:
-    """The smallest number of parts of a batch that are likely to fit one after the other; `batch_size` if none is."""
+    """Return the smallest number of micro-batches that are likely to fit into memory; `batch_size` if none is."""
     room = USABLE * memory_of(device) - 4 * COPIES * _weights(config)
     images = room // activation_memory(config, gradient_checkpointing)
     return min(batch_size, math.ceil(batch_size / images)) if images >= 1 else batch_size
 
 
 def at_once(batch_size: int, parts: int) -> int:
-    """Images in the largest of the parts of a batch."""
+    """Return the number of images in the largest micro-batch."""
     return math.ceil(batch_size / parts)
 
 
 def memory_of(device: torch.device) -> int:
-    """Bytes that the device has in all."""
+    """Return the total memory of the device in bytes."""
     return torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else main_memory()
 
 
 def least_memory(config: ViTConfig, images: int) -> int:
-    """Bytes, a lower bound: all copies of the weights, and what a step keeps of each block for its gradient.
-
-    Images that keep their aspect are taken to have all the patches they may have, of which they lack a few.
-    """
-    # In bfloat16: the normalized input, queries, keys, values, the attended values, and the MLP's hidden layer.
+    """Return a lower bound in bytes of all copies of the weights and the activations saved for the backward pass."""
+    # In bfloat16: normalized input, queries, keys, values, attention output, and the MLP's hidden layer.
     token = 2 * (config.dim + 4 * config.heads * config.dim_head + config.mlp_dim)
     return 4 * COPIES * _weights(config) + images * _tokens(config) * config.depth * token
 
 
 def activation_memory(config: ViTConfig, gradient_checkpointing: bool = False) -> int:
-    """Bytes that a step keeps of one image for its gradient, in float32 with fused attention: an upper bound.
+    """Return an upper bound of the bytes saved for the backward pass per image, in float32 with fused attention.
 
-    With checkpointing each block keeps its input, and one block at a time all the rest.
+    With gradient checkpointing, each block saves its input, and one block at a time everything.
     """
     design, tokens = config.design, _tokens(config)
     wide = config.mlp_dim * (4 if design.mlp == "swiglu" else 2)
     norms = 1 if design.block == "parallel" else 2
     inner = config.heads * config.dim_head
-    # Each norm's input and output; queries, keys, values, twice where they are normalized; the attended values.
+    # Input and output of each norm; queries, keys, values, twice if normalized; attention output.
     block = 4 * (2 * norms * config.dim + (8 if design.qk_norm else 4) * inner + wide)
     kept = config.depth * 4 * config.dim + block if gradient_checkpointing else config.depth * block
     return tokens * kept

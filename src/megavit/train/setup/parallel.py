@@ -1,4 +1,4 @@
-"""How the processes of a run share it, as the recipe says and as many as were started."""
+"""Resolve the parallel settings of a recipe for the number of processes that were started."""
 
 import math
 from dataclasses import replace
@@ -10,13 +10,9 @@ from megavit.runtime.process_group import DistContext
 
 
 def resolve_parallel(recipe: Recipe, dist: DistContext) -> Recipe:
-    """Return `recipe` with the number of processes filled in.
-
-    Raises:
-        ConfigError: where they are not as many as the recipe says, or cannot do what it says.
-    """
+    """Return `recipe` with the number of processes filled in, or raise ConfigError if it does not fit the recipe."""
     parallel = recipe.parallel
-    if parallel.nproc not in (None, 1, dist.world_size):  # 1 is what a run of one process has recorded
+    if parallel.nproc not in (None, 1, dist.world_size):  # a single-process run has recorded 1
         raise ConfigError(
             f"the recipe is for {parallel.nproc} processes, and {dist.world_size} were started: begin with "
             f"megavit train --nproc {parallel.nproc}, or with torchrun --nproc-per-node {parallel.nproc} -m megavit "
@@ -34,14 +30,7 @@ def resolve_parallel(recipe: Recipe, dist: DistContext) -> Recipe:
 
 
 def override_parallel(recipe: Recipe, overrides: dict[str, Any], dist: DistContext) -> Recipe:
-    """Return the recipe of a run that other processes than before resume.
-
-    Args:
-        overrides: settings of `ParallelRecipe` that replace the run's.
-
-    Raises:
-        ConfigError: as `resolve_parallel`.
-    """
+    """Return the recipe of a resumed run for the current processes, or raise ConfigError if `overrides` do not fit."""
     before = recipe.parallel
     settings: dict[str, Any] = {"nproc": None}
     if not dist.is_distributed:

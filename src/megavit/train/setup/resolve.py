@@ -1,4 +1,4 @@
-"""Resolution of a recipe: everything that it leaves to the run is decided here, once, before the first step."""
+"""Resolve a recipe: make every choice that it leaves open, once, before the first step."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,24 +15,20 @@ from megavit.train.setup.sizes import check_resources, choose_recipe, list_candi
 from megavit.train.setup.targets import check_mixing, resolve_balance, resolve_mixing, resolve_target
 from megavit.weights.pretrained.pretrained import PretrainedModel
 
-# For pretrained weights: AdamW's rate at a width of 128, and what each layer below the head has of it.
+# For pretrained weights: AdamW's learning rate at a width of 128, and its decay per layer below the head.
 FINETUNE_LEARNING_RATE, FINETUNE_LAYER_DECAY = 2e-3, 0.75
 
 
 @dataclass(frozen=True)
 class ResolvedRecipe:
-    """A recipe without anything left open; with a time budget, also the measured seconds of a step."""
+    """A fully resolved recipe; with a time budget, also the measured seconds of a step."""
 
     recipe: Recipe
     step_seconds: float | None = None
 
 
 def draft_recipe(name: str, overrides: dict[str, Any], dist: DistContext) -> Recipe:
-    """Return the recipe as far as it is known before the images are read; "small" stands for "auto".
-
-    Raises:
-        ConfigError: for settings that cannot be.
-    """
+    """Return the recipe before the images are read, with "small" for "auto", or raise ConfigError if it is invalid."""
     draft = merge(get_recipe("small" if name == "auto" else name), overrides, "the recipe")
     draft = resolve_parallel(draft, dist)
     check_mixing(draft, overrides)
@@ -40,11 +36,7 @@ def draft_recipe(name: str, overrides: dict[str, Any], dist: DistContext) -> Rec
 
 
 def resolve_recipe(ctx: RunContext, request: TrainRequest) -> ResolvedRecipe:
-    """Return the recipe with every choice made; nothing changes it afterwards.
-
-    Raises:
-        ConfigError: when settings do not fit together or the images, or the device has too little memory.
-    """
+    """Return the recipe with every choice made, or raise ConfigError if settings, images and device do not fit."""
     dataset, dist = ctx.dataset, ctx.dist
     base = get_recipe(choose_recipe(dataset) if request.recipe == "auto" else request.recipe)
     if request.pretrained is not None:
@@ -72,10 +64,10 @@ def resolve_recipe(ctx: RunContext, request: TrainRequest) -> ResolvedRecipe:
 
 
 def use_finetuning_defaults(recipe: Recipe) -> Recipe:
-    """Return a named recipe with the optimizer and schedule for pretrained weights: gentle, most so in low layers.
+    """Return `recipe` with the optimizer and schedule for pretrained weights, with lower rates in lower layers.
 
-    The rate was the best of four for "lora" and of the three tried for "last", on training images of Fashion-MNIST that
-    were held out (20 a class, one seed); the rest is not tuned yet. `train.optim.lora` has what differs by method.
+    The learning rate was the best of four for "lora" and of three for "last" on held-out training images of
+    Fashion-MNIST (20 per class, one seed); the rest is untuned.
     """
     optimizer = replace(
         recipe.optimizer, kind="adamw", learning_rate=FINETUNE_LEARNING_RATE, layer_decay=FINETUNE_LAYER_DECAY
@@ -84,7 +76,7 @@ def use_finetuning_defaults(recipe: Recipe) -> Recipe:
 
 
 def resolve_precision(ctx: RunContext, recipe: Recipe, pretrained: PretrainedModel | None = None) -> Recipe:
-    """Return a recipe in the precision that measures faster, where it leaves that open; a probe has no steps."""
+    """Return the recipe with "auto" precision replaced by the one measured to be faster; float32 for a probe."""
     if recipe.run.precision != "auto":
         return recipe
     precision: Precision = "float32"
@@ -95,14 +87,9 @@ def resolve_precision(ctx: RunContext, recipe: Recipe, pretrained: PretrainedMod
 
 
 def select_model(ctx: RunContext, recipe: Recipe, until: float, total: float) -> ModelChoice:
-    """Return the recipe for a time budget, its model and precision chosen by measuring on noise.
+    """Return the model and precision for a run of `total` seconds until the main process's time `until`.
 
-    Args:
-        until: the time of the main process's clock until which there is time to train.
-        total: seconds of the whole run.
-
-    Raises:
-        ConfigError: when not even the smallest model can be trained as the recipe says.
+    They are chosen by measuring on noise images; ConfigError is raised if not even the smallest model can be trained.
     """
 
     def measure(candidate: Recipe, max_seconds: float) -> tuple[Precision, float]:

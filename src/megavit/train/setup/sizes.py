@@ -1,4 +1,4 @@
-"""The sizes that a recipe leaves open (model, images, channels, batch), and whether processes and device suffice."""
+"""Resolve the sizes that a recipe leaves open (model, images, channels, batch), and check the available resources."""
 
 import math
 from dataclasses import replace
@@ -19,25 +19,21 @@ from megavit.train.loop.build import make_model_config, median_short_side
 from megavit.train.setup.memory import check_memory, parts_that_fit
 from megavit.weights.pretrained.pretrained import PretrainedModel
 
-# Images up to so many pixels on the short side are small: not photographs.
+# Largest short side in pixels of images that are not considered photographs.
 MAX_SMALL_SIDE = 40
-# Images a step, but at most this share of them, where that is not below MIN_BATCH_SIZE.
+# Default batch size, reduced to this share of the training images but not below MIN_BATCH_SIZE.
 BATCH_SIZE, MAX_BATCH_SHARE, MIN_BATCH_SIZE = 128, 1 / 8, 16
 
 
 def choose_recipe(dataset: LabeledImages) -> str:
-    """Return the name of the recipe for these images, where the user named none."""
+    """Return the name of the recipe for these images: "small" or "photos"."""
     training = dataset.in_split("train")
     is_small = median_short_side(training) <= MAX_SMALL_SIDE or all(sample.channels == 1 for sample in training)
     return "small" if is_small else "photos"
 
 
 def resolve_sizes(recipe: Recipe, dataset: LabeledImages, device: torch.device) -> Recipe:
-    """Return `recipe` with the model and its sizes filled in; what the user chose stays.
-
-    Raises:
-        ConfigError: when the chosen sizes do not fit together.
-    """
+    """Return `recipe` with the model's sizes filled in, or raise ConfigError if the chosen ones do not fit together."""
     training, model = dataset.in_split("train"), recipe.model
     name = choose_preset(training, device) if model.preset == "auto" else model.preset
     patch_size = model.patch_size or PRESETS[name].patch_size
@@ -51,14 +47,7 @@ def resolve_sizes(recipe: Recipe, dataset: LabeledImages, device: torch.device) 
 def resolve_pretrained(
     recipe: Recipe, overrides: dict[str, Any], pretrained: PretrainedModel, dataset: LabeledImages, device: torch.device
 ) -> Recipe:
-    """Return `recipe` with what the pretrained weights decide filled in.
-
-    Args:
-        overrides: the settings that the user gave, nested as in `Recipe`.
-
-    Raises:
-        ConfigError: for a setting that the weights do not leave open, and images that do not fit them.
-    """
+    """Return `recipe` with the pretrained weights' settings, or raise ConfigError if images or overrides do not fit."""
     config, requested = pretrained.config, overrides.get("model", {})
     fixed = {
         "patch_size": config.patch_hw[0] if config.patch_hw[0] == config.patch_hw[1] else None,
@@ -94,11 +83,7 @@ def resolve_pretrained(
 def resolve_batch(
     recipe: Recipe, dataset: LabeledImages, device: torch.device, pretrained: PretrainedModel | None = None
 ) -> Recipe:
-    """Return `recipe`, whose model is resolved, with the batch size and the micro-batches that fit into memory.
-
-    Raises:
-        ConfigError: when the model's sizes do not fit together.
-    """
+    """Return `recipe` with batch size and gradient accumulation, or raise ConfigError for inconsistent model sizes."""
     config = make_model_config(recipe, dataset, pretrained)
     run = fill_in_batch(recipe.run, config, len(dataset.in_split("train")), device, recipe.parallel.places)
     return replace(recipe, run=run)
@@ -107,11 +92,7 @@ def resolve_batch(
 def fill_in_batch(
     run: RunRecipe, config: ViTConfig, num_images: int, device: torch.device, dp_world_size: int = 1
 ) -> RunRecipe:
-    """Return `run` with the batch size for so many training images, and the micro-batches that fit into memory.
-
-    Args:
-        dp_world_size: processes that divide each batch among them.
-    """
+    """Return `run` with the batch size for `num_images` training images and gradient accumulation that fits memory."""
     batch_size = run.batch_size or choose_batch_size(num_images)
     if run.batch_size is None or batch_size > num_images:
         batch_size = min(batch_size, num_images)
@@ -122,7 +103,7 @@ def fill_in_batch(
 
 
 def choose_preset(training: tuple[Sample, ...], device: torch.device) -> str:
-    """Return a preset by images and device; what fits into a time budget, `megavit.train.budget` says."""
+    """Return a preset by image size and device, for runs without a time budget."""
     side = median_short_side(training)
     if side <= 16:
         return "pico"
@@ -132,22 +113,18 @@ def choose_preset(training: tuple[Sample, ...], device: torch.device) -> str:
 
 
 def choose_batch_size(num_images: int) -> int:
-    """Return a power of two, small where there are few images, so that an epoch has some steps."""
+    """Return a power of two up to `BATCH_SIZE`, smaller for few images so that an epoch has several steps."""
     share = max(MIN_BATCH_SIZE, num_images * MAX_BATCH_SHARE)
     return min(BATCH_SIZE, 2 ** int(math.log2(share)))
 
 
 def choose_image_size(side: int, preset_size: int, patch_size: int) -> int:
-    """Return the images' own side, to the next whole patch, unless it is larger than the preset's usual one."""
+    """Return the smaller of the images' side and the preset's image size, rounded up to a multiple of `patch_size`."""
     return -(-min(side, preset_size) // patch_size) * patch_size
 
 
 def choose_channels(dataset: LabeledImages, requested: int | None) -> int:
-    """Return the user's number of channels, or what fits the images.
-
-    Raises:
-        ConfigError: when the images cannot be made into the user's number.
-    """
+    """Return the requested or a fitting number of channels, or raise ConfigError if images cannot be converted."""
     present = {sample.channels for sample in dataset.samples}
     if requested is None:
         is_gray = all(sample.channels == 1 for sample in dataset.in_split("train"))
@@ -160,16 +137,11 @@ def choose_channels(dataset: LabeledImages, requested: int | None) -> int:
 
 
 def _median_side(samples: tuple[Sample, ...]) -> int:
-    """Return the side of a square of the images' median area, in pixels."""
     return round(math.sqrt(median(sample.height * sample.width for sample in samples)))
 
 
 def list_candidates(recipe: Recipe, dataset: LabeledImages, device: torch.device) -> list[Candidate]:
-    """Return the models that the recipe leaves to choose from, the smallest first: one where it names it.
-
-    Raises:
-        ConfigError: when none of them fits into memory.
-    """
+    """Return the models that the recipe allows, smallest first, or raise ConfigError if none fits into memory."""
     if recipe.model.preset != "auto":
         return [_make_candidate(resolve_sizes(recipe, dataset, device), dataset)]
     side = median_short_side(dataset.in_split("train"))
@@ -181,7 +153,7 @@ def list_candidates(recipe: Recipe, dataset: LabeledImages, device: torch.device
         try:
             _check_memory(make_model_config(resolved, dataset), resolved, device)
         except ConfigError as error:
-            first_error = first_error or error  # others may fit; if none does, the smallest one's error says most
+            first_error = first_error or error  # raised if no candidate fits
         else:
             candidates.append(_make_candidate(resolved, dataset))
     if not candidates and first_error is not None:
@@ -190,7 +162,7 @@ def list_candidates(recipe: Recipe, dataset: LabeledImages, device: torch.device
 
 
 def _make_candidate(recipe: Recipe, dataset: LabeledImages) -> Candidate:
-    """Return a candidate with the multiplications of a step, roughly: of each token with each weight."""
+    """Return a candidate with the approximate number of multiplications in a step (tokens × weights)."""
     config = make_model_config(recipe, dataset)
     weights = config.depth * config.dim * (4 * config.heads * config.dim_head + 2 * config.mlp_dim)
     tokens = config.num_patches + config.num_prefix_tokens
@@ -200,7 +172,7 @@ def _make_candidate(recipe: Recipe, dataset: LabeledImages) -> Candidate:
 def check_resources(
     recipe: Recipe, dataset: LabeledImages, device: torch.device, pretrained: PretrainedModel | None = None
 ) -> None:
-    """Raise a ConfigError unless processes and device can train a recipe whose sizes are resolved."""
+    """Raise ConfigError unless the processes and the device can train a recipe whose sizes are resolved."""
     config, parallel, batch_size = (
         make_model_config(recipe, dataset, pretrained),
         recipe.parallel,
@@ -215,7 +187,7 @@ def check_resources(
         from megavit.distributed.tensor_parallel_plan import check_tensor_parallel
 
         check_tensor_parallel(config, parallel.tp)
-    if not parallel.divides:  # what a part of a model takes, `megavit plan` knows
+    if not parallel.divides:  # `megavit plan` estimates sharded models
         _check_memory(config, recipe, device)
 
 

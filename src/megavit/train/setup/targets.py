@@ -1,4 +1,4 @@
-"""The settings of a recipe that depend on the kind of target: what does not fit it, mixing, class imbalance."""
+"""Resolve the settings that depend on the kind of target: losses, mixing, and class balance."""
 
 from dataclasses import replace
 from typing import Any
@@ -9,11 +9,11 @@ from megavit.errors import ConfigError
 from megavit.train.progress import Reporter
 
 IMBALANCE = 10.0
-"""How many times the smallest class the largest one must be for "auto" to choose a method."""
+"""Ratio of the largest to the smallest class above which "auto" balances classes."""
 
 
 def check_mixing(recipe: Recipe, overrides: dict[str, Any]) -> None:
-    """Raise a ConfigError where `overrides` asks to mix images of different sizes, as those that keep their aspect."""
+    """Raise ConfigError if `overrides` requests mixup or CutMix for images that keep their aspect ratio."""
     requested = [name for name in ("mixup", "cutmix") if overrides.get("augment", {}).get(name)]
     if recipe.data.keep_aspect and requested:
         raise ConfigError(
@@ -23,13 +23,10 @@ def check_mixing(recipe: Recipe, overrides: dict[str, Any]) -> None:
 
 
 def resolve_target(recipe: Recipe, overrides: dict[str, Any], dataset: LabeledImages) -> Recipe:
-    """Return `recipe` without what is not meant for the images' kind of target.
+    """Return `recipe` without settings for other kinds of target, or raise ConfigError if `overrides` requests them.
 
-    Label smoothing is for classification. Mixup and CutMix for regression happen only where `overrides` asks for
-    them: half of each of two images need not have the mean of their targets.
-
-    Raises:
-        ConfigError: when `overrides` asks for what cannot be.
+    Label smoothing is for classification. For regression, mixup and CutMix apply only if `overrides` requests them, as
+    parts of two images need not have the mean of their targets.
     """
     if dataset.target == "classification":
         return recipe
@@ -54,7 +51,7 @@ def resolve_target(recipe: Recipe, overrides: dict[str, Any], dataset: LabeledIm
 
 
 def resolve_balance(recipe: Recipe, dataset: LabeledImages, reporter: Reporter) -> Recipe:
-    """Return `recipe` with "auto" balance decided: a method where the largest class is many times the smallest one."""
+    """Return `recipe` with "auto" balance resolved: "logits" for imbalanced classes, else "none"."""
     if recipe.data.balance != "auto":
         return recipe
     balance: Balance = "none"
@@ -71,7 +68,7 @@ def resolve_balance(recipe: Recipe, dataset: LabeledImages, reporter: Reporter) 
 
 
 def resolve_mixing(recipe: Recipe, reporter: Reporter) -> Recipe:
-    """Return `recipe` without mixup and CutMix where images keep their aspect."""
+    """Return `recipe` without mixup and CutMix if images keep their aspect ratio."""
     augment = recipe.augment
     if not recipe.data.keep_aspect or not (augment.mixup or augment.cutmix):
         return recipe
