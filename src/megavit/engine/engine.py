@@ -27,6 +27,7 @@ PATIENCE_SECONDS = 0.3
 """
 MAX_RELATIVE_ERROR = 1e-4  # between PyTorch and OpenVINO in float32; a wrong graph is off by far more
 
+
 class ModelOutput(NamedTuple):
     """Pooled features (B, D) and logits (B, classes) of a batch; without a head, the logits are the features."""
 

@@ -13,6 +13,7 @@ Arrays = dict[str, np.ndarray]
 
 MAX_CACHED_GRIDS = 128  # images that keep their aspect ratio may all have different grids
 
+
 class GraphInputs:
     """A function from uint8 images (B, C, height, width) to the inputs of the graph of `megavit.engine.graph.build`.
 

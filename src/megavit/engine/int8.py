@@ -21,6 +21,7 @@ from megavit.model.vit import MegaVit
 LEVELS = 256
 MIN_BOUND = 1e-6  # for inputs that are all zero
 
+
 class InputRecorder:
     """A float32 linear layer that records its inputs, so that they can become outputs of the graph."""
 

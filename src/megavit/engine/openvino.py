@@ -88,8 +88,7 @@ class OpenVino:
         return requests[key, index]
 
     def _key(self, inputs: Arrays, is_split: bool) -> GraphKey:
-        """Return the key of the graph for these shapes if they were the first ones, else of the graph for any shapes.
-        """
+        """Return the key of the graph for these shapes if they were the first ones, else of the graph for any shapes."""
         shape = inputs[PIXELS].shape
         with self._lock:
             is_first = all(key.is_split != is_split for key in self._compiled)

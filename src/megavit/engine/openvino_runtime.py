@@ -20,8 +20,7 @@ _lock = threading.Lock()
 
 
 def compile_for_cpu(graph: "ov.Model", settings: Mapping[str, str | int]) -> "ov.CompiledModel":
-    """Return the graph compiled with `settings` and bounded caches, so that memory does not grow with the input sizes.
-    """
+    """Return the graph compiled with `settings` and bounded caches, so that memory does not grow with the input sizes."""
     import openvino as ov
 
     with preserve_signal_stack(), _without_onednn_cache():

@@ -156,8 +156,7 @@ class ShardedOutput:
         rmtree(self.folder, ignore_errors=True)
 
     def remove_leftovers(self) -> None:
-        """Remove the temporary files of killed processes if all parts are complete, so that no process writes any more.
-        """
+        """Remove the temporary files of killed processes if all parts are complete, so that no process writes any more."""
         if any(not self.path(shard).exists() for shard in self.shards):
             return
         leftover = re.compile(rf"\..+-[0-9a-f]{{8}}{re.escape(self.suffix)}")

@@ -7,6 +7,7 @@ RIDGE = 1e-3
 """Share of the mean variance that is added to each variance, to bound distances along directions without variance."""
 MIN_VARIANCE = 1e-12  # lower bound of the mean variance, for constant features
 
+
 class MahalanobisOOD:
     """Mahalanobis distances from the nearest group of training images (arXiv 1807.03888, section 2.1).
 

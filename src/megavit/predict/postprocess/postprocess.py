@@ -46,8 +46,7 @@ def logits_to_outputs(
 
 
 def remove_smoothing(probabilities: Tensor, smoothing: float) -> Tensor:
-    """Undo label smoothing in the probabilities (B, classes) of a model trained with it (arXiv 1512.00567, section 7).
-    """
+    """Undo label smoothing in the probabilities (B, classes) of a model trained with it (arXiv 1512.00567, section 7)."""
     own = (probabilities - smoothing / probabilities.shape[1]).clamp_min(MIN_PROBABILITY)
     return own / own.sum(dim=1, keepdim=True)
 
