@@ -1,4 +1,4 @@
-"""The same Vision Transformer built by other installed libraries."""
+"""Build the same Vision Transformer with other installed libraries."""
 
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -10,10 +10,11 @@ from megavit.config.vit import ViTConfig
 
 
 def get_installed_peers(config: ViTConfig) -> dict[str, Callable[[ViTConfig], nn.Module]]:
-    """Return, by name, the function that builds the model, for every installed peer that supports the config."""
+    """Return the functions that build the model, by name, for the installed peers that support the number of channels.
+    """
     peers = {name: build for name, (package, build) in PEERS.items() if find_spec(package) is not None}
     if config.channels != 3:
-        peers.pop("torchvision", None)  # its model has no other number of channels
+        peers.pop("torchvision", None)  # torchvision's model has a fixed number of channels
     return peers
 
 
@@ -93,7 +94,7 @@ def _zetascale(config: ViTConfig) -> nn.Module:
 
 
 def _common_arguments(config: ViTConfig) -> dict[str, Any]:
-    """Return the arguments that several peers name as we do."""
+    """Return the arguments with names that several peers share."""
     names = ("num_classes", "dim", "depth", "heads", "mlp_dim", "channels", "dim_head")
     sides = {"image_size": config.image_hw[0], "patch_size": config.patch_hw[0]}
     return sides | {name: getattr(config, name) for name in names}

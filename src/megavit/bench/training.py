@@ -1,4 +1,4 @@
-"""Benchmark a training step: megavit and its peers, with the same optimizer and precision, and their memory."""
+"""Benchmark the time and memory of a training step of megavit and its peers."""
 
 from collections.abc import Callable
 
@@ -18,9 +18,9 @@ CHECKPOINTED = f"{OURS}, gradient checkpointing"
 
 
 def benchmark_training(name: str, config: ViTConfig, batch: int, device: torch.device, seconds: float) -> Case:
-    """Time forward, backward and a fused AdamW step, and measure its memory.
+    """Time forward, backward and a fused AdamW step, and measure the peak memory.
 
-    In bfloat16 under autocast where the device multiplies it without emulation, else in float32.
+    The step uses bfloat16 under autocast if the device multiplies it without emulation, else float32.
     """
     dtype = torch.bfloat16 if has_bfloat16(device) else torch.float32
     images = torch.randn(batch, config.channels, *config.image_hw, device=device)
@@ -43,7 +43,7 @@ def benchmark_training(name: str, config: ViTConfig, batch: int, device: torch.d
 
 
 def get_builders(config: ViTConfig) -> dict[str, Callable[[ViTConfig], nn.Module]]:
-    """Return, by name, the function that builds each contender."""
+    """Return the function that builds each contender, by name."""
     ours: dict[str, Callable[[ViTConfig], nn.Module]] = {OURS: MegaVit.from_config, CHECKPOINTED: _checkpointed}
     return ours | (get_installed_peers(config) if fits_peers(config) else {})
 
@@ -55,7 +55,7 @@ def _checkpointed(config: ViTConfig) -> MegaVit:
 
 
 def make_step(model: nn.Module, images: Tensor, labels: Tensor, dtype: torch.dtype) -> Callable[[], None]:
-    """Return a training step on one batch, computed in `dtype`: float32, or another under autocast."""
+    """Return a training step on one batch, in float32 or with autocast to another `dtype`."""
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
 

@@ -89,9 +89,7 @@ class _Builder:
         return ov.Model(results, inputs, "megavit")  # pyrefly: ignore[no-matching-overload] - calls results nodes
 
     def embed(self, pixels: Node) -> Node:
-        """Return the tokens of the patches; the pixels' normalization is fused into the projection unless a norm is
-        between.
-        """
+        """Return the tokens of the patches; without a norm between, the projection normalizes the pixels too."""
         part = self.model.patch_embedding
         projection = fuse(part.projection, part.pixel_norm)
         if self.config.design.patch_overlap:

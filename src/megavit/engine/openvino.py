@@ -99,9 +99,7 @@ class OpenVino:
         return key
 
     def _has_axis_bug(self, patches: int) -> bool:
-        """Return whether OpenVINO (2026.4) would drop a transpose of heads and tokens, as it does where these are
-        equal.
-        """
+        """Return whether OpenVINO (2026.4) would drop a transpose, as it does for as many heads as tokens."""
         return self._config.heads in (patches, patches + self._config.num_prefix_tokens)
 
     def _compile(self, inputs: Arrays | None, is_split: bool) -> ov.CompiledModel:

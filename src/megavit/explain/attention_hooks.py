@@ -37,15 +37,12 @@ class AttentionRecord:
 
 
 def record_attention(model: MegaVit, images: Tensor, *, differentiable: bool = False) -> AttentionRecord:
-    """Return the attention weights and logits of `model`, run in evaluation mode on normalized images (B, C, height,
-    width).
+    """Return the attention weights and logits of `model` for normalized images (B, C, height, width).
 
     Args:
-        images: images on the model's device.
+        model: a model in any mode; it runs in evaluation mode.
+        images: images on the model's device; a ValueError is raised if they do not fit the model.
         differentiable: whether the logits have gradients with respect to the recorded weights, and only to these.
-
-    Raises:
-        ValueError: if the images do not fit the model.
     """
     with torch.set_grad_enabled(differentiable):
         copied = copy_sharing_weights(model)

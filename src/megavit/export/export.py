@@ -1,4 +1,4 @@
-"""Export a bundle to another runtime, and keep the result only if it gives PyTorch's outputs there on real images."""
+"""Export a bundle to another runtime, and verify its outputs against PyTorch on real images."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,18 +22,17 @@ from megavit.predict.exported_predictor import Run, open_exported, to_input_chan
 from megavit.predict.predictor import Predictor
 from megavit.runtime.storage import new_folder, write_file, writing
 
-REFERENCE_IMAGES = 2
-"""Images whose outputs are stored beside the model."""
+REFERENCE_IMAGES = 2  # stored with their outputs next to the model
 
 
 class ExportJob(NamedTuple):
-    """What a target needs to write a model.
+    """The arguments of a target's function that writes a model.
 
     Attributes:
-        folder: an existing one, for the model.
-        metadata: JSON to put inside the model.
-        images: for the calibration of int8.
-        runtime: for "web", the folder of npm's onnxruntime-web; None: npm fetches it.
+        folder: existing folder for the model.
+        metadata: JSON to store in the model.
+        images: images for int8 calibration.
+        runtime: for "web", folder of npm's onnxruntime-web; None to fetch it with npm.
     """
 
     predictor: Predictor
@@ -49,10 +48,10 @@ class ExportTarget(NamedTuple):
     """A runtime to export to.
 
     Attributes:
-        precisions: that it supports.
-        write: writes the model into the folder.
-        open: returns what runs the model in the folder, in that runtime.
-        batch_sizes: to verify it with.
+        precisions: supported precisions.
+        write: function that writes the model to a folder.
+        open: function that returns the run function of the model in a folder.
+        batch_sizes: batch sizes for verification.
     """
 
     precisions: tuple[ExportPrecision, ...]
@@ -74,18 +73,18 @@ def export(
     runtime: Path | None = None,
     progress: Progress | None = None,
 ) -> ParityResult:
-    """Write a new folder `out` with the model for `target`, an example script and a README.
+    """Write a new folder `out` with the model for `target`, a README and, if supported, an example script.
 
     Args:
-        images: real images to verify it on; with labels, for "int8".
-        max_accuracy_drop: of "int8", in points.
-        source: of the images, in words.
-        runtime: for "web", the folder of npm's onnxruntime-web; None: npm fetches it.
+        images: real images for verification, labeled for "int8".
+        max_accuracy_drop: largest accuracy drop allowed for "int8", in percentage points.
+        source: description of the images for the README.
+        runtime: for "web", folder of npm's onnxruntime-web; None to fetch it with npm.
 
     Raises:
-        ConfigError: for what the target does not support, before anything is written.
-        ExportError: where the runtime's outputs are not PyTorch's; nothing is written then.
-        OutputError: when `out` exists, or cannot be written.
+        ConfigError: if the target does not support the bundle or the options; raised before anything is written.
+        ExportError: if the runtime's outputs differ from PyTorch's; nothing is written.
+        OutputError: if `out` exists, or cannot be written.
     """
     check_export_options(target, input, precision, out, runtime)
     export_target = TARGETS[target]
@@ -113,7 +112,7 @@ def export(
 def check_export_options(
     target: str, input: InputKind, precision: ExportPrecision, out: Path, runtime: Path | None
 ) -> None:
-    """Raise a ConfigError or an OutputError for options that are wrong for every bundle."""
+    """Raise a ConfigError or an OutputError for options that are invalid for every bundle."""
     check_choice("to", target, tuple(TARGETS))
     precisions = TARGETS[target].precisions
     if precision not in precisions:
@@ -133,7 +132,7 @@ def check_export_options(
 
 
 def model_size(folder: Path) -> int:
-    """Return the bytes of the exported model in a folder, without the files beside it."""
+    """Return the size in bytes of the exported model in a folder, without the other files."""
     return sum(path.stat().st_size for path in folder.rglob("model.*") if path.suffix != ".json")
 
 

@@ -27,13 +27,13 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Int8Result:
-    """Accuracy and speed of int8 against float32.
+    """The accuracy and speed of int8 compared with float32.
 
     Attributes:
-        images: number of them.
-        float32, int8: accuracy of each.
-        change: of the accuracy, paired by image.
-        speedup: int8 over float32, for all images.
+        images: number of images.
+        float32, int8: accuracies.
+        change: confidence interval of the change in accuracy, paired by image.
+        speedup: float32 time divided by int8 time, for all images.
     """
 
     images: int
@@ -49,16 +49,16 @@ class Int8Result:
 def evaluate_int8(
     predictor: Predictor, images: LabeledImages, choice: SplitSelection, progress: Progress
 ) -> tuple[list[float], Int8Result]:
-    """Return the bounds of the layers' inputs, and the result on the selected images.
+    """Return the bounds of the layers' inputs, and the accuracy and speed on the selected images.
 
-    The bounds are calibrated on images that are not selected, such as the training images, or where there are none on
-    the first of the selected ones, without their labels.
+    The bounds are calibrated on images that are not selected, such as the training images, or if there are none, on the
+    first selected ones, without using their labels.
 
     Args:
-        predictor: for classification, on a CPU, in float32.
+        predictor: a predictor for classification, on a CPU, in float32.
 
     Raises:
-        DataError: for another kind of target, and as `megavit.evaluate.inference.evaluate`.
+        DataError: if the target is not classification; see also `megavit.evaluate.inference.evaluate`.
     """
     from megavit.engine.int8 import calibrate
 
@@ -99,12 +99,12 @@ def evaluate_int8(
 
 
 def with_int8(info: BundleInfo, bounds: Sequence[float], result: Int8Result) -> BundleInfo:
-    """Return the bundle's metadata with its int8 bounds and their result."""
+    """Return a bundle's metadata with int8 bounds and their measured result."""
     return replace(info, int8={"bounds": list(bounds), "measured": result.to_dict()})
 
 
 def _tensors(predictor: Predictor, images: LabeledImages, samples: Sequence[Sample]) -> Iterator[Tensor]:
-    """Yield the samples in batches; where images keep their aspect ratio, one at a time."""
+    """Yield the samples in batches, of one image each if images keep their aspect ratio."""
     dataset = ImageDataset(images, samples, predictor.info.preprocessing)
     size = 1 if predictor.info.preprocessing.keep_aspect else BATCH
     for batch in iter_batches(

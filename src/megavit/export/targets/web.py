@@ -1,4 +1,4 @@
-"""Export to a web page: the ONNX model, and ONNX Runtime's build for browsers."""
+"""Export to a web page with the ONNX model and ONNX Runtime's build for browsers."""
 
 import json
 import shutil
@@ -14,8 +14,7 @@ from megavit.export.targets.onnx import write_onnx
 from megavit.page import check_runtime, write_site
 from megavit.predict.predictor import Predictor
 
-PACKAGE = "onnxruntime-web@1.30.0"
-"""Of npm; the version that the page is tested with."""
+PACKAGE = "onnxruntime-web@1.30.0"  # npm package; the page is tested with this version
 
 
 def write_web(
@@ -24,10 +23,10 @@ def write_web(
     """Fill an empty folder with the page, its model and its runtime.
 
     Args:
-        runtime: the folder dist of npm's onnxruntime-web; None: npm fetches it.
+        runtime: folder dist of npm's onnxruntime-web; None to fetch it with npm.
 
     Raises:
-        ConfigError: where files are missing, or npm is missing or fails.
+        ConfigError: if runtime files are missing, or npm is missing or fails.
     """
     with _runtime(runtime) as files, tempfile.TemporaryDirectory() as place:
         model = Path(place) / "model.onnx"
