@@ -20,8 +20,7 @@ class Entry:
     """The measurements of one contender.
 
     Attributes:
-        seconds: median time of its turns.
-        relative_iqr: interquartile range of its turns, relative to the median.
+        seconds, relative_iqr: median time of its turns, and their interquartile range relative to it.
         images_per_second: images per second at the median time.
         matmul_share: FLOP/s, by the model's formula, relative to a large matrix product in PyTorch in the same dtype;
             above 1 if the contender multiplies faster or saves work; None if PyTorch has no such product.
@@ -43,12 +42,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Case:
-    """A comparison of contenders.
-
-    Attributes:
-        entries: the measurements, fastest first; empty if the machine cannot run the comparison.
-        note: a remark on the result; "" for none.
-    """
+    """A comparison, whose entries are sorted by time, and empty if the machine cannot run it."""
 
     title: str
     entries: tuple[Entry, ...] = ()

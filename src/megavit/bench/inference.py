@@ -72,7 +72,6 @@ def _ours(config: ViTConfig, pixels: Tensor, precision: Precision, device: torch
 def _peers(
     config: ViTConfig, images: Tensor, precision: Precision, device: torch.device, *, quick: bool
 ) -> Iterator[tuple[str, Run]]:
-    """Yield every peer in PyTorch, and `REPRESENTATIVE` in other runtimes."""
     if precision == "int8":
         yield from _peers_in_int8(config, images)
         return
@@ -93,7 +92,6 @@ def _peers(
 
 
 def _peers_in_int8(config: ViTConfig, images: Tensor) -> Iterator[tuple[str, Run]]:
-    """Yield `REPRESENTATIVE` quantized by the installed tools."""
     if REPRESENTATIVE not in get_installed_peers(config):
         return
     model = get_installed_peers(config)[REPRESENTATIVE](config).eval()

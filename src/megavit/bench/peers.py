@@ -10,8 +10,7 @@ from megavit.config.vit import ViTConfig
 
 
 def get_installed_peers(config: ViTConfig) -> dict[str, Callable[[ViTConfig], nn.Module]]:
-    """Return the functions that build the model, by name, for the installed peers that support the number of channels.
-    """
+    """Return the functions that build the model, by name, for the installed peers that support the config."""
     peers = {name: build for name, (package, build) in PEERS.items() if find_spec(package) is not None}
     if config.channels != 3:
         peers.pop("torchvision", None)  # torchvision's model has a fixed number of channels
@@ -94,7 +93,6 @@ def _zetascale(config: ViTConfig) -> nn.Module:
 
 
 def _common_arguments(config: ViTConfig) -> dict[str, Any]:
-    """Return the arguments with names that several peers share."""
     names = ("num_classes", "dim", "depth", "heads", "mlp_dim", "channels", "dim_head")
     sides = {"image_size": config.image_hw[0], "patch_size": config.patch_hw[0]}
     return sides | {name: getattr(config, name) for name in names}

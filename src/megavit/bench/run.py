@@ -46,12 +46,7 @@ def get_config(name: str) -> ViTConfig:
 def run_cases(
     models: Sequence[str], device: torch.device, *, quick: bool, announce: Callable[[str], None]
 ) -> Iterator[Case]:
-    """Yield each comparison when it is done.
-
-    Args:
-        quick: whether to run only the short comparisons.
-        announce: function called with a description of each comparison before it starts.
-    """
+    """Yield each comparison when it is done; `announce` is called with its description before it starts."""
     configs = {name: get_config(name) for name in models}
     seconds = QUICK_SECONDS if quick else SECONDS
     precisions: list[Precision] = ["float32", "bfloat16"]

@@ -71,7 +71,6 @@ def _quantize(exported: bytes) -> bytes:
 
 @contextmanager
 def _suppress_output() -> Iterator[None]:
-    """Suppress the prints and warnings of converters."""
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         yield

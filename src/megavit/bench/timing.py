@@ -33,9 +33,9 @@ class Timing:
 def time_interleaved(
     contenders: Mapping[str, Callable[[], object]], seconds: float, device: torch.device
 ) -> dict[str, Timing]:
-    """Time the contenders in turn until `seconds` are over, after two warm-up runs each.
+    """Time each contender once per round, in random order, after two warm-up runs each.
 
-    Every round times each contender once, in random order; there are at least `MIN_ROUNDS`.
+    Rounds are repeated until `seconds` have passed, at least `MIN_ROUNDS` and at most `MAX_ROUNDS` times.
     """
     names = list(contenders)
     for name in names:

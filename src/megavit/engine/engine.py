@@ -23,7 +23,7 @@ Precision = Literal["float32", "bfloat16", "int8"]
 """Precision of the matrix products: float32 is exact up to rounding, bfloat16 has 3 digits, int8 has 2."""
 
 PATIENCE_SECONDS = 0.3
-"""PyTorch starts at once; the OpenVINO graph, which takes about this long to build, is built after as much computing.
+"""PyTorch starts at once; the OpenVINO graph, which takes about this long to build, is built after this much computing.
 """
 MAX_RELATIVE_ERROR = 1e-4  # between PyTorch and OpenVINO in float32; a wrong graph is off by far more
 
@@ -172,7 +172,6 @@ class Engine:
         return (self._parameters[0].data_ptr(), *self._weight_versions())
 
     def _weight_versions(self) -> tuple[int, ...]:
-        """Return how often each weight was changed in place."""
         return tuple(0 if weight.is_inference() else weight._version for weight in self._parameters)
 
     def _run(self, images: Tensor) -> ModelOutput:

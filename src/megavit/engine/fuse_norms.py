@@ -8,11 +8,8 @@ Matrix = tuple[Tensor, Tensor | None]
 
 
 def fuse(linear: nn.Linear, norm: nn.Module | None = None, scale: nn.Module | None = None) -> Matrix:
-    """Return `linear` with the affine parameters of the norm before it and the factor of the scale after it.
-
-    Args:
-        norm: a LayerNorm or RMSNorm; None or an Identity for none.
-        scale: a LayerScale; None or an Identity for none.
+    """Return `linear` fused with the LayerNorm or RMSNorm before it and the LayerScale after it, None or Identity for
+    none.
     """
     weight = linear.weight.detach().double()
     bias = None if linear.bias is None else linear.bias.detach().double()

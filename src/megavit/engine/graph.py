@@ -21,8 +21,7 @@ from megavit.model.mlp import FeedForward
 from megavit.model.pooling import AttentionPool
 from megavit.model.vit import MegaVit
 
-Node = Any
-"""A value of the graph, whose types in OpenVINO say no more."""
+Node = Any  # value of the graph; OpenVINO has no more specific type
 
 Linear = Callable[[Node, Matrix], Node]
 """A function from an input and a matrix with its bias to their product."""
@@ -43,16 +42,11 @@ def linear(x: Node, matrix: Matrix) -> Node:
 
 
 def build(model: MegaVit, preprocessing: Preprocessing, linear: Linear = linear) -> ov.Model:
-    """Return the graph of `model`, for any number of images of any one grid.
+    """Return the graph of `model`, for any number of images of any one grid, with `linear` for the layers' projections.
 
-    Its inputs are the patches' pixels (B, N, C · height · width), as uint8, as floats where resizing does not round, or
-    as normalized floats where patches overlap; positions (N, D) to add; and for rotary positions, cosines and sines (T,
-    K). Its outputs are the pooled features (B, D) and the logits (B, classes), or the features again if there is no
-    head.
-
-    Args:
-        preprocessing: normalization of the pixels.
-        linear: function that computes the projections of the layers.
+    Its inputs are the patches' pixels (B, N, C · height · width), as uint8, as floats if resizing does not round, or as
+    normalized floats if patches overlap; the positions (N, D); and for rotary positions, cosines and sines (T, K). Its
+    outputs are pooled features (B, D) and logits (B, classes), or the features again if there is no head.
     """
     return _Builder(model, preprocessing, linear).build()
 
@@ -210,7 +204,6 @@ class _Builder:
         return op.add(x, linear(hidden, fuse(part.mlp_out)))
 
     def heads(self, x: Node, heads: int) -> Node:
-        """Split the heads: (B, T, H · K) -> (B, H, T, K)."""
         return op.transpose(op.reshape(x, constant_int([0, 0, heads, -1]), True), constant_int([0, 2, 1, 3]))
 
     def standardize(self, x: Node, norm: nn.Module) -> Node:

@@ -1,7 +1,4 @@
-"""Quantize a model's graph to int8 after training.
-
-Activations are quantized per tensor, weights per output channel, with static ranges calibrated on a few images.
-"""
+"""Quantize a model's graph to int8: weights per output channel, activations per tensor with calibrated static ranges."""
 
 from collections.abc import Iterable
 
@@ -34,11 +31,7 @@ class InputRecorder:
 
 
 class QuantizedLinear:
-    """A linear layer in int8, quantized symmetrically, which OpenVINO multiplies faster.
-
-    Args:
-        bounds: largest magnitude of the inputs of each layer, in the order in which the graph is built.
-    """
+    """A symmetric int8 linear layer; `bounds` are the largest magnitudes of the layers' inputs, in graph order."""
 
     def __init__(self, bounds: Iterable[float]) -> None:
         self._bounds = iter(bounds)
@@ -76,6 +69,5 @@ def calibrate(model: MegaVit, preprocessing: Preprocessing, batches: Iterable[Te
 
 
 def _magnitudes(compiled: ov.CompiledModel, inputs: Arrays) -> list[float]:
-    """Return the largest magnitude of each recorded input, without keeping the graph alive."""
     outputs = compiled(inputs)
     return [float(np.abs(outputs[index]).max()) for index in range(2, len(compiled.outputs))]

@@ -80,7 +80,6 @@ class OpenVino:
             self.__dict__.clear()
 
     def _request(self, inputs: Arrays, index: int, is_split: bool) -> ov.InferRequest:
-        """Return this thread's request for part `index` of a batch."""
         key = self._key(inputs, is_split)
         requests = self._thread_local.__dict__.setdefault("requests", {})
         if (key, index) not in requests:
@@ -88,7 +87,7 @@ class OpenVino:
         return requests[key, index]
 
     def _key(self, inputs: Arrays, is_split: bool) -> GraphKey:
-        """Return the key of the graph for these shapes if they were the first ones, else of the graph for any shapes."""
+        """Return the key of a graph compiled for these shapes if they came first, else of one for any shapes."""
         shape = inputs[PIXELS].shape
         with self._lock:
             is_first = all(key.is_split != is_split for key in self._compiled)

@@ -20,7 +20,7 @@ _lock = threading.Lock()
 
 
 def compile_for_cpu(graph: "ov.Model", settings: Mapping[str, str | int]) -> "ov.CompiledModel":
-    """Return the graph compiled with `settings` and bounded caches, so that memory does not grow with the input sizes."""
+    """Return the graph compiled with `settings`, and with bounded caches even for many input sizes."""
     import openvino as ov
 
     with preserve_signal_stack(), _without_onednn_cache():
@@ -77,8 +77,7 @@ def preserve_signal_stack() -> Iterator[None]:
 
 
 def never_free(kept: object) -> None:
-    """Keep an object and all that it holds alive beyond the interpreter's end.
-
-    Freeing a parent's graph in a forked process would wait forever for threads that were not forked.
+    """Keep an object alive beyond the interpreter's end; freeing a parent's graph in a forked process would never
+    return.
     """
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))

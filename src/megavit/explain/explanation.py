@@ -32,10 +32,9 @@ class Explanation:
 
     Attributes:
         map: (rows, columns) float32, each patch's share; sums to 1, or all 0 if nothing contributes.
-        label: the explained class or label; None for regression.
-        probability: probability of `label`, in [0, 1]; None for regression.
+        label, probability: the explained class or label, and its probability in [0, 1]; None for regression.
         value: the predicted score; None for classification and multilabel.
-        method: the attribution method.
+        method: one of `megavit.explain.methods`.
         image: uint8 (C, H, W), at its original size.
         box: region of the image that the model sees.
     """

@@ -28,9 +28,7 @@ def compute_relevance(
 
     Args:
         images: normalized images (B, C, height, width) on the model's device, of any size that the patches tile.
-        target: (B,) index of the output to explain for each image, such as a class; None for the largest logit.
-            "rollout" ignores it.
-        method: one of `megavit.explain.methods`.
+        target: (B,) index of the output to explain, ignored by "rollout"; None for each image's largest logit.
 
     Returns:
         (B, rows, columns) float32, at least 0, summing to 1 for each image, or all 0 if nothing contributes.
@@ -76,9 +74,8 @@ def rollout(record: AttentionRecord, pool: Pool) -> Tensor:
 
 
 def gradient_relevance(record: AttentionRecord, pool: Pool, target: Tensor | None = None) -> Tensor:
-    """Return the relevance of each input token for the logit at `target`, or the largest, (B, T) float32.
-
-    The record must be differentiable; its autograd graph is freed.
+    """Return each token's relevance for the logit at `target`, or the largest, (B, T) float32; frees the record's
+    graph.
     """
     by_pool = [] if record.pool is None else [record.pool]
     weights = [*record.layers, *by_pool]
@@ -111,7 +108,7 @@ def integrated_gradients(
     total = torch.zeros_like(images)
     with torch.enable_grad():
         for step in range(steps):
-            # The midpoint rule, which is closest to the integral.
+            # midpoint rule
             inputs = (images * ((step + 0.5) / steps)).requires_grad_()
             (gradient,) = torch.autograd.grad(select_logits(copied(inputs), target).sum(), [inputs])
             total += gradient

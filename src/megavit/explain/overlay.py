@@ -14,8 +14,7 @@ MIN_SIDE = 224
 _COLORMAP = "inferno"
 _OPACITY = 0.6
 
-Box = tuple[float, float, float, float]
-"""Left, top, right and bottom, as fractions of the image's sides."""
+Box = tuple[float, float, float, float]  # left, top, right and bottom, as fractions of the image's sides
 
 
 def draw_overlay(relevance: Tensor, image: Tensor, box: Box = (0.0, 0.0, 1.0, 1.0)) -> Image.Image:

@@ -32,7 +32,7 @@ class ExportJob(NamedTuple):
         folder: existing folder for the model.
         metadata: JSON to store in the model.
         images: images for int8 calibration.
-        runtime: for "web", folder of npm's onnxruntime-web; None to fetch it with npm.
+        runtime: see `export`.
     """
 
     predictor: Predictor
@@ -45,14 +45,7 @@ class ExportJob(NamedTuple):
 
 
 class ExportTarget(NamedTuple):
-    """A runtime to export to.
-
-    Attributes:
-        precisions: supported precisions.
-        write: function that writes the model to a folder.
-        open: function that returns the run function of the model in a folder.
-        batch_sizes: batch sizes for verification.
-    """
+    """A runtime to export to: its precisions, functions that write and open a model, and batch sizes for verification."""
 
     precisions: tuple[ExportPrecision, ...]
     write: Callable[[ExportJob], None]

@@ -139,7 +139,7 @@ def compare(
 
 
 def check_parity(result: ParityResult, precision: ExportPrecision, max_accuracy_drop: float, target: str) -> None:
-    """Raise an ExportError unless the exported model is close enough.
+    """Raise an ExportError unless the exported model is close enough to PyTorch.
 
     Args:
         max_accuracy_drop: largest accuracy drop allowed for int8, in percentage points.
@@ -166,7 +166,6 @@ def check_parity(result: ParityResult, precision: ExportPrecision, max_accuracy_
 
 
 def _batches(images: Sequence[ParityImage], info: ExportInfo, sizes: Sequence[int]) -> Iterator[list[int]]:
-    """Yield the indexes of images of the same shape, in batches of the given sizes in turn."""
     by_shape: dict[tuple[int, ...], list[int]] = {}
     for index, image in enumerate(images):
         by_shape.setdefault(image.pixels.shape[:2] if info.input == "pixels" else (), []).append(index)

@@ -33,12 +33,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ParityImage:
-    """A real image for verification.
-
-    Attributes:
-        name: name for messages.
-        pixels: uint8 (H, W, C), as stored.
-        label: index of the true class; None if unknown or not for classification.
+    """A real image with uint8 pixels (H, W, C), and the index of its true class, None if unknown or not for
+    classification.
     """
 
     name: str
@@ -103,7 +99,6 @@ def calibration_batches(predictor: Predictor, images: Sequence[ParityImage]) -> 
 
 
 def _own_images(predictor: Predictor, split: str, max_images: int) -> list[ParityImage]:
-    """Return the bundle's images of a split that are still unchanged."""
     rows = _spread([row for row in read_samples(predictor.folder / SAMPLES) if row.split == split], max_images)
     source = str(predictor.info.data.get("source", ""))
     if source.startswith(PREFIX):

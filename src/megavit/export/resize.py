@@ -85,7 +85,6 @@ def quantize_weights(weights: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _resized_sides(pixels: Tensor, preprocessing: Preprocessing) -> tuple[int, int]:
-    """Return the (height, width) of the image before it is cropped."""
     resize = preprocessing.resize
     if resize is None:
         return preprocessing.height, preprocessing.width

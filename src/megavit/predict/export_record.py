@@ -23,12 +23,7 @@ _TRIAL_SIDE = 16
 
 
 def write_record(folder: Path, inputs: np.ndarray, run: Run) -> None:
-    """Write `reference.npz` and the record of all model files to a folder.
-
-    Args:
-        inputs: a small batch of reference inputs.
-        run: function that runs the model.
-    """
+    """Write `reference.npz`, a small batch of inputs with their outputs, and the record of all model files."""
     arrays: dict[str, Any] = {INPUT: inputs} | run(inputs)
     np.savez(folder / REFERENCE, **arrays)
     files = sorted(path.name for path in folder.iterdir() if path.name == REFERENCE or path.stem == "model")
@@ -60,9 +55,8 @@ def check_files(folder: Path) -> bool:
 
 
 def check_outputs(folder: Path, info: ExportInfo, run: Run) -> None:
-    """Run the model once, and raise a BundleError unless it gives its reference outputs.
-
-    Without a record only the shapes of the outputs are checked.
+    """Raise a BundleError unless the model gives its reference outputs, or without a record, outputs of the right
+    shapes.
     """
     inputs, expected = np.zeros((1, _TRIAL_SIDE, _TRIAL_SIDE, info.channels), np.uint8), {}
     try:

@@ -30,8 +30,7 @@ from megavit.predict.postprocess.predictions import NOT_FINITE, DecisionRule, fi
 from megavit.predict.prediction import Prediction, PredictionResult
 from megavit.predict.streaming import BatchStreamer
 
-Run = Callable[[np.ndarray], dict[str, np.ndarray]]
-"""A function from a model's input to its outputs by name."""
+Run = Callable[[np.ndarray], dict[str, np.ndarray]]  # from a model's input to its outputs by name
 Image = str | os.PathLike[str] | bytes | ByteRange | IsolatedRange | Damaged | PIL.Image.Image | np.ndarray
 
 FILES = ("model.onnx", "model.xml")
@@ -46,9 +45,8 @@ class ExportedPredictor:
     """A predictor that runs an exported model; safe to use from several threads.
 
     Attributes:
-        target, labels: the same as for `megavit.Predictor`.
-        info: the model's metadata.
-        folder: folder of the exported model.
+        target, labels: see `megavit.Predictor`.
+        folder, info: folder and metadata of the exported model.
         run: function from the model's input to its outputs by name.
     """
 
@@ -124,10 +122,8 @@ class ExportedPredictor:
         return self._decide(self._run_by_size(pixels), top, coverage)
 
     def prepare(self, image: Any) -> np.ndarray:
-        """Return an image as the model takes it: uint8 (height, width, channels), at its original or a reduced size.
-
-        Raises:
-            ImageError: if the image cannot be read, or has the wrong number of channels.
+        """Return an image as the model's input, uint8 (height, width, channels), or raise an ImageError if that is
+        impossible.
         """
         if (file := image_file(image)) is not None:
             return to_input_channels(read_image_file(file, self.info.preprocessing.decode_size)[0], self.info)
@@ -151,7 +147,6 @@ class ExportedPredictor:
             )
 
     def _prepare_chunks(self, images: Sequence[Image]) -> Iterator[list[np.ndarray]]:
-        """Yield chunks of prepared images, ended by `BATCH` images or `MAX_PENDING_BYTES`, whichever comes first."""
         chunk: list[np.ndarray] = []
         for image in images:
             chunk.append(self.prepare(image))
@@ -168,7 +163,6 @@ class ExportedPredictor:
         return vectors
 
     def _run_by_size(self, pixels: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
-        """Return the model's outputs for each image, computed in batches of images of the same size."""
         by_size: dict[tuple[int, ...], list[int]] = {}
         for index, image in enumerate(pixels):
             by_size.setdefault(image.shape, []).append(index)
@@ -205,11 +199,7 @@ class ExportedPredictor:
 
 
 def to_input_channels(pixels: np.ndarray, info: ExportInfo) -> np.ndarray:
-    """Return a uint8 image (H, W, C) with the model's number of channels: opacity over white, gray as RGB.
-
-    Raises:
-        ImageError: if the channels cannot be converted.
-    """
+    """Return a uint8 image (H, W, C) with the model's channels, or raise an ImageError if they cannot be converted."""
     have, want = pixels.shape[2], info.channels
     if have == 4 and want == 3:
         pixels = np.array(composite_on_white(PIL.Image.fromarray(np.ascontiguousarray(pixels)), "RGB"))

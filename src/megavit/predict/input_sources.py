@@ -27,8 +27,7 @@ class IsolatedRange:
 
     Args:
         range: byte range of the image.
-        faults: an empty list, shared by all images of these shards. The storage's first error is put into it, and the
-            storage is not read again.
+        faults: list shared by all images of these shards. The storage's first error is added, and ends all reading.
     """
 
     def __init__(self, range: ByteRange, faults: list[str]) -> None:
@@ -48,11 +47,7 @@ class IsolatedRange:
 
 
 def image_file(image: Any) -> Path | bytes | None:
-    """Return the path or the bytes of an image file, or None if `image` is not a file, such as an array.
-
-    Raises:
-        ImageError: if the image is known to be damaged.
-    """
+    """Return the path or bytes of an image file, or None for other objects; raise an ImageError if it is damaged."""
     match image:
         case str() | os.PathLike():
             return Path(image)
@@ -68,10 +63,10 @@ def image_file(image: Any) -> Path | bytes | None:
 def iter_images(sources: Iterable[str], standard_input: BinaryIO) -> Iterator[NamedImage]:
     """Yield the name and source of every image, lazily and without raising.
 
-    A path or URL of shards yields all images in them, see `megavit.data.shards.open`. A folder yields all files below
-    it except hidden ones, sorted by name. A glob pattern yields its matches, unless a file has that very name. "-"
-    reads standard input: one image, or one path per line. A name that matches nothing is yielded as a path, so that
-    reading it gives the reason; a source that cannot be listed is yielded as `Damaged`.
+    A path or URL of shards yields all images in them, see `megavit.data.shards.open`; a folder, all files below it
+    except hidden ones, sorted by name; a glob pattern, its matches, unless a file has that very name; and "-", one
+    image or one path per line from standard input. A name without a match is yielded as a path, so that reading it
+    raises the reason; a source that cannot be listed is yielded as `Damaged`.
     """
     for source in sources:
         if source == STANDARD_INPUT:
@@ -92,10 +87,7 @@ def iter_images(sources: Iterable[str], standard_input: BinaryIO) -> Iterator[Na
 
 
 def is_shard_source(source: str) -> bool:
-    """Return whether a name on the command line refers to shards.
-
-    A URL does if it is of a tar file or a folder, and has no query.
-    """
+    """Return whether a source is a path of shards, or a URL of a tar file or a folder, without a query."""
     try:
         if not is_url(source):
             return is_shards(source)

@@ -3,23 +3,21 @@
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-Ranked = tuple[tuple[str, float], ...]
-"""Labels with their probabilities in [0, 1], in descending order."""
+Ranked = tuple[tuple[str, float], ...]  # labels with their probabilities in [0, 1], in descending order
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """The prediction for one image.
+    """The prediction for one image; `Predictor.target` decides which attributes are available.
 
-    The available attributes depend on `Predictor.target`. Classification: `label`, `probability`, `top`. Multilabel:
-    `labels`, `top`. Regression: `score`. Others raise an AttributeError.
+    Classification: `label`, `probability`, `top`. Multilabel: `labels`, `top`. Regression: `score`.
 
     Attributes:
         top: the most probable classes or labels; empty for regression.
         assigned: for multilabel, the labels whose probability reaches their threshold.
         value: for regression, the score.
-        out_of_distribution: whether the image is unlike the training images, so that its prediction is unreliable; None
-            if unknown.
+        out_of_distribution: whether the image is unlike the training images, so not reliably predicted; None if
+            unknown.
         prediction_set: if a coverage was requested, the classes that include the true one with this probability.
         interval: if a coverage was requested, the bounds (low, high) that contain the true score with this probability.
     """

@@ -48,8 +48,7 @@ class Predictor:
     Attributes:
         target: "classification", "multilabel" or "regression".
         labels: names of the classes or labels, in the order of the logits; empty for regression.
-        folder: folder of the bundle.
-        info: metadata of the bundle.
+        folder, info: folder and metadata of the bundle.
         model: the `MegaVit`, in evaluation mode.
         engine: `Engine` that runs the model; its `note` says which runtime is used, and why.
         calibrator: `Calibrator` that turns the model's outputs into predictions.
@@ -117,9 +116,8 @@ class Predictor:
     ) -> Iterator[PredictionResult]:
         """Yield the result for each (name, image), in order, with only a few batches in memory.
 
-        Images are processed as they arrive: a batch starts early if no image is waiting to be decoded. `images` is
-        iterated in a separate thread. An image that cannot be read gets a result with the reason, and the stream
-        continues.
+        A batch starts early if all images that have arrived are decoded. `images` is iterated in a separate thread. An
+        image that cannot be read gets a result with the reason, and the stream continues.
 
         Args:
             top, coverage: see `predict`.
@@ -142,13 +140,7 @@ class Predictor:
         """Return the float32 embedding (D,) of an image, or the embeddings (N, D) of a list of images, on the CPU.
 
         An embedding is the input of the head: the pooled features after the last norm. Images that the model sees as
-        similar have embeddings with a high cosine similarity.
-
-        Args:
-            image: see `predict`.
-
-        Raises:
-            ImageError: (a ValueError) if an image cannot be read; the message gives the reason.
+        similar have embeddings with a high cosine similarity. For `image` and errors see `predict`.
         """
         if not isinstance(image, list | tuple):
             return self._embed([self.prepare(image)])[0]
@@ -181,10 +173,8 @@ class Predictor:
             yield self.calibrator.outputs(self.forward(batch).logits)
 
     def forward(self, batch: Images) -> ModelOutput:
-        """Return features (B, D) and logits (B, outputs) of a uint8 batch, as float32 on the CPU.
-
-        Raises:
-            BundleError: if the model has no classifier.
+        """Return features (B, D) and logits (B, outputs) of a uint8 batch; raise a BundleError if there is no
+        classifier.
         """
         if not self.model.config.num_classes:
             raise BundleError(
@@ -194,11 +184,7 @@ class Predictor:
         return self.engine(batch)
 
     def prepare(self, image: Any) -> Tensor:
-        """Return an image, see `predict`, resized for the model: uint8 (channels, height, width).
-
-        Raises:
-            ImageError: if the image cannot be read.
-        """
+        """Return an image resized for the model, uint8 (C, height, width), or raise an ImageError if it cannot be read."""
         self.engine.handle_fork()
         preprocessing = self.info.preprocessing
         pixels, size = read_image(image, preprocessing.decode_size)
@@ -268,12 +254,7 @@ def with_aspect_kept(bundle: Bundle) -> Bundle:
 def read_image(image: Any, need: TargetSize | None) -> tuple[Tensor, tuple[int, int]]:
     """Return the pixels of an image, uint8 (C, H, W), and its (height, width) at full scale.
 
-    Args:
-        image: see `Predictor.predict`.
-        need: see `megavit.data.decode.tensor.decode_with_size`.
-
-    Raises:
-        ImageError: if the image cannot be read.
+    For `image` and errors see `Predictor.predict`, for `need` see `megavit.data.decode.tensor.decode_with_size`.
     """
     if (file := image_file(image)) is not None:
         return decode_with_size(file, need)

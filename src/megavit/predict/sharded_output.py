@@ -1,7 +1,4 @@
-"""Write output in one part per shard, each complete or absent, so that interrupted work can be resumed.
-
-Several processes share the shards; only missing parts are computed again.
-"""
+"""Write output in one part per shard, each complete or absent, so that interrupted work can be resumed."""
 
 import json
 import os
@@ -26,8 +23,7 @@ from megavit.runtime.storage import sync_folder, write_file, writing
 def concatenate_npz(parts: Sequence[Path], target: Path) -> None:
     """Write a new .npz file with the arrays of all parts, concatenated by name along the first dimension.
 
-    All parts have the same array names, and shapes and dtypes that differ only in the first dimension and the length of
-    strings.
+    All parts have the same arrays, except for the first dimension and the length of strings.
     """
     first, *_ = headers = [_read_headers(part) for part in parts]
     with zipfile.ZipFile(target, "x", zipfile.ZIP_STORED) as archive:
@@ -123,9 +119,8 @@ class ShardedOutput:
         return sum(int(path.read_text()) for path in map(self._unreadable_file, shards) if path.exists())
 
     def wait(self, stopped: Callable[[], bool] = lambda: False) -> bool:
-        """Wait for the parts of all processes; return False if `stopped` returns True first.
-
-        If another process fails, its launcher ends this one.
+        """Wait for all parts, or return False once `stopped` does; if another process fails, its launcher ends this
+        one.
         """
         while any(not self.path(shard).exists() for shard in self.shards):
             if stopped():
@@ -134,11 +129,7 @@ class ShardedOutput:
         return True
 
     def merge(self) -> None:
-        """Merge all parts into the output file, in the order of the shards, and remove them.
-
-        Raises:
-            OutputError: if the output exists already, or cannot be written.
-        """
+        """Merge all parts into the output file and remove them; raise an OutputError if it exists or cannot be written."""
         if self.output.exists():
             raise OutputError(f"{self.output} is there already; move it away or choose another name")
         with writing("the output", self.output), self._unless_done(self.output):
@@ -156,7 +147,9 @@ class ShardedOutput:
         rmtree(self.folder, ignore_errors=True)
 
     def remove_leftovers(self) -> None:
-        """Remove the temporary files of killed processes if all parts are complete, so that no process writes any more."""
+        """Remove the temporary files of killed processes, if all parts are complete, so that no process still writes
+        one.
+        """
         if any(not self.path(shard).exists() for shard in self.shards):
             return
         leftover = re.compile(rf"\..+-[0-9a-f]{{8}}{re.escape(self.suffix)}")

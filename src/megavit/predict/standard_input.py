@@ -31,8 +31,7 @@ def read_standard_input(stream: BinaryIO) -> Iterator[bytes | str | tuple[str, D
     Paths end with a newline, or with NUL as from `find -print0`. Text with a byte order mark is decoded as UTF-8 or
     UTF-16; otherwise paths may be any bytes.
     """
-    # Read the raw stream: a buffered one would wait for a full buffer, and abort Python if a thread still reads it at
-    # exit.
+    # A buffered stream would wait for a full buffer, and abort Python if a thread still reads it at exit.
     source = getattr(stream, "raw", stream)
     first = b""
     while len(first) < _LONGEST_SIGNATURE and not _is_text(first) and (more := source.read(_CHUNK)):

@@ -15,8 +15,7 @@ Result = TypeVar("Result")
 Output = TypeVar("Output")
 
 GRACE_SECONDS = 0.02
-"""How long a batch of prepared items waits for another: longer than between files in a folder, shorter than between
-typed lines."""
+"""A prepared batch waits this long for another item: enough for files in a folder, too short for typed lines."""
 _READER_JOIN_SECONDS = 1.0
 
 
@@ -27,9 +26,8 @@ class BatchStreamer(Generic[Item, Result]):
 
     Args:
         source: pairs of an item and the argument for `work`.
-        work: prepares an item.
+        work: function that prepares an item, run by `workers` threads.
         ahead: most items read ahead of the consumer.
-        workers: number of threads that run `work`.
         max_bytes: most bytes of results that wait for the consumer, beyond one result per worker; None for no limit.
     """
 
@@ -99,9 +97,7 @@ class BatchStreamer(Generic[Item, Result]):
     ) -> Iterator[tuple[Item, Output | None, str | None]]:
         """Yield each item with its output, or with None and the reason why there is none.
 
-        Args:
-            size: the largest batch size.
-            compute: function from the prepared items of a batch to their outputs, with None for non-finite ones.
+        `compute` maps the prepared items of a batch of up to `size` to their outputs, with None for non-finite ones.
         """
         with self:
             for batch in self.batches(size):
@@ -155,7 +151,6 @@ class BatchStreamer(Generic[Item, Result]):
 
 
 def _bytes_of(future: Future[Any]) -> int:
-    """Return the bytes of a finished result that is an array, else 0."""
     if not future.done() or future.cancelled() or future.exception() is not None:
         return 0
     return getattr(future.result(), "nbytes", 0)

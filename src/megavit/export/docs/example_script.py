@@ -1,7 +1,6 @@
 """Create the example script of an exported model, which predicts without megavit.
 
-It repeats the rules of `megavit.predict.postprocess.predictions`, which it cannot import;
-tests/page/test_predictions_parity.py compares the two.
+It repeats `megavit.predict.postprocess.predictions`; tests/page/test_predictions_parity.py compares the two.
 """
 
 from collections.abc import Mapping

@@ -24,12 +24,8 @@ OUTPUTS = {
 
 
 def render_readme(target: str, info: ExportInfo, outputs: tuple[str, ...], parity: str, *, has_script: bool) -> str:
-    """Return the README in Markdown.
-
-    Args:
-        outputs: names of the model's outputs.
-        parity: text returned by `describe_parity`.
-        has_script: whether there is an example script.
+    """Return the README in Markdown; `outputs` are the names of the model's outputs, `parity` is from
+    `describe_parity`.
     """
     values = {"labels": len(info.labels), "ood_threshold": info.ood_threshold or 0.0}
     output_lines = "\n".join(f"- `{name}`: {OUTPUTS[name].format(**values)}" for name in outputs)

@@ -1,7 +1,4 @@
-"""Export to OpenVINO: `ExportModule` in OpenVINO's operations, around the graph of `megavit.engine.graph`.
-
-The second half repeats `megavit.export.resize` in these operations; see there for explanations.
-"""
+"""Export `ExportModule` to OpenVINO, with the graph of `megavit.engine.graph` and the arithmetic of `export.resize`."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -11,8 +11,7 @@ MIN_VARIANCE = 1e-12  # lower bound of the mean variance, for constant features
 class MahalanobisOOD:
     """Mahalanobis distances from the nearest group of training images (arXiv 1807.03888, section 2.1).
 
-    They detect out-of-distribution images better than nearest-neighbor distances and all scores of the logits that were
-    compared (docs/benchmarks.md).
+    They detect out-of-distribution images best of the compared scores (docs/benchmarks.md).
 
     Args:
         means: (G, D), mean embedding of each group.
@@ -31,12 +30,7 @@ class MahalanobisOOD:
 
 
 def fit_mahalanobis_ood(embeddings: Tensor, groups: Tensor) -> MahalanobisOOD:
-    """Fit the group means and the shared covariance of training images.
-
-    Args:
-        embeddings: (N, D).
-        groups: (N,) integers, such as the images' classes.
-    """
+    """Fit the group means and the shared covariance of embeddings (N, D), with integer groups (N,) such as classes."""
     wide = embeddings.double()
     _, index = groups.unique(return_inverse=True)
     count = int(index.max()) + 1

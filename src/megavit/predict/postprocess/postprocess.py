@@ -46,7 +46,7 @@ def logits_to_outputs(
 
 
 def remove_smoothing(probabilities: Tensor, smoothing: float) -> Tensor:
-    """Undo label smoothing in the probabilities (B, classes) of a model trained with it (arXiv 1512.00567, section 7)."""
+    """Undo label smoothing in probabilities (B, classes) of a model trained with it (arXiv 1512.00567, section 7)."""
     own = (probabilities - smoothing / probabilities.shape[1]).clamp_min(MIN_PROBABILITY)
     return own / own.sum(dim=1, keepdim=True)
 
@@ -60,10 +60,8 @@ class Calibrator:
         ood: distances from the training images; None if not fitted.
 
     Args:
-        calibration: calibration settings of the bundle.
-        tensors: tensors of the bundle's `calibration.safetensors`.
-        target: target of the model.
-        labels: number of classes or labels.
+        calibration, tensors: the bundle's calibration settings and `calibration.safetensors`.
+        target, labels: target of the model, and number of classes or labels.
     """
 
     def __init__(self, calibration: Calibration, tensors: Mapping[str, Tensor], target: Target, labels: int) -> None:
@@ -90,8 +88,7 @@ class Calibrator:
         Args:
             outputs: features and logits of a batch.
             labels: names of the classes or labels.
-            top: number of classes or labels in `Prediction.top`.
-            coverage: a coverage accepted by `check_coverage`, or None.
+            top, coverage: see `megavit.Predictor.predict`; the coverage must have passed `check_coverage`.
         """
         values = self.outputs(outputs.logits)
         if not finite_rows(values, *outputs).all():
@@ -137,12 +134,7 @@ class Calibrator:
 
 
 def check_calibration_tensors(calibration: Calibration, tensors: Mapping[str, Tensor], labels: int, dim: int) -> None:
-    """Raise a BundleError unless a bundle's calibration tensors are complete and match its labels and features.
-
-    Args:
-        labels: number of classes or labels.
-        dim: number of features.
-    """
+    """Raise a BundleError unless calibration tensors are complete and match the number of labels and of features."""
     floats = (torch.float32, torch.float64)
     dtypes = {SET_SCORES: floats, SET_LABELS: (torch.int64,), RESIDUALS: floats}
     dtypes |= dict.fromkeys((MEANS, WHITENING), (torch.float32,))

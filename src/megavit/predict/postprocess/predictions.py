@@ -26,8 +26,7 @@ class DecisionRule:
         labels: names of the classes or labels, in the order of the probabilities.
         thresholds: for "multilabel", the lowest probability with which each label is assigned.
         ood_threshold: largest distance of an image that is not out of distribution; None if unknown.
-        set_limits: for "classification", (C,), the largest `cumulative_mass_above` with which each class is in the
-            prediction set; None for no sets.
+        set_limits: for "classification", the limits of `PredictionSets.limits`, (C,); None for no sets.
         interval_half_width: for "regression"; None for no intervals.
     """
 
@@ -40,13 +39,11 @@ class DecisionRule:
 
 
 def make_predictions(outputs: Mapping[str, np.ndarray], rule: DecisionRule, top: int) -> list[Prediction]:
-    """Return the prediction for each image of a batch.
+    """Return the prediction for each image of a batch, with `top` (at least 1) classes or labels listed.
 
     Args:
-        outputs: finite arrays by name: probabilities (B, C) or scores (B,), and with `rule.ood_threshold` distances
+        outputs: finite arrays by name: probabilities (B, C) or scores (B,), and for `rule.ood_threshold` distances
             (B,).
-        rule: rule by which outputs become predictions.
-        top: number of classes or labels in `Prediction.top`, at least 1.
     """
     values = outputs[SCORE if rule.target == "regression" else PROBABILITIES]
     marks: list[bool | None] = [None] * len(values)
@@ -82,8 +79,8 @@ def make_predictions(outputs: Mapping[str, np.ndarray], rule: DecisionRule, top:
 def cumulative_mass_above(probabilities: np.ndarray) -> np.ndarray:
     """Return for each class the sum of the probabilities ranked above it, (B, C) float64; ties are ranked by index.
 
-    This is the score of adaptive prediction sets (arXiv 2006.02544) without the class's own probability: 0 for the most
-    probable class, which is therefore in every set.
+    This is the score of adaptive prediction sets (arXiv 2006.02544) without the class's own probability: it is 0 for
+    the most probable class, which is therefore in every set.
     """
     order = np.argsort(-probabilities, axis=1, kind="stable")
     ordered = np.take_along_axis(probabilities, order, axis=1).astype(np.float64)
