@@ -59,8 +59,6 @@ def _torchvision(config: ViTConfig) -> nn.Module:
 
 
 class _Logits(nn.Module):
-    """A transformers model that returns logits instead of an object."""
-
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model

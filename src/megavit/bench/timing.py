@@ -33,9 +33,8 @@ class Timing:
 def time_interleaved(
     contenders: Mapping[str, Callable[[], object]], seconds: float, device: torch.device
 ) -> dict[str, Timing]:
-    """Time each contender once per round, in random order, after two warm-up runs each.
-
-    Rounds are repeated until `seconds` have passed, at least `MIN_ROUNDS` and at most `MAX_ROUNDS` times.
+    """Time the contenders in turn for `seconds`, in at least `MIN_ROUNDS` rounds of random order, after two warm-up
+    runs.
     """
     names = list(contenders)
     for name in names:

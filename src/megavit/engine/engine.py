@@ -202,8 +202,7 @@ class Engine:
             self.model.train(was_training)
 
 
-_processes: set[int] = set()
-"""IDs of this process and its ancestors that have created an engine."""
+_processes: set[int] = set()  # IDs of this process and its ancestors that have created an engine
 
 
 def _after_fork() -> None:

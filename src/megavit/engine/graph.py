@@ -23,8 +23,7 @@ from megavit.model.vit import MegaVit
 
 Node = Any  # value of the graph; OpenVINO has no more specific type
 
-Linear = Callable[[Node, Matrix], Node]
-"""A function from an input and a matrix with its bias to their product."""
+Linear = Callable[[Node, Matrix], Node]  # maps an input and a matrix with its bias to their product
 
 PIXELS, POSITIONS, COSINES, SINES = "pixels", "positions", "cosines", "sines"
 
@@ -102,7 +101,6 @@ class _Builder:
         return self.norm(linear(self.standardize(x, part.pixel_norm), projection), part.norm)
 
     def with_prefix(self, patches: Node, pixels: Node) -> Node:
-        """Prepend the class token and the registers to the patches of every image."""
         if not self.config.num_prefix_tokens:
             return patches
         empty = self.model.norm.weight.detach().new_zeros(1, 0, self.config.dim)

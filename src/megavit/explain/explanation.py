@@ -101,11 +101,8 @@ def explain_image(
 
 
 def output_index(predictor: Predictor, label: str | None) -> int | None:
-    """Return the index of a label among the predictor's outputs; None for None.
-
-    Raises:
-        ConfigError: if the bundle does not have this label.
-        BundleError: if the bundle has no classifier.
+    """Return a label's index, None for None; raise a ConfigError or BundleError if the bundle has no such label or
+    classifier.
     """
     if not predictor.model.config.num_classes:
         raise BundleError("this bundle has no classifier, so there is no prediction to explain")

@@ -7,8 +7,7 @@ from torch import Tensor
 from megavit.config.preprocessing import Preprocessing
 from megavit.data.image_dataset import convert_channels, displayable_channels
 
-MIN_SIDE = 224
-"""Length of the longer side, in pixels, below which images are enlarged by an integer factor."""
+MIN_SIDE = 224  # pixels of the longer side, below which images are enlarged by an integer factor
 
 # Perceptually uniform, so that it is readable without color vision and in print.
 _COLORMAP = "inferno"

@@ -6,8 +6,7 @@ from math import ceil
 from torch import Tensor
 from torch.nn import functional as F
 
-TOP_SHARE = 0.1
-"""Share of the patches, the most relevant ones, whose total relevance measures how concentrated a map is."""
+TOP_SHARE = 0.1  # share of the patches, the most relevant ones, that measures how concentrated a map is
 # A map has a location if these patches have at least this multiple of their share of uniform relevance.
 _MIN_CONCENTRATION = 1.5
 

@@ -26,13 +26,8 @@ REFERENCE_IMAGES = 2  # stored with their outputs next to the model
 
 
 class ExportJob(NamedTuple):
-    """The arguments of a target's function that writes a model.
-
-    Attributes:
-        folder: existing folder for the model.
-        metadata: JSON to store in the model.
-        images: images for int8 calibration.
-        runtime: see `export`.
+    """The model to export, with JSON `metadata` to store in it, `images` for int8 calibration, and a `runtime` as in
+    `export`.
     """
 
     predictor: Predictor

@@ -72,12 +72,7 @@ class ParityResult:
 
 @dataclass(frozen=True)
 class Outputs:
-    """The outputs of a model for N images.
-
-    Attributes:
-        values: probabilities (N, classes), scores in standard deviations (N, 1), or nothing (N, 0).
-        embedding, distance: (N, D), and (N, 1) or (N, 0).
-    """
+    """The values (N, classes), (N, 1) or (N, 0), embeddings (N, D) and distances (N, 1) or (N, 0) of N images."""
 
     values: Tensor
     embedding: Tensor
@@ -93,12 +88,7 @@ def compare(
     batch_sizes: Sequence[int] = BATCH_SIZES,
     progress: Progress | None = None,
 ) -> ParityResult:
-    """Return the differences between an exported model and the predictor in PyTorch in float32.
-
-    Args:
-        run: function from the model's input to its outputs by name.
-        images: real images; a few are also compared at other sizes.
-        batch_sizes: batch sizes, used in turn.
+    """Return how far an exported model is from PyTorch in float32, on the images and, for pixels, a few resized copies.
     """
     compared = [*images, *(stretch_images(images) if info.input == "pixels" else [])]
     parts: list[tuple[Outputs, Outputs]] = []
@@ -139,11 +129,8 @@ def compare(
 
 
 def check_parity(result: ParityResult, precision: ExportPrecision, max_accuracy_drop: float, target: str) -> None:
-    """Raise an ExportError unless the exported model is close enough to PyTorch.
-
-    Args:
-        max_accuracy_drop: largest accuracy drop allowed for int8, in percentage points.
-        target: name of the runtime.
+    """Raise an ExportError unless the errors, or for int8 the accuracy drop in percentage points, are within their
+    limits.
     """
     tolerance = TOLERANCES.get(precision)
     if tolerance is None:

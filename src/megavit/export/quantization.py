@@ -44,8 +44,7 @@ def evaluate_int8(
 ) -> tuple[list[float], Int8Result]:
     """Return the bounds of the layers' inputs, and the accuracy and speed on the selected images.
 
-    The bounds are calibrated on images that are not selected, such as the training images, or if there are none, on the
-    first selected ones, without using their labels.
+    The bounds are calibrated on images that are not selected, or if there are none, on the first selected ones.
 
     Args:
         predictor: a predictor for classification, on a CPU, in float32.

@@ -14,10 +14,8 @@ from megavit.config.vit import pair
 
 MAX_SHIFT, MAX_WEIGHT = 22, 2**15
 """Weights are scaled to integers by the largest power of two, at most 2^22, that keeps each below 2^15."""
-CUBIC = -0.5
-"""Parameter of the bicubic kernel in antialiased resizing by PyTorch and Pillow (Keys 1981, equation 4)."""
-LUMA = (19595, 38470, 7471)
-"""Weights of red, green and blue in gray, multiplied by 65,536 (ITU-R BT.601)."""
+CUBIC = -0.5  # bicubic kernel of antialiased resizing in PyTorch and Pillow (Keys 1981, equation 4)
+LUMA = (19595, 38470, 7471)  # weights of red, green and blue in gray, multiplied by 65,536 (ITU-R BT.601)
 
 
 def input_channels(preprocessing: Preprocessing) -> int:

@@ -55,9 +55,7 @@ def check_files(folder: Path) -> bool:
 
 
 def check_outputs(folder: Path, info: ExportInfo, run: Run) -> None:
-    """Raise a BundleError unless the model gives its reference outputs, or without a record, outputs of the right
-    shapes.
-    """
+    """Raise a BundleError unless the model gives its reference outputs, or without a record, the right shapes."""
     inputs, expected = np.zeros((1, _TRIAL_SIDE, _TRIAL_SIDE, info.channels), np.uint8), {}
     try:
         if (folder / RECORD).is_file():

@@ -35,10 +35,8 @@ Image = str | os.PathLike[str] | bytes | ByteRange | IsolatedRange | Damaged | P
 
 FILES = ("model.onnx", "model.xml")
 BATCH = 32
-MAX_INPUT_VALUES = 2**25
-"""The most pixel values per call of a model, which keeps them as float32 until they are resized."""
-MAX_PENDING_BYTES = 2**28
-"""The most bytes of decoded images, still at their original sizes, that wait for a model."""
+MAX_INPUT_VALUES = 2**25  # per call of a model, which keeps them as float32 until they are resized
+MAX_PENDING_BYTES = 2**28  # of decoded images, at their original sizes, that wait for a model
 
 
 class ExportedPredictor:
@@ -71,9 +69,6 @@ class ExportedPredictor:
         self, image: Image | Sequence[Image], top: int = 5, coverage: float | None = None
     ) -> Prediction | list[Prediction]:
         """Return the prediction for an image, or for each image of a list: see `megavit.Predictor.predict`.
-
-        Args:
-            coverage: one of the coverages that the model was exported with.
 
         Raises:
             ImageError: if an image cannot be read; the message gives the reason.
@@ -122,9 +117,7 @@ class ExportedPredictor:
         return self._decide(self._run_by_size(pixels), top, coverage)
 
     def prepare(self, image: Any) -> np.ndarray:
-        """Return an image as the model's input, uint8 (height, width, channels), or raise an ImageError if that is
-        impossible.
-        """
+        """Return an image as the model's input, uint8 (height, width, channels), or raise an ImageError."""
         if (file := image_file(image)) is not None:
             return to_input_channels(read_image_file(file, self.info.preprocessing.decode_size)[0], self.info)
         match image:

@@ -25,9 +25,7 @@ IMAGE_URL_REASON = (
 class IsolatedRange:
     """An image in a shard, whose storage may fail without stopping the other inputs.
 
-    Args:
-        range: byte range of the image.
-        faults: list shared by all images of these shards. The storage's first error is added, and ends all reading.
+    The storage's first error is added to `faults`, shared by all images of these shards, and ends all reading.
     """
 
     def __init__(self, range: ByteRange, faults: list[str]) -> None:

@@ -173,9 +173,7 @@ class Predictor:
             yield self.calibrator.outputs(self.forward(batch).logits)
 
     def forward(self, batch: Images) -> ModelOutput:
-        """Return features (B, D) and logits (B, outputs) of a uint8 batch; raise a BundleError if there is no
-        classifier.
-        """
+        """Return features (B, D) and logits (B, outputs) of a uint8 batch; raise a BundleError without a classifier."""
         if not self.model.config.num_classes:
             raise BundleError(
                 "this bundle has no classifier: megavit embed computes its embeddings, and "

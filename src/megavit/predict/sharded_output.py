@@ -44,8 +44,7 @@ def _read_headers(part: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
 
 
 RECORD = "megavit-parts.json"
-_MERGED = ".merged"
-"""File with the identity of the merged output, written just before the output is moved into place."""
+_MERGED = ".merged"  # has the identity of the merged output, and is written before that is moved into place
 _POLL_SECONDS = 0.2
 
 
@@ -119,9 +118,7 @@ class ShardedOutput:
         return sum(int(path.read_text()) for path in map(self._unreadable_file, shards) if path.exists())
 
     def wait(self, stopped: Callable[[], bool] = lambda: False) -> bool:
-        """Wait for all parts, or return False once `stopped` does; if another process fails, its launcher ends this
-        one.
-        """
+        """Wait for the parts of all processes; return False if `stopped` returns True first."""
         while any(not self.path(shard).exists() for shard in self.shards):
             if stopped():
                 return False
@@ -147,9 +144,7 @@ class ShardedOutput:
         rmtree(self.folder, ignore_errors=True)
 
     def remove_leftovers(self) -> None:
-        """Remove the temporary files of killed processes, if all parts are complete, so that no process still writes
-        one.
-        """
+        """Remove the temporary files of killed processes if all parts are complete, as nothing is written then."""
         if any(not self.path(shard).exists() for shard in self.shards):
             return
         leftover = re.compile(rf"\..+-[0-9a-f]{{8}}{re.escape(self.suffix)}")

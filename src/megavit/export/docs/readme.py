@@ -24,9 +24,7 @@ OUTPUTS = {
 
 
 def render_readme(target: str, info: ExportInfo, outputs: tuple[str, ...], parity: str, *, has_script: bool) -> str:
-    """Return the README in Markdown; `outputs` are the names of the model's outputs, `parity` is from
-    `describe_parity`.
-    """
+    """Return the README in Markdown, with the model's output names and the text of `describe_parity`."""
     values = {"labels": len(info.labels), "ood_threshold": info.ood_threshold or 0.0}
     output_lines = "\n".join(f"- `{name}`: {OUTPUTS[name].format(**values)}" for name in outputs)
     if info.input == PIXELS:

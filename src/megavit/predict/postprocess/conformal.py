@@ -13,17 +13,12 @@ from megavit.errors import ConfigError
 from megavit.predict.postprocess.predictions import cumulative_mass_above
 
 MIN_IMAGES_BEYOND = 5
-"""Limits are set per class, so that the coverage holds for each class (section 4.1), if at least this many validation
-images of every class are expected to exceed them."""
+"""Limits are per class if at least this many validation images of every class are expected above them (section 4.1)."""
 MAX_CACHED_COVERAGES = 64
 
 
 def conformal_quantile(scores: Any, coverage: float) -> float:
-    """Return the limit that a new score does not exceed with probability `coverage`; inf if there are too few scores.
-
-    Args:
-        scores: (N,) array or tensor, from images drawn like the new one.
-        coverage: probability in (0, 1).
+    """Return the limit that a new score, drawn like `scores` (N,), does not exceed with probability `coverage`, or inf.
     """
     rank = math.ceil((len(scores) + 1) * coverage)
     return math.inf if rank > len(scores) else np.partition(np.asarray(scores), rank - 1)[rank - 1].item()

@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-RIDGE = 1e-3
-"""Share of the mean variance that is added to each variance, to bound distances along directions without variance."""
+RIDGE = 1e-3  # share of the mean variance added to each, which bounds distances without variance
 MIN_VARIANCE = 1e-12  # lower bound of the mean variance, for constant features
 
 

@@ -85,10 +85,7 @@ class Calibrator:
     ) -> list[Prediction]:
         """Return the prediction for each image, or raise a BundleError if an output is not finite.
 
-        Args:
-            outputs: features and logits of a batch.
-            labels: names of the classes or labels.
-            top, coverage: see `megavit.Predictor.predict`; the coverage must have passed `check_coverage`.
+        For `top` and `coverage`, which must have passed `check_coverage`, see `megavit.Predictor.predict`.
         """
         values = self.outputs(outputs.logits)
         if not finite_rows(values, *outputs).all():
