@@ -33,9 +33,7 @@ class Timing:
 def time_interleaved(
     contenders: Mapping[str, Callable[[], object]], seconds: float, device: torch.device
 ) -> dict[str, Timing]:
-    """Time the contenders in turn for `seconds`, in at least `MIN_ROUNDS` rounds of random order, after two warm-up
-    runs.
-    """
+    """Time the contenders in turn for `seconds`, in rounds of random order, after two warm-up runs each."""
     names = list(contenders)
     for name in names:
         for _ in range(2):

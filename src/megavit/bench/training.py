@@ -18,9 +18,7 @@ CHECKPOINTED = f"{OURS}, gradient checkpointing"
 
 
 def benchmark_training(name: str, config: ViTConfig, batch: int, device: torch.device, seconds: float) -> Case:
-    """Time forward, backward and a fused AdamW step, in bfloat16 if the device supports it, and measure the peak
-    memory.
-    """
+    """Time forward, backward and a fused AdamW step, in bfloat16 if supported, and measure the peak memory."""
     dtype = torch.bfloat16 if has_bfloat16(device) else torch.float32
     images = torch.randn(batch, config.channels, *config.image_hw, device=device)
     labels = torch.arange(batch, device=device) % config.num_classes

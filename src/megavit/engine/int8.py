@@ -1,4 +1,4 @@
-"""Quantize a model's graph to int8: weights per output channel, activations per tensor with calibrated static ranges."""
+"""Quantize a model's graph to int8: weights per output channel, activations per tensor, with calibrated ranges."""
 
 from collections.abc import Iterable
 

@@ -101,8 +101,7 @@ def explain_image(
 
 
 def output_index(predictor: Predictor, label: str | None) -> int | None:
-    """Return a label's index, None for None; raise a ConfigError or BundleError if the bundle has no such label or
-    classifier.
+    """Return the index of a label, None for None; raise a ConfigError if unknown, a BundleError without a classifier.
     """
     if not predictor.model.config.num_classes:
         raise BundleError("this bundle has no classifier, so there is no prediction to explain")

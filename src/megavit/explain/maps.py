@@ -74,8 +74,9 @@ def rollout(record: AttentionRecord, pool: Pool) -> Tensor:
 
 
 def gradient_relevance(record: AttentionRecord, pool: Pool, target: Tensor | None = None) -> Tensor:
-    """Return each token's relevance for the logit at `target`, or the largest, (B, T) float32; frees the record's
-    graph.
+    """Return each token's relevance for the logit at `target`, or the largest, (B, T) float32.
+
+    The record must be differentiable; its graph is freed.
     """
     by_pool = [] if record.pool is None else [record.pool]
     weights = [*record.layers, *by_pool]

@@ -129,9 +129,7 @@ def compare(
 
 
 def check_parity(result: ParityResult, precision: ExportPrecision, max_accuracy_drop: float, target: str) -> None:
-    """Raise an ExportError unless the errors, or for int8 the accuracy drop in percentage points, are within their
-    limits.
-    """
+    """Raise an ExportError unless the errors, or for int8 the accuracy drop in percentage points, are small enough."""
     tolerance = TOLERANCES.get(precision)
     if tolerance is None:
         assert result.accuracy_change is not None

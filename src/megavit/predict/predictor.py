@@ -182,7 +182,7 @@ class Predictor:
         return self.engine(batch)
 
     def prepare(self, image: Any) -> Tensor:
-        """Return an image resized for the model, uint8 (C, height, width), or raise an ImageError if it cannot be read."""
+        """Return an image resized for the model, uint8 (C, height, width); raise an ImageError if it is unreadable."""
         self.engine.handle_fork()
         preprocessing = self.info.preprocessing
         pixels, size = read_image(image, preprocessing.decode_size)

@@ -126,7 +126,8 @@ class ShardedOutput:
         return True
 
     def merge(self) -> None:
-        """Merge all parts into the output file and remove them; raise an OutputError if it exists or cannot be written."""
+        """Merge all parts into the output file and remove them; raise an OutputError if it exists or is not writable.
+        """
         if self.output.exists():
             raise OutputError(f"{self.output} is there already; move it away or choose another name")
         with writing("the output", self.output), self._unless_done(self.output):

@@ -25,9 +25,7 @@ def write_torch(predictor: Predictor, path: Path, input: InputKind, precision: E
 def write_aotinductor(
     predictor: Predictor, path: Path, input: InputKind, precision: ExportPrecision, metadata: str
 ) -> None:
-    """Write `ExportModule`, compiled for `torch._inductor.aoti_load_package`; raise a ConfigError without a C++
-    compiler.
-    """
+    """Write `ExportModule` for `torch._inductor.aoti_load_package`; raise a ConfigError without a C++ compiler."""
     from torch._inductor import aoti_compile_and_package
     from torch._inductor.exc import InvalidCxxCompiler
 
