@@ -23,8 +23,7 @@ Precision = Literal["float32", "bfloat16", "int8"]
 """Precision of the matrix products: float32 is exact up to rounding, bfloat16 has 3 digits, int8 has 2."""
 
 PATIENCE_SECONDS = 0.3
-"""PyTorch starts at once; the OpenVINO graph, which takes about this long to build, is built after this much computing.
-"""
+"""OpenVINO's graph takes about this long to build, and is built once PyTorch has computed for as long."""
 MAX_RELATIVE_ERROR = 1e-4  # between PyTorch and OpenVINO in float32; a wrong graph is off by far more
 
 

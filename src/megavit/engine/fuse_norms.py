@@ -8,8 +8,7 @@ Matrix = tuple[Tensor, Tensor | None]
 
 
 def fuse(linear: nn.Linear, norm: nn.Module | None = None, scale: nn.Module | None = None) -> Matrix:
-    """Return `linear` fused with the LayerNorm or RMSNorm before it and the LayerScale after it, or None for neither.
-    """
+    """Return `linear` fused with the LayerNorm or RMSNorm before it and the LayerScale after it, if any."""
     weight = linear.weight.detach().double()
     bias = None if linear.bias is None else linear.bias.detach().double()
     factor, shift = get_affine(norm)

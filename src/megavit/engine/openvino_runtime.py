@@ -77,5 +77,5 @@ def preserve_signal_stack() -> Iterator[None]:
 
 
 def never_free(kept: object) -> None:
-    """Keep an object alive for ever, as freeing a parent's graph in a forked process would never return."""
+    """Keep an object alive until the process ends, as freeing a parent's graph in a forked process never returns."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))

@@ -101,8 +101,7 @@ def explain_image(
 
 
 def output_index(predictor: Predictor, label: str | None) -> int | None:
-    """Return the index of a label, None for None; raise a ConfigError if unknown, a BundleError without a classifier.
-    """
+    """Return the index of a label, or None for None; raise a ConfigError or BundleError if the bundle has none."""
     if not predictor.model.config.num_classes:
         raise BundleError("this bundle has no classifier, so there is no prediction to explain")
     if label is None:

@@ -26,7 +26,7 @@ REFERENCE_IMAGES = 2  # stored with their outputs next to the model
 
 
 class ExportJob(NamedTuple):
-    """The model to export, with JSON `metadata` to store in it, and `images` for int8 calibration."""
+    """The model to export, with JSON `metadata` to store in it and `images` for int8 calibration."""
 
     predictor: Predictor
     folder: Path

@@ -88,8 +88,7 @@ def compare(
     batch_sizes: Sequence[int] = BATCH_SIZES,
     progress: Progress | None = None,
 ) -> ParityResult:
-    """Return how far an exported model is from PyTorch in float32, on the images and, for pixels, a few resized copies.
-    """
+    """Return how far an exported model is from PyTorch in float32 on the images, some of them also resized."""
     compared = [*images, *(stretch_images(images) if info.input == "pixels" else [])]
     parts: list[tuple[Outputs, Outputs]] = []
     order: list[int] = []

@@ -33,8 +33,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ParityImage:
-    """A real image with pixels uint8 (H, W, C) and the index of its class, None if unknown or not for classification.
-    """
+    """A real image with pixels uint8 (H, W, C) and the index of its class, or None if that is unknown."""
 
     name: str
     pixels: np.ndarray

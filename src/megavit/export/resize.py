@@ -74,7 +74,7 @@ def interpolation_weights(have: int, side: int, kept: tuple[int, int], interpola
 
 
 def quantize_weights(weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the kept pixels' weights as integers, and the power of two to divide the sums by, ()."""
+    """Return the weights without the first row as integers, and the power of two to divide the sums by, ()."""
     powers = 2.0 ** torch.arange(1, MAX_SHIFT + 1)
     fits = (weights.max() * powers + 0.5).floor() < MAX_WEIGHT
     factor = torch.where(fits, powers, torch.ones(())).max()

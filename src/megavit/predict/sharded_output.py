@@ -126,8 +126,7 @@ class ShardedOutput:
         return True
 
     def merge(self) -> None:
-        """Merge all parts into the output file and remove them; raise an OutputError if it exists or is not writable.
-        """
+        """Merge all parts into the output file and remove them; raise an OutputError if that is impossible."""
         if self.output.exists():
             raise OutputError(f"{self.output} is there already; move it away or choose another name")
         with writing("the output", self.output), self._unless_done(self.output):
@@ -145,7 +144,7 @@ class ShardedOutput:
         rmtree(self.folder, ignore_errors=True)
 
     def remove_leftovers(self) -> None:
-        """Remove the temporary files of killed processes if all parts are complete, as nothing is written then."""
+        """Remove the temporary files left by killed processes once all parts are complete."""
         if any(not self.path(shard).exists() for shard in self.shards):
             return
         leftover = re.compile(rf"\..+-[0-9a-f]{{8}}{re.escape(self.suffix)}")

@@ -18,8 +18,7 @@ MAX_CACHED_COVERAGES = 64
 
 
 def conformal_quantile(scores: Any, coverage: float) -> float:
-    """Return the limit that a new score, drawn like `scores` (N,), does not exceed with probability `coverage`, or inf.
-    """
+    """Return the `coverage` quantile of scores (N,) with the finite-sample correction; inf if N is too small."""
     rank = math.ceil((len(scores) + 1) * coverage)
     return math.inf if rank > len(scores) else np.partition(np.asarray(scores), rank - 1)[rank - 1].item()
 
