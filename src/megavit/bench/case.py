@@ -21,7 +21,6 @@ class Entry:
 
     Attributes:
         seconds, relative_iqr: median time of its turns, and their interquartile range relative to it.
-        images_per_second: images per second at the median time.
         matmul_share: FLOP/s, by the model's formula, relative to a large matrix product in PyTorch in the same dtype;
             above 1 if the contender multiplies faster or saves work; None if PyTorch has no such product.
         megavit_speedup: median over the rounds of this contender's time divided by that of `megavit`.
@@ -104,7 +103,7 @@ def make_matmul(device: torch.device, dtype: torch.dtype) -> tuple[Callable[[], 
 
 def _product(x: Tensor, weight: Tensor) -> Callable[[], object]:
     if x.device.type == "cpu" and torch.backends.mkldnn.is_available():
-        # on some processors twice as fast as F.linear
+        # On some processors this is twice as fast as F.linear.
         packed = torch.ops.mkldnn._reorder_linear_weight(weight)
         return lambda: torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "none")
     return lambda: F.linear(x, weight)

@@ -33,7 +33,7 @@ class Timing:
 def time_interleaved(
     contenders: Mapping[str, Callable[[], object]], seconds: float, device: torch.device
 ) -> dict[str, Timing]:
-    """Time the contenders in turn for `seconds`, in rounds of random order, after two warm-up runs each."""
+    """Time the contenders in turn, in random order, for `seconds` and at least `MIN_ROUNDS`, after two warm-up runs."""
     names = list(contenders)
     for name in names:
         for _ in range(2):

@@ -83,12 +83,10 @@ class Engine:
         return self._loaded_versions != self._weight_versions()
 
     def handle_fork(self) -> None:
-        """Switch a forked process to PyTorch in one thread; must be called before anything is computed.
+        """Switch a forked process to PyTorch in one thread, or raise a ConfigError on a GPU or in int8.
 
-        The threads of PyTorch (OpenMP) and OpenVINO are not forked, and waiting for them would never end.
-
-        Raises:
-            ConfigError: if the model is on a GPU, or in int8.
+        Must be called before anything is computed, which would wait forever for the threads of PyTorch (OpenMP) and
+        OpenVINO, which are not forked.
         """
         if self._process == os.getpid():
             return

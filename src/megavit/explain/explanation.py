@@ -101,7 +101,7 @@ def explain_image(
 
 
 def output_index(predictor: Predictor, label: str | None) -> int | None:
-    """Return the index of a label, or None for None; raise a ConfigError or BundleError if the bundle has none."""
+    """Return a label's index among the outputs, or None for None; raise a ConfigError or BundleError if there is none."""
     if not predictor.model.config.num_classes:
         raise BundleError("this bundle has no classifier, so there is no prediction to explain")
     if label is None:
@@ -123,14 +123,11 @@ def make_overlays(
     targets: Sequence[int] | None = None,
     method: Method = DEFAULT_METHOD,
 ) -> list[PIL.Image.Image]:
-    """Return an overlay for each image, with the maps computed together.
+    """Return an overlay for each image, or raise an ImageError if an image has the wrong number of channels.
 
     Args:
         images: uint8 (C, H, W), of any size.
         targets: index of the output to explain for each image, such as a class; None for the largest logit.
-
-    Raises:
-        ImageError: if an image has the wrong number of channels.
     """
     prepared = [preprocess(image, preprocessing.size_for(*image.shape[1:]), preprocessing) for image in images]
     maps = compute_maps(model, prepared, preprocessing, targets, method)

@@ -109,8 +109,7 @@ def integrated_gradients(
     total = torch.zeros_like(images)
     with torch.enable_grad():
         for step in range(steps):
-            # midpoint rule
-            inputs = (images * ((step + 0.5) / steps)).requires_grad_()
+            inputs = (images * ((step + 0.5) / steps)).requires_grad_()  # midpoint rule
             (gradient,) = torch.autograd.grad(select_logits(copied(inputs), target).sum(), [inputs])
             total += gradient
     by_pixel = (total / steps * images).float().sum(dim=1)

@@ -18,5 +18,4 @@ from typing import Literal
 Method = Literal["integrated_gradients", "relevance", "rollout"]
 
 DEFAULT_METHOD: Method = "integrated_gradients"
-"""The method with the largest gain over a random order of patches in `benchmarks/explanations.py` for each kind of
-pooling, whose maps of a trained and an untrained model differ."""
+"""The best method in `benchmarks/explanations.py` for each kind of pooling; its maps change with training."""

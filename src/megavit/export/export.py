@@ -38,7 +38,7 @@ class ExportJob(NamedTuple):
 
 
 class ExportTarget(NamedTuple):
-    """A runtime to export to: its precisions, functions that write and open a model, and batch sizes for verification."""
+    """A runtime to export to, with functions that write and open a model, and batch sizes for verification."""
 
     precisions: tuple[ExportPrecision, ...]
     write: Callable[[ExportJob], None]

@@ -43,15 +43,12 @@ class ParityImage:
 def load_parity_images(
     predictor: Predictor, data: str | None, progress: Progress | None = None, max_images: int = MAX_IMAGES
 ) -> tuple[list[ParityImage], str]:
-    """Return images for verification, and a description of their source.
+    """Return images and a description of their source, or raise a DataError if they do not fit the bundle.
 
     Args:
         data: labeled images as for `megavit train`; None for the bundle's unchanged test images, or if there are none,
             its reference images.
         max_images: largest number of images, spread evenly over all.
-
-    Raises:
-        DataError: if the data does not fit the bundle.
     """
     if data is not None:
         images = load_data(data, DataRecipe(val=0, test=0), progress, known_classes=predictor.labels)

@@ -96,7 +96,6 @@ def with_int8(info: BundleInfo, bounds: Sequence[float], result: Int8Result) -> 
 
 
 def _tensors(predictor: Predictor, images: LabeledImages, samples: Sequence[Sample]) -> Iterator[Tensor]:
-    """Yield the samples in batches, of one image each if images keep their aspect ratio."""
     dataset = ImageDataset(images, samples, predictor.info.preprocessing)
     size = 1 if predictor.info.preprocessing.keep_aspect else BATCH
     for batch in iter_batches(

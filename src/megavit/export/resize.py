@@ -49,10 +49,7 @@ def resize_and_crop(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
 
 
 def interpolation_weights(have: int, side: int, kept: tuple[int, int], interpolation: Interpolation) -> Tensor:
-    """Return the weights that resize `have` pixels to `side`, for the pixels kept by the crop.
-
-    Args:
-        kept: index of the first kept pixel, and their number.
+    """Return the weights that resize `have` pixels to `side`, for the pixels `kept` by the crop (first, count).
 
     Returns:
         (1 + count, have), rows summing to 1; the first row is for pixel 0, kept or not.

@@ -68,12 +68,7 @@ class ExportedPredictor:
     def predict(
         self, image: Image | Sequence[Image], top: int = 5, coverage: float | None = None
     ) -> Prediction | list[Prediction]:
-        """Return the prediction for an image, or for each image of a list: see `megavit.Predictor.predict`.
-
-        Raises:
-            ImageError: if an image cannot be read; the message gives the reason.
-            ConfigError: if the model was exported without this coverage.
-        """
+        """Return the prediction for an image, or for each image of a list: see `megavit.Predictor.predict`."""
         self.check_coverage(coverage)
         if not isinstance(image, list | tuple):
             return self.predict_prepared([self.prepare(image)], top, coverage)[0][0]

@@ -54,7 +54,6 @@ class ShardedOutput:
     Args:
         output: a folder for the parts, or the file that the parts are merged into.
         suffix: suffix of the parts: .csv, .jsonl or .npz.
-        shards: names of all shards.
         inputs: settings that the output depends on, as JSON types; the parts must all have the same.
 
     Raises:
@@ -126,7 +125,7 @@ class ShardedOutput:
         return True
 
     def merge(self) -> None:
-        """Merge all parts into the output file and remove them; raise an OutputError if that is impossible."""
+        """Merge all parts into a new output file and remove them; raise an OutputError if it cannot be written."""
         if self.output.exists():
             raise OutputError(f"{self.output} is there already; move it away or choose another name")
         with writing("the output", self.output), self._unless_done(self.output):

@@ -54,7 +54,6 @@ def _image(first: bytes, source: BinaryIO) -> bytes | tuple[str, Damaged]:
 
 
 def _is_text(first: bytes) -> bool:
-    """Return whether `first` has a complete line that cannot be the start of an image."""
     return b"\n" in first and not _MAYBE_IMAGE.match(first)
 
 

@@ -19,13 +19,9 @@ MAX_FILE_BYTES = 2**31 - 1
 
 
 def write_onnx(predictor: Predictor, path: Path, input: InputKind, precision: ExportPrecision, metadata: str) -> None:
-    """Write `ExportModule` to an ONNX file, with `metadata` in it.
+    """Write `ExportModule`, with `metadata`, to an ONNX file; raise a ConfigError if it exceeds ONNX's limit of 2 GiB.
 
-    Args:
-        precision: "float16" computes the backbone in 16 bits; "int8" quantizes weights, and activations dynamically.
-
-    Raises:
-        ConfigError: if the model exceeds ONNX's limit of 2 GiB per file.
+    "float16" computes the backbone in 16 bits; "int8" quantizes weights, and activations dynamically.
     """
     import onnx
 

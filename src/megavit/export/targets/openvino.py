@@ -1,4 +1,4 @@
-"""Export `ExportModule` to OpenVINO, with the graph of `megavit.engine.graph` and the arithmetic of `export.resize`."""
+"""Export to OpenVINO: `ExportModule` in its operations, with `megavit.engine.graph` and `megavit.export.resize`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,14 +29,11 @@ from megavit.predict.predictor import Predictor
 def build_graph(
     predictor: Predictor, input: InputKind, precision: ExportPrecision, bounds: Sequence[float] | None = None
 ) -> ov.Model:
-    """Return the graph, with the inputs and outputs of `ExportModule`.
+    """Return the graph, with the inputs and outputs of `ExportModule`; raise a ConfigError for an unsupported layer.
 
     Args:
         precision: "float16" stores the weights in 16 bits, and computes in float32.
         bounds: for "int8", the bounds returned by `megavit.engine.int8.calibrate`.
-
-    Raises:
-        ConfigError: if the model has an unsupported layer.
     """
     check_size(predictor)
     model, preprocessing, info = predictor.model, predictor.info.preprocessing, predictor.info

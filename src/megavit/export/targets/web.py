@@ -20,13 +20,8 @@ PACKAGE = "onnxruntime-web@1.30.0"  # npm package; the page is tested with this 
 def write_web(
     predictor: Predictor, folder: Path, precision: ExportPrecision, metadata: str, runtime: Path | None
 ) -> None:
-    """Fill an empty folder with the page, its model and its runtime.
-
-    Args:
-        runtime: folder dist of npm's onnxruntime-web; None to fetch it with npm.
-
-    Raises:
-        ConfigError: if runtime files are missing, or npm is missing or fails.
+    """Fill an empty folder with the page, its model and its runtime, or raise a ConfigError if npm or files are
+    missing.
     """
     with _runtime(runtime) as files, tempfile.TemporaryDirectory() as place:
         model = Path(place) / "model.onnx"

@@ -124,7 +124,6 @@ class Calibrator:
 
     @property
     def _images(self) -> int | None:
-        """The number of images that the sets or intervals were fitted on; None if there are none."""
         if self.sets is not None:
             return len(self.sets.scores)
         return None if self.residuals is None else len(self.residuals)
