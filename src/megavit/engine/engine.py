@@ -85,8 +85,7 @@ class Engine:
     def handle_fork(self) -> None:
         """Switch a forked process to PyTorch in one thread, or raise a ConfigError on a GPU or in int8.
 
-        Must be called before anything is computed, which would wait forever for the threads of PyTorch (OpenMP) and
-        OpenVINO, which are not forked.
+        Must be called before anything is computed, which would wait forever for threads that are not forked.
         """
         if self._process == os.getpid():
             return
@@ -165,7 +164,6 @@ class Engine:
         return True
 
     def _versions(self) -> tuple[int, ...]:
-        """Return a fingerprint that changes when a weight is changed or the model is moved."""
         return (self._parameters[0].data_ptr(), *self._weight_versions())
 
     def _weight_versions(self) -> tuple[int, ...]:

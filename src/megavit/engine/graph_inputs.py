@@ -17,8 +17,7 @@ MAX_CACHED_GRIDS = 128  # images that keep their aspect ratio may all have diffe
 class GraphInputs:
     """A function from uint8 images (B, C, height, width) to the inputs of the graph of `megavit.engine.graph.build`.
 
-    It uses NumPy, because PyTorch's threads would go on spinning and slow down OpenVINO's. The model must be on the
-    CPU, and unchanged since the graph was built.
+    It uses NumPy, as PyTorch's threads would slow down OpenVINO's. The model must be on the CPU, and not change.
     """
 
     def __init__(self, model: MegaVit, preprocessing: Preprocessing) -> None:

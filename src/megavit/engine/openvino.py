@@ -35,7 +35,6 @@ class OpenVino:
 
     Args:
         model: a model on the CPU; later changes of its weights have no effect.
-        preprocessing: normalization of the pixels.
         precision: "float32" or "bfloat16", for all that is not in int8.
         bounds: bounds returned by `megavit.engine.int8.calibrate`, to compute the layers in int8; None for no int8.
     """

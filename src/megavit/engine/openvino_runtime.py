@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     import openvino as ov
 
 MAX_KERNELS = 64
-"""Kernels cached per compiled graph. By default OpenVINO (2026.4) caches 5,000, one set per input size, which take
-gigabytes if each image has its own size; 64 are as fast for a few sizes."""
+"""Kernels cached per compiled graph; OpenVINO's (2026.4) default of 5,000 takes gigabytes for many input sizes."""
 _ONEDNN_CACHE = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 
 _lock = threading.Lock()

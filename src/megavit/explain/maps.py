@@ -22,9 +22,7 @@ INTEGRATION_STEPS = 8
 def compute_relevance(
     model: MegaVit, images: Tensor, target: Tensor | None = None, method: Method = DEFAULT_METHOD
 ) -> Tensor:
-    """Return each patch's share of the positive contributions to an output.
-
-    The model is not changed, and other threads may use it meanwhile.
+    """Return each patch's share of the positive contributions to an output, without changing the model.
 
     Args:
         images: normalized images (B, C, height, width) on the model's device, of any size that the patches tile.
@@ -74,10 +72,7 @@ def rollout(record: AttentionRecord, pool: Pool) -> Tensor:
 
 
 def gradient_relevance(record: AttentionRecord, pool: Pool, target: Tensor | None = None) -> Tensor:
-    """Return each token's relevance for the logit at `target`, or the largest, (B, T) float32.
-
-    The record must be differentiable; its graph is freed.
-    """
+    """Return each token's relevance, (B, T) float32, for a logit of a differentiable record, whose graph is freed."""
     by_pool = [] if record.pool is None else [record.pool]
     weights = [*record.layers, *by_pool]
     gradients = torch.autograd.grad(select_logits(record.logits, target).sum(), weights)

@@ -46,9 +46,8 @@ def load_parity_images(
     """Return images and a description of their source, or raise a DataError if they do not fit the bundle.
 
     Args:
-        data: labeled images as for `megavit train`; None for the bundle's unchanged test images, or if there are none,
-            its reference images.
-        max_images: largest number of images, spread evenly over all.
+        data: labeled images as for `megavit train`; None for the bundle's test images, or else its reference images.
+        max_images: largest number of images, evenly selected from all.
     """
     if data is not None:
         images = load_data(data, DataRecipe(val=0, test=0), progress, known_classes=predictor.labels)

@@ -42,12 +42,10 @@ class Int8Result:
 def evaluate_int8(
     predictor: Predictor, images: LabeledImages, choice: SplitSelection, progress: Progress
 ) -> tuple[list[float], Int8Result]:
-    """Return the bounds of the layers' inputs, and the accuracy and speed on the selected images.
+    """Return the bounds of the layers' inputs and the results for the selected images, by a float32 classifier on a
+    CPU.
 
     The bounds are calibrated on images that are not selected, or if there are none, on the first selected ones.
-
-    Args:
-        predictor: a predictor for classification, on a CPU, in float32.
 
     Raises:
         DataError: if the target is not classification; see also `megavit.evaluate.inference.evaluate`.

@@ -116,7 +116,6 @@ def _postprocess(logits: Node, target: Target, calibration: Calibration) -> Node
 
 
 def _distance(embedding: Node, ood: MahalanobisOOD) -> Node:
-    """Apply `MahalanobisOOD.distance`."""
     centered = op.subtract(embedding, constant(ood.center))
     whitened = op.matmul(centered, constant(ood.whitening), False, False)
     difference = op.subtract(op.unsqueeze(whitened, constant_int([1])), constant(ood.groups))

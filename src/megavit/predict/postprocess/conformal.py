@@ -28,8 +28,7 @@ class PredictionSets:
 
     Args:
         scores: (N,) array or tensor, `cumulative_mass_above` of the true class of each validation image.
-        labels: (N,) true class of each validation image.
-        classes: total number of classes.
+        labels: (N,) true class of each validation image, out of the number `classes`.
     """
 
     def __init__(self, scores: Any, labels: Any, classes: int) -> None:

@@ -79,8 +79,7 @@ def make_predictions(outputs: Mapping[str, np.ndarray], rule: DecisionRule, top:
 def cumulative_mass_above(probabilities: np.ndarray) -> np.ndarray:
     """Return for each class the sum of the probabilities ranked above it, (B, C) float64; ties are ranked by index.
 
-    This is the score of adaptive prediction sets (arXiv 2006.02544) without the class's own probability: it is 0 for
-    the most probable class, which is therefore in every set.
+    This is the score of adaptive prediction sets (arXiv 2006.02544) without the class's own probability.
     """
     order = np.argsort(-probabilities, axis=1, kind="stable")
     ordered = np.take_along_axis(probabilities, order, axis=1).astype(np.float64)
