@@ -36,7 +36,7 @@ Image = str | os.PathLike[str] | bytes | ByteRange | IsolatedRange | Damaged | P
 FILES = ("model.onnx", "model.xml")
 BATCH = 32
 MAX_INPUT_VALUES = 2**25  # per call of a model, which keeps them as float32 until they are resized
-MAX_PENDING_BYTES = 2**28  # of decoded images, at their original sizes, that wait for a model
+MAX_PENDING_BYTES = 2**28  # size of the decoded images, not yet resized, that wait for the model
 
 
 class ExportedPredictor:

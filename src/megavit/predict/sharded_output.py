@@ -44,7 +44,7 @@ def _read_headers(part: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
 
 
 RECORD = "megavit-parts.json"
-_MERGED = ".merged"  # has the identity of the merged output, and is written before that is moved into place
+_MERGED = ".merged"  # has the identity of the merged file; written just before the file is moved into place
 _POLL_SECONDS = 0.2
 
 

@@ -20,7 +20,7 @@ _MAYBE_IMAGE = re.compile(rb"\xff\xd8|\x89P|GIF8|RIFF|BM|II[*+]|MM\0|.{0,3}\0|\x
 _CHUNK = 2**16
 
 MAX_PATH_BYTES = 2**16  # Linux allows 4,096
-MAX_BYTES_WITHOUT_PATH = 2**23  # then the input is not read as a list of paths
+MAX_BYTES_WITHOUT_PATH = 2**23  # after these, the input is not read as a list of paths
 _MAX_SHOWN_CHARACTERS = 60
 
 

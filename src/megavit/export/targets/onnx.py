@@ -14,7 +14,7 @@ from megavit.errors import ConfigError, OutputError
 from megavit.export.module import ExportModule, example_input, output_names
 from megavit.predict.predictor import Predictor
 
-OPSET = 20  # of 2023, for older runtimes; the attention operation of later ones is not faster
+OPSET = 20  # from 2023, for older runtimes; the attention operation of later ones is not faster
 MAX_FILE_BYTES = 2**31 - 1
 
 

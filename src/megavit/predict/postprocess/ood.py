@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-RIDGE = 1e-3  # share of the mean variance added to each, which bounds distances without variance
+RIDGE = 1e-3  # share of the mean variance that is added to every variance, so that none is near 0
 MIN_VARIANCE = 1e-12  # lower bound of the mean variance, for constant features
 
 
