@@ -27,7 +27,7 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Int8Result:
-    """The accuracies of int8 and float32, their difference paired by image, and float32 time divided by int8 time."""
+    """The accuracies of int8 and float32, their difference paired by image, and the speedup of int8 over float32."""
 
     images: int
     float32: float
@@ -42,8 +42,7 @@ class Int8Result:
 def evaluate_int8(
     predictor: Predictor, images: LabeledImages, choice: SplitSelection, progress: Progress
 ) -> tuple[list[float], Int8Result]:
-    """Return the bounds of the layers' inputs and the results for the selected images, by a float32 classifier on a
-    CPU.
+    """Return the int8 bounds of the layers' inputs, and the results of a float32 CPU predictor on the selection.
 
     The bounds are calibrated on images that are not selected, or if there are none, on the first selected ones.
 
