@@ -47,7 +47,7 @@ def evaluate_int8(
     The bounds are calibrated on images that are not selected, or if there are none, on the first selected ones.
 
     Raises:
-        DataError: if the target is not classification; see also `megavit.evaluate.inference.evaluate`.
+        DataError: if the target is not classification, or the images have the wrong number of channels.
     """
     from megavit.engine.int8 import calibrate
 

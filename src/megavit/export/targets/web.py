@@ -20,7 +20,7 @@ PACKAGE = "onnxruntime-web@1.30.0"  # npm package; the page is tested with this 
 def write_web(
     predictor: Predictor, folder: Path, precision: ExportPrecision, metadata: str, runtime: Path | None
 ) -> None:
-    """Fill an empty folder with the page, its model and its runtime; raise a ConfigError if npm or files are missing."""
+    """Fill an empty folder with the page, model and runtime; raise a ConfigError if npm or files are missing."""
     with _runtime(runtime) as files, tempfile.TemporaryDirectory() as place:
         model = Path(place) / "model.onnx"
         write_onnx(predictor, model, "pixels", precision, metadata)
