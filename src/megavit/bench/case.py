@@ -1,4 +1,4 @@
-"""One comparison: contenders that do the same work, timed in turn with a large matrix product."""
+"""Compare contenders that do the same work, timed in turn with a large matrix product."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,13 +20,11 @@ class Entry:
     """The measurements of one contender.
 
     Attributes:
-        seconds: median of its turns.
-        relative_iqr: interquartile range of its turns, relative to the median.
-        images_per_second: of the median.
-        matmul_share: FLOP/s, by the formula of the model, relative to one large matrix product in PyTorch in the same
-            dtype; above 1 where other libraries multiply faster or save work. None where PyTorch has no such product.
-        megavit_speedup: of `megavit` over this one, the median of the ratios of each round.
-        memory: bytes at the peak, where measured.
+        seconds, relative_iqr: median time of its turns, and their interquartile range relative to it.
+        matmul_share: FLOP/s, by the model's formula, relative to a large matrix product in PyTorch in the same dtype;
+            above 1 if the contender multiplies faster or saves work; None if PyTorch has no such product.
+        megavit_speedup: median over the rounds of this contender's time divided by that of `megavit`.
+        memory: peak memory in bytes; None if not measured.
     """
 
     name: str
@@ -43,19 +41,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison.
-
-    Attributes:
-        entries: the fastest first; none where the machine cannot run the comparison.
-        note: a remark on the result, such as what is missing; "" for none.
-    """
+    """A comparison, whose entries are sorted by time, and empty if the machine cannot run it."""
 
     title: str
     entries: tuple[Entry, ...] = ()
     note: str = ""
 
     def get_seconds(self, name: str) -> float:
-        """Return the median seconds of the contender called `name`."""
+        """Return the median time in seconds of the contender called `name`."""
         return next(entry.seconds for entry in self.entries if entry.name == name)
 
     def to_dict(self) -> dict[str, Any]:
@@ -77,11 +70,10 @@ def run_case(
     """Time contenders, `OURS` among them, in the same rounds as a large matrix product in `dtype`.
 
     Args:
-        images: of one turn.
-        flops: of one turn, by the formula of the model.
-        dtype: None: without that product.
-        seconds: for all rounds together.
-        memory: bytes of each at its peak, where measured.
+        images, flops: number of images and FLOPs per turn, the latter by the model's formula.
+        dtype: dtype of the matrix product; None to leave it out.
+        seconds: total time of all rounds.
+        memory: peak memory in bytes of each contender, if measured.
     """
     product, product_flops = make_matmul(device, dtype) if dtype else (None, 0)
     timings = time_interleaved({**contenders, **({_MATMUL: product} if product else {})}, seconds, device)
@@ -103,11 +95,7 @@ def run_case(
 
 
 def make_matmul(device: torch.device, dtype: torch.dtype) -> tuple[Callable[[], object], int]:
-    """Return a product of two square matrices, by the fastest way PyTorch has for it, and its FLOPs.
-
-    Args:
-        dtype: one that the device multiplies without emulation.
-    """
+    """Return PyTorch's fastest product of two square matrices in `dtype`, which must not be emulated, and its FLOPs."""
     side = MATMUL_SIDES[device.type]
     x, weight = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     return _product(x, weight), 2 * side**3
@@ -115,7 +103,7 @@ def make_matmul(device: torch.device, dtype: torch.dtype) -> tuple[Callable[[], 
 
 def _product(x: Tensor, weight: Tensor) -> Callable[[], object]:
     if x.device.type == "cpu" and torch.backends.mkldnn.is_available():
-        # On some processors twice as fast as the library that F.linear uses.
+        # On some processors this is twice as fast as F.linear.
         packed = torch.ops.mkldnn._reorder_linear_weight(weight)
         return lambda: torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "none")
     return lambda: F.linear(x, weight)

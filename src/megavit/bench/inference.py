@@ -1,4 +1,4 @@
-"""Benchmark inference of a batch: megavit and its peers, in PyTorch, ONNX Runtime and OpenVINO."""
+"""Benchmark inference of megavit and its peers in PyTorch, ONNX Runtime and OpenVINO."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -20,10 +20,8 @@ from megavit.model.statistics import forward_flops
 from megavit.model.vit import MegaVit
 from megavit.runtime.device import has_bfloat16
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": None}
-"""int8 has none: PyTorch has no integer product as fast as OpenVINO's."""
-REPRESENTATIVE = "timm"
-"""Of the peers in other runtimes, where their graphs are alike."""
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": None}  # PyTorch has no int8 product to compare
+REPRESENTATIVE = "timm"  # the only peer measured in other runtimes, where the peers' graphs are alike
 
 Run = Callable[[], object]
 
@@ -31,7 +29,7 @@ Run = Callable[[], object]
 def benchmark_inference(
     name: str, config: ViTConfig, batch: int, precision: Precision, *, device: torch.device, seconds: float, quick: bool
 ) -> Case:
-    """Time one batch: ours from uint8 pixels, the peers' from normalized floats that are on the device already."""
+    """Time one batch: megavit from uint8 pixels, the peers from normalized floats already on the device."""
     pixels = torch.randint(256, (batch, config.channels, *config.image_hw), dtype=torch.uint8)
     contenders = dict(_ours(config, pixels, precision, device))
     if fits_peers(config):
@@ -74,11 +72,10 @@ def _ours(config: ViTConfig, pixels: Tensor, precision: Precision, device: torch
 def _peers(
     config: ViTConfig, images: Tensor, precision: Precision, device: torch.device, *, quick: bool
 ) -> Iterator[tuple[str, Run]]:
-    """Yield every peer in PyTorch, and `REPRESENTATIVE` in the other runtimes."""
     if precision == "int8":
         yield from _peers_in_int8(config, images)
         return
-    # Weights in bfloat16 too: faster than autocast, which converts them each time.
+    # bfloat16 weights are faster than autocast, which converts them each time.
     dtype = DTYPES[precision]
     typed = images.to(dtype)
     for name, build in get_installed_peers(config).items():
@@ -95,7 +92,6 @@ def _peers(
 
 
 def _peers_in_int8(config: ViTConfig, images: Tensor) -> Iterator[tuple[str, Run]]:
-    """Yield `REPRESENTATIVE` quantized by the tools that are installed."""
     if REPRESENTATIVE not in get_installed_peers(config):
         return
     model = get_installed_peers(config)[REPRESENTATIVE](config).eval()

@@ -5,16 +5,11 @@ from collections.abc import Callable
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-STEPS = 2
-"""The first creates the optimizer's state."""
+STEPS = 2  # the first creates the optimizer's state
 
 
 def peak_memory(make: Callable[[], Callable[[], None]], device: torch.device) -> int:
-    """Return the peak bytes of all tensors: model, gradients, optimizer state and activations.
-
-    Args:
-        make: makes the model and its optimizer, and returns the training step.
-    """
+    """Return the peak bytes of all tensors in the training step that `make` creates with its model and optimizer."""
     if device.type == "cuda":
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)

@@ -1,4 +1,4 @@
-"""The same Vision Transformer built by other installed libraries."""
+"""Build the same Vision Transformer with other installed libraries."""
 
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -10,10 +10,10 @@ from megavit.config.vit import ViTConfig
 
 
 def get_installed_peers(config: ViTConfig) -> dict[str, Callable[[ViTConfig], nn.Module]]:
-    """Return, by name, the function that builds the model, for every installed peer that supports the config."""
+    """Return the functions that build the model, by name, for the installed peers that support the config."""
     peers = {name: build for name, (package, build) in PEERS.items() if find_spec(package) is not None}
     if config.channels != 3:
-        peers.pop("torchvision", None)  # its model has no other number of channels
+        peers.pop("torchvision", None)  # torchvision's model has a fixed number of channels
     return peers
 
 
@@ -59,8 +59,6 @@ def _torchvision(config: ViTConfig) -> nn.Module:
 
 
 class _Logits(nn.Module):
-    """A transformers model that returns logits instead of an object."""
-
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
@@ -93,7 +91,6 @@ def _zetascale(config: ViTConfig) -> nn.Module:
 
 
 def _common_arguments(config: ViTConfig) -> dict[str, Any]:
-    """Return the arguments that several peers name as we do."""
     names = ("num_classes", "dim", "depth", "heads", "mlp_dim", "channels", "dim_head")
     sides = {"image_size": config.image_hw[0], "patch_size": config.patch_hw[0]}
     return sides | {name: getattr(config, name) for name in names}

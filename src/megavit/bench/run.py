@@ -1,4 +1,4 @@
-"""The comparisons of `megavit bench`."""
+"""Run the comparisons of `megavit bench`."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -17,8 +17,7 @@ from megavit.config.vit import PLAIN_VIT, ViTConfig
 from megavit.engine.engine import Precision
 from megavit.runtime.device import device_name, has_bfloat16
 
-EXAMPLE = "example"
-"""The configuration of MegaVit's documentation, in the peers' design."""
+EXAMPLE = "example"  # the configuration in MegaVit's documentation, with the design of the peers
 LIBRARIES = [
     "megavit",
     "torch",
@@ -36,11 +35,7 @@ NO_BFLOAT16 = "this machine has no instructions for bfloat16"
 
 
 def get_config(name: str) -> ViTConfig:
-    """Return the config of a preset, or of `EXAMPLE`.
-
-    Raises:
-        ConfigError: for any other name.
-    """
+    """Return the config of a preset or of `EXAMPLE`, or raise a ConfigError if the name is unknown."""
     if name != EXAMPLE:
         return preset(name)
     return ViTConfig(
@@ -51,11 +46,7 @@ def get_config(name: str) -> ViTConfig:
 def run_cases(
     models: Sequence[str], device: torch.device, *, quick: bool, announce: Callable[[str], None]
 ) -> Iterator[Case]:
-    """Yield each comparison once it is done; with `quick` only the short ones.
-
-    Args:
-        announce: called with a description of each comparison before it starts.
-    """
+    """Yield each comparison when it is done; `announce` is called with its description before it starts."""
     configs = {name: get_config(name) for name in models}
     seconds = QUICK_SECONDS if quick else SECONDS
     precisions: list[Precision] = ["float32", "bfloat16"]
@@ -79,7 +70,7 @@ def run_cases(
 
 
 def warn_if_slower(case: Case, float32: Case) -> str:
-    """Return a warning where megavit takes longer in the precision of `case` than in float32; "" where it does not."""
+    """Return a warning if megavit is slower in the precision of `case` than in float32, else ""."""
     seconds, baseline = (measured.get_seconds(OURS) for measured in (case, float32))
     if seconds <= baseline:
         return ""

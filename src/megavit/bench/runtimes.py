@@ -1,4 +1,4 @@
-"""A peer's PyTorch model in another runtime, converted as its users would."""
+"""Run a peer's PyTorch model in another runtime, converted as its users would."""
 
 import io
 import warnings
@@ -15,7 +15,7 @@ Run = Callable[[Tensor], object]
 
 
 def to_openvino(model: nn.Module, images: Tensor, precision: str, int8: bool = False) -> Run:
-    """Convert with OpenVINO; with `int8`, quantize with NNCF for transformers, calibrated on `images`."""
+    """Convert with OpenVINO; with `int8`, also quantize with NNCF for transformers, calibrated on `images`."""
     import openvino as ov
 
     with torch.no_grad(), _suppress_output():
@@ -39,7 +39,7 @@ def to_openvino(model: nn.Module, images: Tensor, precision: str, int8: bool = F
 
 
 def to_onnxruntime(model: nn.Module, images: Tensor, int8: bool = False) -> Run:
-    """Export with PyTorch for any batch size, in float32; with `int8`, quantize dynamically with ONNX Runtime."""
+    """Export with PyTorch in float32 for any batch size; with `int8`, also quantize dynamically with ONNX Runtime."""
     import onnxruntime
 
     with _suppress_output(), TemporaryDirectory() as folder:
@@ -71,7 +71,6 @@ def _quantize(exported: bytes) -> bytes:
 
 @contextmanager
 def _suppress_output() -> Iterator[None]:
-    """Suppress what converters print and warn."""
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         yield

@@ -10,13 +10,12 @@ from statistics import median, quantiles
 import torch
 
 MIN_ROUNDS, MAX_ROUNDS = 5, 200
-PAUSE_SECONDS = 0.03
-"""Between turns: threads of the previous contender spin for a while, and would slow down the next."""
+PAUSE_SECONDS = 0.03  # between turns, as threads of the previous contender spin for a while
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of each turn of one contender, in order."""
+    """The seconds of each turn of one contender, in order."""
 
     seconds: tuple[float, ...]
 
@@ -34,10 +33,7 @@ class Timing:
 def time_interleaved(
     contenders: Mapping[str, Callable[[], object]], seconds: float, device: torch.device
 ) -> dict[str, Timing]:
-    """Time the contenders in turn until `seconds` are over, after two runs each to warm up.
-
-    Every round times each of them once, in random order. At least `MIN_ROUNDS` rounds.
-    """
+    """Time the contenders in turn, in random order, for `seconds` and at least `MIN_ROUNDS`, after two warm-up runs."""
     names = list(contenders)
     for name in names:
         for _ in range(2):

@@ -1,4 +1,4 @@
-"""Benchmark a training step: megavit and its peers, with the same optimizer and precision, and their memory."""
+"""Benchmark the time and memory of a training step of megavit and its peers."""
 
 from collections.abc import Callable
 
@@ -18,10 +18,7 @@ CHECKPOINTED = f"{OURS}, gradient checkpointing"
 
 
 def benchmark_training(name: str, config: ViTConfig, batch: int, device: torch.device, seconds: float) -> Case:
-    """Time forward, backward and a fused AdamW step, and measure its memory.
-
-    In bfloat16 under autocast where the device multiplies it without emulation, else in float32.
-    """
+    """Time forward, backward and a fused AdamW step, in bfloat16 if supported, and measure the peak memory."""
     dtype = torch.bfloat16 if has_bfloat16(device) else torch.float32
     images = torch.randn(batch, config.channels, *config.image_hw, device=device)
     labels = torch.arange(batch, device=device) % config.num_classes
@@ -43,7 +40,7 @@ def benchmark_training(name: str, config: ViTConfig, batch: int, device: torch.d
 
 
 def get_builders(config: ViTConfig) -> dict[str, Callable[[ViTConfig], nn.Module]]:
-    """Return, by name, the function that builds each contender."""
+    """Return the function that builds each contender, by name."""
     ours: dict[str, Callable[[ViTConfig], nn.Module]] = {OURS: MegaVit.from_config, CHECKPOINTED: _checkpointed}
     return ours | (get_installed_peers(config) if fits_peers(config) else {})
 
@@ -55,7 +52,7 @@ def _checkpointed(config: ViTConfig) -> MegaVit:
 
 
 def make_step(model: nn.Module, images: Tensor, labels: Tensor, dtype: torch.dtype) -> Callable[[], None]:
-    """Return a training step on one batch, computed in `dtype`: float32, or another under autocast."""
+    """Return a training step on one batch, in float32 or with autocast to another `dtype`."""
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
 

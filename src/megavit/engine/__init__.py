@@ -1,7 +1,6 @@
-"""The fastest way to run a trained model on this machine: PyTorch, or the model as an OpenVINO graph."""
+"""Run a trained model with the faster of PyTorch and OpenVINO."""
 
 import sys
 
-# Importing OpenVINO sends telemetry and leaves files in the user's home; without this module it does neither, and
-# works the same.
+# Without this module, importing OpenVINO sends no telemetry and leaves no files in the user's home.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] - None says there is no such module

@@ -20,27 +20,22 @@ from megavit.model.vit import MegaVit
 from megavit.runtime.device import has_bfloat16
 
 Precision = Literal["float32", "bfloat16", "int8"]
-"""Of the matrix products. float32 is exact up to rounding, bfloat16 is faster and has 3 digits, int8 has 2."""
+"""Precision of the matrix products: float32 is exact up to rounding, bfloat16 has 3 digits, int8 has 2."""
 
 PATIENCE_SECONDS = 0.3
-"""PyTorch starts at once; the OpenVINO graph takes about this time to build, and is built once PyTorch took as long."""
-MAX_RELATIVE_ERROR = 1e-4
-"""Between the float32 arithmetic of the two; a wrong graph is off by far more."""
+"""OpenVINO's graph takes about this long to build, and is built once PyTorch has computed for as long."""
+MAX_RELATIVE_ERROR = 1e-4  # between PyTorch and OpenVINO in float32; a wrong graph is off by far more
 
 
 class ModelOutput(NamedTuple):
-    """Pooled features (B, D) and logits (B, classes) of a batch; without a head, the features twice."""
+    """Pooled features (B, D) and logits (B, classes) of a batch; without a head, the logits are the features."""
 
     pooled: Tensor
     logits: Tensor
 
 
 def check_precision(name: str, device: torch.device) -> Precision:
-    """Return `name` as a precision.
-
-    Raises:
-        ConfigError: for an unknown one, or one that the device does not support.
-    """
+    """Return `name` as a precision, or raise a ConfigError if it is unknown or the device does not support it."""
     check_choice("precision", name, get_args(Precision))
     if name == "bfloat16" and not has_bfloat16(device):
         raise ConfigError("this device has no bfloat16: use precision float32")
@@ -50,20 +45,19 @@ def check_precision(name: str, device: torch.device) -> Precision:
 
 
 class Engine:
-    """Runs a model with PyTorch, and with OpenVINO once there is much to do, if it agrees and is faster here.
+    """A model that runs with PyTorch at first, then with OpenVINO if that gives the same outputs and is faster.
 
-    When a weight is changed in place, or the model is moved, the OpenVINO graph is discarded. Safe to use from several
-    threads.
+    Changing a weight in place or moving the model discards the OpenVINO graph. Safe to use from several threads.
 
     Args:
-        model: on any device, in any mode.
-        preprocessing: how the images' pixels are normalized.
-        precision: of the matrix products.
-        bounds: for "int8" alone, of the layers' inputs: see `megavit.engine.int8`. OpenVINO runs it then.
+        model: a model on any device, in any mode.
+        preprocessing: normalization of the pixels.
+        precision: precision of the matrix products.
+        bounds: for "int8" only, which always uses OpenVINO: bounds of the layers' inputs, see `megavit.engine.int8`.
 
     Attributes:
         note: which runtime is used, and why, in one line.
-        patience: seconds of PyTorch's computing before OpenVINO is tried.
+        patience: seconds of computing with PyTorch before OpenVINO is tried.
     """
 
     def __init__(
@@ -85,16 +79,13 @@ class Engine:
 
     @property
     def is_changed(self) -> bool:
-        """Whether a weight was changed in place since the engine was made."""
+        """Whether a weight was changed in place since the engine was created."""
         return self._loaded_versions != self._weight_versions()
 
     def handle_fork(self) -> None:
-        """Switch a forked process to PyTorch in one thread; to be called before anything is computed.
+        """Switch a forked process to PyTorch in one thread, or raise a ConfigError on a GPU or in int8.
 
-        It would wait for ever for the threads of PyTorch (OpenMP) and OpenVINO, which are not forked.
-
-        Raises:
-            ConfigError: where that is impossible: on a GPU, and with int8.
+        Must be called before anything is computed, which would wait forever for threads that are not forked.
         """
         if self._process == os.getpid():
             return
@@ -105,13 +96,13 @@ class Engine:
                 f"{what} cannot be used by a process that was forked from one that uses it: load the model in each "
                 'process, or start them by multiprocessing.get_context("spawn")'
             )
-        self._lock = threading.Lock()  # a thread of the parent may have held the old one
+        self._lock = threading.Lock()  # a thread of the parent may have held the old lock
         self._reset()
         self._is_decided, self.note = True, "PyTorch, in one thread: this process was forked after the model was loaded"
         self._process = os.getpid()
 
     def __call__(self, images: Images) -> ModelOutput:
-        """Return the output for uint8 images (B, C, height, width), or a list of (C, height, width); on the CPU."""
+        """Return the output, on the CPU, for uint8 images (B, C, height, width), or a list of (C, height, width)."""
         self.handle_fork()
         if not isinstance(images, list):
             return self._run(images)
@@ -158,7 +149,7 @@ class Engine:
             self.note = "OpenVINO, in int8"
 
     def _can_use_openvino(self) -> bool:
-        """Return whether OpenVINO can run the model; if not, `note` says why."""
+        """Return whether OpenVINO can run the model; if not, set `note` to the reason."""
         if next(self.model.parameters()).device.type != "cpu":
             self.note = "PyTorch: on a GPU"
             return False
@@ -173,11 +164,9 @@ class Engine:
         return True
 
     def _versions(self) -> tuple[int, ...]:
-        """Return what changes when a weight is set, or the model is moved."""
         return (self._parameters[0].data_ptr(), *self._weight_versions())
 
     def _weight_versions(self) -> tuple[int, ...]:
-        """Return how often each weight was changed in place."""
         return tuple(0 if weight.is_inference() else weight._version for weight in self._parameters)
 
     def _run(self, images: Tensor) -> ModelOutput:
@@ -208,17 +197,16 @@ class Engine:
             self.model.train(was_training)
 
 
-_processes: set[int] = set()
-"""IDs of this process and its ancestors, as far as they have made an engine."""
+_processes: set[int] = set()  # IDs of this process and its ancestors that have created an engine
 
 
 def _after_fork() -> None:
-    """Run in the thread that has forked, which alone would wait for the threads of its parent."""
+    """Use one thread in a forked child, which would otherwise wait for its parent's threads."""
     if _processes:
         torch.set_num_threads(1)
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=_after_fork)
 
 
@@ -228,5 +216,4 @@ def _timed(compute: Callable[[Tensor], tuple[Tensor, Tensor]], images: Tensor) -
 
 
 def _relative_error(a: Tensor, b: Tensor) -> float:
-    """Return the largest difference, relative to the largest value."""
     return (a - b).abs().max().item() / max(b.abs().max().item(), 1e-30)

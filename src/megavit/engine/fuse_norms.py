@@ -1,4 +1,4 @@
-"""Fuse norms and scales into the projections beside them: fewer matrices, the same output."""
+"""Fuse norms and layer scales into the adjacent projections: fewer matrices, the same output."""
 
 import torch
 from torch import Tensor, nn
@@ -8,12 +8,7 @@ Matrix = tuple[Tensor, Tensor | None]
 
 
 def fuse(linear: nn.Linear, norm: nn.Module | None = None, scale: nn.Module | None = None) -> Matrix:
-    """Return `linear` with the factor and shift of the norm before it, and the factor of the scale after it.
-
-    Args:
-        norm: a LayerNorm or RMSNorm; None or an Identity for none.
-        scale: a LayerScale; None or an Identity for none.
-    """
+    """Return `linear` fused with the LayerNorm or RMSNorm before it and the LayerScale after it, if any."""
     weight = linear.weight.detach().double()
     bias = None if linear.bias is None else linear.bias.detach().double()
     factor, shift = get_affine(norm)
@@ -30,23 +25,23 @@ def fuse(linear: nn.Linear, norm: nn.Module | None = None, scale: nn.Module | No
 
 
 def slice_rows(matrix: Matrix, start: int, stop: int, factor: float = 1.0) -> Matrix:
-    """Return the outputs from `start` to `stop` alone, times `factor`."""
+    """Return the rows from `start` to `stop`, multiplied by `factor`."""
     weight, bias = matrix
     return weight[start:stop] * factor, None if bias is None else bias[start:stop] * factor
 
 
 def concatenate(*matrices: Matrix) -> Matrix:
-    """Return one matrix with the outputs of all, in order; all have biases, or none has."""
+    """Return one matrix with the rows of all, in order; either all have biases or none has."""
     biases = [bias for _, bias in matrices if bias is not None]
     return torch.cat([weight for weight, _ in matrices]), torch.cat(biases) if biases else None
 
 
 def get_affine(norm: nn.Module | None) -> tuple[Tensor | None, Tensor | None]:
-    """Return the factor and the shift of a norm, (width,) each; None where it has none."""
+    """Return the weight and the bias of a norm, (width,) each; None for a missing one."""
     factor, shift = getattr(norm, "weight", None), getattr(norm, "bias", None)
     return None if factor is None else factor.detach(), None if shift is None else shift.detach()
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Return whether a module is a norm, not the Identity in place of one."""
+    """Return whether a module is a LayerNorm or RMSNorm, and not an Identity in its place."""
     return isinstance(module, nn.LayerNorm | nn.RMSNorm)

@@ -1,7 +1,7 @@
-"""Build the OpenVINO graph of a trained MegaVit: pixels of patches in, features and logits out.
+"""Build the OpenVINO graph of a trained MegaVit, from pixels of patches to features and logits.
 
-It is built from the model's modules, not traced: factors of norms and scales are fused into the projections, and the
-last layer is computed only for the tokens that pooling needs. Letters of the shapes: see `megavit.model`.
+The graph is built from the model's modules, not traced: norms and scales are fused into the projections, and the last
+layer is computed only for the tokens that pooling needs. For the letters of the shapes see `megavit.model`.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,38 +21,31 @@ from megavit.model.mlp import FeedForward
 from megavit.model.pooling import AttentionPool
 from megavit.model.vit import MegaVit
 
-Node = Any
-"""A value of the graph; OpenVINO's own types say no more."""
+Node = Any  # value of the graph; OpenVINO has no more specific type
 
-Linear = Callable[[Node, Matrix], Node]
-"""Maps an input and a matrix with its bias to their product."""
+Linear = Callable[[Node, Matrix], Node]  # maps an input and a matrix with its bias to their product
 
 PIXELS, POSITIONS, COSINES, SINES = "pixels", "positions", "cosines", "sines"
 
 
 def can_build(model: MegaVit) -> bool:
-    """Return whether every layer of the model is supported: all but zetascale's own block are."""
+    """Return whether every layer of the model is supported; only zetascale's own block is not."""
     return model.config.design.block in ("parallel", "serial")
 
 
 def linear(x: Node, matrix: Matrix) -> Node:
-    """Return `x` (B, T, in) times a matrix, plus its bias."""
+    """Return `x` (B, T, in) multiplied by a matrix, plus its bias."""
     weight, bias = matrix
     x = op.matmul(x, constant(weight), False, True)
     return x if bias is None else op.add(x, constant(bias))
 
 
 def build(model: MegaVit, preprocessing: Preprocessing, linear: Linear = linear) -> ov.Model:
-    """Return the graph of `model`, for any number of images of any one grid.
+    """Return the graph of `model`, for any number of images of any one grid, with `linear` for the layers' projections.
 
-    Its inputs: pixels (B, N, C · height · width) of the patches, uint8 (as floats where these are not rounded), or
-    normalized floats where patches overlap;
-    positions (N, D) to add to them; and where the model's positions are rotary, cosines and sines (T, K). Its outputs:
-    the pooled features (B, D) and the logits (B, classes), which are the features again where there is no head.
-
-    Args:
-        preprocessing: says how pixels are normalized.
-        linear: computes the layers' projections.
+    Its inputs are the patches' pixels (B, N, C · height · width), as uint8, as floats if resizing does not round, or as
+    normalized floats if patches overlap; the positions (N, D); and for rotary positions, cosines and sines (T, K). Its
+    outputs are pooled features (B, D) and logits (B, classes), or the features again if there is no head.
     """
     return _Builder(model, preprocessing, linear).build()
 
@@ -89,7 +82,7 @@ class _Builder:
         return ov.Model(results, inputs, "megavit")  # pyrefly: ignore[no-matching-overload] - calls results nodes
 
     def embed(self, pixels: Node) -> Node:
-        """Return the patches' tokens; unless there is a norm between, the projection normalizes the pixels."""
+        """Return the tokens of the patches; without a norm between, the projection normalizes the pixels too."""
         part = self.model.patch_embedding
         projection = fuse(part.projection, part.pixel_norm)
         if self.config.design.patch_overlap:
@@ -108,7 +101,6 @@ class _Builder:
         return self.norm(linear(self.standardize(x, part.pixel_norm), projection), part.norm)
 
     def with_prefix(self, patches: Node, pixels: Node) -> Node:
-        """Prepend the class token and the registers to the patches of every image."""
         if not self.config.num_prefix_tokens:
             return patches
         empty = self.model.norm.weight.detach().new_zeros(1, 0, self.config.dim)
@@ -118,7 +110,7 @@ class _Builder:
         return op.concat([op.broadcast(constant(tokens), shape), patches], 1)
 
     def select_pooled(self, x: Node) -> Node:
-        """Return the tokens that pooling needs: the class token, or the patches, or all."""
+        """Return the tokens that pooling needs: the class token, the patches or all tokens."""
         pools_all = self.config.pool == "map" and self.config.design.pool_prefix
         prefix = 0 if pools_all else self.config.num_prefix_tokens
         if self.config.pool == "cls":
@@ -126,7 +118,7 @@ class _Builder:
         return between(x, prefix, None) if prefix else x
 
     def layer(self, x: Node, layer: nn.Module, queries: Node) -> Node:
-        """Return the layer's output for the tokens `queries`, which are all of `x` or some."""
+        """Return the layer's output for the tokens `queries`, which are `x` or a subset."""
         if isinstance(layer, ParallelBlock):
             normed = self.standardize(x, layer.norm)
             selected = normed if queries is x else self.standardize(queries, layer.norm)
@@ -142,7 +134,7 @@ class _Builder:
         return op.add(x, self.feed_forward(normed, layer.mlp, layer.mlp_norm, layer.mlp_scale))
 
     def attention(self, x: Node, queries: Node, part: Attention, norm: nn.Module, scale: nn.Module) -> Node:
-        """Return the attention of the tokens `queries` over `x`, both standardized by `norm`."""
+        """Return the attention output of the tokens `queries` over `x`, both standardized by `norm`."""
         inner, width = part.heads * self.config.dim_head, self.config.dim_head
         normed = is_norm(part.query_norm)
         to_qkv, temperature = fuse(part.to_qkv, norm), width**-0.5
@@ -163,13 +155,13 @@ class _Builder:
         return self.linear(self.standardize(mixed, part.out_norm), fuse(part.out, part.out_norm, scale))
 
     def mix(self, query: Node, key: Node, value: Node, inner: int) -> Node:
-        """Return softmax(Q Kᵀ) V for (B, H, T, K), as (B, T, H · K)."""
+        """Return softmax(Q Kᵀ) V of (B, H, T, K) inputs, as (B, T, H · K)."""
         weights = op.softmax(op.matmul(query, key, False, True), -1)
         mixed = op.transpose(op.matmul(weights, value, False, False), constant_int([0, 2, 1, 3]))
         return op.reshape(mixed, constant_int([0, -1, inner]), True)
 
     def rotate(self, x: Node, tokens: Node, all_tokens: Node) -> Node:
-        """Rotate `x` (B, H, T, K) by its tokens' angles; `tokens` are all of them, or those that pooling needs."""
+        """Rotate `x` (B, H, T, K) by the angles of its tokens, which are all tokens or those that pooling needs."""
         assert self.rotation is not None
         cosines, sines = self.rotation
         if tokens is not all_tokens:
@@ -190,7 +182,7 @@ class _Builder:
         return self.linear(self.standardize(hidden, part.out_norm), fuse(part.out, part.out_norm, scale))
 
     def pool(self, x: Node) -> Node:
-        """(B, tokens that pooling needs, D) -> (B, D)."""
+        """Pool (B, tokens that pooling needs, D) to (B, D)."""
         if self.config.pool == "cls":
             return op.squeeze(x, constant_int([1]))
         if self.config.pool == "mean":
@@ -210,11 +202,10 @@ class _Builder:
         return op.add(x, linear(hidden, fuse(part.mlp_out)))
 
     def heads(self, x: Node, heads: int) -> Node:
-        """(B, T, H · K) -> (B, H, T, K)."""
         return op.transpose(op.reshape(x, constant_int([0, 0, heads, -1]), True), constant_int([0, 2, 1, 3]))
 
     def standardize(self, x: Node, norm: nn.Module) -> Node:
-        """Apply a norm without its factors, which are fused into the next projection; do nothing for no norm."""
+        """Apply a norm without its affine parameters, which are fused into the next projection."""
         if not is_norm(norm):
             return x
         eps = self.config.design.norm_eps
@@ -224,7 +215,7 @@ class _Builder:
         return op.divide(x, op.sqrt(op.add(mean_square, np.float32(eps))))
 
     def norm(self, x: Node, norm: nn.Module, factor: float = 1.0) -> Node:
-        """Apply a norm with its factors, times `factor`; do nothing for no norm."""
+        """Apply a norm with its affine parameters multiplied by `factor`."""
         if not is_norm(norm):
             return x
         weight, bias = get_affine(norm)
@@ -234,7 +225,7 @@ class _Builder:
 
 
 def by_channel(value: float | tuple[float, ...], channels: int) -> Tensor:
-    """Return a value for each channel, (channels,) float64."""
+    """Return one value per channel, (channels,) float64."""
     return torch.tensor(value, dtype=torch.float64).expand(channels)
 
 

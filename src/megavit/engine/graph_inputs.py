@@ -1,4 +1,4 @@
-"""Turn images into the inputs of a model's graph."""
+"""Convert images to the inputs of a model's graph."""
 
 import numpy as np
 import torch
@@ -11,18 +11,13 @@ from megavit.model.vit import MegaVit
 
 Arrays = dict[str, np.ndarray]
 
-MAX_CACHED_GRIDS = 128
-"""Where images keep their aspect ratio, each may have a grid of its own."""
+MAX_CACHED_GRIDS = 128  # images that keep their aspect ratio may all have different grids
 
 
 class GraphInputs:
-    """Maps uint8 (B, C, height, width) to the arrays that `megavit.engine.graph.build` names.
+    """A function from uint8 images (B, C, height, width) to the inputs of the graph of `megavit.engine.graph.build`.
 
-    It uses NumPy: PyTorch's threads would go on spinning after an operation, and keep the cores from OpenVINO's.
-
-    Args:
-        model: on the CPU, as it was when the graph was built.
-        preprocessing: the images'.
+    It uses NumPy, as PyTorch's threads would slow down OpenVINO's. The model must be on the CPU, and not change.
     """
 
     def __init__(self, model: MegaVit, preprocessing: Preprocessing) -> None:
@@ -40,14 +35,14 @@ class GraphInputs:
             return part.pixels(normalize(images, self._preprocessing)).contiguous().numpy()
         (rows, columns), (height, width) = grid, part.patch_hw
         values = images.numpy()
-        if self._preprocessing.resize_dtype == "float32":  # levels, which the graph normalizes
+        if self._preprocessing.resize_dtype == "float32":  # in [0, 255]; the graph normalizes them
             values = values * 255 if values.dtype == np.float32 else values.astype(np.float32)
         divided = values.reshape(len(images), part.channels, rows, height, columns, width)
         return divided.transpose(0, 2, 4, 1, 3, 5).reshape(len(images), rows * columns, -1)
 
     @torch.no_grad()
     def for_grid(self, grid: tuple[int, int]) -> Arrays:
-        """Return the inputs that depend on the grid alone."""
+        """Return the inputs that depend on the grid only."""
         cached = self._by_grid.get(grid)
         if cached is not None:
             return cached
@@ -59,6 +54,6 @@ class GraphInputs:
             inputs |= {COSINES: torch.cat([prefix + 1, rotation.cos]), SINES: torch.cat([prefix, rotation.sin])}
         arrays = {name: tensor.contiguous().numpy() for name, tensor in inputs.items()}
         if len(self._by_grid) >= MAX_CACHED_GRIDS:
-            self._by_grid = {}  # replaced, not cleared, as other threads may be reading it
+            self._by_grid = {}  # not cleared, as other threads may be reading it
         self._by_grid[grid] = arrays
         return arrays

@@ -1,7 +1,4 @@
-"""Post-training int8 quantization of a model's graph.
-
-Activations are quantized per tensor, weights per output channel, with static ranges calibrated on a few images.
-"""
+"""Quantize a model's graph to int8: weights per output channel, activations per tensor, with calibrated ranges."""
 
 from collections.abc import Iterable
 
@@ -19,12 +16,11 @@ from megavit.engine.openvino_runtime import preserve_signal_stack
 from megavit.model.vit import MegaVit
 
 LEVELS = 256
-MIN_BOUND = 1e-6
-"""Of inputs that are zero throughout."""
+MIN_BOUND = 1e-6  # for inputs that are all zero
 
 
 class InputRecorder:
-    """Linear layers in float32 whose inputs are recorded, to become outputs of the graph."""
+    """A float32 linear layer that records its inputs, so that they can become outputs of the graph."""
 
     def __init__(self) -> None:
         self.inputs: list[Node] = []
@@ -35,10 +31,7 @@ class InputRecorder:
 
 
 class QuantizedLinear:
-    """Linear layers in int8; `bounds` are their inputs' largest magnitudes, in the order in which the graph is built.
-
-    Quantization is symmetric, which OpenVINO multiplies faster.
-    """
+    """A symmetric int8 linear layer; `bounds` are the largest magnitudes of the layers' inputs, in graph order."""
 
     def __init__(self, bounds: Iterable[float]) -> None:
         self._bounds = iter(bounds)
@@ -48,7 +41,7 @@ class QuantizedLinear:
         weight, bias = matrix
         bound = max(next(self._bounds), MIN_BOUND)
         name = x.get_name() if isinstance(x, ov.Node) else f"{x.get_node().get_name()}.{x.get_index()}"
-        if name not in self._quantized:  # an input of several layers only once
+        if name not in self._quantized:  # shared by several layers
             ends = [op.constant(np.float32(end)) for end in (-bound, bound * (LEVELS / 2 - 1) / (LEVELS / 2))]
             self._quantized[name] = op.fake_quantize(x, *ends, *ends, LEVELS)
         step = weight.abs().amax(dim=1, keepdim=True).clamp(min=MIN_BOUND) / (LEVELS / 2 - 1)
@@ -76,6 +69,5 @@ def calibrate(model: MegaVit, preprocessing: Preprocessing, batches: Iterable[Te
 
 
 def _magnitudes(compiled: ov.CompiledModel, inputs: Arrays) -> list[float]:
-    """Return the largest magnitude of each output but features and logits, without keeping the graph alive."""
     outputs = compiled(inputs)
     return [float(np.abs(outputs[index]).max()) for index in range(2, len(compiled.outputs))]

@@ -1,4 +1,4 @@
-"""Run a trained MegaVit with OpenVINO: the same outputs on a CPU, up to rounding, in half of PyTorch's time."""
+"""Run a trained MegaVit with OpenVINO, which on a CPU takes about half of PyTorch's time."""
 
 import os
 import threading
@@ -22,24 +22,21 @@ MIN_IMAGES_PER_STREAM = 4
 
 
 class GraphKey(NamedTuple):
-    """Which compiled graph: the shape of its pixels (None: any), and whether the batch is split among processors."""
+    """The pixels' shape of a compiled graph (None for any), and whether batches are split among processors."""
 
     shape: tuple[int, ...] | None
     is_split: bool
 
 
 class OpenVino:
-    """Pooled features and logits of batches of images; safe to use from several threads.
+    """A compiled model that returns pooled features and logits; safe to use from several threads.
 
-    A small batch is computed by all processors together; a large one is split among them, so that they do not wait for
-    each other.
+    All processors compute a small batch together; a large batch is split among them, which avoids synchronization.
 
     Args:
-        model: on the CPU; it is compiled as it is now, and later changes have no effect.
-        preprocessing: the images'.
-        precision: of the matrix products.
-        bounds: of the layers' inputs, as `megavit.engine.int8.calibrate` returns them: the layers are computed in int8,
-            and `precision` is of the rest.
+        model: a model on the CPU; later changes of its weights have no effect.
+        precision: "float32" or "bfloat16", for all that is not in int8.
+        bounds: bounds returned by `megavit.engine.int8.calibrate`, to compute the layers in int8; None for no int8.
     """
 
     def __init__(
@@ -56,7 +53,7 @@ class OpenVino:
         self._process = os.getpid()
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return features (B, D) and logits (B, classes) of uint8 (B, C, height, width), float32."""
+        """Return float32 features (B, D) and logits (B, classes) of uint8 images (B, C, height, width)."""
         is_split = self._threads > 1 and len(images) >= MIN_IMAGES_PER_STREAM * self._threads
         inputs = [self._inputs(part) for part in (images.tensor_split(self._threads) if is_split else [images])]
         with preserve_signal_stack():
@@ -68,7 +65,7 @@ class OpenVino:
                     request.wait()
             else:
                 requests[0].infer(inputs[0], share_inputs=True)
-        # Copied, as the next call of this thread overwrites them.
+        # Copied, because this thread's next call overwrites the outputs.
         outputs = ([request.get_output_tensor(index).data for request in requests] for index in (0, 1))
         pooled, logits = (torch.from_numpy(np.concatenate(parts)) for parts in outputs)
         return pooled, logits
@@ -81,7 +78,6 @@ class OpenVino:
             self.__dict__.clear()
 
     def _request(self, inputs: Arrays, index: int, is_split: bool) -> ov.InferRequest:
-        """Return this thread's own request for the part `index` of a batch."""
         key = self._key(inputs, is_split)
         requests = self._thread_local.__dict__.setdefault("requests", {})
         if (key, index) not in requests:
@@ -89,7 +85,7 @@ class OpenVino:
         return requests[key, index]
 
     def _key(self, inputs: Arrays, is_split: bool) -> GraphKey:
-        """Return the key of the graph compiled for these shapes if they were the first, else of one for any."""
+        """Return the key of a graph compiled for these shapes if they came first, else of one for any shapes."""
         shape = inputs[PIXELS].shape
         with self._lock:
             is_first = all(key.is_split != is_split for key in self._compiled)
@@ -100,10 +96,7 @@ class OpenVino:
         return key
 
     def _has_axis_bug(self, patches: int) -> bool:
-        """Return whether OpenVINO (2026.4) would confuse heads and tokens in a graph of fixed shapes.
-
-        With as many heads as tokens, it drops the transpose of the two axes, which does not change the shape.
-        """
+        """Return whether OpenVINO (2026.4) would drop a transpose, as it does for as many heads as tokens."""
         return self._config.heads in (patches, patches + self._config.num_prefix_tokens)
 
     def _compile(self, inputs: Arrays | None, is_split: bool) -> ov.CompiledModel:

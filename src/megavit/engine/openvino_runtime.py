@@ -1,4 +1,4 @@
-"""Compile graphs for OpenVINO's CPU plugin, and keep it from harming the process that it runs in."""
+"""Compile graphs for OpenVINO's CPU plugin, and work around its side effects on the process."""
 
 import ctypes
 import os
@@ -12,15 +12,14 @@ if TYPE_CHECKING:
     import openvino as ov
 
 MAX_KERNELS = 64
-"""Cached per compiled graph. OpenVINO (2026.4) makes kernels for every input size and by default caches 5,000 of them,
-which are gigabytes where each image has a size of its own; 64 serve a few sizes in turn as fast."""
+"""Kernels cached per compiled graph; OpenVINO's (2026.4) default of 5,000 takes gigabytes for many input sizes."""
 _ONEDNN_CACHE = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 
 _lock = threading.Lock()
 
 
 def compile_for_cpu(graph: "ov.Model", settings: Mapping[str, str | int]) -> "ov.CompiledModel":
-    """Return the graph compiled with `settings`, whose memory does not grow with the number of input sizes."""
+    """Return the graph compiled with `settings`, and with bounded caches even for many input sizes."""
     import openvino as ov
 
     with preserve_signal_stack(), _without_onednn_cache():
@@ -31,8 +30,8 @@ def compile_for_cpu(graph: "ov.Model", settings: Mapping[str, str | int]) -> "ov
 def _without_onednn_cache() -> Iterator[None]:
     """Turn off the cache of oneDNN, OpenVINO's kernel library, which would keep 1,024 more kernels (some 300 MiB).
 
-    OpenVINO's copy of that library reads the variable once, when the first graph is compiled; PyTorch's copy, whose
-    speed needs the cache, must not see it.
+    OpenVINO's copy of oneDNN reads the variable once, when the first graph is compiled. PyTorch's copy needs the cache
+    to be fast, and must not see it.
     """
     with _lock:
         before = os.environ.get(_ONEDNN_CACHE)
@@ -63,11 +62,10 @@ def get_signal_stack() -> tuple[int | None, int, int]:
 
 @contextmanager
 def preserve_signal_stack() -> Iterator[None]:
-    """Restore this thread's alternate signal stack after the block.
+    """Restore this thread's alternate signal stack (sigaltstack(2)) after the block.
 
-    OpenVINO (2026.4) gives the thread that runs a graph an alternate signal stack of its own (sigaltstack(2)), and
-    restores the previous one when the graph is freed. Of two graphs the one freed last restores the other's, which is
-    freed memory by then: the next signal, such as Ctrl-C, ends the process with a segmentation fault.
+    OpenVINO (2026.4) replaces it when a graph runs, and restores the previous one when the graph is freed. With two
+    graphs, that may be memory already freed, so that the next signal, such as Ctrl-C, causes a segmentation fault.
     """
     before = get_signal_stack()
     try:
@@ -78,8 +76,5 @@ def preserve_signal_stack() -> Iterator[None]:
 
 
 def never_free(kept: object) -> None:
-    """Keep an object, and all that it holds, beyond the interpreter's end.
-
-    In a forked process, freeing a graph of its parent would wait for ever for threads that were not forked.
-    """
+    """Keep an object alive until the process ends, as freeing a parent's graph in a forked process never returns."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))

@@ -1,1 +1,1 @@
-"""Explain predictions by relevance maps of the patches, and draw them over the image."""
+"""Explain predictions by relevance maps of the patches, drawn over the image."""

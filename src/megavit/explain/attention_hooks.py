@@ -1,8 +1,7 @@
-"""Record a model's attention weights, while the model itself keeps its fused attention.
+"""Record a model's attention weights without changing the model.
 
-A copy of the model's modules that shares its weights is run, with each attention replaced by one that has an explicit
-softmax and keeps it. So there is nothing to restore, even after an error, no lock, and other threads may use the model
-meanwhile. The copy takes a few milliseconds.
+A temporary copy that shares the model's weights is run, with each attention replaced by an explicit softmax that is
+recorded. Nothing needs to be restored or locked, even after an error; copying takes a few milliseconds.
 """
 
 import copy
@@ -25,10 +24,10 @@ class AttentionRecord:
     """Attention weights and logits of one batch, in the shape letters of `megavit.model`.
 
     Attributes:
-        logits: (B, outputs), or the pooled features of a model without a head.
-        layers: weights of each layer, first to last, (B, H, T, T): in row i those of query i; sums to 1.
-        pool: weights of attention pooling, (B, H, N or T), sums to 1; None for other pooling.
-        prefix: R, tokens before the patches.
+        logits: (B, outputs), or the pooled features if the model has no head.
+        layers: attention weights (B, H, T, T) of each layer, first to last; row i is for query i and sums to 1.
+        pool: weights of attention pooling (B, H, N or T), summing to 1; None for other pooling.
+        prefix: R, number of tokens before the patches.
     """
 
     logits: Tensor
@@ -38,13 +37,12 @@ class AttentionRecord:
 
 
 def record_attention(model: MegaVit, images: Tensor, *, differentiable: bool = False) -> AttentionRecord:
-    """Run `model`, as in evaluation mode, on images (B, C, height, width), normalized, on its device.
+    """Return the attention weights and logits of `model` for normalized images (B, C, height, width).
 
     Args:
-        differentiable: give the logits gradients with respect to the recorded weights, and only to these.
-
-    Raises:
-        ValueError: for images that do not fit the model.
+        model: a model in any mode; it runs in evaluation mode.
+        images: images on the model's device; a ValueError is raised if they do not fit the model.
+        differentiable: whether the logits have gradients with respect to the recorded weights, and only to these.
     """
     with torch.set_grad_enabled(differentiable):
         copied = copy_sharing_weights(model)
@@ -60,7 +58,7 @@ def record_attention(model: MegaVit, images: Tensor, *, differentiable: bool = F
 
 
 class RecordedAttention(nn.Module):
-    """An `Attention` or `ZetaAttention` in evaluation mode that keeps its `weights` (B, H, T, T)."""
+    """An `Attention` or `ZetaAttention` in evaluation mode that stores its `weights` (B, H, T, T)."""
 
     weights: Tensor
 
@@ -77,7 +75,7 @@ class RecordedAttention(nn.Module):
 
 
 class RecordedAttentionPool(nn.Module):
-    """An `AttentionPool` that keeps its `weights` (B, H, N or T)."""
+    """An `AttentionPool` that stores its `weights` (B, H, N or T)."""
 
     weights: Tensor
 
@@ -95,7 +93,7 @@ class RecordedAttentionPool(nn.Module):
 
 def _weights(query: Tensor, key: Tensor) -> Tensor:
     weights = (query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)).softmax(dim=-1)
-    # Although nothing before them has gradients.
+    # Leaves of the autograd graph, as nothing before them requires gradients.
     return weights.requires_grad_() if torch.is_grad_enabled() else weights
 
 
@@ -104,12 +102,12 @@ def _layers(model: MegaVit) -> list[nn.Module]:
 
 
 def copy_sharing_weights(model: MegaVit) -> MegaVit:
-    """Return a copy in evaluation mode that shares the weights, which get no gradients."""
+    """Return a copy in evaluation mode that shares the weights, without gradients for them."""
     shared: dict[int, Tensor] = {id(buffer): detach(buffer) for buffer in model.buffers()}
     shared |= {id(weight): nn.Parameter(detach(weight), requires_grad=False) for weight in model.parameters()}
     return copy.deepcopy(model, shared).eval()
 
 
 def detach(tensor: Tensor) -> Tensor:
-    """Detach a tensor; clone it if it was made in inference mode, through which no gradients can pass."""
+    """Return a detached tensor, cloned if it was made in inference mode, which has no gradients."""
     return tensor.clone() if tensor.is_inference() else tensor.detach()

@@ -28,16 +28,15 @@ from megavit.predict.predictor import Image, Predictor, read_image
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Explanation:
-    """Which patches of an image a prediction is based on.
+    """A relevance map of an image, with the prediction that it explains.
 
     Attributes:
-        map: (rows, columns) float32, each patch's share; they sum to 1, or are all 0 where nothing contributes.
-        label: the class or label that is explained; None for regression.
-        probability: of `label`, in [0, 1]; None for regression.
-        value: the predicted number; None for classes and labels.
-        method: by which the map was computed.
-        image: uint8 (C, H, W), at its own size.
-        box: the part of it that the model sees.
+        map: (rows, columns) float32, each patch's share; sums to 1, or all 0 if nothing contributes.
+        label, probability: the explained class or label, and its probability in [0, 1]; None for regression.
+        value: the predicted score; None for classification and multilabel.
+        method: one of `megavit.explain.methods`.
+        image: uint8 (C, H, W), at its original size.
+        box: region of the image that the model sees.
     """
 
     map: Tensor = field(repr=False)
@@ -50,15 +49,15 @@ class Explanation:
 
     @property
     def summary(self) -> MapSummary:
-        """Where the map is highest, in words."""
+        """A summary of where the map is highest."""
         return summarize_map(self.map)
 
     def overlay(self) -> PIL.Image.Image:
-        """Draw the map over the image, as `megavit.explain.overlay.draw_overlay`."""
+        """Return the map drawn over the image by `megavit.explain.overlay.draw_overlay`."""
         return draw_overlay(self.map, self.image, self.box)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types, without the image."""
+        """Return a dictionary of JSON types, without the image."""
         if self.label is None:
             prediction: dict[str, Any] = {"score": self.value}
         else:
@@ -69,17 +68,17 @@ class Explanation:
 def explain_image(
     predictor: Predictor, image: Image, label: str | None = None, method: Method = DEFAULT_METHOD
 ) -> Explanation:
-    """Explain the predicted class, the likeliest label, or the predicted number of an image.
+    """Return an explanation of an image's predicted class, most probable label or predicted score.
 
     Args:
-        image: as `Predictor.predict` takes it.
+        image: see `Predictor.predict`.
         label: another class or label to explain.
-        method: of `megavit.explain.methods`; the map of "rollout" is the same for every label.
+        method: one of `megavit.explain.methods`; "rollout" gives the same map for every label.
 
     Raises:
-        ImageError: (a ValueError) for an image that cannot be read, with the reason.
-        ConfigError: for a label that the bundle does not know.
-        BundleError: where it has no classifier.
+        ImageError: (a ValueError) if the image cannot be read; the message gives the reason.
+        ConfigError: if the bundle does not have this label.
+        BundleError: if the bundle has no classifier.
     """
     index = output_index(predictor, label)
     preprocessing = predictor.info.preprocessing
@@ -102,12 +101,7 @@ def explain_image(
 
 
 def output_index(predictor: Predictor, label: str | None) -> int | None:
-    """Return the index of a label among the predictor's outputs; None for None.
-
-    Raises:
-        ConfigError: for a label that it does not know.
-        BundleError: where it has no classifier.
-    """
+    """Return the output index of a label, None for None; raise a ConfigError or BundleError if there is none."""
     if not predictor.model.config.num_classes:
         raise BundleError("this bundle has no classifier, so there is no prediction to explain")
     if label is None:
@@ -129,14 +123,11 @@ def make_overlays(
     targets: Sequence[int] | None = None,
     method: Method = DEFAULT_METHOD,
 ) -> list[PIL.Image.Image]:
-    """Draw an overlay for each image, with their maps computed together.
+    """Return an overlay for each image, or raise an ImageError if an image has the wrong number of channels.
 
     Args:
-        images: uint8 (C, H, W), of any size, of channels that the model takes.
-        targets: the index of the output to explain for each, such as a class; None: of the largest logit.
-
-    Raises:
-        ImageError: for an image whose channels do not fit.
+        images: uint8 (C, H, W), of any size.
+        targets: index of the output to explain for each image, such as a class; None for the largest logit.
     """
     prepared = [preprocess(image, preprocessing.size_for(*image.shape[1:]), preprocessing) for image in images]
     maps = compute_maps(model, prepared, preprocessing, targets, method)
@@ -151,7 +142,7 @@ def compute_maps(
     targets: Sequence[int] | None = None,
     method: Method = DEFAULT_METHOD,
 ) -> list[Tensor]:
-    """Return a map (rows, columns), float32 on the CPU, for each image as `image_dataset.preprocess` gives it."""
+    """Return a map (rows, columns), float32 on the CPU, for each image returned by `image_dataset.preprocess`."""
     device = next(model.parameters()).device
     order, stacks = stack_by_grid(prepared, [(image.shape[1], image.shape[2]) for image in prepared])
     ordered = None if targets is None else torch.tensor([targets[i] for i in order])

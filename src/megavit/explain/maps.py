@@ -1,4 +1,4 @@
-"""Relevance maps: how much each patch contributes to an output, by the methods of `megavit.explain.methods`."""
+"""Compute relevance maps: how much each patch contributes to an output, see `megavit.explain.methods`."""
 
 from typing import get_args
 
@@ -12,32 +12,28 @@ from megavit.explain.attention_hooks import AttentionRecord, copy_sharing_weight
 from megavit.explain.methods import DEFAULT_METHOD, Method
 from megavit.model.vit import MegaVit
 
-# Attention weights at once, 128 MB in float32, of which a pass holds a few times as much: they grow with the fourth
-# power of an image's sides.
+# Attention weights per pass, 128 MiB in float32; their number grows with the fourth power of the image's sides.
 _MAX_ATTENTION_ELEMENTS = 2**25
-# Steps from the baseline to the image; with 4 or 16 the gains in `benchmarks/explanations.py` are the same to 0.01.
+# Steps from baseline to image; 4 or 16 give the same gains in `benchmarks/explanations.py` to within 0.01.
 INTEGRATION_STEPS = 8
 
 
-@torch.inference_mode(False)  # in which the caller may be, and in which there are no gradients
+@torch.inference_mode(False)  # the caller may use inference mode, which has no gradients
 def compute_relevance(
     model: MegaVit, images: Tensor, target: Tensor | None = None, method: Method = DEFAULT_METHOD
 ) -> Tensor:
-    """Return each patch's share of the positive contributions to an output.
-
-    The model is unchanged, and may be used by other threads meanwhile.
+    """Return each patch's share of the positive contributions to an output, without changing the model.
 
     Args:
-        images: (B, C, height, width), normalized, on the model's device; of any size that its patches tile.
-        target: (B,), for each image the index of the output to explain, such as a class; None: of the largest logit.
-            "rollout" ignores it.
+        images: normalized images (B, C, height, width) on the model's device, of any size that the patches tile.
+        target: (B,) index of the output to explain, ignored by "rollout"; None for each image's largest logit.
 
     Returns:
-        (B, rows, columns) float32, at least 0; each image's sum to 1, or are all 0 where nothing contributes.
+        (B, rows, columns) float32, at least 0, summing to 1 for each image, or all 0 if nothing contributes.
 
     Raises:
-        ConfigError: (a ValueError) for an unknown method, or a target that is not one of the model's outputs.
-        ValueError: for images that do not fit the model.
+        ConfigError: (a ValueError) if the method is unknown, or a target is not an output of the model.
+        ValueError: if the images do not fit the model.
     """
     check_choice("method", method, get_args(Method))
     config = model.config
@@ -67,7 +63,7 @@ def compute_relevance(
 
 
 def rollout(record: AttentionRecord, pool: Pool) -> Tensor:
-    """Return how much of the pooled features comes from each input token, (B, T) float32, rows summing to 1."""
+    """Return each input token's share of the pooled features, (B, T) float32, rows summing to 1."""
     relevance = _pooling_weights(record, pool, record.pool)
     for weights in reversed(record.layers):
         mean = weights.float().mean(dim=1)
@@ -76,10 +72,7 @@ def rollout(record: AttentionRecord, pool: Pool) -> Tensor:
 
 
 def gradient_relevance(record: AttentionRecord, pool: Pool, target: Tensor | None = None) -> Tensor:
-    """Return the relevance of each input token for the logit at `target`, or the largest, (B, T) float32.
-
-    The record must be differentiable, and its graph is freed.
-    """
+    """Return each token's relevance, (B, T) float32, for a logit of a differentiable record, whose graph is freed."""
     by_pool = [] if record.pool is None else [record.pool]
     weights = [*record.layers, *by_pool]
     gradients = torch.autograd.grad(select_logits(record.logits, target).sum(), weights)
@@ -90,19 +83,19 @@ def gradient_relevance(record: AttentionRecord, pool: Pool, target: Tensor | Non
         ]
         start = _pooling_weights(record, pool, positive.pop() if by_pool else None)
         relevance = torch.zeros_like(start)
-        # One row of the product is needed: propagated back from the last layer, it takes no product of matrices.
+        # Propagating one row back from the last layer avoids products of matrices.
         for layer in reversed(positive):
             relevance += ((start + relevance)[:, None] @ layer.mean(dim=1))[:, 0]
-        # The mean starts at every patch equally, which says nothing of any.
+        # Mean pooling starts at every patch equally, which does not distinguish them.
         return relevance if pool == "mean" else start + relevance
 
 
 def integrated_gradients(
     model: MegaVit, images: Tensor, target: Tensor | None = None, steps: int = INTEGRATION_STEPS
 ) -> Tensor:
-    """Return the contribution of each patch to the logit at `target` (B,), or the largest: (B, N) float32, signed.
+    """Return the signed contribution of each patch to the logit at `target` (B,), or the largest: (B, N) float32.
 
-    The baseline is all 0, the mean by which pixels are normalized. With many steps an image's values sum to the
+    The baseline is all 0, the mean of normalized pixels. With many steps, an image's contributions sum to the
     difference between its logit and the baseline's.
     """
     copied, images = copy_sharing_weights(model), detach(images)
@@ -111,8 +104,7 @@ def integrated_gradients(
     total = torch.zeros_like(images)
     with torch.enable_grad():
         for step in range(steps):
-            # At the middle of each step, where the sum comes closest to the integral.
-            inputs = (images * ((step + 0.5) / steps)).requires_grad_()
+            inputs = (images * ((step + 0.5) / steps)).requires_grad_()  # midpoint rule
             (gradient,) = torch.autograd.grad(select_logits(copied(inputs), target).sum(), [inputs])
             total += gradient
     by_pixel = (total / steps * images).float().sum(dim=1)
@@ -121,12 +113,12 @@ def integrated_gradients(
 
 
 def select_logits(logits: Tensor, target: Tensor | None) -> Tensor:
-    """Return the logit of each image (B, outputs) at `target` (B,), or the largest: (B,)."""
+    """Return each image's logit at `target` (B,), or the largest, as (B,), from logits (B, outputs)."""
     return logits.amax(dim=1) if target is None else logits.gather(1, target[:, None])[:, 0]
 
 
 def _pooling_weights(record: AttentionRecord, pool: Pool, weights: Tensor | None) -> Tensor:
-    """Return the weight of each token in pooling, (B, T); `weights` (B, H, N or T) are those of attention pooling."""
+    """Return each token's weight in pooling, (B, T); `weights` (B, H, N or T) are those of attention pooling."""
     batch, _, tokens, _ = record.layers[0].shape
     pooled = torch.zeros(batch, tokens, device=record.logits.device)
     match pool:

@@ -7,27 +7,25 @@ from torch import Tensor
 from megavit.config.preprocessing import Preprocessing
 from megavit.data.image_dataset import convert_channels, displayable_channels
 
-MIN_SIDE = 224
-"""Pixels of the longer side; smaller images are enlarged by an integer factor."""
+MIN_SIDE = 224  # pixels of the longer side, below which images are enlarged by an integer factor
 
-# Brightness rises evenly with the value, so that it reads without color vision, and in print.
+# Perceptually uniform, so that it is readable without color vision and in print.
 _COLORMAP = "inferno"
 _OPACITY = 0.6
 
-Box = tuple[float, float, float, float]
-"""Left, top, right and bottom, as in Pillow, in shares of the image's sides."""
+Box = tuple[float, float, float, float]  # left, top, right and bottom, as fractions of the image's sides
 
 
 def draw_overlay(relevance: Tensor, image: Tensor, box: Box = (0.0, 0.0, 1.0, 1.0)) -> Image.Image:
-    """Draw a map in colors over the image in gray: dark where there is no relevance, bright where there is most.
+    """Return a map drawn in colors over the image in gray, from dark (no relevance) to bright (the most).
 
     Args:
-        relevance: (rows, columns), at least 0; its largest value is the brightest color.
-        image: uint8 (C, H, W), of any number of channels.
-        box: the part of the image that the map covers; the rest is dark.
+        relevance: (rows, columns), at least 0; its largest value gets the brightest color.
+        image: uint8 (C, H, W), with any number of channels.
+        box: region of the image that the map covers; the rest is dark.
 
     Returns:
-        An RGB image of the same size, or of a multiple if its longer side is less than `MIN_SIDE`.
+        An RGB image of the same size, or enlarged by an integer factor if its longer side is below `MIN_SIDE`.
     """
     from matplotlib import colormaps  # slow to import
 
@@ -46,7 +44,7 @@ def draw_overlay(relevance: Tensor, image: Tensor, box: Box = (0.0, 0.0, 1.0, 1.
 
 
 def visible_box(height: int, width: int, preprocessing: Preprocessing) -> Box:
-    """Return the part of an image of these sides that the model sees: all of it, or the center crop."""
+    """Return the region of an image of this size that the model sees: all of it, or the center crop."""
     if preprocessing.resize is None:
         return 0.0, 0.0, 1.0, 1.0
     resized = preprocessing.size_for(height, width)

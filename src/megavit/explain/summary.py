@@ -1,4 +1,4 @@
-"""Summarize in words where a relevance map is highest."""
+"""Describe where a relevance map is highest."""
 
 from dataclasses import dataclass
 from math import ceil
@@ -6,9 +6,8 @@ from math import ceil
 from torch import Tensor
 from torch.nn import functional as F
 
-TOP_SHARE = 0.1
-"""Share of the patches, the most relevant ones, whose relevance says how concentrated a map is."""
-# They must hold this many times their even share of the relevance for the map to have a location.
+TOP_SHARE = 0.1  # share of the patches, the most relevant ones, that measures how concentrated a map is
+# A map has a location if these patches have at least this multiple of their share of uniform relevance.
 _MIN_CONCENTRATION = 1.5
 
 _LOCATIONS = {
@@ -27,13 +26,13 @@ _OFFSETS = {1: (0,), 2: (-1, 1), 3: (-1, 0, 1)}
 
 @dataclass(frozen=True)
 class MapSummary:
-    """Where a relevance map is highest.
+    """A description of where a relevance map is highest.
 
     Attributes:
         location: the ninth of the image with the highest mean, such as "the upper left" or "the center"; "all of it"
-            where the relevance is evenly distributed, "nothing" where there is none.
+            for nearly uniform relevance, "nothing" for none.
         top_patches: number of the most relevant patches, a tenth of all, rounded up.
-        top_share: of the relevance in these, in [0, 1].
+        top_share: share of the relevance in these patches, in [0, 1].
     """
 
     location: str
@@ -42,7 +41,7 @@ class MapSummary:
 
 
 def summarize_map(relevance: Tensor) -> MapSummary:
-    """Summarize a map (rows, columns), at least 0."""
+    """Return the summary of a map (rows, columns) of values of at least 0."""
     count = relevance.numel()
     top = ceil(TOP_SHARE * count)
     total = relevance.sum().item()

@@ -1,4 +1,4 @@
-"""Export a bundle to another runtime, and keep the result only if it gives PyTorch's outputs there on real images."""
+"""Export a bundle to another runtime, and verify its outputs against PyTorch on real images."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,19 +22,11 @@ from megavit.predict.exported_predictor import Run, open_exported, to_input_chan
 from megavit.predict.predictor import Predictor
 from megavit.runtime.storage import new_folder, write_file, writing
 
-REFERENCE_IMAGES = 2
-"""Images whose outputs are stored beside the model."""
+REFERENCE_IMAGES = 2  # stored with their outputs next to the model
 
 
 class ExportJob(NamedTuple):
-    """What a target needs to write a model.
-
-    Attributes:
-        folder: an existing one, for the model.
-        metadata: JSON to put inside the model.
-        images: for the calibration of int8.
-        runtime: for "web", the folder of npm's onnxruntime-web; None: npm fetches it.
-    """
+    """The model to export, with JSON `metadata` to store in it and `images` for int8 calibration."""
 
     predictor: Predictor
     folder: Path
@@ -46,14 +38,7 @@ class ExportJob(NamedTuple):
 
 
 class ExportTarget(NamedTuple):
-    """A runtime to export to.
-
-    Attributes:
-        precisions: that it supports.
-        write: writes the model into the folder.
-        open: returns what runs the model in the folder, in that runtime.
-        batch_sizes: to verify it with.
-    """
+    """A runtime to export to, with functions that write and open a model, and batch sizes for verification."""
 
     precisions: tuple[ExportPrecision, ...]
     write: Callable[[ExportJob], None]
@@ -74,18 +59,18 @@ def export(
     runtime: Path | None = None,
     progress: Progress | None = None,
 ) -> ParityResult:
-    """Write a new folder `out` with the model for `target`, an example script and a README.
+    """Write a new folder `out` with the model for `target`, a README and, if supported, an example script.
 
     Args:
-        images: real images to verify it on; with labels, for "int8".
-        max_accuracy_drop: of "int8", in points.
-        source: of the images, in words.
-        runtime: for "web", the folder of npm's onnxruntime-web; None: npm fetches it.
+        images: real images for verification, labeled for "int8".
+        max_accuracy_drop: largest accuracy drop allowed for "int8", in percentage points.
+        source: description of the images for the README.
+        runtime: for "web", folder of npm's onnxruntime-web; None to fetch it with npm.
 
     Raises:
-        ConfigError: for what the target does not support, before anything is written.
-        ExportError: where the runtime's outputs are not PyTorch's; nothing is written then.
-        OutputError: when `out` exists, or cannot be written.
+        ConfigError: if the target does not support the bundle or the options; raised before anything is written.
+        ExportError: if the runtime's outputs differ from PyTorch's; nothing is written.
+        OutputError: if `out` exists, or cannot be written.
     """
     check_export_options(target, input, precision, out, runtime)
     export_target = TARGETS[target]
@@ -113,7 +98,7 @@ def export(
 def check_export_options(
     target: str, input: InputKind, precision: ExportPrecision, out: Path, runtime: Path | None
 ) -> None:
-    """Raise a ConfigError or an OutputError for options that are wrong for every bundle."""
+    """Raise a ConfigError or an OutputError for options that are invalid for every bundle."""
     check_choice("to", target, tuple(TARGETS))
     precisions = TARGETS[target].precisions
     if precision not in precisions:
@@ -133,7 +118,7 @@ def check_export_options(
 
 
 def model_size(folder: Path) -> int:
-    """Return the bytes of the exported model in a folder, without the files beside it."""
+    """Return the size in bytes of the exported model in a folder, without the other files."""
     return sum(path.stat().st_size for path in folder.rglob("model.*") if path.suffix != ".json")
 
 

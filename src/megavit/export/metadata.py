@@ -1,4 +1,4 @@
-"""The metadata inside an exported model."""
+"""Create the metadata stored in an exported model."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from megavit.predict.predictor import Predictor
 
 
 def export_info(predictor: Predictor, input: InputKind, precision: ExportPrecision) -> ExportInfo:
-    """Return the metadata of a bundle's export, with the sets or intervals of all `COVERAGES` that it supports."""
+    """Return the metadata of a bundle's export, with prediction sets or intervals for the supported `COVERAGES`."""
     bundle, calibrator = predictor.info, predictor.calibrator
     covered = [coverage for coverage in COVERAGES if calibrator.supports_coverage(coverage)]
     sets = calibrator.sets
@@ -35,7 +35,7 @@ def export_info(predictor: Predictor, input: InputKind, precision: ExportPrecisi
 
 
 def bundle_name(folder: Path) -> str:
-    """Return a bundle's name: its folder's, or for the bundle in a training run's folder, the run's."""
+    """Return the name of a bundle's folder, or of the training run that the bundle is in."""
     folder = folder.resolve()
     return folder.parent.name if folder.name == "bundle" else folder.name
 

@@ -1,4 +1,4 @@
-"""A bundle as one module, from pixels to calibrated outputs: what is exported."""
+"""Define the module that is exported: a bundle from pixels to calibrated outputs."""
 
 import copy
 
@@ -14,13 +14,13 @@ from megavit.predict.predictor import Predictor
 
 
 class ExportModule(nn.Module):
-    """Maps images to a tuple of float32 in the order of `output_names`.
+    """A module that maps images to a tuple of float32 outputs in the order of `output_names`.
 
     Args:
-        predictor: its model is copied.
-        input: "pixels", uint8 (B, height, width, channels) of any one size, which are resized and normalized here; or
-            "images", float32 (B, C, height, width), already resized and normalized.
-        dtype: of the backbone; preprocessing, head and postprocessing stay float32.
+        predictor: predictor whose model is copied.
+        input: "pixels" for uint8 (B, height, width, channels) of any one size, resized and normalized in the module; or
+            "images" for float32 (B, C, height, width), already resized and normalized.
+        dtype: dtype of the backbone; preprocessing, head and postprocessing are in float32.
     """
 
     def __init__(self, predictor: Predictor, input: InputKind = "pixels", dtype: torch.dtype = torch.float32) -> None:
@@ -61,7 +61,7 @@ def output_names(predictor: Predictor) -> tuple[str, ...]:
 
 
 def example_input(predictor: Predictor, input: InputKind) -> Tensor:
-    """Return an input of two images to trace with, whose sizes occur nowhere in the model."""
+    """Return two images to trace with, whose sizes occur nowhere in the model."""
     size = predictor.info.preprocessing
     if input == "images":
         return torch.zeros(2, size.channels, size.height, size.width)
@@ -69,7 +69,7 @@ def example_input(predictor: Predictor, input: InputKind) -> Tensor:
 
 
 def check_size(predictor: Predictor) -> None:
-    """Raise a ConfigError for a bundle whose images keep their aspect ratio, since they have no fixed size."""
+    """Raise a ConfigError if the bundle keeps the images' aspect ratio, so that they have no fixed size."""
     if predictor.info.preprocessing.keep_aspect:
         raise ConfigError(
             "this bundle keeps the images' aspect ratio, and an exported model takes images of one fixed size: "

@@ -1,4 +1,4 @@
-"""Verify that an exported model gives its bundle's outputs, on real images, in the runtime that it was made for."""
+"""Verify that an exported model gives its bundle's outputs on real images in its runtime."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -27,8 +27,8 @@ class Tolerance:
     """The largest errors allowed on any image.
 
     Attributes:
-        outputs: of probabilities; of scores, in standard deviations of the training scores.
-        features: of embeddings and distances, relative to the largest.
+        outputs: error of probabilities, or of scores in standard deviations of the training scores.
+        features: error of embeddings and distances, relative to the largest value.
     """
 
     outputs: float
@@ -40,21 +40,20 @@ TOLERANCES: dict[ExportPrecision, Tolerance] = {
     "float16": Tolerance(1e-2, 1e-2),
     "bfloat16": Tolerance(1e-1, 1e-1),
 }
-"""By precision; int8 is judged by its accuracy instead."""
+"""Tolerances by precision, except for int8, which is judged by its accuracy."""
 
 
 @dataclass(frozen=True)
 class ParityResult:
-    """How far an exported model is from PyTorch in float32.
+    """The differences between an exported model and PyTorch in float32.
 
     Attributes:
-        images: number compared.
-        stretched: how many of these are others at another size.
-        output_error, feature_error: the largest ones, as of `Tolerance`.
-        changed: number of images with another likeliest class, or other labels.
+        images, stretched: number of images compared, and how many of these were resized to other sizes.
+        output_error, feature_error: largest errors, as defined by `Tolerance`.
+        changed: number of images with another most probable class or other labels.
         worst: name of the image with the largest error.
-        accuracy, exported_accuracy: on the images whose class is known; None where none is.
-        accuracy_change: paired by image.
+        accuracy, exported_accuracy: accuracies on the images whose class is known; None if there are none.
+        accuracy_change: confidence interval of their difference, paired by image; None if there are none.
     """
 
     images: int
@@ -73,8 +72,7 @@ class ParityResult:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Probabilities (N, classes), scores (N, 1) in standard deviations, or nothing (N, 0); embeddings (N, D);
-    distances (N, 1) or (N, 0)."""
+    """The values (N, classes), (N, 1) or (N, 0), embeddings (N, D) and distances (N, 1) or (N, 0) of N images."""
 
     values: Tensor
     embedding: Tensor
@@ -90,13 +88,7 @@ def compare(
     batch_sizes: Sequence[int] = BATCH_SIZES,
     progress: Progress | None = None,
 ) -> ParityResult:
-    """Compare the model that `run` runs with the predictor, which PyTorch runs in float32.
-
-    Args:
-        run: maps an input to outputs by name.
-        images: real images; a few are compared at other sizes, too.
-        batch_sizes: tried in turn.
-    """
+    """Return how far an exported model is from PyTorch in float32 on the images, some of them also resized."""
     compared = [*images, *(stretch_images(images) if info.input == "pixels" else [])]
     parts: list[tuple[Outputs, Outputs]] = []
     order: list[int] = []
@@ -112,7 +104,7 @@ def compare(
         _errors(expected.embedding, exported.embedding) / _magnitude(expected.embedding),
         _errors(expected.distance, exported.distance) / _magnitude(expected.distance),
     )
-    # The outputs decide which image is worst, if there are any.
+    # The worst image is chosen by the outputs if they differ, else by the features.
     worst = compared[order[int((output_errors if output_errors.any() else feature_errors).argmax())]]
     labels = [compared[index].label for index in order]
     is_classifier = predictor.target == "classification" and bool(expected.values.shape[1])
@@ -136,12 +128,7 @@ def compare(
 
 
 def check_parity(result: ParityResult, precision: ExportPrecision, max_accuracy_drop: float, target: str) -> None:
-    """Raise an ExportError unless the exported model is close enough.
-
-    Args:
-        max_accuracy_drop: of int8, in points.
-        target: the runtime's name.
-    """
+    """Raise an ExportError unless the errors, or for int8 the accuracy drop in percentage points, are small enough."""
     tolerance = TOLERANCES.get(precision)
     if tolerance is None:
         assert result.accuracy_change is not None
@@ -163,7 +150,6 @@ def check_parity(result: ParityResult, precision: ExportPrecision, max_accuracy_
 
 
 def _batches(images: Sequence[ParityImage], info: ExportInfo, sizes: Sequence[int]) -> Iterator[list[int]]:
-    """Yield indexes of images of one shape, in batches of these sizes in turn, as far as there are enough."""
     by_shape: dict[tuple[int, ...], list[int]] = {}
     for index, image in enumerate(images):
         by_shape.setdefault(image.pixels.shape[:2] if info.input == "pixels" else (), []).append(index)
@@ -211,7 +197,7 @@ def _concatenate(parts: Sequence[Outputs]) -> Outputs:
 
 
 def _decisions(predictor: Predictor, values: Tensor) -> Tensor:
-    """Return what is decided for each image, (N, any) integers: the likeliest class, or which labels are assigned."""
+    """Return the decisions for each image, (N, any) integers: the most probable class, or the assigned labels."""
     match predictor.target:
         case "classification":
             return values.argmax(dim=1, keepdim=True) if values.shape[1] else values.long()
@@ -222,7 +208,7 @@ def _decisions(predictor: Predictor, values: Tensor) -> Tensor:
 
 
 def _errors(expected: Tensor, exported: Tensor) -> Tensor:
-    """Return the largest error of each image, (N,); infinite where a value is not finite."""
+    """Return the largest error of each image, (N,); infinite if a value is not finite."""
     if not expected.shape[1]:
         return torch.zeros(len(expected))
     return (expected - exported).abs().nan_to_num(torch.inf, torch.inf).amax(dim=1)

@@ -1,4 +1,4 @@
-"""Real images to verify an exported model on: the bundle's own test images, or others."""
+"""Load real images to verify an exported model on: the bundle's own test images, or others."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,21 +26,14 @@ from megavit.weights.bundle.bundle import REFERENCE, SAMPLES
 from megavit.weights.bundle.safetensors_io import read_tensors
 
 MAX_IMAGES = 500
-STRETCHES = ((1.7, 0.6), (0.6, 1.7), (2.3, 2.9), (0.45, 0.7))
-"""Factors of height and width."""
+STRETCHES = ((1.7, 0.6), (0.6, 1.7), (2.3, 2.9), (0.45, 0.7))  # factors of height and width
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class ParityImage:
-    """A real image.
-
-    Attributes:
-        name: for messages.
-        pixels: uint8 (H, W, C), as stored.
-        label: index of the true class; None where it is unknown, or the model is no classifier.
-    """
+    """A real image with pixels uint8 (H, W, C) and the index of its class, or None if that is unknown."""
 
     name: str
     pixels: np.ndarray
@@ -50,15 +43,11 @@ class ParityImage:
 def load_parity_images(
     predictor: Predictor, data: str | None, progress: Progress | None = None, max_images: int = MAX_IMAGES
 ) -> tuple[list[ParityImage], str]:
-    """Return the images, and a description of their source.
+    """Return images and a description of their source, or raise a DataError if they do not fit the bundle.
 
     Args:
-        data: labeled images, as `megavit train` takes them; None for the bundle's test images, as far as they are still
-            there unchanged, or else its reference images.
-        max_images: spread evenly over all.
-
-    Raises:
-        DataError: for data that cannot be used with the bundle.
+        data: labeled images as for `megavit train`; None for the bundle's test images, or else its reference images.
+        max_images: largest number of images, evenly selected from all.
     """
     if data is not None:
         images = load_data(data, DataRecipe(val=0, test=0), progress, known_classes=predictor.labels)
@@ -86,7 +75,7 @@ def load_parity_images(
 
 
 def stretch_images(images: Sequence[ParityImage]) -> list[ParityImage]:
-    """Return a few images at other sizes, so that resizing is verified where all have the model's own size."""
+    """Return a few images resized to other sizes, so that resizing is verified even if all have the model's size."""
     stretched = []
     for image, (tall, wide) in zip(_spread(images, len(STRETCHES)), STRETCHES, strict=False):
         height, width = image.pixels.shape[:2]
@@ -97,14 +86,13 @@ def stretch_images(images: Sequence[ParityImage]) -> list[ParityImage]:
 
 
 def calibration_batches(predictor: Predictor, images: Sequence[ParityImage]) -> Iterator[Tensor]:
-    """Yield batches uint8 (B, C, height, width) of training images; where these are gone, of `images`."""
+    """Yield uint8 batches (B, C, height, width) of training images, or of `images` if there are none."""
     images = _own_images(predictor, "train", CALIBRATION_IMAGES) or images[:CALIBRATION_IMAGES]
     for start in range(0, len(images), BATCH):
         yield torch.stack([predictor.prepare(image.pixels) for image in images[start : start + BATCH]])
 
 
 def _own_images(predictor: Predictor, split: str, max_images: int) -> list[ParityImage]:
-    """Return the bundle's own images of a split, as far as they are still there unchanged."""
     rows = _spread([row for row in read_samples(predictor.folder / SAMPLES) if row.split == split], max_images)
     source = str(predictor.info.data.get("source", ""))
     if source.startswith(PREFIX):
@@ -137,11 +125,9 @@ def _label(predictor: Predictor, row: SampleRow) -> int | None:
 
 
 def _spread(items: Sequence[T], max_count: int) -> list[T]:
-    """Return at most `max_count` of the items, spread evenly."""
     count = min(len(items), max_count)
     return [items[index * len(items) // count] for index in range(count)]
 
 
 def _channels_last(pixels: Tensor) -> np.ndarray:
-    """Return (C, H, W) as (H, W, C)."""
     return np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())

@@ -27,14 +27,7 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Int8Result:
-    """Accuracy and speed of int8 against float32.
-
-    Attributes:
-        images: number of them.
-        float32, int8: accuracy of each.
-        change: of the accuracy, paired by image.
-        speedup: int8 over float32, for all images.
-    """
+    """The accuracies of int8 and float32, their difference paired by image, and the speedup of int8 over float32."""
 
     images: int
     float32: float
@@ -49,16 +42,12 @@ class Int8Result:
 def evaluate_int8(
     predictor: Predictor, images: LabeledImages, choice: SplitSelection, progress: Progress
 ) -> tuple[list[float], Int8Result]:
-    """Return the bounds of the layers' inputs, and the result on the selected images.
+    """Return the int8 bounds of the layers' inputs, and the results of a float32 CPU predictor on the selection.
 
-    The bounds are calibrated on images that are not selected, such as the training images, or where there are none on
-    the first of the selected ones, without their labels.
-
-    Args:
-        predictor: for classification, on a CPU, in float32.
+    The bounds are calibrated on images that are not selected, or if there are none, on the first selected ones.
 
     Raises:
-        DataError: for another kind of target, and as `megavit.evaluate.inference.evaluate`.
+        DataError: if the target is not classification, or the images have the wrong number of channels.
     """
     from megavit.engine.int8 import calibrate
 
@@ -99,12 +88,11 @@ def evaluate_int8(
 
 
 def with_int8(info: BundleInfo, bounds: Sequence[float], result: Int8Result) -> BundleInfo:
-    """Return the bundle's metadata with its int8 bounds and their result."""
+    """Return a bundle's metadata with int8 bounds and their measured result."""
     return replace(info, int8={"bounds": list(bounds), "measured": result.to_dict()})
 
 
 def _tensors(predictor: Predictor, images: LabeledImages, samples: Sequence[Sample]) -> Iterator[Tensor]:
-    """Yield the samples in batches; where images keep their aspect ratio, one at a time."""
     dataset = ImageDataset(images, samples, predictor.info.preprocessing)
     size = 1 if predictor.info.preprocessing.keep_aspect else BATCH
     for batch in iter_batches(

@@ -1,7 +1,7 @@
 """Resize by two matrix products, so that every runtime computes the same pixels as training and prediction.
 
-Runtimes differ in antialiased resizing, or have none. This repeats PyTorch's uint8 resizing, whose weights are 16-bit
-integers, with operations that all have. On noise one pixel in 3,000 differs, by one level of 255, seldom two.
+Runtimes differ in antialiased resizing, or lack it. This reproduces PyTorch's uint8 resizing with 16-bit integer
+weights by operations that all runtimes have. On noise, one pixel in 3,000 differs, by one level of 255, rarely by two.
 """
 
 from typing import Any
@@ -13,15 +13,13 @@ from megavit.config.preprocessing import Interpolation, Preprocessing
 from megavit.config.vit import pair
 
 MAX_SHIFT, MAX_WEIGHT = 22, 2**15
-"""Weights are scaled to integers by the largest power of two, up to 2^22, that leaves each below 2^15."""
-CUBIC = -0.5
-"""Parameter of the bicubic kernel where PyTorch and Pillow resize with antialias (Keys 1981, equation 4)."""
-LUMA = (19595, 38470, 7471)
-"""Of red, green and blue in gray, in 65,536ths (ITU-R BT.601), as of `megavit.data.image_dataset.convert_channels`."""
+"""Weights are scaled to integers by the largest power of two, at most 2^22, that keeps each below 2^15."""
+CUBIC = -0.5  # bicubic kernel of antialiased resizing in PyTorch and Pillow (Keys 1981, equation 4)
+LUMA = (19595, 38470, 7471)  # weights of red, green and blue in gray, multiplied by 65,536 (ITU-R BT.601)
 
 
 def input_channels(preprocessing: Preprocessing) -> int:
-    """Return the channels of the pixels that an exported model takes: RGB for gray too, which is converted last."""
+    """Return the number of channels of an exported model's input: 3 for gray too, which is converted after resizing."""
     return 3 if preprocessing.channels == 1 else preprocessing.channels
 
 
@@ -29,7 +27,7 @@ def resize_and_crop(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Resize and crop uint8 (B, `input_channels`, H, W) of any size like `megavit.data.image_dataset.preprocess`.
 
     Returns:
-        (B, C, height, width) float32, integers in [0, 255]; not rounded where the preprocessing resizes in float32.
+        (B, C, height, width) float32 in [0, 255], rounded unless the preprocessing resizes in float32.
     """
     height, width = preprocessing.height, preprocessing.width
     sides = _resized_sides(pixels, preprocessing)
@@ -45,26 +43,23 @@ def resize_and_crop(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
     x = _divide(weights @ x, factor)
     if preprocessing.channels != 1:
         return x
-    # Below 2^24, so that float32 represents every integer.
+    # All values are below 2^24, where float32 represents integers exactly.
     red, green, blue = (x[:, i : i + 1] * share for i, share in enumerate(LUMA))
     return ((red + green + blue + 2**15) / 2**16).floor()
 
 
 def interpolation_weights(have: int, side: int, kept: tuple[int, int], interpolation: Interpolation) -> Tensor:
-    """Return the weights that resize `have` pixels to `side`, for the pixels that the crop keeps.
-
-    Args:
-        kept: index of the first kept pixel, and their number.
+    """Return the weights that resize `have` pixels to `side`, for the pixels `kept` by the crop (first, count).
 
     Returns:
-        (1 + count, have), rows summing to 1; the first row is that of pixel 0, kept or not.
+        (1 + count, have), rows summing to 1; the first row is for pixel 0, kept or not.
     """
     start, count = kept
-    # Pixel 0 too, which has the largest weight, or nearly so.
+    # Pixel 0 is included because it has the largest weight, or nearly so.
     source, target = torch.arange(have), torch.cat([torch.zeros(1, dtype=torch.long), torch.arange(count) + start])
-    # In integers first: float32 is off by 1e-4 of a pixel at the end of a wide image.
+    # In integers, as float32 is off by 1e-4 of a pixel at the end of a wide image.
     distance = (2 * source + 1)[None] * side - ((2 * target + 1) * have)[:, None]
-    widest: Any = torch.sym_max(side, have)  # not max(), which would fix the size while tracing
+    widest: Any = torch.sym_max(side, have)  # max() would fix the size while tracing
     x = (distance.float() / (2 * widest)).abs()
     if interpolation == "bilinear":
         weights = (1 - x).clamp(min=0)
@@ -76,7 +71,7 @@ def interpolation_weights(have: int, side: int, kept: tuple[int, int], interpola
 
 
 def quantize_weights(weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the kept pixels' weights as integers, and the power of two that the sums are divided by, ()."""
+    """Return the weights without the first row as integers, and the power of two to divide the sums by, ()."""
     powers = 2.0 ** torch.arange(1, MAX_SHIFT + 1)
     fits = (weights.max() * powers + 0.5).floor() < MAX_WEIGHT
     factor = torch.where(fits, powers, torch.ones(())).max()
@@ -85,7 +80,6 @@ def quantize_weights(weights: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _resized_sides(pixels: Tensor, preprocessing: Preprocessing) -> tuple[int, int]:
-    """Return the (height, width) that the image is resized to before it is cropped."""
     resize = preprocessing.resize
     if resize is None:
         return preprocessing.height, preprocessing.width

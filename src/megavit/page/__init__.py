@@ -1,4 +1,4 @@
-"""The web page that shows predictions for dropped images: static files, for `megavit serve` and for exports."""
+"""Write the web page that predicts images dropped on it, for `megavit serve` and for exports."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-sim
 """Files of the npm package onnxruntime-web that the page loads."""
 
 _POLICY_MARKER = "<!-- content policy -->"
-# 'wasm-unsafe-eval' lets WebAssembly be compiled, and nothing else.
+# 'wasm-unsafe-eval' allows compiling WebAssembly and nothing else.
 _POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; media-src 'self' blob:; worker-src 'self' blob:; base-uri 'none'; form-action 'none'"
@@ -21,12 +21,12 @@ _SERVER_FILES = ("index.html", "backend.js", "server_backend.js")
 
 
 def static_folder() -> Path:
-    """Return the folder of the server's page: index.html, to be served at the root, and all else, at page/."""
+    """Return the folder of the page's files: index.html is served at the root, the others below page/."""
     return Path(__file__).with_name("static")
 
 
 def check_runtime(folder: Path) -> None:
-    """Raise a ConfigError unless a folder has all of `RUNTIME_FILES`."""
+    """Raise a ConfigError unless a folder has all `RUNTIME_FILES`."""
     missing = [name for name in RUNTIME_FILES if not (folder / name).is_file()]
     if missing:
         raise ConfigError(
@@ -36,16 +36,15 @@ def check_runtime(folder: Path) -> None:
 
 
 def write_site(folder: Path, model: bytes | Path, metadata: Mapping[str, Any], runtime: Path) -> None:
-    """Fill a folder with the page and a model that runs in the browser, for any web server.
+    """Fill an empty folder with the page and a model that runs in the browser, for any web server.
 
     Args:
-        folder: empty or absent.
-        model: the exported ONNX model, or its file.
-        metadata: the model's, as `megavit export` writes it into the ONNX file.
-        runtime: a folder with the `RUNTIME_FILES`, such as the dist of onnxruntime-web.
+        model: the exported ONNX model, or its path.
+        metadata: the metadata written by `megavit export` to the ONNX file.
+        runtime: folder with the `RUNTIME_FILES`, such as the dist of onnxruntime-web.
 
     Raises:
-        ConfigError: naming what `runtime` has not, before anything is written.
+        ConfigError: if `runtime` lacks files; raised before anything is written.
     """
     check_runtime(runtime)
     page = folder / "page"

@@ -1,1 +1,1 @@
-"""Predictions from bundles and exported models: images in, labels with probabilities out."""
+"""Predict the labels and probabilities of images with bundles and exported models."""

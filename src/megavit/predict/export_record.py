@@ -1,4 +1,4 @@
-"""The record beside an exported model: the SHA-256 of its files, and reference inputs with their outputs."""
+"""Write and check the record of an exported model: file checksums (SHA-256), and reference inputs and outputs."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -18,18 +18,12 @@ Run = Callable[[np.ndarray], dict[str, np.ndarray]]
 RECORD, REFERENCE = "megavit-export.json", "reference.npz"
 INPUT = "input"
 TOLERANCES: Mapping[ExportPrecision, float] = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 1e-1, "int8": 0.25}
-"""Between two machines, relative to the largest output or 1; a runtime that computes in another precision than it was
-asked to is off by more."""
+"""The largest allowed error between two machines, relative to the largest output or to 1, whichever is larger."""
 _TRIAL_SIDE = 16
 
 
 def write_record(folder: Path, inputs: np.ndarray, run: Run) -> None:
-    """Write `reference.npz` and the record of all model files in a folder.
-
-    Args:
-        inputs: a small batch.
-        run: runs the model in the folder.
-    """
+    """Write `reference.npz`, a small batch of inputs with their outputs, and the record of all model files."""
     arrays: dict[str, Any] = {INPUT: inputs} | run(inputs)
     np.savez(folder / REFERENCE, **arrays)
     files = sorted(path.name for path in folder.iterdir() if path.name == REFERENCE or path.stem == "model")
@@ -38,11 +32,7 @@ def write_record(folder: Path, inputs: np.ndarray, run: Run) -> None:
 
 
 def check_files(folder: Path) -> bool:
-    """Return whether there is a record; check the SHA-256 of every file that it lists.
-
-    Raises:
-        BundleError: naming the file that is missing or damaged.
-    """
+    """Return whether a folder has a record, or raise a BundleError if a file that it lists is missing or damaged."""
     record = folder / RECORD
     if not record.is_file():
         return False
@@ -65,10 +55,7 @@ def check_files(folder: Path) -> bool:
 
 
 def check_outputs(folder: Path, info: ExportInfo, run: Run) -> None:
-    """Run the model once, and raise a BundleError unless it gives its reference outputs.
-
-    Without a record only the shapes are checked.
-    """
+    """Raise a BundleError unless the model gives its reference outputs, or without a record, the right shapes."""
     inputs, expected = np.zeros((1, _TRIAL_SIDE, _TRIAL_SIDE, info.channels), np.uint8), {}
     try:
         if (folder / RECORD).is_file():
@@ -90,7 +77,7 @@ def check_outputs(folder: Path, info: ExportInfo, run: Run) -> None:
 
 
 def reference_inputs(pixels: Sequence[np.ndarray], height: int, width: int) -> np.ndarray:
-    """Return images uint8 (H, W, C) of any sizes as one batch (B, height, width, C), by nearest-neighbor resizing."""
+    """Return uint8 images (H, W, C) of any sizes as a batch (B, height, width, C), resized by nearest neighbor."""
     small = []
     for image in pixels:
         rows, columns = np.arange(height) * image.shape[0] // height, np.arange(width) * image.shape[1] // width

@@ -1,4 +1,4 @@
-"""Predictions of an exported model, with NumPy and its runtime alone: PyTorch is not imported.
+"""Predict with an exported model, using only NumPy and the model's runtime, without PyTorch.
 
 model = megavit.load_exported("flowers-onnx")
 print(model.predict("photo.jpg").label)
@@ -30,26 +30,22 @@ from megavit.predict.postprocess.predictions import NOT_FINITE, DecisionRule, fi
 from megavit.predict.prediction import Prediction, PredictionResult
 from megavit.predict.streaming import BatchStreamer
 
-Run = Callable[[np.ndarray], dict[str, np.ndarray]]
-"""Maps an input of the model to its outputs by name."""
+Run = Callable[[np.ndarray], dict[str, np.ndarray]]  # from a model's input to its outputs by name
 Image = str | os.PathLike[str] | bytes | ByteRange | IsolatedRange | Damaged | PIL.Image.Image | np.ndarray
 
 FILES = ("model.onnx", "model.xml")
 BATCH = 32
-MAX_INPUT_VALUES = 2**25
-"""Of the pixels given to a model in one call: it keeps each as float32 until it has resized them."""
-MAX_PENDING_BYTES = 2**28
-"""Of decoded images that wait for a model; they have their own sizes until it resizes them."""
+MAX_INPUT_VALUES = 2**25  # per call of a model, which keeps them as float32 until they are resized
+MAX_PENDING_BYTES = 2**28  # size of the decoded images, not yet resized, that wait for the model
 
 
 class ExportedPredictor:
-    """Predictions and embeddings of images by an exported model; safe to use from several threads.
+    """A predictor that runs an exported model; safe to use from several threads.
 
     Attributes:
-        target, labels: as of a `megavit.Predictor`.
-        info: the model's metadata.
-        folder: that it lies in.
-        run: maps an input of the model to its outputs by name.
+        target, labels: see `megavit.Predictor`.
+        folder, info: folder and metadata of the exported model.
+        run: function from the model's input to its outputs by name.
     """
 
     def __init__(self, folder: Path, info: ExportInfo, run: Run) -> None:
@@ -62,7 +58,7 @@ class ExportedPredictor:
         self.target, self.labels = info.target, tuple(info.labels)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as the folder that it was loaded from, which is read again when unpickled."""
+        """Pickle only the folder and the metadata; the model is loaded again when unpickled."""
         return _reload, (self.folder.resolve(), self.info)
 
     @overload
@@ -72,15 +68,7 @@ class ExportedPredictor:
     def predict(
         self, image: Image | Sequence[Image], top: int = 5, coverage: float | None = None
     ) -> Prediction | list[Prediction]:
-        """Return the prediction for an image, or for each of a list of images: see `megavit.Predictor.predict`.
-
-        Args:
-            coverage: one of those that the model was exported with.
-
-        Raises:
-            ImageError: for an image that cannot be read, with the reason.
-            ConfigError: for another coverage.
-        """
+        """Return the prediction for an image, or for each image of a list: see `megavit.Predictor.predict`."""
         self.check_coverage(coverage)
         if not isinstance(image, list | tuple):
             return self.predict_prepared([self.prepare(image)], top, coverage)[0][0]
@@ -88,7 +76,7 @@ class ExportedPredictor:
         return [prediction for chunk in chunks for prediction, _ in self.predict_prepared(chunk, top, coverage)]
 
     def embed(self, image: Image | Sequence[Image]) -> np.ndarray:
-        """Return the embedding of an image, (D,), or of each of a list of images, (N, D): float32."""
+        """Return the float32 embedding (D,) of an image, or the embeddings (N, D) of a list of images."""
         if not isinstance(image, list | tuple):
             return self._embed([self.prepare(image)])[0]
         chunks = [self._embed(chunk) for chunk in self._prepare_chunks(image)]
@@ -120,15 +108,11 @@ class ExportedPredictor:
     def predict_prepared(
         self, pixels: Sequence[np.ndarray], top: int = 5, coverage: float | None = None
     ) -> list[tuple[Prediction, np.ndarray]]:
-        """Return the prediction and the embedding (D,) of each of several images as `prepare` returns them."""
+        """Return the prediction and the embedding (D,) of each image returned by `prepare`."""
         return self._decide(self._run_by_size(pixels), top, coverage)
 
     def prepare(self, image: Any) -> np.ndarray:
-        """Return an image as the model takes it: uint8 (height, width, channels), of its own size or a reduced one.
-
-        Raises:
-            ImageError: when it cannot be read, or its channels do not fit.
-        """
+        """Return an image as the model's input, uint8 (height, width, channels), or raise an ImageError."""
         if (file := image_file(image)) is not None:
             return to_input_channels(read_image_file(file, self.info.preprocessing.decode_size)[0], self.info)
         match image:
@@ -141,7 +125,7 @@ class ExportedPredictor:
         return to_input_channels(pixels, self.info)
 
     def check_coverage(self, coverage: float | None) -> None:
-        """Raise a ConfigError unless the model has that coverage, or it is None."""
+        """Raise a ConfigError unless the model was exported with this coverage, or it is None."""
         known = self.info.sets or self.info.intervals or {}
         if coverage is not None and str(coverage) not in known:
             raise ConfigError(
@@ -151,7 +135,6 @@ class ExportedPredictor:
             )
 
     def _prepare_chunks(self, images: Sequence[Image]) -> Iterator[list[np.ndarray]]:
-        """Yield the images prepared, up to `BATCH` at a time, and up to `MAX_PENDING_BYTES` and one more."""
         chunk: list[np.ndarray] = []
         for image in images:
             chunk.append(self.prepare(image))
@@ -168,7 +151,6 @@ class ExportedPredictor:
         return vectors
 
     def _run_by_size(self, pixels: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
-        """Return the model's outputs for each image; images of one size are computed together."""
         by_size: dict[tuple[int, ...], list[int]] = {}
         for index, image in enumerate(pixels):
             by_size.setdefault(image.shape, []).append(index)
@@ -205,11 +187,7 @@ class ExportedPredictor:
 
 
 def to_input_channels(pixels: np.ndarray, info: ExportInfo) -> np.ndarray:
-    """Return uint8 (H, W, C) with the channels of the model's input: opacity on white, gray as RGB.
-
-    Raises:
-        ImageError: where they do not fit.
-    """
+    """Return a uint8 image (H, W, C) with the model's channels, or raise an ImageError if they cannot be converted."""
     have, want = pixels.shape[2], info.channels
     if have == 4 and want == 3:
         pixels = np.array(composite_on_white(PIL.Image.fromarray(np.ascontiguousarray(pixels)), "RGB"))
@@ -222,12 +200,10 @@ def to_input_channels(pixels: np.ndarray, info: ExportInfo) -> np.ndarray:
 
 
 def load_exported(folder: str | os.PathLike[str]) -> ExportedPredictor:
-    """Load the model that `megavit export` wrote to a folder, for onnx or openvino.
-
-    Its files must be those that were written, and its reference outputs are checked.
+    """Load an ONNX or OpenVINO model from a folder written by `megavit export`, and check its files and outputs.
 
     Raises:
-        BundleError: where there is none, it is damaged, or it cannot be run.
+        BundleError: if there is no model, or it is damaged or cannot be run.
     """
     recorded = check_files(Path(folder))
     run, metadata, path = open_exported(Path(folder))
@@ -240,7 +216,6 @@ def load_exported(folder: str | os.PathLike[str]) -> ExportedPredictor:
 
 
 def _reload(folder: Path, info: ExportInfo) -> ExportedPredictor:
-    """Return the model in a folder, which must be what it was when it was pickled."""
     predictor = load_exported(folder)
     if predictor.info != info:
         raise BundleError(f"the exported model in {folder} is not the one that was pickled; load it anew")
@@ -248,11 +223,7 @@ def _reload(folder: Path, info: ExportInfo) -> ExportedPredictor:
 
 
 def open_exported(folder: Path) -> tuple[Run, str, Path]:
-    """Return what runs the exported model in a folder, its metadata as JSON, and its file.
-
-    Raises:
-        BundleError: as `load_exported`.
-    """
+    """Return the run function, the metadata as JSON and the path of an exported model, or raise a BundleError."""
     path = find_exported_model(folder)
     if path is None:
         raise BundleError(f"{folder} holds no exported model ({' or '.join(FILES)}); megavit export makes one")
@@ -266,12 +237,12 @@ def open_exported(folder: Path) -> tuple[Run, str, Path]:
 
 
 def find_exported_model(folder: Path) -> Path | None:
-    """Return the exported model file in a folder; None where there is none."""
+    """Return the path of the exported model in a folder, or None if there is none."""
     return next((folder / name for name in FILES if (folder / name).is_file()), None)
 
 
 def read_export_info(metadata: str, path: Path) -> ExportInfo:
-    """Parse the metadata of the file at `path`; raise a BundleError where it is incomplete, or too new."""
+    """Parse the metadata of the model at `path`; raise a BundleError if it is incomplete, or of a newer format."""
     table = parse_json(metadata, str(path), BundleError)
     if isinstance(table.get("format"), int) and table["format"] > EXPORT_FORMAT:
         raise BundleError(f"{path} has format {table['format']}, newer than {EXPORT_FORMAT}; update megavit")
@@ -282,7 +253,7 @@ def read_export_info(metadata: str, path: Path) -> ExportInfo:
 
 
 class _OnnxFile:
-    """A session of an ONNX file; a forked process opens a new one, since the threads of the first are not forked."""
+    """An ONNX Runtime session, opened again in a forked process because threads are not forked."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -304,7 +275,7 @@ class _OnnxFile:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors alone
+        options.log_severity_level = 3  # errors only
         self._session = onnxruntime.InferenceSession(self._path, options, providers=["CPUExecutionProvider"])
         self._names = [output.name for output in self._session.get_outputs()]
         self._input_name = self._session.get_inputs()[0].name
@@ -312,7 +283,7 @@ class _OnnxFile:
 
 
 class _OpenVinoFile:
-    """A compiled OpenVINO model, which runs and is freed with the thread's signal stack preserved."""
+    """A compiled OpenVINO model that preserves the thread's alternate signal stack when it runs and is freed."""
 
     def __init__(self, path: Path) -> None:
         from megavit.engine.openvino_runtime import (
@@ -325,7 +296,7 @@ class _OpenVinoFile:
         self._preserve, self._process = preserve_signal_stack, os.getpid()
         with preserve_signal_stack():
             model = ov.Core().read_model(path)
-            # Left to itself it would compute in 16 bits where the processor has them.
+            # By default OpenVINO computes in 16 bits where the processor supports it.
             settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
             self._compiled = compile_for_cpu(model, settings)
         self._names = [output.any_name for output in self._compiled.outputs]
@@ -338,7 +309,7 @@ class _OpenVinoFile:
                 self._thread_local.request = self._compiled.create_infer_request()
             self._thread_local.request.infer([inputs])
             outputs = [self._thread_local.request.get_output_tensor(index).data for index in range(len(self._names))]
-            # Copied, as the next call of this thread overwrites them.
+            # Copied, because this thread's next call overwrites the outputs.
             return {name: np.array(values) for name, values in zip(self._names, outputs, strict=True)}
 
     def __del__(self) -> None:

@@ -1,4 +1,4 @@
-"""Logits and embeddings of many prepared images."""
+"""Compute the logits and embeddings of many prepared images."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from megavit.model.vit import MegaVit
 
 @dataclass(frozen=True)
 class EmbeddingResult:
-    """An image's name with its embedding (D,), float32, or with the reason why there is none."""
+    """The name of an image with its float32 embedding (D,), or with the reason why there is none."""
 
     name: str
     vector: Tensor | None
@@ -24,12 +24,12 @@ class EmbeddingResult:
 def compute_logits(
     model: nn.Module, batches: Iterable[Images], preprocessing: Preprocessing, dtype: torch.dtype = torch.float32
 ) -> Iterator[Tensor]:
-    """Yield the logits of each batch, float32 on the CPU, in evaluation mode.
+    """Yield the logits of each batch, computed in evaluation mode, as float32 on the CPU.
 
     Args:
-        model: on any device; its mode is as before when the iterator ends.
-        batches: uint8, as `megavit.data.image_dataset.make_batch` makes them.
-        dtype: of the matrix products; bfloat16 runs under autocast.
+        model: a model on any device; its mode is restored at the end.
+        batches: uint8 batches made by `megavit.data.image_dataset.make_batch`.
+        dtype: dtype of the matrix products; bfloat16 uses autocast.
     """
 
     def forward(batch: Images) -> Tensor:
@@ -41,7 +41,7 @@ def compute_logits(
 
 
 def compute_embeddings(model: MegaVit, batches: Iterable[Images], preprocessing: Preprocessing) -> Iterator[Tensor]:
-    """Yield the embeddings (B, D) of each batch, the head's inputs, like `compute_logits`."""
+    """Yield the embeddings (B, D) of each batch, which are the inputs of the head: see `compute_logits`."""
 
     def forward(batch: Images) -> Tensor:
         images = normalize(to_device(batch, device), preprocessing)

@@ -1,4 +1,4 @@
-"""Images named on the command line, as a stream: files, folders, glob patterns, shards and standard input."""
+"""Stream the images named on the command line by files, folders, glob patterns, shards or standard input."""
 
 import glob
 import os
@@ -14,7 +14,7 @@ from megavit.errors import DataError, ImageError
 from megavit.predict.standard_input import STANDARD_INPUT, read_standard_input
 
 NamedImage = tuple[str, "Path | bytes | ByteRange | IsolatedRange | Damaged"]
-"""A name and where its image is, or why there is none."""
+"""The name of an image with its source, or with the reason why it has none."""
 
 IMAGE_URL_REASON = (
     "a URL, and images are not fetched: download it and name the file (a URL of shards ends with .tar, or with / for "
@@ -23,23 +23,16 @@ IMAGE_URL_REASON = (
 
 
 class IsolatedRange:
-    """An image in shards whose store may fail without failing the other inputs.
+    """An image in a shard, whose storage may fail without stopping the other inputs.
 
-    Args:
-        range: of its bytes.
-        faults: empty, shared by all images of these shards; the reason of the store's first failure is put into it,
-            and the store is not asked again.
+    The storage's first error is added to `faults`, shared by all images of these shards, and ends all reading.
     """
 
     def __init__(self, range: ByteRange, faults: list[str]) -> None:
         self._range, self._faults = range, faults
 
     def read(self) -> bytes:
-        """Return the bytes.
-
-        Raises:
-            ImageError: for whatever keeps them from being read.
-        """
+        """Return the bytes of the image, or raise an ImageError if they cannot be read for any reason."""
         if self._faults:
             raise ImageError(self._faults[0])
         try:
@@ -52,11 +45,7 @@ class IsolatedRange:
 
 
 def image_file(image: Any) -> Path | bytes | None:
-    """Return the path or the bytes of an image file; None for what is no file, such as an array.
-
-    Raises:
-        ImageError: for what is known to be damaged.
-    """
+    """Return the path or bytes of an image file, or None for other objects; raise an ImageError if it is damaged."""
     match image:
         case str() | os.PathLike():
             return Path(image)
@@ -70,13 +59,12 @@ def image_file(image: Any) -> Path | bytes | None:
 
 
 def iter_images(sources: Iterable[str], standard_input: BinaryIO) -> Iterator[NamedImage]:
-    """Yield the name and source of every image, lazily.
+    """Yield the name and source of every image, lazily and without raising.
 
-    Shards, by a path or URL as of `megavit.data.shards.open`, stand for all images in them. A folder stands for all
-    files below it, without hidden ones, sorted by name; a glob pattern (unless a file has that very name) for what it
-    matches; "-" for standard input: one image, or one path per line. A name that matches nothing is yielded as a path,
-    so that reading it gives the reason; images that cannot be listed are yielded as `Damaged`. Nothing is raised: one
-    bad name does not stop the others.
+    A path or URL of shards yields all images in them, see `megavit.data.shards.open`; a folder, all files below it
+    except hidden ones, sorted by name; a glob pattern, its matches, unless a file has that very name; and "-", one
+    image or one path per line from standard input. A name without a match is yielded as a path, so that reading it
+    raises the reason; a source that cannot be listed is yielded as `Damaged`.
     """
     for source in sources:
         if source == STANDARD_INPUT:
@@ -97,15 +85,12 @@ def iter_images(sources: Iterable[str], standard_input: BinaryIO) -> Iterator[Na
 
 
 def is_shard_source(source: str) -> bool:
-    """Return whether a name on the command line stands for shards.
-
-    Of URLs, those of a tar file or a folder: one with another file ending or a query is of something else.
-    """
+    """Return whether a source is a path of shards, or a URL of a tar file or a folder, without a query."""
     try:
         if not is_url(source):
             return is_shards(source)
         parts = urlsplit(source)
-    except (OSError, ValueError):  # of a folder that is not ours to look into, or no URL
+    except (OSError, ValueError):  # no access to the folder, or an invalid URL
         return False
     return not parts.query and (is_tar(source) or "." not in parts.path.rpartition("/")[2])
 
@@ -142,13 +127,13 @@ def _iter_shards(source: str) -> Iterator[NamedImage]:
 
 def _matches(source: str) -> list[Path]:
     if not os.path.lexists(source) and glob.has_magic(source):
-        # Path.glob takes no absolute pattern.
+        # Path.glob does not support absolute patterns.
         return [Path(name) for name in sorted(glob.glob(source, recursive=True))] or [Path(source)]  # noqa: PTH207
     return [Path(source)]
 
 
 def _files(path: Path, entered: frozenset[Path]) -> Iterator[Path]:
-    """Yield `path`, or the files below it if it is a folder; one that contains itself by a link is entered once."""
+    """Yield `path`, or the files below a folder; folders that contain themselves by a link are entered only once."""
     if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises for names that are too long or not ours to look up
         yield path
         return
@@ -158,7 +143,7 @@ def _files(path: Path, entered: frozenset[Path]) -> Iterator[Path]:
     try:
         names = sorted(name for name in os.listdir(path) if not name.startswith("."))  # noqa: PTH208 - strings sort
     except OSError:
-        yield path  # reading it as an image then says why it cannot be read
+        yield path  # reading it as an image raises the reason
         return
     for name in names:
         yield from _files(path / name, entered | {real})

@@ -1,27 +1,25 @@
-"""What a predictor returns."""
+"""Define the results that predictors return."""
 
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-Ranked = tuple[tuple[str, float], ...]
-"""Labels with their probabilities in [0, 1], likeliest first."""
+Ranked = tuple[tuple[str, float], ...]  # labels with their probabilities in [0, 1], in descending order
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """The prediction for one image, by what the model was trained for (`Predictor.target`).
+    """The prediction for one image; `Predictor.target` decides which attributes are available.
 
-    Classification: `label`, `probability` and `top`. Multilabel: `labels` and `top`. Regression: `score`. Reading an
-    attribute of another target raises an AttributeError that says so.
+    Classification: `label`, `probability`, `top`. Multilabel: `labels`, `top`. Regression: `score`.
 
     Attributes:
-        top: the likeliest classes or labels; empty for regression.
-        assigned: for multilabel, those whose probability reaches their threshold.
+        top: the most probable classes or labels; empty for regression.
+        assigned: for multilabel, the labels whose probability reaches their threshold.
         value: for regression, the score.
-        out_of_distribution: whether the image is unlike the training images, so that its prediction means little;
-            None where that is not known.
-        prediction_set: where a coverage was asked for, the classes that hold the true one with that probability.
-        interval: where a coverage was asked for, the ends of the range that holds the true score.
+        out_of_distribution: whether the image is unlike the training images, so not reliably predicted; None if
+            unknown.
+        prediction_set: if a coverage was requested, the classes that include the true one with this probability.
+        interval: if a coverage was requested, the bounds (low, high) that contain the true score with this probability.
     """
 
     top: Ranked = ()
@@ -33,17 +31,17 @@ class Prediction:
 
     @property
     def label(self) -> str:
-        """The likeliest class."""
+        """The most probable class."""
         return self._likeliest("label")[0]
 
     @property
     def probability(self) -> float:
-        """Of `label`, in [0, 1]."""
+        """The probability of `label`, in [0, 1]."""
         return self._likeliest("probability")[1]
 
     @property
     def labels(self) -> Ranked:
-        """Each label whose probability reaches its threshold; may be empty."""
+        """The labels whose probability reaches their threshold; may be empty."""
         return self._raise_missing("labels") if self.assigned is None else self.assigned
 
     @property
@@ -52,7 +50,7 @@ class Prediction:
         return self._raise_missing("score") if self.value is None else self.value
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types, without what is not known."""
+        """Return a dictionary of JSON types, without unknown values."""
         table: dict[str, Any] = {}
         if self.value is not None:
             table["score"] = self.value
@@ -79,7 +77,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class PredictionResult:
-    """An image's name with its prediction, or with the reason why there is none."""
+    """The name of an image with its prediction, or with the reason why there is none."""
 
     name: str
     prediction: Prediction | None

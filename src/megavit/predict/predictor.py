@@ -1,4 +1,4 @@
-"""Predictions of a bundle, for one image, for many, or for a stream of them.
+"""Predict with a bundle, for one image, a list or a stream of images.
 
 predictor = megavit.load("runs/flowers")
 prediction = predictor.predict("photo.jpg")
@@ -39,21 +39,19 @@ from megavit.weights.pretrained.hub import download, is_hub_name
 Image = str | os.PathLike[str] | bytes | ByteRange | IsolatedRange | Damaged | PIL.Image.Image | np.ndarray | Tensor
 
 BATCH = 32
-BATCHES_AHEAD = 2
-"""Batches that are decoded ahead of the model, so that neither waits and memory stays bounded."""
+BATCHES_AHEAD = 2  # batches decoded ahead of the model
 
 
 class Predictor:
-    """Predictions and embeddings of images by a bundle; safe to use from several threads.
+    """A predictor that runs the model of a bundle; safe to use from several threads.
 
     Attributes:
         target: "classification", "multilabel" or "regression".
-        labels: the classes or labels, in the order of the logits; none for regression.
-        folder: of the bundle.
-        info: the bundle's metadata.
+        labels: names of the classes or labels, in the order of the logits; empty for regression.
+        folder, info: folder and metadata of the bundle.
         model: the `MegaVit`, in evaluation mode.
-        engine: runs the model; its `note` says with which runtime, and why.
-        calibrator: turns the model's outputs into predictions.
+        engine: `Engine` that runs the model; its `note` says which runtime is used, and why.
+        calibrator: `Calibrator` that turns the model's outputs into predictions.
     """
 
     def __init__(self, bundle: Bundle, device: torch.device, precision: Precision = "float32") -> None:
@@ -68,7 +66,7 @@ class Predictor:
         self.calibrator = Calibrator(info.calibration, bundle.calibration_tensors, info.target, len(self.labels))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as the folder that it was loaded from, which is read again when unpickled."""
+        """Pickle only the folder and the metadata; the model is loaded again when unpickled."""
         if self.engine.is_changed:
             raise ConfigError(
                 "this model's weights were changed after it was loaded, and it is pickled as its folder: save it as a "
@@ -84,20 +82,19 @@ class Predictor:
     def predict(
         self, image: Image | Sequence[Image], top: int = 5, coverage: float | None = None
     ) -> Prediction | list[Prediction]:
-        """Return the prediction for an image, or for each of a list of images.
+        """Return the prediction for an image, or for each image of a list.
 
         Args:
-            image: a path, the bytes of an image file, a PIL image, a NumPy array (height, width) or
-                (height, width, channels), or a tensor (channels, height, width); arrays and tensors are uint8, or
-                floats in [0, 1]. Any size; 1, 3 or 4 channels (the fourth is opacity, over white), or those of a
-                model of another number.
-            top: how many classes or labels `Prediction.top` lists.
-            coverage: in (0, 1): also return the set of classes, or the interval of scores, that holds the true one
-                with this probability, for images like those of training.
+            image: a path, the bytes of an image file, a PIL image, a NumPy array (height, width) or (height, width,
+                channels), or a tensor (channels, height, width), of any size. Arrays and tensors are uint8, or floats
+                in [0, 1], with 1, 3 or 4 channels (the fourth is opacity, over white), or the model's own number.
+            top: number of classes or labels in `Prediction.top`.
+            coverage: probability in (0, 1) with which the returned set of classes or interval of scores contains the
+                true value, for images like the training images; None for no set or interval.
 
         Raises:
-            ImageError: (a ValueError) for an image that cannot be read, with the reason.
-            ConfigError: for a coverage that this bundle cannot promise.
+            ImageError: (a ValueError) if an image cannot be read; the message gives the reason.
+            ConfigError: if the bundle does not support this coverage.
         """
         self.check_coverage(coverage)
         if not isinstance(image, list | tuple):
@@ -119,13 +116,12 @@ class Predictor:
     ) -> Iterator[PredictionResult]:
         """Yield the result for each (name, image), in order, with only a few batches in memory.
 
-        Images are processed as they arrive: a batch starts once no other image has arrived and all that have are
-        decoded. `images` is read in a thread of its own. An image that cannot be read gets a result with the reason,
-        and the stream goes on.
+        A batch starts early if all images that have arrived are decoded. `images` is iterated in a separate thread. An
+        image that cannot be read gets a result with the reason, and the stream continues.
 
         Args:
-            top, coverage: as of `predict`.
-            workers: threads that decode images; None: one a processor, at most `MAX_WORKERS`.
+            top, coverage: see `predict`.
+            workers: number of decoding threads; None for one per processor, at most `MAX_WORKERS`.
         """
         self.check_coverage(coverage)
 
@@ -141,16 +137,10 @@ class Predictor:
             yield PredictionResult(name, prediction, error)
 
     def embed(self, image: Image | Sequence[Image]) -> Tensor:
-        """Return the embedding of an image, (D,), or of each of a list of images, (N, D): float32, on the CPU.
+        """Return the float32 embedding (D,) of an image, or the embeddings (N, D) of a list of images, on the CPU.
 
-        It is the input of the head, the pooled features after the last norm: images that the model sees as similar
-        have embeddings with a high cosine similarity.
-
-        Args:
-            image: as `predict` takes it.
-
-        Raises:
-            ImageError: (a ValueError) for an image that cannot be read, with the reason.
+        An embedding is the input of the head: the pooled features after the last norm. Images that the model sees as
+        similar have embeddings with a high cosine similarity. For `image` and errors see `predict`.
         """
         if not isinstance(image, list | tuple):
             return self._embed([self.prepare(image)])[0]
@@ -161,7 +151,7 @@ class Predictor:
     def embed_stream(
         self, images: Iterable[tuple[str, Image]], *, batch_size: int = BATCH, workers: int | None = None
     ) -> Iterator[EmbeddingResult]:
-        """Yield the embedding of each (name, image), like `stream`."""
+        """Yield the embedding of each (name, image), in order: see `stream`."""
 
         def compute(prepared: list[Tensor]) -> list[Tensor | None]:
             vectors = self.engine(make_batch(prepared, self.info.preprocessing)).pooled
@@ -173,21 +163,17 @@ class Predictor:
             yield EmbeddingResult(name, vector, error)
 
     def check_coverage(self, coverage: float | None) -> None:
-        """Raise a ConfigError, with the reason, for a coverage that cannot be promised; not for None."""
+        """Raise a ConfigError with the reason if the bundle does not support a coverage; None is always supported."""
         if coverage is not None:
             self.calibrator.check_coverage(coverage)
 
     def outputs(self, batches: Iterable[Images]) -> Iterator[Tensor]:
-        """Yield probabilities or scores for uint8 batches of prepared images: see `logits_to_outputs`."""
+        """Yield the probabilities or scores of uint8 batches of prepared images: see `logits_to_outputs`."""
         for batch in batches:
             yield self.calibrator.outputs(self.forward(batch).logits)
 
     def forward(self, batch: Images) -> ModelOutput:
-        """Return features (B, D) and logits (B, outputs) of a uint8 batch, float32, on the CPU.
-
-        Raises:
-            BundleError: for a model without a classifier.
-        """
+        """Return features (B, D) and logits (B, outputs) of a uint8 batch; raise a BundleError without a classifier."""
         if not self.model.config.num_classes:
             raise BundleError(
                 "this bundle has no classifier: megavit embed computes its embeddings, and "
@@ -196,11 +182,7 @@ class Predictor:
         return self.engine(batch)
 
     def prepare(self, image: Any) -> Tensor:
-        """Return an `Image`, as `predict` takes it, at the model's size: uint8 (channels, height, width).
-
-        Raises:
-            ImageError: when it cannot be read.
-        """
+        """Return an image resized for the model, uint8 (C, height, width); raise an ImageError if it is unreadable."""
         self.engine.handle_fork()
         preprocessing = self.info.preprocessing
         pixels, size = read_image(image, preprocessing.decode_size)
@@ -231,19 +213,19 @@ def load(
     verify: bool = False,
     keep_aspect: bool = False,
 ) -> Predictor:
-    """Load the predictor of a bundle, or of the folder of a training run.
+    """Load the predictor of a bundle or of a training run.
 
     Args:
-        folder: what `megavit train` or `megavit convert` wrote, or hf-hub:USER/NAME for one on the hub.
+        folder: folder written by `megavit train` or `megavit convert`, or hf-hub:USER/NAME for a bundle on the hub.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        precision: of the matrix products: "float32", exact up to rounding; "bfloat16", faster and with 3 digits; or
-            "int8", for a bundle that `megavit quantize` wrote.
-        verify: also check that the bundle's reference images give the stored outputs.
-        keep_aspect: resize images with their aspect ratio kept, even if the model was not trained so.
+        precision: precision of the matrix products: "float32", exact up to rounding; "bfloat16", faster, with 3 digits;
+            or "int8", for a bundle written by `megavit quantize`.
+        verify: whether to check that the bundle's reference images give the stored outputs.
+        keep_aspect: whether to keep the images' aspect ratio, even if the model was trained without.
 
     Raises:
-        BundleError: naming what is missing, damaged, or disagrees.
-        ConfigError: for a device or precision that is not available.
+        BundleError: if a file is missing, damaged or inconsistent; the message names it.
+        ConfigError: if the device or precision is not available.
     """
     chosen = pick_device(device)
     checked = check_precision(precision, chosen)
@@ -255,7 +237,6 @@ def load(
 
 
 def _reload(folder: Path, info: BundleInfo, device: str, precision: Precision) -> Predictor:
-    """Return the predictor of a bundle that must be what it was when the predictor was pickled."""
     bundle = load_bundle(folder)
     if bundle.info.files != info.files:
         raise BundleError(f"the bundle in {folder} is not the one that was pickled; load it anew")
@@ -263,16 +244,15 @@ def _reload(folder: Path, info: BundleInfo, device: str, precision: Precision) -
 
 
 def with_aspect_kept(bundle: Bundle) -> Bundle:
-    """Return the bundle as if it had been trained on images that keep their aspect ratio."""
+    """Return a copy of the bundle whose preprocessing keeps the images' aspect ratio."""
     preprocessing = replace(bundle.info.preprocessing, keep_aspect=True, patch_size=bundle.info.model.patch_size)
     return replace(bundle, info=replace(bundle.info, preprocessing=preprocessing))
 
 
 def read_image(image: Any, need: TargetSize | None) -> tuple[Tensor, tuple[int, int]]:
-    """Return an `Image`'s pixels, uint8 (C, H, W), and its (height, width) at full scale; see `decode` for `need`.
+    """Return the pixels of an image, uint8 (C, H, W), and its (height, width) at full scale.
 
-    Raises:
-        ImageError: when it cannot be read.
+    For `image` and errors see `Predictor.predict`, for `need` see `megavit.data.decode.tensor.decode_with_size`.
     """
     if (file := image_file(image)) is not None:
         return decode_with_size(file, need)

@@ -1,7 +1,4 @@
-"""Output files of one shard each: every part is complete or absent, so that interrupted work is resumed.
-
-Several processes share the shards; only the parts that are not complete are computed again.
-"""
+"""Write output in one part per shard, each complete or absent, so that interrupted work can be resumed."""
 
 import json
 import os
@@ -24,9 +21,9 @@ from megavit.runtime.storage import sync_folder, write_file, writing
 
 
 def concatenate_npz(parts: Sequence[Path], target: Path) -> None:
-    """Write the new .npz file `target`, each of whose arrays is the parts' arrays of that name, concatenated.
+    """Write a new .npz file with the arrays of all parts, concatenated by name along the first dimension.
 
-    All parts have the same arrays, alike except for their first dimension and the length of texts.
+    All parts have the same arrays, except for the first dimension and the length of strings.
     """
     first, *_ = headers = [_read_headers(part) for part in parts]
     with zipfile.ZipFile(target, "x", zipfile.ZIP_STORED) as archive:
@@ -47,22 +44,20 @@ def _read_headers(part: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
 
 
 RECORD = "megavit-parts.json"
-_MERGED = ".merged"
-"""Names the file that the parts were merged into, from the moment before it takes its place."""
+_MERGED = ".merged"  # has the identity of the merged file; written just before the file is moved into place
 _POLL_SECONDS = 0.2
 
 
 class ShardedOutput:
-    """The parts of one output, a file for each shard.
+    """An output that consists of one part file per shard.
 
     Args:
-        output: a folder for the parts, or a file with their suffix, which they are merged into.
-        suffix: of the parts: .csv, .jsonl or .npz.
-        shards: names of all of them.
-        inputs: what the output depends on, as plain JSON types: parts of other inputs are not mixed in.
+        output: a folder for the parts, or the file that the parts are merged into.
+        suffix: suffix of the parts: .csv, .jsonl or .npz.
+        inputs: settings that the output depends on, as JSON types; the parts must all have the same.
 
     Raises:
-        OutputError: where the folder has parts of other inputs, or cannot be made.
+        OutputError: if the folder contains parts for other inputs, or cannot be created.
     """
 
     def __init__(self, output: Path, suffix: str, shards: Sequence[str], inputs: dict[str, Any]) -> None:
@@ -86,20 +81,20 @@ class ShardedOutput:
                 )
 
     def path(self, shard: str) -> Path:
-        """Return the path of a shard's part."""
+        """Return the path of the part of a shard."""
         return self.folder / (shard.removesuffix(".tar") + self.suffix)
 
     def shards_of(self, rank: int, world: int) -> tuple[str, ...]:
-        """Return the shards of process `rank` of `world`."""
+        """Return the shards assigned to process `rank` of `world`."""
         return self.shards[rank::world]
 
     def missing(self, rank: int, world: int) -> Iterator[str]:
-        """Yield the shards of process `rank` of `world` that have no part yet."""
+        """Yield the shards assigned to process `rank` of `world` whose parts are missing."""
         yield from (shard for shard in self.shards_of(rank, world) if not self.path(shard).exists())
 
     @contextmanager
     def write(self, shard: str) -> Iterator[Path]:
-        """Give the path of a file to write, which becomes the shard's part when the block ends without an error."""
+        """Yield a temporary path to write to, which becomes the shard's part if the block succeeds."""
         part = self.path(shard)
         unfinished = self._new(part.name.removesuffix(self.suffix))
         try:
@@ -113,19 +108,16 @@ class ShardedOutput:
             unfinished.unlink(missing_ok=True)
 
     def record_unreadable(self, shard: str, count: int) -> None:
-        """Record how many of a shard's images could not be read, before its part is there."""
+        """Record the number of unreadable images in a shard; call this before its part is complete."""
         with writing("the output", self.output):
             write_file(self._unreadable_file(shard), str(count))
 
     def count_unreadable(self, shards: Sequence[str]) -> int:
-        """Return how many images of these shards could not be read, whenever their parts were written."""
+        """Return the recorded number of unreadable images in these shards."""
         return sum(int(path.read_text()) for path in map(self._unreadable_file, shards) if path.exists())
 
     def wait(self, stopped: Callable[[], bool] = lambda: False) -> bool:
-        """Wait for the other processes' parts; return False if `stopped` says so first.
-
-        Should one of them fail, its launcher ends this process.
-        """
+        """Wait for the parts of all processes; return False if `stopped` returns True first."""
         while any(not self.path(shard).exists() for shard in self.shards):
             if stopped():
                 return False
@@ -133,11 +125,7 @@ class ShardedOutput:
         return True
 
     def merge(self) -> None:
-        """Merge all parts into the output file, in the order of the shards, and remove them.
-
-        Raises:
-            OutputError: where it is there already, or cannot be written.
-        """
+        """Merge all parts into a new output file and remove them; raise an OutputError if it cannot be written."""
         if self.output.exists():
             raise OutputError(f"{self.output} is there already; move it away or choose another name")
         with writing("the output", self.output), self._unless_done(self.output):
@@ -151,14 +139,11 @@ class ShardedOutput:
             self.remove()
 
     def remove(self) -> None:
-        """Remove all parts, once they are merged."""
+        """Remove the folder of the parts."""
         rmtree(self.folder, ignore_errors=True)
 
     def remove_leftovers(self) -> None:
-        """Remove the unfinished files of processes that were killed, once all parts are there.
-
-        Not before: a process may still write such a file.
-        """
+        """Remove the temporary files left by killed processes once all parts are complete."""
         if any(not self.path(shard).exists() for shard in self.shards):
             return
         leftover = re.compile(rf"\..+-[0-9a-f]{{8}}{re.escape(self.suffix)}")
@@ -167,12 +152,11 @@ class ShardedOutput:
                 path.unlink(missing_ok=True)
 
     def _new(self, stem: str) -> Path:
-        """Return the path of a hidden file to write."""
         return self.folder / f".{stem}-{secrets.token_hex(4)}{self.suffix}"
 
     @contextmanager
     def _unless_done(self, target: Path) -> Iterator[None]:
-        """Ignore a missing file if another process has written `target` meanwhile, as a restarted one may."""
+        """Ignore a missing file if another process, such as a restarted one, has written `target` meanwhile."""
         try:
             yield
         except FileNotFoundError:
@@ -184,7 +168,7 @@ class ShardedOutput:
 
 
 def is_merged(output: Path) -> bool:
-    """Return whether a process merged the parts into the file, and was killed before it removed them."""
+    """Return whether `output` was merged by a process that was killed before it removed the parts."""
     try:
         return (_parts_folder(output) / _MERGED).read_text() == _identity(output)
     except OSError:
@@ -196,7 +180,7 @@ def _parts_folder(output: Path) -> Path:
 
 
 def _identity(path: Path) -> str:
-    """Return what a file keeps when it is renamed."""
+    """Return a string that identifies a file, unchanged when the file is renamed."""
     status = path.stat()
     return f"{status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns}"
 
@@ -206,7 +190,6 @@ def _has_files(folder: Path) -> bool:
 
 
 def _concatenate_text(parts: Sequence[Path], target: Path, *, has_header: bool = False) -> None:
-    """Concatenate the parts, all but the first without their header line."""
     with target.open("xb") as file:
         for index, part in enumerate(parts):
             with part.open("rb") as lines:

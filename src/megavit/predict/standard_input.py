@@ -1,4 +1,4 @@
-"""Read standard input: one image, or a list of paths, with limits on memory."""
+"""Read an image or a list of paths from standard input, with bounded memory."""
 
 import codecs
 import os
@@ -14,26 +14,23 @@ SIGNATURE = re.compile(
     rb"\xff\xd8\xff|\x89PNG|GIF8[79]a|RIFF....WEBP|BM....\0\0\0\0|II[*+]\0|MM\0[*+]|....ftypavi[fs]|\x93NUMPY",
     re.DOTALL,
 )
-"""How files of JPEG, PNG, GIF, WebP, BMP, TIFF, AVIF and NumPy begin: an image itself, not a list of paths."""
+"""The first bytes of JPEG, PNG, GIF, WebP, BMP, TIFF, AVIF and NumPy files."""
 _LONGEST_SIGNATURE = 12
 _MAYBE_IMAGE = re.compile(rb"\xff\xd8|\x89P|GIF8|RIFF|BM|II[*+]|MM\0|.{0,3}\0|\x93N", re.DOTALL)
 _CHUNK = 2**16
 
-MAX_PATH_BYTES = 2**16
-"""Of a path; Linux opens none above 4,096."""
-MAX_BYTES_WITHOUT_PATH = 2**23
-"""After these, the input is no list of paths, and may have no end."""
+MAX_PATH_BYTES = 2**16  # Linux allows 4,096
+MAX_BYTES_WITHOUT_PATH = 2**23  # after these, the input is not read as a list of paths
 _MAX_SHOWN_CHARACTERS = 60
 
 
 def read_standard_input(stream: BinaryIO) -> Iterator[bytes | str | tuple[str, Damaged]]:
-    """Yield the bytes of one image, or each path, or a name and the reason why it cannot be used.
+    """Yield the bytes of one image, or each path of a list, or a name with the reason why it cannot be used.
 
-    Paths are separated by newlines, or by NUL as of `find -print0`. UTF-8 and UTF-16 with a byte order mark, as
-    Windows writes lists, are read too; without one, paths are any bytes.
+    Paths end with a newline, or with NUL as from `find -print0`. Text with a byte order mark is decoded as UTF-8 or
+    UTF-16; otherwise paths may be any bytes.
     """
-    # Read below the buffer, which would wait until it is full; and Python aborts at its end if a thread still reads
-    # from a buffered stream.
+    # A buffered stream would wait for a full buffer, and abort Python if a thread still reads it at exit.
     source = getattr(stream, "raw", stream)
     first = b""
     while len(first) < _LONGEST_SIGNATURE and not _is_text(first) and (more := source.read(_CHUNK)):
@@ -57,7 +54,6 @@ def _image(first: bytes, source: BinaryIO) -> bytes | tuple[str, Damaged]:
 
 
 def _is_text(first: bytes) -> bool:
-    """Return whether there is a complete line that could not begin an image."""
     return b"\n" in first and not _MAYBE_IMAGE.match(first)
 
 
@@ -67,7 +63,7 @@ def _paths(chunks: Iterator[bytes], end: bytes) -> Iterator[str | tuple[str, Dam
         without_path += len(chunk)
         *lines, rest = (rest + chunk).split(end)
         for line in lines:
-            if skipping:  # the end of a line that is too long
+            if skipping:  # rest of an overlong line
                 skipping = False
                 continue
             name = line if end == b"\0" else line.rstrip(b"\r")
@@ -96,7 +92,7 @@ def _path(name: bytes) -> str | tuple[str, Damaged]:
 
 
 def _recode(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield the chunks without a byte order mark, UTF-16 as the bytes that file names have here."""
+    """Remove the byte order mark, and convert UTF-16 to the encoding of file names."""
     first = next(chunks, b"")
     if first.startswith(codecs.BOM_UTF8):
         first = first.removeprefix(codecs.BOM_UTF8)

@@ -1,4 +1,4 @@
-"""Process a stream in batches of what has arrived: a slow source is answered at once, a fast one in full batches."""
+"""Process a stream in batches that are full if the source is fast, and start early if it is slow."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -15,19 +15,20 @@ Result = TypeVar("Result")
 Output = TypeVar("Output")
 
 GRACE_SECONDS = 0.02
-"""A batch whose items are all prepared waits this long for one more: files in a folder come quicker, people's lines do
-not."""
+"""A prepared batch waits this long for another item: enough for files in a folder, too short for typed lines."""
 _READER_JOIN_SECONDS = 1.0
 
 
 class BatchStreamer(Generic[Item, Result]):
-    """Batches of the items of `source`, each with what `work` makes of it in one of `workers` threads.
+    """A context manager that prepares the items of `source` in threads and yields them in batches.
 
-    The source is read by a thread of its own, at most `ahead` items before the consumer, for it may block. A context
-    manager; what is unfinished at its end is cancelled.
+    A separate thread reads the source, which may block. Unfinished items are cancelled at exit.
 
     Args:
-        max_bytes: of results that wait for the consumer, except one for each worker; None: no limit.
+        source: pairs of an item and the argument for `work`.
+        work: function that prepares an item, run by `workers` threads.
+        ahead: most items read ahead of the consumer.
+        max_bytes: most bytes of results that wait for the consumer, beyond one result per worker; None for no limit.
     """
 
     def __init__(
@@ -58,11 +59,11 @@ class BatchStreamer(Generic[Item, Result]):
             self._stopped = True
             self._changed.notify_all()
         self._pool.shutdown(cancel_futures=True)
-        # A reader that blocks on its source cannot be woken, and ends with the process.
+        # A reader that is blocked by its source cannot be woken; as a daemon it ends with the process.
         self._reader.join(_READER_JOIN_SECONDS)
 
     def batches(self, size: int) -> Iterator[list[tuple[Item, Future[Result]]]]:
-        """Yield batches of up to `size` items, in order; an error of the source is raised after what came before it."""
+        """Yield batches of up to `size` items, in order, then raise the source's error, if any."""
         end: BaseException | None = None
         more = True
         while more:
@@ -84,7 +85,7 @@ class BatchStreamer(Generic[Item, Result]):
             raise end
 
     def release(self) -> None:
-        """Make room for one more item; to be called once for each item."""
+        """Make room for one more item; must be called once per item."""
         with self._changed:
             future = self._open.popleft()
             if self._max_bytes is not None:
@@ -94,11 +95,9 @@ class BatchStreamer(Generic[Item, Result]):
     def process(
         self, size: int, compute: Callable[[list[Result]], Iterable[Output | None]]
     ) -> Iterator[tuple[Item, Output | None, str | None]]:
-        """Yield for each item the output, or None and the reason why there is none.
+        """Yield each item with its output, or with None and the reason why there is none.
 
-        Args:
-            size: of the batches, at most.
-            compute: maps the prepared items of a batch to their outputs; None for one that is not finite.
+        `compute` maps the prepared items of a batch of up to `size` to their outputs, with None for non-finite ones.
         """
         with self:
             for batch in self.batches(size):
@@ -131,7 +130,7 @@ class BatchStreamer(Generic[Item, Result]):
                 if self._max_bytes is not None:
                     future.add_done_callback(self._finished)
                 self._arrived.put((item, future))
-                del raw  # or it would be kept until the next one comes
+                del raw  # free the memory while waiting for the next item
         except StopIteration:
             self._arrived.put(None)
         except BaseException as error:  # noqa: BLE001 - raised again in `batches`
@@ -152,7 +151,6 @@ class BatchStreamer(Generic[Item, Result]):
 
 
 def _bytes_of(future: Future[Any]) -> int:
-    """Return the bytes of a result that is an array; 0 for another, and where there is none yet."""
     if not future.done() or future.cancelled() or future.exception() is not None:
         return 0
     return getattr(future.result(), "nbytes", 0)

@@ -1,1 +1,1 @@
-"""The README and the example script beside an exported model."""
+"""Create the README and the example script of an exported model."""

@@ -1,7 +1,6 @@
-"""The script beside an exported model, which shows how to use it without megavit.
+"""Create the example script of an exported model, which predicts without megavit.
 
-Its rules from outputs to predictions are those of `megavit.predict.postprocess.predictions`, which it cannot import;
-tests/page/test_predictions_parity.py holds the two equal.
+It repeats `megavit.predict.postprocess.predictions`; tests/page/test_predictions_parity.py compares the two.
 """
 
 from collections.abc import Mapping
@@ -111,7 +110,7 @@ PRINT_MARK = """    unlike = outputs["distance"][0] > about["ood_threshold"]
 
 
 def render_example_script(target: str, info: ExportInfo, names: tuple[str, ...]) -> str | None:
-    """Return the script; None for a model without a classifier, or for images that are prepared elsewhere."""
+    """Return the script, or None for a model without a classifier or with already prepared input images."""
     if info.input == IMAGES or (not info.labels and info.target != "regression"):
         return None
     color = info.channels == 3

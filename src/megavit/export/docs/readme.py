@@ -1,4 +1,4 @@
-"""The README beside an exported model."""
+"""Create the README of an exported model."""
 
 from megavit.config.export_info import DISTANCE, EMBEDDING, PIXELS, PROBABILITIES, SCORE, ExportInfo
 from megavit.export.parity import TOLERANCES, ParityResult
@@ -24,13 +24,7 @@ OUTPUTS = {
 
 
 def render_readme(target: str, info: ExportInfo, outputs: tuple[str, ...], parity: str, *, has_script: bool) -> str:
-    """Return the README, Markdown.
-
-    Args:
-        outputs: names of the model's outputs.
-        parity: as `describe_parity` returns it.
-        has_script: whether there is an example script beside the model.
-    """
+    """Return the README in Markdown, with the model's output names and the text of `describe_parity`."""
     values = {"labels": len(info.labels), "ood_threshold": info.ood_threshold or 0.0}
     output_lines = "\n".join(f"- `{name}`: {OUTPUTS[name].format(**values)}" for name in outputs)
     if info.input == PIXELS:
@@ -70,11 +64,7 @@ Labels, thresholds and the other metadata are JSON {metadata_in}.{script}
 
 
 def describe_parity(result: ParityResult, info: ExportInfo, source: str) -> str:
-    """Return what was compared and the result, in a few sentences.
-
-    Args:
-        source: of the images, in words.
-    """
+    """Return a few sentences on what was compared and the result; `source` describes the images."""
     text = (
         f"Compared with PyTorch in float32 on {source}"
         + (f" and {result.stretched} of them at other sizes" if result.stretched else "")

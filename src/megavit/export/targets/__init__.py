@@ -1,1 +1,1 @@
-"""One module for each runtime that models are exported to."""
+"""Write models for other runtimes, with one module per runtime."""

@@ -1,4 +1,4 @@
-"""Export to ExecuTorch, for phones and small devices: one prepared image at a time."""
+"""Export to ExecuTorch, for phones and small devices, one prepared image at a time."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -21,7 +21,7 @@ def check_installed() -> None:
 
 
 def write_executorch(predictor: Predictor, folder: Path, metadata: str) -> None:
-    """Write model.pte to `folder`, for the processor by XNNPACK, and `metadata` beside it as model.json."""
+    """Write model.pte, lowered to the CPU by XNNPACK, and `metadata` as model.json to `folder`."""
     lower = import_module("executorch.exir").to_edge_transform_and_lower
     xnnpack = import_module("executorch.backends.xnnpack.partition.xnnpack_partitioner")
     with suppress_output():
@@ -34,7 +34,7 @@ def write_executorch(predictor: Predictor, folder: Path, metadata: str) -> None:
 
 
 def open_executorch(folder: Path, predictor: Predictor) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """Return what runs the program, one image at a time."""
+    """Return a function that runs the program for one image at a time."""
     method = import_module("executorch.runtime").Runtime.get().load_program(folder / "model.pte").load_method("forward")
     names = output_names(predictor)
 

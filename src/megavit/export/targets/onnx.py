@@ -1,4 +1,4 @@
-"""Export to one ONNX file."""
+"""Export to a single ONNX file."""
 
 import io
 import logging
@@ -14,19 +14,14 @@ from megavit.errors import ConfigError, OutputError
 from megavit.export.module import ExportModule, example_input, output_names
 from megavit.predict.predictor import Predictor
 
-OPSET = 20
-"""Of 2023, for older runtimes. Later ones have attention as one operation, which is not faster here."""
+OPSET = 20  # from 2023, for older runtimes; the attention operation of later ones is not faster
 MAX_FILE_BYTES = 2**31 - 1
 
 
 def write_onnx(predictor: Predictor, path: Path, input: InputKind, precision: ExportPrecision, metadata: str) -> None:
-    """Write `ExportModule` to `path`, with `metadata` inside.
+    """Write `ExportModule`, with `metadata`, to an ONNX file; raise a ConfigError if it exceeds ONNX's limit of 2 GiB.
 
-    Args:
-        precision: "float16" computes the backbone in 16 bits; "int8" quantizes weights, and activations dynamically.
-
-    Raises:
-        ConfigError: for a model above ONNX's limit of 2 GiB a file.
+    "float16" computes the backbone in 16 bits; "int8" quantizes weights, and activations dynamically.
     """
     import onnx
 
@@ -74,7 +69,7 @@ def _quantize(path: Path) -> None:
 
 @contextmanager
 def suppress_output() -> Iterator[None]:
-    """Suppress what exporters print, warn and log."""
+    """Suppress the prints, warnings and log messages of exporters."""
     with redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)

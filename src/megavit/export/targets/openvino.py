@@ -1,7 +1,4 @@
-"""Export to OpenVINO: `ExportModule` written with OpenVINO's operations, around the graph of `megavit.engine.graph`.
-
-The second half is `megavit.export.resize`, which explains what is computed and why, in these operations.
-"""
+"""Export to OpenVINO: `ExportModule` in its operations, with `megavit.engine.graph` and `megavit.export.resize`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,14 +29,11 @@ from megavit.predict.predictor import Predictor
 def build_graph(
     predictor: Predictor, input: InputKind, precision: ExportPrecision, bounds: Sequence[float] | None = None
 ) -> ov.Model:
-    """Return the graph, with inputs and outputs as of `ExportModule`.
+    """Return the graph, with the inputs and outputs of `ExportModule`; raise a ConfigError for an unsupported layer.
 
     Args:
-        precision: "float16" keeps the weights in 16 bits, and computes in float32.
-        bounds: for "int8", as `megavit.engine.int8.calibrate` finds them.
-
-    Raises:
-        ConfigError: for a model with a layer that is not supported here.
+        precision: "float16" stores the weights in 16 bits, and computes in float32.
+        bounds: for "int8", the bounds returned by `megavit.engine.int8.calibrate`.
     """
     check_size(predictor)
     model, preprocessing, info = predictor.model, predictor.info.preprocessing, predictor.info
@@ -56,7 +50,7 @@ def build_graph(
             [-1, preprocessing.channels, preprocessing.height, preprocessing.width], np.float32, name=IMAGES
         )
         mean, std = (_by_channel(value, preprocessing.channels) for value in (preprocessing.mean, preprocessing.std))
-        # The graph normalizes by itself, fused into its first projection.
+        # Undoes the normalization, which the graph fuses into its first projection.
         x = op.multiply(op.add(op.multiply(images, std), mean), np.float32(255))
     images.output(0).set_names({input})
     feeds: dict[str, Node] = {graph.PIXELS: _patches(x, model.config.patch_hw, model.config.grid)}
@@ -83,14 +77,14 @@ def write_openvino(
     *,
     bounds: Sequence[float] | None = None,
 ) -> None:
-    """Write the graph to `path`, an .xml file, and its weights beside it, with `metadata` inside."""
+    """Write the graph to an .xml file at `path`, with `metadata` in it, and its weights to a .bin file."""
     model = build_graph(predictor, input, precision, bounds)
     model.set_rt_info(metadata, METADATA)
     ov.save_model(model, path, compress_to_fp16=False)
 
 
 def half_linear(x: Node, matrix: Matrix) -> Node:
-    """Return `megavit.engine.graph.linear` with weights stored in 16 bits."""
+    """Return the same as `megavit.engine.graph.linear`, with weights stored in 16 bits."""
     weight, bias = matrix
     half = op.convert(op.constant(weight.detach().half().numpy()), np.float32)
     x = op.matmul(x, half, False, True)
@@ -98,7 +92,7 @@ def half_linear(x: Node, matrix: Matrix) -> Node:
 
 
 def _patches(images: Node, patch_hw: tuple[int, int], grid: tuple[int, int]) -> Node:
-    """(B, C, height, width) -> (B, N, C · height · width of a patch)."""
+    """Split (B, C, height, width) into patches (B, N, C · patch height · patch width)."""
     (height, width), (rows, columns) = patch_hw, grid
     x = op.reshape(images, constant_int([0, 0, rows, height, columns, width]), True)
     x = op.transpose(x, constant_int([0, 2, 4, 1, 3, 5]))
@@ -106,7 +100,7 @@ def _patches(images: Node, patch_hw: tuple[int, int], grid: tuple[int, int]) -> 
 
 
 def _postprocess(logits: Node, target: Target, calibration: Calibration) -> Node:
-    """`megavit.predict.postprocess.postprocess.logits_to_outputs`."""
+    """Apply `megavit.predict.postprocess.postprocess.logits_to_outputs`."""
     if target.kind == "regression":
         score = op.squeeze(logits, constant_int([1]))
         return op.add(op.multiply(score, np.float32(target.std)), np.float32(target.mean))
@@ -122,7 +116,6 @@ def _postprocess(logits: Node, target: Target, calibration: Calibration) -> Node
 
 
 def _distance(embedding: Node, ood: MahalanobisOOD) -> Node:
-    """`MahalanobisOOD.distance`."""
     centered = op.subtract(embedding, constant(ood.center))
     whitened = op.matmul(centered, constant(ood.whitening), False, False)
     difference = op.subtract(op.unsqueeze(whitened, constant_int([1])), constant(ood.groups))
@@ -162,7 +155,7 @@ def resize_and_crop(pixels: Node, preprocessing: Preprocessing) -> Node:
 
 
 def _crop_start(side: Node, crop: int, rounding: CropRounding) -> Node:
-    """Return the first pixel of a center crop, as `megavit.config.preprocessing.crop_start`."""
+    """Return the first pixel of a center crop: see `megavit.config.preprocessing.crop_start`."""
     margin, two = op.subtract(side, constant_int(crop)), constant_int(2)
     half = op.divide(margin, two)
     return half if rounding == "floor" else op.add(half, op.multiply(op.mod(margin, two), op.mod(half, two)))
@@ -189,7 +182,7 @@ def _interpolation_weights(have: Node, side: Node, kept: tuple[Node, int], prepr
 
 
 def _quantize_weights(weights: Node) -> tuple[Node, Node]:
-    # From integers, which nothing rounds to 16 bits.
+    # Integers are not rounded to 16 bits.
     powers = _to_float(constant_int([2**bits for bits in range(1, MAX_SHIFT + 1)]))
     largest = op.reduce_max(weights, constant_int([0, 1]), False)
     fits = op.less(_round(op.multiply(powers, largest)), np.float32(MAX_WEIGHT))

@@ -1,4 +1,4 @@
-"""Export to a PyTorch program: portable, or compiled for this kind of machine."""
+"""Export to a PyTorch program, either portable or compiled for this kind of machine."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def write_torch(predictor: Predictor, path: Path, input: InputKind, precision: ExportPrecision, metadata: str) -> None:
-    """Write `ExportModule` to `path` as `torch.export.load` reads it, with the metadata among its extra files."""
+    """Write `ExportModule` to a file for `torch.export.load`, with the metadata among its extra files."""
     with suppress_output():
         torch.export.save(_program(predictor, input, precision), path, extra_files={METADATA: metadata})
 
@@ -25,11 +25,7 @@ def write_torch(predictor: Predictor, path: Path, input: InputKind, precision: E
 def write_aotinductor(
     predictor: Predictor, path: Path, input: InputKind, precision: ExportPrecision, metadata: str
 ) -> None:
-    """Write `ExportModule` to `path`, compiled by PyTorch's inductor for `torch._inductor.aoti_load_package` or C++.
-
-    Raises:
-        ConfigError: where there is no C++ compiler.
-    """
+    """Write `ExportModule` for `torch._inductor.aoti_load_package`; raise a ConfigError without a C++ compiler."""
     from torch._inductor import aoti_compile_and_package
     from torch._inductor.exc import InvalidCxxCompiler
 
@@ -43,7 +39,7 @@ def write_aotinductor(
 
 
 def open_torch(path: Path, predictor: Predictor) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """Return what runs the program in a file."""
+    """Return a function that runs the program in a file."""
     return _run(torch.export.load(path).module(), output_names(predictor))
 
 

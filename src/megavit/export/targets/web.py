@@ -1,4 +1,4 @@
-"""Export to a web page: the ONNX model, and ONNX Runtime's build for browsers."""
+"""Export to a web page with the ONNX model and ONNX Runtime's build for browsers."""
 
 import json
 import shutil
@@ -14,21 +14,13 @@ from megavit.export.targets.onnx import write_onnx
 from megavit.page import check_runtime, write_site
 from megavit.predict.predictor import Predictor
 
-PACKAGE = "onnxruntime-web@1.30.0"
-"""Of npm; the version that the page is tested with."""
+PACKAGE = "onnxruntime-web@1.30.0"  # npm package; the page is tested with this version
 
 
 def write_web(
     predictor: Predictor, folder: Path, precision: ExportPrecision, metadata: str, runtime: Path | None
 ) -> None:
-    """Fill an empty folder with the page, its model and its runtime.
-
-    Args:
-        runtime: the folder dist of npm's onnxruntime-web; None: npm fetches it.
-
-    Raises:
-        ConfigError: where files are missing, or npm is missing or fails.
-    """
+    """Fill an empty folder with the page, model and runtime; raise a ConfigError if npm or files are missing."""
     with _runtime(runtime) as files, tempfile.TemporaryDirectory() as place:
         model = Path(place) / "model.onnx"
         write_onnx(predictor, model, "pixels", precision, metadata)

@@ -1,1 +1,1 @@
-"""From logits to predictions: calibrated probabilities, prediction sets and out-of-distribution marks."""
+"""Convert logits to predictions: calibrated probabilities, prediction sets and out-of-distribution flags."""

@@ -1,7 +1,7 @@
-"""Prediction sets and intervals with a stated coverage, by split conformal prediction (arXiv 2107.07511, 1 and 2).
+"""Compute prediction sets and intervals with a guaranteed coverage by split conformal prediction.
 
-Whatever the model, a set of classes holds the true one, and an interval the true score, for at least the stated share
-of images, as long as these are drawn like the validation images that it was calibrated on.
+For images drawn like the validation images, a set or an interval contains the true class or score with at least the
+chosen probability, whatever the model (arXiv 2107.07511, sections 1 and 2).
 """
 
 import math
@@ -13,30 +13,22 @@ from megavit.errors import ConfigError
 from megavit.predict.postprocess.predictions import cumulative_mass_above
 
 MIN_IMAGES_BEYOND = 5
-"""Each class has a limit of its own where as many of its validation images are expected beyond it (section 4.1): then
-the coverage holds for every class by itself."""
+"""Limits are per class if at least this many validation images of every class are expected above them (section 4.1)."""
 MAX_CACHED_COVERAGES = 64
-"""Whose limits are kept: a server is asked for any."""
 
 
 def conformal_quantile(scores: Any, coverage: float) -> float:
-    """Return what a new score does not exceed with the probability `coverage`; inf where that takes more images.
-
-    Args:
-        scores: (N,) array or tensor, of images drawn as the new one will be.
-        coverage: in (0, 1).
-    """
+    """Return the `coverage` quantile of scores (N,) with the finite-sample correction; inf if N is too small."""
     rank = math.ceil((len(scores) + 1) * coverage)
     return math.inf if rank > len(scores) else np.partition(np.asarray(scores), rank - 1)[rank - 1].item()
 
 
 class PredictionSets:
-    """Sets of classes for any coverage.
+    """Prediction sets of classes for any coverage.
 
     Args:
         scores: (N,) array or tensor, `cumulative_mass_above` of the true class of each validation image.
-        labels: (N,), these classes.
-        classes: number of all.
+        labels: (N,) true class of each validation image, out of the number `classes`.
     """
 
     def __init__(self, scores: Any, labels: Any, classes: int) -> None:
@@ -44,11 +36,11 @@ class PredictionSets:
         self._limits: dict[float, np.ndarray] = {}
 
     def members(self, probabilities: np.ndarray, coverage: float) -> np.ndarray:
-        """Return which classes are in the set of each image, (B, C) bools, never none."""
+        """Return which classes are in the prediction set of each image, (B, C) bools, at least one per image."""
         return cumulative_mass_above(probabilities) <= self.limits(coverage)
 
     def limits(self, coverage: float) -> np.ndarray:
-        """Return up to which `cumulative_mass_above` each class is in the set: (C,) float64."""
+        """Return the largest `cumulative_mass_above` with which each class is in the set, (C,) float64."""
         if coverage not in self._limits:
             if len(self._limits) >= MAX_CACHED_COVERAGES:
                 self._limits.clear()
@@ -56,7 +48,7 @@ class PredictionSets:
         return self._limits[coverage]
 
     def is_class_conditional(self, coverage: float) -> bool:
-        """Return whether every class has a limit of its own."""
+        """Return whether every class has its own limit."""
         fewest = int(np.bincount(self.labels, minlength=self.classes).min())
         return (fewest + 1) * (1 - coverage) >= MIN_IMAGES_BEYOND
 
@@ -69,12 +61,12 @@ class PredictionSets:
 
 
 def is_possible(coverage: float, images: int) -> bool:
-    """Return whether a coverage in (0, 1) can be promised after `images` validation images."""
+    """Return whether `images` validation images suffice for a coverage in (0, 1)."""
     return math.ceil((images + 1) * coverage) <= images
 
 
 def check_coverage(coverage: float, images: int) -> None:
-    """Raise a ConfigError unless the coverage can be promised after `images` validation images."""
+    """Raise a ConfigError unless the coverage is in (0, 1), and `images` validation images suffice for it."""
     if not 0 < coverage < 1:
         raise ConfigError(f"coverage must be a number between 0 and 1, such as 0.95, got {coverage!r}")
     if not is_possible(coverage, images):

@@ -1,4 +1,4 @@
-"""Calibrated outputs and predictions of a bundle's logits."""
+"""Convert a bundle's logits to calibrated outputs and predictions."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,9 +15,7 @@ from megavit.predict.postprocess.ood import MahalanobisOOD
 from megavit.predict.postprocess.predictions import NOT_FINITE, DecisionRule, finite_rows, make_predictions
 from megavit.predict.prediction import Prediction
 
-MIN_PROBABILITY = 1e-7
-"""Of a class whose share of the smoothing is all that it had."""
-
+MIN_PROBABILITY = 1e-7  # lower bound when label smoothing is removed
 SET_SCORES, SET_LABELS, RESIDUALS = "sets.scores", "sets.labels", "residuals"
 MEANS, WHITENING = "ood.means", "ood.whitening"
 """Names of the tensors in a bundle's `calibration.safetensors`."""
@@ -31,12 +29,11 @@ def logits_to_outputs(
     """Return probabilities or scores from logits (B, outputs).
 
     Args:
-        calibration: its temperature and smoothing calibrate the probabilities. Neither changes the order of an
-            image's classes.
+        calibration: temperature and smoothing of the probabilities; neither changes the order of an image's classes.
 
     Returns:
-        "classification": (B, classes) probabilities, rows summing to 1; "multilabel": (B, labels) probabilities, each
-        by itself; "regression": (B,) scores, in the unit of the training scores.
+        "classification": (B, classes) probabilities, rows summing to 1; "multilabel": (B, labels) independent
+            probabilities; "regression": (B,) scores, in the unit of the training scores.
     """
     match target.kind:
         case "classification":
@@ -49,23 +46,22 @@ def logits_to_outputs(
 
 
 def remove_smoothing(probabilities: Tensor, smoothing: float) -> Tensor:
-    """Undo label smoothing in probabilities (B, classes) of a model that has learned it (arXiv 1512.00567, 7)."""
+    """Undo label smoothing in probabilities (B, classes) of a model trained with it (arXiv 1512.00567, section 7)."""
     own = (probabilities - smoothing / probabilities.shape[1]).clamp_min(MIN_PROBABILITY)
     return own / own.sum(dim=1, keepdim=True)
 
 
 class Calibrator:
-    """What was fitted on a model's validation images, applied to its logits and embeddings.
+    """Calibration and out-of-distribution detection fitted on a model's validation images.
 
     Attributes:
-        sets: prediction sets; None where there are none.
-        residuals: (N,), absolute errors of the validation images' scores; None where there are none.
-        ood: distances from the training images; None where they were not fitted.
+        sets: prediction sets; None if not fitted.
+        residuals: (N,), absolute errors of the validation images' scores; None if not fitted.
+        ood: distances from the training images; None if not fitted.
 
     Args:
-        calibration: of the bundle, with its `tensors`.
-        target: what the logits mean.
-        labels: number of classes or labels.
+        calibration, tensors: the bundle's calibration settings and `calibration.safetensors`.
+        target, labels: target of the model, and number of classes or labels.
     """
 
     def __init__(self, calibration: Calibration, tensors: Mapping[str, Tensor], target: Target, labels: int) -> None:
@@ -75,11 +71,11 @@ class Calibrator:
         self.ood = MahalanobisOOD(tensors[MEANS], tensors[WHITENING]) if MEANS in tensors else None
 
     def outputs(self, logits: Tensor) -> Tensor:
-        """Return calibrated probabilities, or scores: see `logits_to_outputs`."""
+        """Return calibrated probabilities or scores: see `logits_to_outputs`."""
         return logits_to_outputs(logits, self.target, self.calibration)
 
     def is_out_of_distribution(self, embeddings: Tensor) -> Tensor | None:
-        """Return which images are unlike those of training, (B,) bools; None where it is not known."""
+        """Return which images are unlike the training images, (B,) bools; None if not fitted."""
         if self.ood is None or self.calibration.ood_threshold is None:
             return None
         return self.ood.distance(embeddings) > self.calibration.ood_threshold
@@ -87,15 +83,9 @@ class Calibrator:
     def predictions(
         self, outputs: ModelOutput, labels: Sequence[str], top: int, coverage: float | None = None
     ) -> list[Prediction]:
-        """Return the prediction for each image.
+        """Return the prediction for each image, or raise a BundleError if an output is not finite.
 
-        Args:
-            labels: names of the classes or labels.
-            top: how many to list.
-            coverage: that `check_coverage` has passed, or None.
-
-        Raises:
-            BundleError: for outputs that are not finite.
+        For `top` and `coverage`, which must have passed `check_coverage`, see `megavit.Predictor.predict`.
         """
         values = self.outputs(outputs.logits)
         if not finite_rows(values, *outputs).all():
@@ -115,11 +105,11 @@ class Calibrator:
         return make_predictions(arrays, rule, top)
 
     def supports_coverage(self, coverage: float) -> bool:
-        """Return whether sets or intervals of that coverage can be given."""
+        """Return whether prediction sets or intervals are available for a coverage in (0, 1)."""
         return self._images is not None and is_possible(coverage, self._images)
 
     def check_coverage(self, coverage: float) -> None:
-        """Raise a ConfigError, with the reason, where the coverage is not supported."""
+        """Raise a ConfigError with the reason unless the coverage is supported."""
         if self._images is None:
             what = "is multilabel, and prediction sets are of one class an image"
             if self.target.kind != "multilabel":
@@ -128,25 +118,19 @@ class Calibrator:
         check_coverage(coverage, self._images)
 
     def interval_half_width(self, coverage: float) -> float:
-        """Return how far the true score is from the predicted one at most, with that coverage."""
+        """Return the largest distance of the true score from the predicted one at this coverage."""
         assert self.residuals is not None
         return conformal_quantile(self.residuals, coverage)
 
     @property
     def _images(self) -> int | None:
-        """How many images the sets or intervals were fitted on; None where there are neither."""
         if self.sets is not None:
             return len(self.sets.scores)
         return None if self.residuals is None else len(self.residuals)
 
 
 def check_calibration_tensors(calibration: Calibration, tensors: Mapping[str, Tensor], labels: int, dim: int) -> None:
-    """Raise a BundleError unless a bundle's calibration tensors are complete, and of its labels and features.
-
-    Args:
-        labels: number of classes or labels.
-        dim: of the features.
-    """
+    """Raise a BundleError unless calibration tensors are complete and match the number of labels and of features."""
     floats = (torch.float32, torch.float64)
     dtypes = {SET_SCORES: floats, SET_LABELS: (torch.int64,), RESIDUALS: floats}
     dtypes |= dict.fromkeys((MEANS, WHITENING), (torch.float32,))

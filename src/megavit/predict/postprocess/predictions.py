@@ -1,7 +1,7 @@
-"""Turn a model's outputs into predictions, with NumPy alone: for bundles and exported models alike.
+"""Convert a model's outputs to predictions with NumPy only, for bundles and exported models.
 
-The page (`megavit/page/static/predictions.js`) and the script beside an export (`megavit.export.docs.example_script`)
-follow the same rules in code that cannot import this; tests/page/test_predictions_parity.py holds them equal to it.
+The web page (`megavit/page/static/predictions.js`) and the example script (`megavit.export.docs.example_script`) have
+the same rules in code that cannot import this; tests/page/test_predictions_parity.py compares them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,16 +19,15 @@ NOT_FINITE = "the model's output is not a finite number (NaN or infinity); its w
 
 @dataclass(frozen=True, kw_only=True)
 class DecisionRule:
-    """What decides which labels, prediction set or interval an image gets.
+    """The rule by which outputs become labels, prediction sets and intervals.
 
     Attributes:
         target: kind of target that the model was trained for.
-        labels: the classes or labels, in the order of the probabilities.
-        thresholds: for "multilabel", the probability from which on each label is assigned.
-        ood_threshold: an image whose distance is above this is out of distribution; None: not known.
-        set_limits: for "classification", (C,): a class is in the prediction set up to this `cumulative_mass_above`;
-            None: no sets.
-        interval_half_width: for "regression"; None: no intervals.
+        labels: names of the classes or labels, in the order of the probabilities.
+        thresholds: for "multilabel", the lowest probability with which each label is assigned.
+        ood_threshold: largest distance of an image that is not out of distribution; None if unknown.
+        set_limits: for "classification", the limits of `PredictionSets.limits`, (C,); None for no sets.
+        interval_half_width: for "regression"; None for no intervals.
     """
 
     target: TargetKind
@@ -40,12 +39,11 @@ class DecisionRule:
 
 
 def make_predictions(outputs: Mapping[str, np.ndarray], rule: DecisionRule, top: int) -> list[Prediction]:
-    """Return the prediction for each image of a batch.
+    """Return the prediction for each image of a batch, with `top` (at least 1) classes or labels listed.
 
     Args:
-        outputs: by name, finite: probabilities (B, C) or scores (B,), and where `rule.ood_threshold` is known the
-            distances (B,).
-        top: how many classes or labels to list, at least 1.
+        outputs: finite arrays by name: probabilities (B, C) or scores (B,), and for `rule.ood_threshold` distances
+            (B,).
     """
     values = outputs[SCORE if rule.target == "regression" else PROBABILITIES]
     marks: list[bool | None] = [None] * len(values)
@@ -79,10 +77,9 @@ def make_predictions(outputs: Mapping[str, np.ndarray], rule: DecisionRule, top:
 
 
 def cumulative_mass_above(probabilities: np.ndarray) -> np.ndarray:
-    """Return for each class the probability of all likelier ones, (B, C) float64; of equal ones the first is likelier.
+    """Return for each class the sum of the probabilities ranked above it, (B, C) float64; ties are ranked by index.
 
-    It is the score of adaptive prediction sets (arXiv 2006.02544) without the class's own share: 0 for the likeliest,
-    which is therefore in every set.
+    This is the score of adaptive prediction sets (arXiv 2006.02544) without the class's own probability.
     """
     order = np.argsort(-probabilities, axis=1, kind="stable")
     ordered = np.take_along_axis(probabilities, order, axis=1).astype(np.float64)
@@ -92,7 +89,7 @@ def cumulative_mass_above(probabilities: np.ndarray) -> np.ndarray:
 
 
 def finite_rows(*arrays: Any) -> np.ndarray:
-    """Return which rows are finite in all of several arrays, or tensors on the CPU, each (B, ...): (B,) bools."""
+    """Return which rows are finite in all given arrays or CPU tensors (B, ...): (B,) bools."""
     checked = [np.isfinite(np.asarray(array)) for array in arrays]
     return np.logical_and.reduce([rows.all(axis=tuple(range(1, rows.ndim))) for rows in checked])
 
@@ -100,7 +97,7 @@ def finite_rows(*arrays: Any) -> np.ndarray:
 def _rank(
     probabilities: np.ndarray, order: np.ndarray, labels: Sequence[str], selected: np.ndarray | None = None
 ) -> list[Ranked]:
-    """Return each image's labels and probabilities in `order`, of `selected` ones (B, C) alone."""
+    """Return each image's (label, probability) pairs in `order`, limited to those in the mask `selected` (B, C)."""
     ordered = np.take_along_axis(probabilities, order, axis=1)
     keep = np.ones_like(order, bool) if selected is None else np.take_along_axis(selected, order, axis=1)
     return [
