@@ -1,4 +1,4 @@
-"""The MLP of a transformer layer. Letters of the shapes: see `megavit.model`."""
+"""The MLP of a transformer layer."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,10 +19,9 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class FeedForward(nn.Module):
-    """Linear, activation, Linear on each token: (B, T, D) -> (B, T, D).
+    """A two-layer MLP applied to each token: (B, T, D) -> (B, T, D).
 
-    The activation is one of `ACTIVATIONS`, or SwiGLU (arXiv 2002.05202), whose `into` holds (gate | value) and is
-    therefore twice as wide.
+    With SwiGLU (arXiv 2002.05202), `into` computes (gate | value) and is twice as wide.
     """
 
     def __init__(self, config: ViTConfig) -> None:
