@@ -53,7 +53,7 @@ class PatchEmbedding(nn.Module):
         """Return the (rows, columns) of patches in each image (C, height, width).
 
         Raises:
-            ValueError: if there are no images, dtypes or devices differ, or, with its index, an image fails `grid`'s checks.
+            ValueError: if there are no images, if dtypes or devices differ, or if an image does not fit the model.
         """
         if not images:
             raise ValueError("there must be at least one image")

@@ -37,7 +37,7 @@ class LearnedPositions(nn.Module):
         self.table = nn.Parameter(torch.empty(config.num_patches, config.dim))
 
     def at(self, grid: Grid) -> Tensor:
-        """Return the position vectors (N, D) of `grid`, by antialiased bicubic resampling if it is not the own grid."""
+        """Return the position vectors (N, D) of `grid`, resampled (antialiased bicubic) unless it is the table's."""
         if grid == self.grid:
             return self.table
         # F.interpolate on the table is wrong for one column on a CPU (PyTorch 2.15), and its gradient does not compile
@@ -107,8 +107,8 @@ class RotaryPositions(nn.Module):
 class GridRotaryPositions(nn.Module):
     """Axial 2-D rotary positions in units of the patches of a reference grid, at any resolution.
 
-    EVA-02 (arXiv 2303.11331, section 2.2) counts from 0 over 16 × 16 patches, its pre-training grid. With `native`, as in
-    Perception Encoders (arXiv 2504.13181), coordinates count from 1 over the model's own grid, columns before rows.
+    EVA-02 (arXiv 2303.11331, section 2.2) counts from 0 over 16 × 16 patches, its pre-training grid. With `native`, as
+    in Perception Encoders (arXiv 2504.13181), coordinates count from 1 over the model's own grid, columns before rows.
     """
 
     base = 10_000.0

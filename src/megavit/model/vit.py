@@ -60,9 +60,9 @@ class PackedFeatures(NamedTuple):
 class MegaVit(nn.Module):
     """A Vision Transformer that maps images (B, C, height, width), floating point, to logits (B, num_classes).
 
-    Images of another size than `image_size` are accepted if their sides are divisible by `patch_size`; learned positions
-    are then resampled. Pass images of different sizes as a list of (C, height, width). With `num_classes=0` the output
-    is the pooled features (B, dim). The arguments are documented in `megavit.ViTConfig`.
+    Images of another size than `image_size` are accepted if their sides are divisible by `patch_size`; learned
+    positions are then resampled. Pass images of different sizes as a list of (C, height, width). With `num_classes=0`
+    the output is the pooled features (B, dim). The arguments are documented in `megavit.ViTConfig`.
 
     Raises:
         ValueError: if the sizes are inconsistent, or an image does not fit the model.
@@ -141,7 +141,7 @@ class MegaVit(nn.Module):
         Each image's features equal those from `features`, up to rounding.
 
         Raises:
-            ValueError: as in `features`, with the index of the image.
+            ValueError: if an image does not fit the model; the message has its index.
         """
         grids = self.patch_embedding.grids(images)
         order, stacks = stack_by_grid(images, grids)
