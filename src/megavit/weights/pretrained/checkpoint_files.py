@@ -37,7 +37,7 @@ class Contents:
     """The contents of a weights file.
 
     Attributes:
-        tables: state dicts by their path in the file: keys of nested tables joined by slashes, or "" for the file itself.
+        tables: state dicts by path in the file: keys of nested tables joined by slashes, or "" for the file itself.
         unread: classes and functions that the file names, which were neither imported nor called.
         keys: keys of the outermost table, for messages.
     """

@@ -46,7 +46,7 @@ def fold_calibration(tensors: dict[str, Tensor], target: Target, calibration: Ca
 
 
 def unfold_target(tensors: dict[str, Tensor], target: Target) -> dict[str, Tensor]:
-    """Return `tensors` without a regression target's `mean` and `std` in the head: the inverse of `fold_calibration`."""
+    """Return `tensors` without a regression target's scale in the head: the inverse of `fold_calibration`."""
     if target.kind != "regression":
         return tensors
     return scale_head(tensors, 1 / target.std, -target.mean / target.std)
@@ -93,11 +93,11 @@ def rename_replaced_head(
 def add_wrapper_head(
     tensors: Mapping[str, Tensor], candidate: Candidate, head: str, width: int
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Return the tensors of a backbone with the classifier from its wrapper, if there is exactly one, and that one's name.
+    """Return a backbone's tensors with its wrapper's classifier, and that one's name, if exactly one fits.
 
     Args:
         tensors: tensors of a backbone without a classifier, by the names of its format.
-        candidate: the backbone, whose prefix begins with the wrapper's name.
+        candidate: the backbone; its prefix begins with that of its wrapper.
         head: name of the library's own classifier.
         width: output width of the backbone.
     """

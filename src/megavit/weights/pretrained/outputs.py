@@ -24,8 +24,8 @@ FLAG = "megavit convert --target"
 def infer_target(settings: dict[str, Any], outputs: int, kind: TargetKind | None = None) -> tuple[Target, list[str]]:
     """Return the meaning of another library's outputs, and sentences on how it was determined.
 
-    Without a `problem_type`, several outputs are taken as classes (softmax) and a single output as a label (sigmoid), as
-    in transformers' `ImageClassificationPipeline.postprocess`.
+    Without a `problem_type`, several outputs are classes (softmax) and a single output is a label (sigmoid), as in
+    transformers' `ImageClassificationPipeline.postprocess`.
 
     Args:
         settings: contents of config.json.

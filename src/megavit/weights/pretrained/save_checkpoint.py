@@ -51,8 +51,7 @@ WRITERS: dict[Library, Callable[[PretrainedModel], tuple[Files, dict[str, Tensor
 def save_pretrained(library: Library, pretrained: PretrainedModel, out: Path, *, calibrated: bool = True) -> list[str]:
     """Save a model to the new folder `out` in the layout of `library`.
 
-    The bundle's calibration is folded into the head, so that the library's softmax, sigmoid or plain output gives the same
-    predictions.
+    The calibration is folded into the head, so that the library's softmax, sigmoid or plain output predicts the same.
 
     Args:
         library: library that will load the model.

@@ -1,8 +1,4 @@
-"""Key mappings: how each library names the tensors of a Vision Transformer, one module per library.
+"""Key mappings between MegaVit and other libraries' Vision Transformers, with one module per library.
 
-Each module has one or more `CheckpointFormat`s, with
-    signature     names of tensors that together only this format has
-    rules         the key table, whole and invertible: see `key_mapping`
-    fields        the fields of the config that the shapes of a checkpoint's tensors determine
-and, where the format needs it, what `checkpoint_format` explains.
+Each module defines `CheckpointFormat`s, whose `rules` are an invertible table of tensor names: see `key_mapping`.
 """

@@ -1,7 +1,6 @@
-"""The visual tower of OpenCLIP and of OpenAI's CLIP (arXiv 2103.00020), alone or in a whole checkpoint.
+"""Key mapping for the visual tower of OpenCLIP and of OpenAI's CLIP (arXiv 2103.00020).
 
-Its output, the embedding that is compared with a text's, is our logits: a head without bias. The text tower is left
-out.
+The image embedding, which is compared with text embeddings, becomes the logits of a head without bias.
 """
 
 from typing import Any
@@ -21,7 +20,7 @@ LAYER, OURS = "transformer.resblocks.{i}", "transformer.layers.{i}"
 RULES = (
     rule("conv1.weight: D C P Q", "patch_embedding.projection.weight"),
     rule("0: D", "patch_embedding.projection.bias"),
-    # A class token that is not pooled by is a register of ours.
+    # A class token that is not used for pooling is our register.
     rule("class_embedding: D", ["prefix_tokens.class_token", "prefix_tokens.registers"]),
     rule(
         "positional_embedding: * D",
@@ -46,12 +45,9 @@ RULES = (
 
 
 def fields_of(facts: CheckpointFacts) -> Fields:
-    """Return the fields of a config: of norms of epsilon 1e-5 and the exact GELU, unless known otherwise.
+    """Return the fields of a config; the defaults are norms with epsilon 1e-5 and the exact GELU.
 
-    No shape determines that a model was trained with `quick_gelu`, as OpenAI's were: its settings do, or the caller.
-
-    Raises:
-        BundleError: for an attentional pooler, which our model has not.
+    No shape shows that a model uses `quick_gelu`, as OpenAI's do; the settings or the user must say so.
     """
     if any(name.startswith("attn_pool.") for name in facts.shapes):
         raise BundleError("the checkpoint pools by OpenCLIP's attentional pooler, which this model has not")
@@ -73,10 +69,10 @@ def fields_of(facts: CheckpointFacts) -> Fields:
 
 
 def read_settings(settings: Settings) -> Overrides:
-    """Return the facts in a model's settings: `open_clip_config.json`, or one of OpenCLIP's `model_configs`.
+    """Return the facts in open_clip_config.json or one of OpenCLIP's `model_configs`.
 
     Raises:
-        BundleError: for a part that our model has not, by its name there.
+        BundleError: if the model has an unsupported component.
     """
     model = settings.get("model_cfg", settings)
     vision = model.get("vision_cfg", {})
@@ -99,7 +95,7 @@ def read_settings(settings: Settings) -> Overrides:
 
 
 def undetermined(config: ViTConfig) -> dict[str, Any]:
-    """Return what no shape determines, with the pooling, and of a mean whether the norm comes before it."""
+    """Return what no shape determines, including the pooling, and with mean pooling the final norm's place."""
     return undetermined_fields(config, "pool", *(("final_norm",) if config.pool == "mean" else ()))
 
 

@@ -1,4 +1,4 @@
-"""timm's architectures: the arguments that their functions give and no tensor determines, by name.
+"""timm's architectures and those of their arguments that no tensor determines.
 
 timm_architectures.txt has lines of "class argument=value ...", each followed by lines of "depth/heads name ...". A
 test compares every row with the installed timm.
@@ -12,12 +12,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Architecture:
-    """One architecture of timm's.
+    """An architecture of timm.
 
     Attributes:
-        model: its class in timm.
-        arguments: of that class, where these are not its defaults; depth and num_heads always. Its norm layer is two
-            of them: `norm` as our designs have it, and `norm_eps`.
+        model: class name in timm.
+        arguments: arguments that differ from the class's defaults, and always depth and num_heads; the norm layer is given
+            as `norm`, as in `Design`, and `norm_eps`.
     """
 
     model: str
@@ -25,7 +25,7 @@ class Architecture:
 
 
 def parse_architectures(table: str) -> dict[str, Architecture]:
-    """Return name -> architecture."""
+    """Return the architectures in a table by name."""
     architectures: dict[str, Architecture] = {}
     model, common, sizes = "", {}, {}
     for line in table.strip().splitlines():
