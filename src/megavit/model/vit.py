@@ -1,9 +1,9 @@
 """MegaVit: the Vision Transformer (arXiv 2010.11929) with the components of ViT-22B (arXiv 2302.05442).
 
-    model = MegaVit(image_size=256, patch_size=32, num_classes=1000, dim=512, depth=6, heads=8, mlp_dim=1024)
-    logits = model(images)              # (B, 1000)
-    features = model.features(images)   # pooled, prefix and patch tokens
-    logits = model([wide, tall])        # images of different sizes, packed without padding
+model = MegaVit(image_size=256, patch_size=32, num_classes=1000, dim=512, depth=6, heads=8, mlp_dim=1024)
+logits = model(images)              # (B, 1000)
+features = model.features(images)   # pooled, prefix and patch tokens
+logits = model([wide, tall])        # images of different sizes, packed without padding
 """
 
 from collections.abc import Sequence

@@ -39,8 +39,8 @@ class CheckpointFormat:
         left_out: regular expressions that match the beginning of names outside the model.
         left_out_beside: such expressions that apply only if a checkpoint has a given tensor, by tensor name.
         normalize: function that converts tensors of older versions to the shapes of the table.
-        settings: function that reads facts from the library's settings, which take precedence over `fields`; it raises a
-            BundleError for unsupported models.
+        settings: function that reads facts from the library's settings, which take precedence over `fields`; it raises
+            a BundleError for unsupported models.
         model_types: default settings for each supported model_type of transformers.
         undetermined: function that returns the fields of a config that no tensor determines, with their values.
         head: module name of the classifier; "" if there is none or it cannot be replaced.

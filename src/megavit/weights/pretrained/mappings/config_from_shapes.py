@@ -136,8 +136,7 @@ class CheckpointFacts:
 def make_config(found: Fields, overrides: Overrides) -> ViTConfig:
     """Return the config with the fields in `found`, unless `overrides` has them; `found["certain"]` overrules both.
 
-    Image sides are rounded down to whole patches, as a convolution drops the remainder (SigLIP's So400m has 384 pixels in
-    patches of 14).
+    Image sides are rounded down to whole patches, as a convolution drops the remainder.
 
     Raises:
         ConfigError: if the fields are inconsistent.
@@ -157,7 +156,7 @@ def make_config(found: Fields, overrides: Overrides) -> ViTConfig:
 
 
 def usual_heads(dim: int, depth: int, mlp_dim: int) -> int:
-    """Return the heads of the preset with these sizes, else dim / 64; shapes of plain attention do not determine them."""
+    """Return the heads of the preset with these sizes, else dim / 64, as shapes do not determine them."""
     presets = {(row.dim, row.depth, row.mlp_dim): row.heads for row in reversed(PRESETS.values())}
     presets[1536, 40, 6144] = 16  # SigLIP 2's giant-opt (arXiv 2502.14786)
     return presets.get((dim, depth, mlp_dim), max(1, dim // 64))
@@ -174,7 +173,7 @@ def field_of(config: ViTConfig, name: str) -> Any:
 
 
 def undetermined_fields(config: ViTConfig, *more: str) -> dict[str, Any]:
-    """Return the fields that no shape of a plain Vision Transformer determines, and the fields `more`, with their values.
+    """Return the fields that no shape of a plain Vision Transformer determines, and those in `more`, with values.
 
     Query and key norms determine the heads by their width; a gated MLP has only one activation.
     """

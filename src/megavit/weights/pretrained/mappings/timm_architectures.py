@@ -16,8 +16,8 @@ class Architecture:
 
     Attributes:
         model: class name in timm.
-        arguments: arguments that differ from the class's defaults, and always depth and num_heads; the norm layer is given
-            as `norm`, as in `Design`, and `norm_eps`.
+        arguments: arguments that differ from the class's defaults, and always depth and num_heads; the norm layer is
+            given as `norm`, as in `Design`, and `norm_eps`.
     """
 
     model: str

@@ -27,7 +27,7 @@ def timm_data_config(preprocessing: Preprocessing) -> dict[str, Any]:
 
 
 def _crop_pct(crop: tuple[int, int], resized: tuple[int, int]) -> float:
-    """Return the `crop_pct` by which timm divides each side of the crop, rounding down; raise a BundleError for none."""
+    """Return the `crop_pct` by which timm divides each side of the crop; raise a BundleError if there is none."""
     if crop == resized:
         return 1.0
     pairs = list(zip(crop, resized, strict=True))

@@ -80,7 +80,7 @@ def timm_geometry(config: ViTConfig, given: Settings, model_args: Settings) -> G
 
 
 def _timm_size(config: ViTConfig, given: Settings, model_args: Settings) -> tuple[int, int]:
-    """Return (height, width) of the input, falling back to the model's size if the model does not accept the given one."""
+    """Return (height, width) of the input: the given size, or the model's if it does not accept that."""
     size = given.get("input_size")
     if given.get("fixed_input_size") and model_args.get("img_size") is not None:
         size = (config.channels, *pair("img_size", model_args["img_size"]))
