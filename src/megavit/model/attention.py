@@ -17,7 +17,7 @@ MAX_EAGER_TOKENS = 256
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention, softmax(Q Kᵀ / √K) V, and an output projection: (B, T, D) -> (B, T, D).
+    """Multi-head self-attention with an output projection: (B, T, D) -> (B, T, D).
 
     `to_qkv`'s outputs are ordered (query | key | value, head, channel).
     """

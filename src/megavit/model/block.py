@@ -13,10 +13,7 @@ from megavit.model.zeta import ZetaBlock
 
 
 class ParallelBlock(nn.Module):
-    """A transformer layer with parallel branches: (B, T, D) -> (B, T, D).
-
-    It computes x + attention(n) + mlp(n) with n = norm(x) (arXiv 2302.05442, equation 1).
-    """
+    """A layer x + attention(n) + mlp(n), n = norm(x) (arXiv 2302.05442, equation 1): (B, T, D) -> (B, T, D)."""
 
     def __init__(self, config: ViTConfig, drop_path: float) -> None:
         super().__init__()
@@ -34,10 +31,7 @@ class ParallelBlock(nn.Module):
 
 
 class SerialBlock(nn.Module):
-    """A pre-norm transformer layer: (B, T, D) -> (B, T, D).
-
-    It computes x + attention(norm(x)), then x + mlp(norm(x)) (arXiv 2010.11929, equations 2 and 3).
-    """
+    """A layer x + attention(norm(x)), then x + mlp(norm(x)) (arXiv 2010.11929, eq. 2, 3): (B, T, D) -> (B, T, D)."""
 
     def __init__(self, config: ViTConfig, drop_path: float) -> None:
         super().__init__()

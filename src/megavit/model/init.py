@@ -17,8 +17,8 @@ def initialize(model: nn.Module, *, depth: int, layer_scale: float = 1.0) -> Non
 
     Weights have variance about 1 / fan-in (normal, truncated at two deviations), so that tokens keep their scale at any
     width; the output projections of each layer are divided by √(2 depth), so that the residual stream keeps it at any
-    depth (arXiv 1901.09321). Positions have deviation 1 / √dim, since with 0.02 small models learn them late. Other
-    tokens and the classifier have 0.02; biases are 0.
+    depth (arXiv 1901.09321). Positions have deviation 1 / √dim: with 0.02, tokens dominate them and small models learn
+    late. Other tokens and the classifier have 0.02; biases are 0.
 
     Raises:
         TypeError: if no rule covers a parameter.

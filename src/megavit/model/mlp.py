@@ -19,14 +19,12 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class FeedForward(nn.Module):
-    """A two-layer MLP applied to each token: (B, T, D) -> (B, T, D).
-
-    With SwiGLU (arXiv 2002.05202), `into` computes (gate | value) and is twice as wide.
-    """
+    """A two-layer MLP for each token, optionally SwiGLU (arXiv 2002.05202): (B, T, D) -> (B, T, D)."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.mlp = config.design.mlp
+        # SwiGLU computes (gate | value).
         self.into = nn.Linear(config.dim, config.mlp_dim * (2 if self.mlp == "swiglu" else 1))
         self.dropout = nn.Dropout(config.dropout)
         self.out_norm = make_norm(config.design, config.mlp_dim) if config.design.mlp_out_norm else nn.Identity()

@@ -88,10 +88,7 @@ class PatchEmbedding(nn.Module):
 
 
 class PrefixTokens(nn.Module):
-    """The class token, if the model pools by it, and the registers, prepended to patches: (B, N, D) -> (B, T, D).
-
-    Their positions add no expressiveness; they exist to load published weights.
-    """
+    """The class token, if the model pools by it, and the registers, prepended to patches: (B, N, D) -> (B, T, D)."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()

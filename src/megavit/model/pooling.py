@@ -30,10 +30,7 @@ class MeanPool(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """Multi-head attention pooling (MAP) with a learned query, followed by an MLP (arXiv 2106.04560, section 3.2).
-
-    The query attends to the patches, or to all tokens with `pool_prefix`.
-    """
+    """Attention pooling (MAP) by a learned query, then an MLP (arXiv 2106.04560, section 3.2)."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()

@@ -1,7 +1,4 @@
-"""Position embeddings of patches: learned or sine-cosine vectors added to tokens, and rotary embeddings.
-
-Each class maps (patch tokens, grid) to (patch tokens, rotation or None), for any grid.
-"""
+"""Position embeddings that map (patch tokens, grid) to (patch tokens, rotation or None), for any grid."""
 
 import math
 from typing import NamedTuple
@@ -16,25 +13,19 @@ Grid = tuple[int, int]
 
 
 class Rotation(NamedTuple):
-    """Cosines and sines of rotary positions in float32, (N, K).
-
-    They are (B, 1, N, K) if each image keeps different patches.
-    """
+    """Float32 cosines and sines of rotary positions: (N, K), or (B, 1, N, K) if each image has its own patches."""
 
     cos: Tensor
     sin: Tensor
 
 
 class LearnedPositions(nn.Module):
-    """A learned vector per patch, resampled for images of another size.
-
-    The table is (N, D), without a batch axis, so that it is sharded evenly along its first axis.
-    """
+    """A learned vector per patch, resampled for images of another size."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.grid = config.grid
-        self.table = nn.Parameter(torch.empty(config.num_patches, config.dim))
+        self.table = nn.Parameter(torch.empty(config.num_patches, config.dim))  # sharded evenly by rows
 
     def at(self, grid: Grid) -> Tensor:
         """Return the position vectors (N, D) of `grid`, resampled (antialiased bicubic) unless it is the table's."""

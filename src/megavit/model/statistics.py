@@ -58,8 +58,5 @@ def forward_flops(config: ViTConfig, grid: tuple[int, int] | None = None) -> int
 
 
 def training_flops(config: ViTConfig, grid: tuple[int, int] | None = None) -> int:
-    """Return the floating-point operations of a training step on one image: three forward passes (arXiv 2204.02311).
-
-    The arguments are those of `forward_flops`.
-    """
+    """Return the operations of a training step on one image: three `forward_flops` (arXiv 2204.02311)."""
     return 3 * forward_flops(config, grid)

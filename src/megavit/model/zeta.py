@@ -16,10 +16,7 @@ from megavit.model.pos_embed import Rotation
 
 
 class ZetaAttention(nn.Module):
-    """Multi-head self-attention with key and value normalization: (B, T, D) -> (B, T, D).
-
-    It computes softmax(Q norm(K)ᵀ / √K) norm(V) over H heads, then an output projection.
-    """
+    """Multi-head softmax(Q norm(K)ᵀ / √K) norm(V) with an output projection: (B, T, D) -> (B, T, D)."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -49,10 +46,7 @@ class ZetaAttention(nn.Module):
 
 
 class ZetaBlock(nn.Module):
-    """A transformer layer of zetascale's MegaVit: (B, T, D) -> (B, T, D).
-
-    It computes n + attention(norm(n)) + mlp(norm(n)) with n = stream_norm(x) and a norm per branch.
-    """
+    """A layer n + attention(norm(n)) + mlp(norm(n)), with n = stream_norm(x): (B, T, D) -> (B, T, D)."""
 
     def __init__(self, config: ViTConfig, drop_path: float) -> None:
         super().__init__()

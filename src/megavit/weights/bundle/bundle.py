@@ -66,9 +66,6 @@ def save_bundle(
     """Write a bundle to `folder` atomically, replacing a bundle that is already there.
 
     Args:
-        folder: output folder.
-        model: model whose weights are saved.
-        info: metadata of the bundle; its `files` are filled in.
         reference: decoded images, uint8 (C, height, width) of any size.
         samples: contents of `samples.csv`.
         calibration_tensors: tensors of `info.calibration`; None if nothing was fitted.
@@ -93,12 +90,9 @@ def save_bundle(
 def copy_bundle(
     folder: Path, out: Path, info: BundleInfo, calibration_tensors: Mapping[str, Tensor] | None = None
 ) -> None:
-    """Copy the bundle in `folder` to the new folder `out`, with another `info` and its model card.
+    """Copy the bundle in `folder` to the new folder `out` with another `info`, which must have the same `files`.
 
     Args:
-        folder: bundle to copy.
-        out: output folder.
-        info: metadata of the copy, with the same `files`.
         calibration_tensors: new tensors of `info.calibration`; None to keep those of the bundle.
 
     Raises:
@@ -214,7 +208,6 @@ def read_info(folder: Path) -> BundleInfo:
 
 
 def _seal(table: dict[str, Any]) -> str:
-    """Return the SHA-256 of the contents of `megavit.json`, independent of its formatting."""
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
 
 

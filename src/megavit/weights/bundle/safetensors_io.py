@@ -49,11 +49,7 @@ def shape_faults(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) 
 
 
 def load_weights(model: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
-    """Load `tensors` as the parameters of `model`, which is on the meta device, copying only to change their dtype.
-
-    Raises:
-        BundleError: if tensors are missing, unexpected or misshapen, with a list of them.
-    """
+    """Load `tensors` into `model`, which is on the meta device; raise a BundleError that lists all that do not fit."""
     expected = model.state_dict()
     if faults := shape_faults(tensors, expected):
         raise BundleError("\n".join([f"the weights in {where} do not fit the model:", *faults]))

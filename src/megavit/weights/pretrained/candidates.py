@@ -1,7 +1,4 @@
-"""Find the models in a checkpoint, in any of its tables and under any prefix of tensor names.
-
-Every table and prefix is tried, and those where a known format is detected are candidates.
-"""
+"""Find the models in a checkpoint by trying every table and every prefix of tensor names in it."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -46,11 +43,7 @@ class Candidate:
 
 
 def find_candidates(tables: Mapping[str, Mapping[str, Tensor]]) -> list[Candidate]:
-    """Return all models in a file, the best first: averaged weights, then those with the most tensors.
-
-    Args:
-        tables: state dicts by their path in the file.
-    """
+    """Return all models in the tables of a file, the best first: averaged weights, then those with most tensors."""
     found = [one for place, table in tables.items() for one in _in_table(place, table)]
     return sorted(found, key=lambda one: (_rank(one.name), -len(one.tensors)))
 

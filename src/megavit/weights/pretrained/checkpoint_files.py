@@ -48,11 +48,7 @@ class Contents:
 
 
 def find_checkpoint(folder: Path) -> Path:
-    """Return the weights file in a folder with the layout of a model hub.
-
-    Raises:
-        BundleError: if there is no weights file, or there are several without a known name.
-    """
+    """Return the weights file in a folder; raise a BundleError if there is none or the choice is ambiguous."""
     for name in NAMES:
         if (folder / name).is_file():
             return folder / name

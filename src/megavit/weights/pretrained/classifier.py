@@ -22,14 +22,7 @@ NAMES = {
 
 
 def fold_calibration(tensors: dict[str, Tensor], target: Target, calibration: Calibration) -> dict[str, Tensor]:
-    """Return `tensors` with the calibration, or the scale of a regression target, folded into the head.
-
-    Weight and bias are divided by the temperature, or multiplied by the target's std, whose mean is added to the bias.
-
-    Args:
-        tensors: tensors of a model with a head, by the names of MegaVit's `state_dict`.
-        target: meaning of the outputs.
-        calibration: calibration of the probabilities.
+    """Return `tensors` with the calibration's temperature, or a regression target's mean and std, folded into the head.
 
     Raises:
         BundleError: if the calibration removes label smoothing, which no linear head can do.
@@ -66,12 +59,7 @@ def scale_head(tensors: dict[str, Tensor], factor: float, shift: float) -> dict[
 def rename_replaced_head(
     tensors: Mapping[str, Tensor], head: str, where: str
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Return the tensors with the classifier renamed to the library's own name, and its original name if it differed.
-
-    Args:
-        tensors: tensors of a model, by the names of its format.
-        head: name of the library's classifier, a linear layer, such as "heads.head".
-        where: file name for the error message.
+    """Return the tensors with a replaced classifier renamed to `head`, and its original names.
 
     Raises:
         BundleError: if the classifier has more than one linear layer.
@@ -93,13 +81,9 @@ def rename_replaced_head(
 def add_wrapper_head(
     tensors: Mapping[str, Tensor], candidate: Candidate, head: str, width: int
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Return a backbone's tensors with its wrapper's classifier, and that one's name, if exactly one fits.
+    """Return a backbone's tensors with its wrapper's classifier, renamed to `head`, and that one's original name.
 
-    Args:
-        tensors: tensors of a backbone without a classifier, by the names of its format.
-        candidate: the backbone; its prefix begins with that of its wrapper.
-        head: name of the library's own classifier.
-        width: output width of the backbone.
+    Only a single linear layer with inputs of `width` channels is taken; else the tensors are unchanged.
     """
     groups: dict[str, dict[str, Tensor]] = {}
     for name, tensor in candidate.beside.items():

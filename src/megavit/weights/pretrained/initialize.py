@@ -14,18 +14,11 @@ HEAD, TABLE, PATCHES = "mlp_head.", "positions.table", "patch_embedding.projecti
 
 
 def initialize_from(model: MegaVit, pretrained: PretrainedModel, *, head: bool = False) -> list[str]:
-    """Load pretrained weights into `model`, which may differ in image size, number of classes and channels.
+    """Load pretrained weights into `model` in place, and return sentences on what was changed or not loaded.
 
-    Learned positions are resampled to another grid as in `LearnedPositions.at`. For one channel, the patch embedding is
-    summed over its input channels, which equals repeating the gray image in every channel.
-
-    Args:
-        model: model to modify in place.
-        pretrained: pretrained weights.
-        head: whether to load the classifier as well.
-
-    Returns:
-        Sentences on what was changed or not loaded.
+    The models may differ in image size (learned positions are resampled as in `LearnedPositions.at`), in number of classes
+    and in channels: for one channel, the patch embedding is summed over its input channels. The classifier is loaded
+    only if `head` is true.
 
     Raises:
         BundleError: if weights do not fit, with a list of them; the model is then unchanged.

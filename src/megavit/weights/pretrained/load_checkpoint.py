@@ -170,11 +170,7 @@ def _as_text(value: Any) -> str:
 def choose_candidate(
     contents: Contents, state_dict: str | None, where: str, architecture: object = None
 ) -> tuple[Candidate, list[Candidate]]:
-    """Return the requested candidate, or the best if `state_dict` is None, and the other candidates.
-
-    Raises:
-        BundleError: if there is no candidate, or none named `state_dict`.
-    """
+    """Return the candidate named `state_dict`, or the best, and the others; raise a BundleError if there is none."""
     candidates = find_candidates(contents.tables)
     if not candidates:
         raise BundleError(unknown_format(contents, where, architecture))

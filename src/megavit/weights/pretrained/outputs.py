@@ -107,7 +107,7 @@ def target_settings(target: Target) -> dict[str, Any]:
 def class_names(settings: dict[str, Any], num_classes: int) -> tuple[tuple[str, ...], list[str]]:
     """Return unique class names, and sentences on names that the settings lack.
 
-    Unnamed outputs are "class 0" and so on, or "LABEL_0" in transformers' settings, which have a `model_type`.
+    Unnamed outputs are "class 0" and so on; "LABEL_0" if transformers' settings, which have a `model_type`, name none.
     """
     by_output, notes = _named_outputs(settings, num_classes)
     template = "LABEL_{}" if "model_type" in settings and not by_output else "class {}"
@@ -115,7 +115,6 @@ def class_names(settings: dict[str, Any], num_classes: int) -> tuple[tuple[str, 
 
 
 def _named_outputs(settings: dict[str, Any], num_classes: int) -> tuple[dict[int, str], list[str]]:
-    """Return the class names in the settings by output index, and sentences on missing ones."""
     with valid_settings("of its classes' names"):
         pretrained = settings.get("pretrained_cfg")
         places = (settings, pretrained if isinstance(pretrained, dict) else {})
@@ -137,11 +136,9 @@ def _named_outputs(settings: dict[str, Any], num_classes: int) -> tuple[dict[int
 
 
 def read_class_names(path: Path, count: int) -> tuple[str, ...]:
-    """Read `count` class names from a file, in the order of the model's outputs.
+    """Read `count` class names, in the order of the outputs, from a file.
 
-    Args:
-        path: file with one name per line, or JSON: a list, or a table of index -> name or name -> index.
-        count: number of outputs of the model.
+    The file has one name per line, or JSON: a list, or a table of index -> name or name -> index.
 
     Raises:
         ConfigError: if the file cannot be read, has another format, or does not name `count` classes.
@@ -161,7 +158,7 @@ def read_class_names(path: Path, count: int) -> tuple[str, ...]:
 
 
 def unique_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names with a number appended to repeated ones: "a", "a (2)"."""
+    """Return the names made unique by a number: "a", "a" become "a", "a (2)"."""
     given, unique = set(names), dict[str, None]()
     for name in names:
         new, number = name, 1

@@ -58,11 +58,7 @@ class _EqualsDict(type):
 
 
 class Placeholder(dict[Any, Any], metaclass=_EqualsDict):
-    """An inert stand-in for a pickled object of unknown class.
-
-    Attributes:
-        state: pickled state of the object, if any.
-    """
+    """An inert stand-in for a pickled object of unknown class, with the object's pickled `state`, if any."""
 
     state: Any = None
 
@@ -83,11 +79,7 @@ class Placeholder(dict[Any, Any], metaclass=_EqualsDict):
 
 
 def load_pickled(path: Path) -> tuple[Any, tuple[str, ...]]:
-    """Load a file of `torch.save` onto the CPU, and return its content and the names replaced by placeholders.
-
-    Raises:
-        BundleError: if the file is damaged, is a program, or needs a name that PyTorch always rejects.
-    """
+    """Return a file's content, on the CPU, and the names replaced by placeholders; raise a BundleError if it is unsafe."""
     _refuse_programs(path)
     unknown: tuple[str, ...] = ()
     try:
@@ -157,6 +149,6 @@ def _refusal(path: Path, unknown: tuple[str, ...]) -> str:
 
 
 def _brief(error: BaseException) -> str:
-    """Return the first line of an error, without PyTorch's advice to disable `weights_only`."""
     first = str(error).partition("\n")[0][:200]
+    # PyTorch's advice to disable `weights_only` is left out.
     return type(error).__name__ if "weights_only" in first or not first else f"{type(error).__name__}: {first}"

@@ -150,7 +150,6 @@ def describe_preprocessing(config: ViTConfig, preprocessing: Preprocessing | Non
 
 
 def _is_projection(foreign: ForeignCheckpoint) -> bool:
-    """Return whether the head is CLIP's projection into the embedding space shared with texts."""
     return foreign.format == OPEN_CLIP.name or (foreign.format == HF_CLIP.name and foreign.config.pool == "cls")
 
 

@@ -49,18 +49,12 @@ WRITERS: dict[Library, Callable[[PretrainedModel], tuple[Files, dict[str, Tensor
 
 
 def save_pretrained(library: Library, pretrained: PretrainedModel, out: Path, *, calibrated: bool = True) -> list[str]:
-    """Save a model to the new folder `out` in the layout of `library`.
+    """Save a model to the new folder `out` in the layout of `library`, and return sentences on what it holds and lacks.
 
     The calibration is folded into the head, so that the library's softmax, sigmoid or plain output predicts the same.
 
     Args:
-        library: library that will load the model.
-        pretrained: model to save.
-        out: output folder.
         calibrated: whether to write calibrated probabilities; False is only for a calibration that no head can hold.
-
-    Returns:
-        Sentences on the meaning of the outputs and on what the library cannot represent.
 
     Raises:
         BundleError: if the library cannot represent the model, or would predict differently.
@@ -111,11 +105,7 @@ def verify_saved(pretrained: PretrainedModel, folder: Path) -> None:
 
 
 def drop_calibration(pretrained: PretrainedModel) -> PretrainedModel:
-    """Return the model with uncalibrated probabilities.
-
-    Raises:
-        ConfigError: if a head can hold the calibration, so that nothing needs to be dropped.
-    """
+    """Return the model with uncalibrated probabilities; raise a ConfigError if a head can hold the calibration."""
     if pretrained.calibration.smoothing <= NEGLIGIBLE_SMOOTHING:
         raise ConfigError(
             "--drop-calibration is for a calibration that no head can hold, and this one's can: leave it out"

@@ -57,11 +57,7 @@ def timm_files(pretrained: PretrainedModel) -> tuple[Files, dict[str, Tensor]]:
 
 
 def hugging_face_files(pretrained: PretrainedModel) -> tuple[Files, dict[str, Tensor]]:
-    """Return files and tensors for transformers' `AutoModelForImageClassification`, or `AutoModel` without a head.
-
-    Raises:
-        BundleError: if Hugging Face's ViT cannot represent the model.
-    """
+    """Return the files and tensors of Hugging Face's ViT; raise a BundleError if it cannot represent the model."""
     config, design = pretrained.config, pretrained.config.design
     faults = [
         f"  {name}: {getattr(design, name)!r}, where theirs has {value!r}"
@@ -104,11 +100,7 @@ def hugging_face_files(pretrained: PretrainedModel) -> tuple[Files, dict[str, Te
 
 
 def preprocessing_of(pretrained: PretrainedModel) -> Preprocessing:
-    """Return the preprocessing of a model's images, with a default if it is unknown.
-
-    Raises:
-        BundleError: if images keep their aspect ratio, which other libraries' settings cannot express.
-    """
+    """Return the model's preprocessing, or a default; raise a BundleError if it keeps the aspect ratio of images."""
     (height, width), channels = pretrained.config.image_hw, pretrained.config.channels
     preprocessing = pretrained.preprocessing or Preprocessing(height=height, width=width, channels=channels)
     if preprocessing.keep_aspect:

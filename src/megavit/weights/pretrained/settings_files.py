@@ -18,10 +18,7 @@ def read_model_settings(folder: Path) -> dict[str, Any]:
 
 
 def read_processor_settings(folder: Path) -> dict[str, Any]:
-    """Return the settings of Hugging Face's image processor; {} if there are none.
-
-    Those nested in a processor of images and texts take precedence, as in transformers.
-    """
+    """Return the settings of Hugging Face's image processor; {} if there are none."""
     nested = read_settings(folder / NESTED).get("image_processor")
     return nested if isinstance(nested, dict) else read_settings(folder / PROCESSOR)
 

@@ -1,7 +1,6 @@
-"""Key mapping for the .npz files of big_vision and of the original ViT (arXiv 2010.11929), with JAX's kernel layout.
+"""Key mapping for .npz files of big_vision and the original ViT (arXiv 2010.11929), with JAX's kernel layout.
 
-Three generations of names are read: the original's, big_vision's, and big_vision's with all layers stacked in one
-array. The second is written.
+The names of the original, of big_vision and of its files with stacked layers are read; big_vision's are written.
 """
 
 from collections.abc import Mapping

@@ -31,7 +31,7 @@ class CheckpointFormat:
         signature: tensor names that together identify the format.
         rules: key table; see `key_mapping`.
         fields: function from the facts of a checkpoint to fields of the config, with defaults for what no shape
-            determines; it raises a BundleError for missing tensors and unsupported models.
+            determines; it raises a BundleError for missing tensors, and for unsupported or ambiguous models.
         unsupported: reasons why a checkpoint that has a given tensor cannot be read, by tensor name.
         towers: prefixes of the model's tensors among others; the first that occurs is used.
         prefixes: prefixes of tensor names in larger models, which are removed.
@@ -79,11 +79,7 @@ class CheckpointFormat:
         return resolve_rules(self.rules, config)
 
     def names(self, found: Iterable[str]) -> dict[str, str]:
-        """Return the names in the table of those tensors of a checkpoint that belong to the model.
-
-        Raises:
-            BundleError: if two names refer to the same tensor.
-        """
+        """Return the table's names of a checkpoint's tensors; raise a BundleError if two are the same tensor."""
         found = list(found)
         tower = next((tower for tower in self.towers if any(name.startswith(tower) for name in found)), "")
         left_out = [*self.left_out, *(what for name, what in self.left_out_beside.items() if name in found)]

@@ -1,7 +1,6 @@
 """Key mapping for the original DINOv2 (`facebookresearch/dinov2`; arXiv 2304.07193), with and without registers.
 
-DINOv2 resamples positions without antialiasing and with a slight offset, so outputs agree only at the original image
-size (518 pixels).
+DINOv2 resamples positions without antialiasing and slightly shifted, so outputs agree only at 518 pixels.
 """
 
 from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat

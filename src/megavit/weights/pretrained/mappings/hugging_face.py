@@ -1,7 +1,4 @@
-"""Read config.json of Hugging Face's Vision Transformers, with helpers for their key mappings.
-
-Checkpoints may be bare backbones, or backbones under a prefix. Key tables use the names in files, without prefix.
-"""
+"""Read config.json of Hugging Face's Vision Transformers, with helpers for their key mappings."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -45,15 +42,7 @@ REASONS = {
 
 
 def defaults_of(settings: Settings, types: Mapping[str, Settings]) -> Settings:
-    """Return the default settings of a config.json's model_type.
-
-    Args:
-        settings: contents of config.json.
-        types: default settings of each supported model_type.
-
-    Raises:
-        BundleError: if the model_type is missing or unsupported.
-    """
+    """Return the default settings of a config.json's model_type; raise a BundleError if it is not in `types`."""
     name = settings.get("model_type")
     if name not in types:
         raise BundleError(unsupported_type(name, tuple(types)))
@@ -68,12 +57,7 @@ def unsupported_type(name: Any, read: Sequence[str]) -> str:
 
 
 def read_common(settings: Settings, defaults: Settings) -> dict[str, Any]:
-    """Return the facts that all of Hugging Face's configs share, with defaults for omitted settings.
-
-    Raises:
-        BundleError: if the model is unsupported.
-        ConfigError: if the image size is invalid.
-    """
+    """Return the facts that all of Hugging Face's configs share; raise a BundleError for an unsupported activation."""
     settings = {**defaults, **settings}
     act = settings["hidden_act"]
     if act not in ACTIVATIONS:
@@ -104,12 +88,7 @@ def require(settings: Settings, needed: Settings) -> None:
 
 
 def qkv_rules(names: str, *, key_bias: bool = True) -> tuple[KeyRule, ...]:
-    """Return the rules of separate query, key and value projections.
-
-    Args:
-        names: names of the three modules, separated by ", ".
-        key_bias: whether the key projection has a bias.
-    """
+    """Return the rules of the query, key and value projections in `names`, which are separated by ", "."""
     query, key, value = names.split(", ")
     ours = "transformer.layers.{i}.attention.to_qkv"
     biases = [f"{query}.bias: I", f"{key}.bias: I" if key_bias else "0: I", f"{value}.bias: I"]

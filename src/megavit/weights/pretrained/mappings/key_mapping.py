@@ -120,11 +120,7 @@ def renames(modules: Mapping[str, str], when: Condition | None = None) -> tuple[
 
 
 def resolve_rules(rules: Sequence[KeyRule], config: ViTConfig) -> list[ResolvedRule]:
-    """Return the rules for a config, which cover each of its tensors once.
-
-    Raises:
-        KeyError: if the table has no rule for a tensor of ours.
-    """
+    """Return the rules for a config, which cover each tensor once; raise a KeyError if one has no rule."""
     shapes, sizes = parameter_shapes(config), _sizes(config)
     resolved: list[ResolvedRule] = []
     done: set[str] = set()
@@ -245,11 +241,7 @@ def likely_cause(expected: Shapes, found: Shapes) -> str:
 
 
 def to_ours(rules: Sequence[ResolvedRule], tensors: Mapping[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:
-    """Return our state dict from theirs, whose shapes have passed `check_shapes`.
-
-    Raises:
-        BundleError: if theirs has other numbers in place of fixed ones.
-    """
+    """Return our state dict from theirs; raise a BundleError if fixed numbers differ."""
     shapes = parameter_shapes(config)
     state: dict[str, Tensor] = {}
     for each in rules_for_file(rules, tensors):
@@ -268,11 +260,7 @@ def to_ours(rules: Sequence[ResolvedRule], tensors: Mapping[str, Tensor], config
 
 
 def to_theirs(rules: Sequence[ResolvedRule], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return their state dict from ours.
-
-    Raises:
-        BundleError: if theirs has fixed numbers, or a single tensor, in place of differing numbers of ours.
-    """
+    """Return their state dict from ours; raise a BundleError for numbers that their format cannot hold."""
     tensors: dict[str, Tensor] = {}
     for each in rules:
         if not each.ours:

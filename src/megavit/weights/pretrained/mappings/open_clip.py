@@ -1,7 +1,4 @@
-"""Key mapping for the visual tower of OpenCLIP and of OpenAI's CLIP (arXiv 2103.00020).
-
-The image embedding, which is compared with text embeddings, becomes the logits of a head without bias.
-"""
+"""Key mapping for the visual tower of OpenCLIP and OpenAI's CLIP (arXiv 2103.00020), whose projection is our head."""
 
 from typing import Any
 
@@ -45,10 +42,7 @@ RULES = (
 
 
 def fields_of(facts: CheckpointFacts) -> Fields:
-    """Return the fields of a config; the defaults are norms with epsilon 1e-5 and the exact GELU.
-
-    No shape shows that a model uses `quick_gelu`, as OpenAI's do; the settings or the user must say so.
-    """
+    """Return the fields of a config; the settings or the user must say if the activation is `quick_gelu`."""
     if any(name.startswith("attn_pool.") for name in facts.shapes):
         raise BundleError("the checkpoint pools by OpenCLIP's attentional pooler, which this model has not")
     layer = LAYER.format(i=0)
@@ -69,11 +63,7 @@ def fields_of(facts: CheckpointFacts) -> Fields:
 
 
 def read_settings(settings: Settings) -> Overrides:
-    """Return the facts in open_clip_config.json or one of OpenCLIP's `model_configs`.
-
-    Raises:
-        BundleError: if the model has an unsupported component.
-    """
+    """Return the facts in open_clip_config.json or OpenCLIP's `model_configs`; raise a BundleError if unsupported."""
     model = settings.get("model_cfg", settings)
     vision = model.get("vision_cfg", {})
     for name in ("timm_model_name", "attentional_pool", "block_type", "qk_norm", "scaled_cosine_attn", "scale_heads"):

@@ -115,10 +115,7 @@ PERCEPTION_RULES = (*interleaved(is_rotary), *scales(is_rotary), *timm_vit.SERIA
 
 
 def fields_of_eva(facts: CheckpointFacts) -> Fields:
-    """Return the fields of a model with only rotary positions.
-
-    By default, pooling is by the mean of the patches, as in timm.
-    """
+    """Return the fields of a model with only rotary positions, with timm's mean pooling unless overridden."""
     if "blocks.0.attn.qkv.bias" in facts and "positions" not in facts.overrides:
         raise BundleError(
             "the checkpoint has rotary positions of one of several kinds (timm's vit_*_rope_*), which its tensors do "
@@ -143,10 +140,7 @@ def fields_of_eva(facts: CheckpointFacts) -> Fields:
 
 
 def fields_of_eva02(facts: CheckpointFacts) -> Fields:
-    """Return the fields of EVA, or of EVA-02 with rotary positions if the MLP is SwiGLU.
-
-    By default, pooling is by the mean if the norm comes after pooling.
-    """
+    """Return the fields of EVA, or of EVA-02 with rotary positions if the MLP is SwiGLU."""
     hidden, dim = facts.shape("blocks.0.mlp.fc2.weight", axes=2)[1], facts.shape(KERNEL, axes=4)[0]
     if hidden > ENORMOUS * dim and "block" not in facts.overrides:
         raise BundleError(
@@ -169,10 +163,7 @@ def fields_of_eva02(facts: CheckpointFacts) -> Fields:
 
 
 def fields_of_perception(facts: CheckpointFacts) -> Fields:
-    """Return the fields of a Perception Encoder, or of a plain model if the settings say so.
-
-    Both have the same tensor names; a BundleError is raised if no settings tell them apart.
-    """
+    """Return the fields of a Perception Encoder, or of a plain model if the settings say so."""
     if "positions" not in facts.overrides:
         raise BundleError(
             "the checkpoint may be a Perception Encoder, whose positions are rotary as well, or a plain model with "

@@ -28,7 +28,7 @@ ACTIVATIONS = ("gelu", "gelu_tanh", "quick_gelu")
 def fit_to_timm(config: ViTConfig, tensors: Mapping[str, Tensor]) -> tuple[ViTConfig, dict[str, Tensor]]:
     """Return an equivalent model with bit-identical outputs, built from components that timm has.
 
-    LayerNorms get zero biases, and a class token beside registers absorbs its position.
+    LayerNorms get zero biases, and in a model with registers the class token absorbs its position.
     """
     state, design = dict(tensors), config.design
     if (
@@ -50,11 +50,7 @@ def fit_to_timm(config: ViTConfig, tensors: Mapping[str, Tensor]) -> tuple[ViTCo
 
 
 def timm_model_args(config: ViTConfig) -> tuple[str, dict[str, Any]]:
-    """Return the timm architecture and `model_args` for a config from `fit_to_timm`.
-
-    Raises:
-        BundleError: if timm lacks components of the model, with a list of them.
-    """
+    """Return timm's architecture and `model_args`; raise a BundleError that lists all components it lacks."""
     faults = [
         f"  {name}: {field_of(config, name)!r}, where theirs have {' or '.join(map(repr, values))}"
         for name, values in supported_parts(config).items()
@@ -81,11 +77,7 @@ def timm_model_args(config: ViTConfig) -> tuple[str, dict[str, Any]]:
 
 
 def timm_tensors(config: ViTConfig, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return timm's tensors for a model from `fit_to_timm`.
-
-    Raises:
-        BundleError: if timm cannot hold the values.
-    """
+    """Return timm's tensors for a model from `fit_to_timm`; raise a BundleError for values it cannot hold."""
     rules = format_of(config).key_rules(config)
     if config.design.positions in ("rope", "rope_grid", "learned_rope_native") and config.design.qkv_bias:
         rules = [_with_key_bias(rule) for rule in rules]
@@ -148,7 +140,6 @@ def _prefix_tokens(config: ViTConfig) -> tuple[bool, int]:
 
 
 def _plain(config: ViTConfig) -> tuple[str, dict[str, Any]]:
-    """Return the architecture and remaining arguments of a model with learned positions."""
     design = config.design
     gated, (has_class, registers) = design.mlp == "swiglu", _prefix_tokens(config)
     arguments: dict[str, Any] = {
@@ -174,7 +165,6 @@ def _plain(config: ViTConfig) -> tuple[str, dict[str, Any]]:
 
 
 def _rotary(config: ViTConfig) -> tuple[str, dict[str, Any]]:
-    """Return the architecture and remaining arguments of a model with rotary positions."""
     design = config.design
     native, (has_class, registers) = design.positions == "learned_rope_native", _prefix_tokens(config)
     learned, _, form = POSITIONS[design.positions]

@@ -83,11 +83,7 @@ POSITIONS: dict[str, tuple[bool, bool, dict[str, Any]]] = {
 
 
 def read_timm_settings(settings: Mapping[str, Any]) -> Overrides:
-    """Return the facts in timm's config.json, which needs no more than {"architecture": NAME}.
-
-    Raises:
-        BundleError: if the model is unsupported, with a list of every unsupported or unknown argument in `model_args`.
-    """
+    """Return the facts in timm's config.json; raise a BundleError that lists all unsupported arguments."""
     nested = settings.get("pretrained_cfg") or settings  # older files are flat
     name = str(settings.get("architecture") or nested.get("architecture") or "").partition(".")[0]
     for pattern, reason in REFUSED.items():
@@ -138,7 +134,6 @@ def _faults(arguments: Mapping[str, Any], given: set[str], model: str | None) ->
 
 
 def _is_redundant(name: str, arguments: Mapping[str, Any]) -> bool:
-    """Return whether an argument in `SUPPORTED_VALUE` repeats another one."""
     if name == "use_post_transformer_norm":
         return arguments[name] or bool(arguments.get("use_fc_norm"))
     return name == "num_kv_heads" and arguments[name] == arguments.get("num_heads")
@@ -158,7 +153,6 @@ def _faults_of_mlp(arguments: Mapping[str, Any]) -> list[str]:
 
 
 def _faults_of_eva(arguments: Mapping[str, Any]) -> list[str]:
-    """Return the faults in an Eva's positions."""
     learned, rotary = arguments["use_abs_pos_emb"], arguments["use_rot_pos_emb"]
     closest = min(
         (form for form in POSITIONS.values() if form[:2] == (learned, rotary)),

@@ -124,7 +124,8 @@ def fields_of_parallel(facts: CheckpointFacts) -> Fields:
 def outside_fields(facts: CheckpointFacts, mlp_out: str) -> Fields:
     """Return the fields that the tensors outside the blocks determine.
 
-    By default, pooling is by the class token, or the mean if there is none or the norm comes after pooling, as in timm.
+    Unless overridden, pooling is by attention if its tensors exist, by the class token if the norm comes before pooling,
+    and else by the mean.
     """
     fields = timm_fields(facts, mlp_out)
     has_class, final_norm = "cls_token" in facts, fields["final_norm"]
@@ -184,11 +185,7 @@ def has_norm_bias(facts: CheckpointFacts, norm: str) -> bool:
 def find_prefix_positions(
     facts: CheckpointFacts, count: int, prefix_tokens: int, patch_hw: tuple[int, int]
 ) -> PrefixPositions:
-    """Return whether prefix tokens have positions ("all") or not ("none"), by the number of positions.
-
-    Raises:
-        BundleError: if both are possible.
-    """
+    """Return whether "all" prefix tokens have positions or "none"; raise a BundleError if both are possible."""
     if not prefix_tokens:
         return "all"
     if "image_size" in facts.overrides:

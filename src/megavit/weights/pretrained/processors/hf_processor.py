@@ -34,13 +34,7 @@ ADVICE = f"change it in {PROCESSOR} (or {NESTED}) to what the model was trained 
 
 
 def with_defaults(settings: Settings, given: Settings) -> dict[str, Any]:
-    """Return an image processor's settings, completed with the defaults of its class.
-
-    As in transformers, null means false or missing.
-
-    Args:
-        settings: contents of config.json, which determines the class if `given` does not.
-        given: settings of the image processor.
+    """Return the image processor settings `given`, completed with the defaults of their class.
 
     Raises:
         BundleError: if the class or a setting is unknown.
@@ -151,7 +145,7 @@ def _crop(given: Settings) -> tuple[int, int] | None:
 
 
 def _conv_next(size: Mapping[str, int], pct: float, crop: tuple[int, int] | None) -> Geometry:
-    """Return the geometry of ConvNextImageProcessor, which crops below 384 pixels and squashes above."""
+    """Return the geometry of ConvNextImageProcessor, which crops below 384 pixels, else squashes."""
     if size.keys() != {"shortest_edge"}:
         raise BundleError(
             f'{PROCESSOR} has size {dict(size)}; ConvNextImageProcessor takes {{"shortest_edge": ...}}: {ADVICE}'

@@ -22,13 +22,7 @@ class PixelValues:
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """The size to which images are resized, and the center crop.
-
-    Attributes:
-        resize: pixels of the shorter side, or (height, width).
-        crop: (height, width) of the center crop, possibly of the whole image.
-        rounding: rounding of the crop's offset.
-    """
+    """The resize, to the shorter side's pixels or (height, width), and the (height, width) of the center crop."""
 
     resize: Size
     crop: tuple[int, int]
@@ -36,12 +30,9 @@ class Geometry:
 
 
 def make_preprocessing(config: ViTConfig, values: PixelValues, geometry: Geometry | None) -> Preprocessing:
-    """Return the preprocessing of a model's images, which are whole images at the model's size if `geometry` is None.
+    """Return a model's preprocessing; without `geometry`, it resizes whole images to the model's size.
 
-    A crop is cut to whole patches from the top left, as by a convolution.
-
-    Raises:
-        BundleError: if the crop is smaller than a patch.
+    A crop is cut to whole patches from the top left, as by a convolution; a BundleError is raised if none are left.
     """
     height, width = config.image_hw
     crop: dict[str, Any] = {}
@@ -82,7 +73,6 @@ def read_channels(name: str, value: Any) -> float | tuple[float, ...]:
 
 
 def _for_channels(value: float | tuple[float, ...], channels: int) -> float | tuple[float, ...]:
-    """Return a list of one number as a number that applies to every channel."""
     return value[0] if isinstance(value, tuple) and len(value) == 1 and channels > 1 else value
 
 

@@ -92,13 +92,7 @@ def by_channel(preprocessing: Preprocessing, value: float | tuple[float, ...]) -
 
 
 def image_size(grid: tuple[int, int], image_hw: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
-    """Return the image size for another library's model, including the margin that its convolution drops.
-
-    Args:
-        grid: (rows, columns) of the model's patches.
-        image_hw: (height, width) of the model's images.
-        preprocessing: preprocessing of its images.
-    """
+    """Return the (height, width) for another library's model, with the margin that its convolution drops."""
     crop, patch = preprocessing.crop_hw, pair("patch_size", preprocessing.patch_size)
     fits = (crop[0] // patch[0], crop[1] // patch[1]) == grid
     return crop if fits and preprocessing.crop_size is not None else image_hw

@@ -43,11 +43,7 @@ OPEN_CLIP_DEFAULTS: Settings = {
 
 
 def timm_settings(settings: Settings) -> dict[str, Any] | None:
-    """Return the preprocessing fields in config.json with timm's defaults, or None if it has none.
-
-    Raises:
-        BundleError: if a setting is unknown.
-    """
+    """Return config.json's preprocessing with timm's defaults, or None; raise a BundleError for unknown settings."""
     given = settings.get("pretrained_cfg")
     if not given:
         given = settings if "architecture" in settings and TIMM_DEFAULTS.keys() & settings.keys() else None
@@ -80,7 +76,6 @@ def timm_geometry(config: ViTConfig, given: Settings, model_args: Settings) -> G
 
 
 def _timm_size(config: ViTConfig, given: Settings, model_args: Settings) -> tuple[int, int]:
-    """Return (height, width) of the input: the given size, or the model's if it does not accept that."""
     size = given.get("input_size")
     if given.get("fixed_input_size") and model_args.get("img_size") is not None:
         size = (config.channels, *pair("img_size", model_args["img_size"]))
@@ -92,11 +87,7 @@ def _timm_size(config: ViTConfig, given: Settings, model_args: Settings) -> tupl
 
 
 def open_clip_settings(settings: Settings) -> dict[str, Any] | None:
-    """Return the preprocessing fields in open_clip_config.json with OpenCLIP's defaults, or None if it is no such file.
-
-    Raises:
-        BundleError: if a setting is unknown.
-    """
+    """Return OpenCLIP's preprocessing with its defaults, or None; raise a BundleError for unknown settings."""
     if not ({"preprocess_cfg", "model_cfg"} & settings.keys()):
         return None
     given = settings.get("preprocess_cfg") or {}
