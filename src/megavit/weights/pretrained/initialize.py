@@ -16,9 +16,9 @@ HEAD, TABLE, PATCHES = "mlp_head.", "positions.table", "patch_embedding.projecti
 def initialize_from(model: MegaVit, pretrained: PretrainedModel, *, head: bool = False) -> list[str]:
     """Load pretrained weights into `model` in place, and return sentences on what was changed or not loaded.
 
-    The models may differ in image size (learned positions are resampled as in `LearnedPositions.at`), in number of classes
-    and in channels: for one channel, the patch embedding is summed over its input channels. The classifier is loaded
-    only if `head` is true.
+    The models may differ in image size (learned positions are resampled as in `LearnedPositions.at`), in the number of
+    classes, and in channels: for one channel, the patch embedding is summed over its input channels. The classifier is
+    loaded only if `head` is true.
 
     Raises:
         BundleError: if weights do not fit, with a list of them; the model is then unchanged.

@@ -79,7 +79,7 @@ class Placeholder(dict[Any, Any], metaclass=_EqualsDict):
 
 
 def load_pickled(path: Path) -> tuple[Any, tuple[str, ...]]:
-    """Return a file's content, on the CPU, and the names replaced by placeholders; raise a BundleError if it is unsafe."""
+    """Return a file's content and the names replaced by placeholders; raise a BundleError if it is damaged or unsafe."""
     _refuse_programs(path)
     unknown: tuple[str, ...] = ()
     try:

@@ -124,8 +124,7 @@ def fields_of_parallel(facts: CheckpointFacts) -> Fields:
 def outside_fields(facts: CheckpointFacts, mlp_out: str) -> Fields:
     """Return the fields that the tensors outside the blocks determine.
 
-    Unless overridden, pooling is by attention if its tensors exist, by the class token if the norm comes before pooling,
-    and else by the mean.
+    Pooling is by attention if its tensors exist, by the class token if the norm comes before pooling, else by the mean.
     """
     fields = timm_fields(facts, mlp_out)
     has_class, final_norm = "cls_token" in facts, fields["final_norm"]
