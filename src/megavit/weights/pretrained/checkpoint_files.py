@@ -65,11 +65,7 @@ def find_checkpoint(folder: Path) -> Path:
 
 
 def read_checkpoint(path: Path) -> Contents:
-    """Read the tensors of a weights file onto the CPU, by their original names.
-
-    Raises:
-        BundleError: if the file is missing, damaged, of an unknown type, without tensors, or unsafe to load.
-    """
+    """Return the tensors of a weights file by name, on the CPU; raise a BundleError if it cannot be read safely."""
     if not path.is_file():
         raise BundleError(f"there is no file {path}")
     if path.name.endswith(".index.json"):

@@ -73,7 +73,6 @@ def load_checkpoint(path: Path, overrides: Overrides, state_dict: str | None = N
     """Load a model of another library from a checkpoint file, or from a folder with a checkpoint and settings files.
 
     Args:
-        path: path of the file or folder.
         overrides: values of fields of `ViTConfig` and `Design` that take precedence over the files.
         state_dict: `Candidate.name` of the weights to load from a file with several; None for the best.
 

@@ -37,7 +37,7 @@ UNREADABLE = (
 )
 # Modules that PyTorch's weights-only loader always rejects.
 BLOCKED = ("os", "posix", "nt", "sys")
-# Names that the loader accepts in the legacy format (before PyTorch 1.6), which it cannot scan for names.
+# Names that the loader accepts; its own check for others does not cover files from before PyTorch 1.6.
 ALLOWED_NAMES = re.compile(
     r"torch\.(\w*Storage|_utils\._rebuild\w+|Size|Tensor|device|nn\.parameter\.Parameter)|collections\.(OrderedDict|Counter)"
     r"|_codecs\.encode|builtins\.(set|bytearray|complex)"
@@ -79,7 +79,7 @@ class Placeholder(dict[Any, Any], metaclass=_EqualsDict):
 
 
 def load_pickled(path: Path) -> tuple[Any, tuple[str, ...]]:
-    """Return a file's content and the names replaced by placeholders; raise a BundleError if it is damaged or unsafe."""
+    """Return a file's content and the names replaced by placeholders; raise a BundleError if it cannot be read safely."""
     _refuse_programs(path)
     unknown: tuple[str, ...] = ()
     try:
@@ -114,7 +114,7 @@ def _names_in(file: BinaryIO) -> set[str]:
         for opcode, argument, _ in pickletools.genops(file):
             if opcode.name == "GLOBAL":
                 module, name = str(argument).split(" ", 1)
-                # Names may be those of Python 2.
+                # Python 2's names
                 module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
                 found |= set() if ALLOWED_NAMES.fullmatch(f"{module}.{name}") else {f"{module}.{name}"}
     except ValueError:  # torch.load reports invalid pickles

@@ -24,7 +24,6 @@ WEIGHTS, CARD = "model.safetensors", "README.md"
 TOLERANCE = 1e-4
 Library = Literal["timm", "huggingface"]
 LIBRARIES: dict[Library, str] = {"timm": "timm", "huggingface": "transformers"}
-# How to get predictions from the logits.
 MEANING = {
     "classification": "the softmax of its {outputs} outputs are the probabilities of its classes, of which an image "
     "has one",

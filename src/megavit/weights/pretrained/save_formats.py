@@ -13,7 +13,6 @@ from megavit.weights.pretrained.pretrained import PretrainedModel
 from megavit.weights.pretrained.processors.save_processor import hf_processor_settings, image_size, timm_data_config
 
 SETTINGS, PROCESSOR = "config.json", "preprocessor_config.json"
-# Design of Hugging Face's ViT.
 HF_VIT_DESIGN = {
     "block": "serial",
     "norm": "layer",

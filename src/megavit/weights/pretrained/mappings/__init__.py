@@ -1,4 +1,1 @@
-"""Key mappings between MegaVit and other libraries' Vision Transformers, with one module per library.
-
-Each module defines `CheckpointFormat`s, whose `rules` are an invertible table of tensor names: see `key_mapping`.
-"""
+"""Key mappings between MegaVit and other libraries, with one or more `CheckpointFormat`s per module."""

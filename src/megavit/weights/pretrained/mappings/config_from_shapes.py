@@ -134,12 +134,9 @@ class CheckpointFacts:
 
 
 def make_config(found: Fields, overrides: Overrides) -> ViTConfig:
-    """Return the config with the fields in `found`, unless `overrides` has them; `found["certain"]` overrules both.
+    """Return the config of `found` and `overrides`, which take precedence except over `found["certain"]`.
 
-    Image sides are rounded down to whole patches, as a convolution drops the remainder.
-
-    Raises:
-        ConfigError: if the fields are inconsistent.
+    Image sides are rounded down to whole patches, as by a convolution; a ConfigError is raised for inconsistent sizes.
     """
     both = {**found, **overrides, **found.get("certain", {})}
     if "dim_head" not in found:  # attention covers the whole width

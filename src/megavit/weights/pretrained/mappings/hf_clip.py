@@ -30,7 +30,6 @@ RULES = (
     rule("embeddings.class_embedding: D", "prefix_tokens.class_token"),
     rule(f"{POSITIONS}: * D", ["prefix_tokens.class_position", "positions.table"]),
     *qkv_rules(", ".join(f"{LAYER}.self_attn.{name}_proj" for name in "qkv")),
-    # Our head is CLIP's projection.
     rule("visual_projection.weight: L D", "mlp_head.weight", when=is_clip),
     rule("0: L", "mlp_head.bias", when=is_clip),
     rule("head.probe: 1 1 D", "pool.query"),

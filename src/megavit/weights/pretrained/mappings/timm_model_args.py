@@ -93,7 +93,6 @@ def format_of(config: ViTConfig) -> CheckpointFormat:
 
 
 def _with_key_bias(rule: ResolvedRule) -> ResolvedRule:
-    """Return the rule with a fused bias of queries, keys and values."""
     whole = [part for part in rule.instead if part.name and part.name.endswith("attn.qkv.bias")]
     return ResolvedRule(whole, rule.ours) if whole else rule
 

@@ -9,7 +9,7 @@ from megavit.errors import BundleError
 from megavit.weights.pretrained.mappings.config_from_shapes import Overrides
 from megavit.weights.pretrained.mappings.timm_architectures import ARCHITECTURES
 
-# Patterns of unsupported architecture names, and the reasons.
+# Patterns of unsupported architecture names -> reason
 REFUSED = {
     r"distilled": "it has two classifiers, whose answers are averaged",
     r"^beitv?2?_|relpos": "its positions are relative ones, added to the attention",
@@ -110,7 +110,7 @@ def read_timm_settings(settings: Mapping[str, Any]) -> Overrides:
 
 
 def _faults(arguments: Mapping[str, Any], given: set[str], model: str | None) -> list[str]:
-    """Return a line for each argument that makes the model differ from ours; `given` are not the architecture's."""
+    """Return a line for each argument that megavit does not support; `given` are those not from the architecture."""
     understood = TRAINING_ONLY | IN_TENSORS | SUPPORTED_VALUE.keys() | {"depth", "num_heads", "img_size", "global_pool"}
     understood |= DEFAULTS[model].keys() if model else {"act_layer", "norm", "norm_eps"}
     faults = [

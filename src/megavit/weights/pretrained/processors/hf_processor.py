@@ -15,10 +15,9 @@ from megavit.weights.pretrained.processors.preprocessing_fields import (
 )
 from megavit.weights.pretrained.settings_files import NESTED, PROCESSOR
 
-# Pillow's resampling filters.
+# Pillow's filter numbers
 FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 INTERPOLATIONS: Mapping[int, Interpolation] = {2: "bilinear", 3: "bicubic"}
-# Settings of every class that are read or rejected below.
 READ = {
     "do_resize", "size", "default_to_square", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor",
     "do_normalize", "image_mean", "image_std", "do_pad", "pad_size",
@@ -34,11 +33,7 @@ ADVICE = f"change it in {PROCESSOR} (or {NESTED}) to what the model was trained 
 
 
 def with_defaults(settings: Settings, given: Settings) -> dict[str, Any]:
-    """Return the image processor settings `given`, completed with the defaults of their class.
-
-    Raises:
-        BundleError: if the class or a setting is unknown.
-    """
+    """Return settings with the defaults of the processor's class; raise a BundleError if class or a setting is unknown."""
     kind = class_of(settings, given)
     if kind not in DEFAULTS:
         raise BundleError(
