@@ -18,8 +18,7 @@ def is_hub_name(source: str) -> bool:
 def download(source: str) -> Path:
     """Download a model from the hub unless it is cached, and return its local folder.
 
-    Args:
-        source: hf-hub:USER/NAME, optionally with @REVISION; or timm:NAME for hf-hub:timm/NAME.
+    The source is hf-hub:USER/NAME, optionally with @REVISION, or timm:NAME for hf-hub:timm/NAME.
 
     Raises:
         BundleError: if the model does not exist, is not accessible, or is neither cached nor reachable.

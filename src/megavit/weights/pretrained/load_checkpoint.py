@@ -77,8 +77,7 @@ def load_checkpoint(path: Path, overrides: Overrides, state_dict: str | None = N
         state_dict: `Candidate.name` of the weights to load from a file with several; None for the best.
 
     Raises:
-        BundleError: if the checkpoint cannot be read, has no known format, or does not fit its format, with a list of
-            every missing, unexpected and misshapen tensor.
+        BundleError: if the checkpoint cannot be read or fits no known format, with a list of the tensors at fault.
         ConfigError: if the sizes of the model are inconsistent.
     """
     settings = read_model_settings(path) if path.is_dir() else {}

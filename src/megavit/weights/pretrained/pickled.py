@@ -1,7 +1,6 @@
 """Read files of `torch.save` with PyTorch's weights-only loader, without importing or calling anything they name.
 
-Training scripts also save arguments, paths and objects, whose classes PyTorch refuses to load. Such names are collected
-without executing the file, and then loaded as `Placeholder`, an inert class.
+Names that the loader does not allow, as training scripts save more than weights, are loaded as inert `Placeholder`s.
 """
 
 import pickle
@@ -79,7 +78,7 @@ class Placeholder(dict[Any, Any], metaclass=_EqualsDict):
 
 
 def load_pickled(path: Path) -> tuple[Any, tuple[str, ...]]:
-    """Return a file's content and the names replaced by placeholders; raise a BundleError if it cannot be read safely."""
+    """Return a file's content and the names replaced by placeholders; raise a BundleError if it is damaged or unsafe."""
     _refuse_programs(path)
     unknown: tuple[str, ...] = ()
     try:

@@ -21,8 +21,7 @@ Overrides = Mapping[str, Any]
 class CheckpointFacts:
     """Known facts of a checkpoint: the shapes of its tensors, and overrides from its settings or the user.
 
-    Methods raise a BundleError if a tensor is missing or has another number of axes, or if neither shapes nor overrides
-    determine a field.
+    Methods raise a BundleError if a tensor is missing, has another number of axes, or does not determine a field.
     """
 
     shapes: Shapes
@@ -124,7 +123,7 @@ class CheckpointFacts:
         return {"heads": heads, "dim_head": dim_head}
 
     def check_settings(self, parts: Mapping[str, Sequence[str]]) -> None:
-        """Raise a BundleError if overrides have values of `parts` that the tensors rule out."""
+        """Raise a BundleError if overrides have values that the tensors rule out; `parts` are the possible ones."""
         for name, values in parts.items():
             if name in self.overrides and self.overrides[name] not in values:
                 raise BundleError(

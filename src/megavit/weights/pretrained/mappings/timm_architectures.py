@@ -1,7 +1,6 @@
 """timm's architectures and those of their arguments that no tensor determines.
 
-timm_architectures.txt has lines of "class argument=value ...", each followed by lines of "depth/heads name ...". A
-test compares every row with the installed timm.
+Lines of timm_architectures.txt are "class argument=value ...", each followed by indented "depth/heads name ..." lines.
 """
 
 import json
@@ -16,8 +15,7 @@ class Architecture:
 
     Attributes:
         model: class name in timm.
-        arguments: arguments that differ from the class's defaults, and always depth and num_heads; the norm layer is
-            given as `norm`, as in `Design`, and `norm_eps`.
+        arguments: depth, num_heads, the norm layer as `norm` and `norm_eps`, and others if not the class's defaults.
     """
 
     model: str

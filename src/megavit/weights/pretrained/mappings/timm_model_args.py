@@ -26,10 +26,7 @@ ACTIVATIONS = ("gelu", "gelu_tanh", "quick_gelu")
 
 
 def fit_to_timm(config: ViTConfig, tensors: Mapping[str, Tensor]) -> tuple[ViTConfig, dict[str, Tensor]]:
-    """Return an equivalent model with bit-identical outputs, built from components that timm has.
-
-    LayerNorms get zero biases, and in a model with registers the class token absorbs its position.
-    """
+    """Return a bit-identical model that timm supports: with zero norm biases, and the class position in the token."""
     state, design = dict(tensors), config.design
     if (
         config.pool == "cls"

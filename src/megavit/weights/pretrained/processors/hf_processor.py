@@ -33,7 +33,7 @@ ADVICE = f"change it in {PROCESSOR} (or {NESTED}) to what the model was trained 
 
 
 def with_defaults(settings: Settings, given: Settings) -> dict[str, Any]:
-    """Return settings with the defaults of the processor's class; raise a BundleError if class or a setting is unknown."""
+    """Return the settings with the defaults of their class; raise a BundleError for an unknown class or setting."""
     kind = class_of(settings, given)
     if kind not in DEFAULTS:
         raise BundleError(

@@ -22,7 +22,6 @@ def read_preprocessing(
     """Return the preprocessing of a model's images, or None if its settings do not define it.
 
     Args:
-        config: config of the model.
         settings: contents of config.json or open_clip_config.json.
         processor: settings of Hugging Face's image processor.
         open_clip: whether the weights are OpenCLIP's, whose settings then take precedence over `processor`.
