@@ -78,7 +78,7 @@ class Placeholder(dict[Any, Any], metaclass=_EqualsDict):
 
 
 def load_pickled(path: Path) -> tuple[Any, tuple[str, ...]]:
-    """Return a file's content and the names replaced by placeholders; raise a BundleError for unsafe or damaged files."""
+    """Return a file's content and the names replaced by placeholders; raise a BundleError if it cannot be loaded."""
     _refuse_programs(path)
     unknown: tuple[str, ...] = ()
     try:

@@ -83,7 +83,7 @@ def split_layers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def fields_of(facts: CheckpointFacts) -> Fields:
-    """Return the fields of a config; the default activation is the tanh GELU, as in JAX."""
+    """Return the config fields of a checkpoint; the default activation is the tanh GELU, as in JAX."""
     height, width, channels, dim = facts.shape("embedding/kernel", axes=4)
     patch_hw, layer = (height, width), f"{LAYER}0"
     _, heads, dim_head = facts.shape(f"{layer}/{ATTENTION}/query/kernel", axes=3)
@@ -114,7 +114,7 @@ def fields_of(facts: CheckpointFacts) -> Fields:
 
 
 def undetermined(config: ViTConfig) -> dict[str, Any]:
-    """Return what no shape determines, including mean pooling; the heads have an axis of their own."""
+    """Return the fields that no shape determines, including mean pooling; the heads have an axis of their own."""
     names = ("mlp", "norm_eps", *(("pool",) if config.pool == "mean" else ()))
     return {name: field_of(config, name) for name in names}
 

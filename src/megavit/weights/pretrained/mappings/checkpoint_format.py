@@ -33,7 +33,7 @@ class CheckpointFormat:
         fields: function from the facts of a checkpoint to fields of the config, with defaults for what no shape
             determines; it raises a BundleError for missing tensors, and for unsupported or ambiguous models.
         unsupported: reasons why a checkpoint that has a given tensor cannot be read, by tensor name.
-        towers: prefixes of the model's tensors among others; the first that occurs is used.
+        towers: prefixes that separate the model's tensors from others; the first that occurs is used.
         prefixes: prefixes of tensor names in larger models, which are removed.
         renamed: regular expressions in names without prefix, and their replacements.
         left_out: regular expressions that match the beginning of names outside the model.

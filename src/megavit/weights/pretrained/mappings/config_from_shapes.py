@@ -159,7 +159,7 @@ def usual_heads(dim: int, depth: int, mlp_dim: int) -> int:
 
 
 def heads_of_dinov3(dim: int) -> int:
-    """Return DINOv3's number of heads (arXiv 2508.10104), of 64 channels, or 128 at dim 4096."""
+    """Return DINOv3's number of heads (arXiv 2508.10104), which have 64 channels, or 128 if dim is 4096."""
     return max(1, dim // (128 if dim == 4096 else 64))
 
 
@@ -170,7 +170,7 @@ def field_of(config: ViTConfig, name: str) -> Any:
 
 def undetermined_fields(config: ViTConfig, *more: str) -> dict[str, Any]:
     """Return the fields that no shape determines in a plain Vision Transformer, and those in `more`, by name."""
-    heads = () if config.design.qk_norm else ("heads",)  # by the width of query and key norms
+    heads = () if config.design.qk_norm else ("heads",)  # else known from the norms' width
     activation = () if config.design.mlp == "swiglu" else ("mlp",)
     return {name: field_of(config, name) for name in (*heads, *activation, "norm_eps", *more)}
 

@@ -26,7 +26,7 @@ RULES = (
 
 
 def fields_of(facts: CheckpointFacts) -> Fields:
-    """Return the fields of a model without a head, pooled by the class token."""
+    """Return the config fields of a model without a head, pooled by the class token."""
     gated = MLP_OUT[1] in facts
     fields = facts.plain_fields(kernel="patch_embed.proj.weight", layers="blocks.", mlp_out=MLP_OUT[gated])
     fields |= {

@@ -27,7 +27,7 @@ def is_gated(config: ViTConfig) -> bool:
 
 
 def periods(config: ViTConfig) -> Tensor:
-    """Return the rotary periods (dim_head / 4)."""
+    """Return the rotary periods, of shape (dim_head / 4,)."""
     quarter = config.dim_head // 4
     return RotaryPositions.base ** (torch.arange(quarter) / quarter)
 
@@ -75,7 +75,7 @@ def mask_biases(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def fields_of(facts: CheckpointFacts) -> Fields:
-    """Return the fields of a model without a head, pooled by the class token; the norms' epsilon is 1e-5."""
+    """Return the config fields of a model without a head, pooled by the class token; the norms' epsilon is 1e-5."""
     gated = MLP_OUT[1] in facts
     fields = facts.plain_fields(kernel="patch_embed.proj.weight", layers="blocks.", mlp_out=MLP_OUT[gated])
     dim_head = 4 * facts.shape("rope_embed.periods", axes=1)[0]

@@ -42,7 +42,7 @@ def read_settings(settings: Settings) -> Overrides:
 
 
 def fields_of(facts: CheckpointFacts) -> Fields:
-    """Return the fields of a model without a classifier."""
+    """Return the config fields of a model without a classifier."""
     gated = SWIGLU_OUT in facts
     mlp_out = SWIGLU_OUT if gated else "encoder.layer.0.mlp.fc2.weight"
     fields = facts.plain_fields(kernel=KERNEL, layers="encoder.layer.", mlp_out=mlp_out)

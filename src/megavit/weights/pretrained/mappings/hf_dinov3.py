@@ -78,7 +78,7 @@ def read_settings(settings: Settings) -> Overrides:
 
 
 def fields_of(facts: CheckpointFacts) -> Fields:
-    """Return the fields of a config."""
+    """Return the config fields of a checkpoint."""
     fields = facts.plain_fields(kernel=KERNEL, layers="layer.", mlp_out="layer.0.mlp.down_proj.weight")
     fields |= {
         "image_size": TYPES["dinov3_vit"]["image_size"],
@@ -93,7 +93,7 @@ def fields_of(facts: CheckpointFacts) -> Fields:
 
 
 def undetermined(config: ViTConfig) -> dict[str, Any]:
-    """Return what no shape determines, including the image size and rotary base."""
+    """Return the fields that no shape determines, including the image size and rotary base."""
     return undetermined_fields(config, "image_size") | {"rotary base": RotaryPositions.base}
 
 

@@ -52,7 +52,7 @@ def read_settings(settings: Settings) -> Overrides:
 
 
 def fields_of(facts: CheckpointFacts) -> Fields:
-    """Return the fields of a config, with mean pooling if there is no class token (I-JEPA)."""
+    """Return the config fields of a checkpoint, with mean pooling if there is no class token (I-JEPA)."""
     layer = LAYER.format(i=0)
     fields = facts.plain_fields(
         kernel=KERNEL, layers="encoder.layer.", mlp_out=f"{layer}.output.dense.weight", head="classifier.weight"

@@ -81,7 +81,7 @@ def read_whole(settings: Settings, name: str) -> int:
 
 
 def require(settings: Settings, needed: Settings) -> None:
-    """Raise a BundleError if a setting is present with another than the needed value."""
+    """Raise a BundleError if a setting is present but differs from its value in `needed`."""
     for name, value in needed.items():
         if name in settings and settings[name] != value:
             raise BundleError(f"config.json has {name} {settings[name]!r}; megavit's model has only {value!r}")

@@ -115,7 +115,7 @@ PERCEPTION_RULES = (*interleaved(is_rotary), *scales(is_rotary), *timm_vit.SERIA
 
 
 def fields_of_eva(facts: CheckpointFacts) -> Fields:
-    """Return the fields of a model with only rotary positions, with timm's mean pooling unless overridden."""
+    """Return the config fields of a model with only rotary positions, with timm's mean pooling unless overridden."""
     if "blocks.0.attn.qkv.bias" in facts and "positions" not in facts.overrides:
         raise BundleError(
             "the checkpoint has rotary positions of one of several kinds (timm's vit_*_rope_*), which its tensors do "
@@ -191,7 +191,7 @@ def fields_of_perception(facts: CheckpointFacts) -> Fields:
 
 
 def undetermined_in_eva02(config: ViTConfig) -> dict[str, Any]:
-    """Return what no shape determines, including the pooling and the form of rotary positions."""
+    """Return the fields that no shape determines, including the pooling and the form of rotary positions."""
     return undetermined_fields(config, "pool", *(("positions",) if config.design.rotary else ()))
 
 

@@ -26,14 +26,14 @@ ACTIVATIONS = ("gelu", "gelu_tanh", "quick_gelu")
 
 
 def fit_to_timm(config: ViTConfig, tensors: Mapping[str, Tensor]) -> tuple[ViTConfig, dict[str, Tensor]]:
-    """Return a model that timm supports, with the same outputs to the bit: norms get zero biases if they have none."""
+    """Return a model with bit-identical outputs that timm supports, with zero biases in LayerNorms that have none."""
     state, design = dict(tensors), config.design
     if (
         config.pool == "cls"
         and design.registers
         and (design.positions, design.prefix_positions) == ("learned", "class")
     ):
-        # timm has no class position beside registers.
+        # With registers, timm's class token has no position.
         token = "prefix_tokens.class_token"
         state[token] = state[token] + state.pop("prefix_tokens.class_position")
         design = replace(design, prefix_positions="none")

@@ -44,7 +44,7 @@ LAST_NORM = (
 
 
 def keeps_class_token(config: ViTConfig) -> bool:
-    """Return whether timm writes a class token that is not pooled by: if such tokens have positions."""
+    """Return whether timm stores a class token that pooling ignores: in DINOv3, or if prefix tokens have positions."""
     form, prefix = config.design.positions, config.design.prefix_positions
     return form == "rope" or (form != "rope_grid" and prefix == "all")
 
@@ -97,7 +97,7 @@ NOT_POST_NORM = {"cls_token", "reg_token", "norm_pre.weight", "blocks.0.attn.qkv
 
 
 def fields_of_serial(facts: CheckpointFacts) -> Fields:
-    """Return the fields of a model with serial blocks."""
+    """Return the config fields of a model with serial blocks."""
     if "fc_norm.weight" in facts and not facts.shapes.keys() & NOT_POST_NORM and "block" not in facts.overrides:
         raise BundleError(
             "the checkpoint may be of blocks with norms behind their branches (timm's vit_*_rpn_*), which megavit has "
@@ -109,7 +109,7 @@ def fields_of_serial(facts: CheckpointFacts) -> Fields:
 
 
 def fields_of_parallel(facts: CheckpointFacts) -> Fields:
-    """Return the fields of a model with parallel blocks."""
+    """Return the config fields of a model with parallel blocks."""
     facts.check_settings({"block": ["parallel"], "positions": ["learned"]})
     return outside_fields(facts, "blocks.0.mlp_out_proj") | {
         "block": "parallel",
@@ -200,7 +200,7 @@ def find_prefix_positions(
 
 
 def undetermined(config: ViTConfig) -> dict[str, Any]:
-    """Return what no shape determines, including the pooling, or which tokens attention pooling sees."""
+    """Return the fields that no shape determines, including the pooling, or which tokens attention pooling sees."""
     if config.pool == "map" and config.design.registers:
         return undetermined_fields(config) | {"attention pooling over": "patches alone"}
     return undetermined_fields(config, *(() if config.pool == "map" else ("pool",)))

@@ -26,7 +26,7 @@ RULES = (
 
 
 def fields_of(facts: CheckpointFacts) -> Fields:
-    """Return the fields of a config; raise a BundleError for a stem of several convolutions."""
+    """Return the config fields of a checkpoint; raise a BundleError for a stem of several convolutions."""
     if "conv_proj.weight" not in facts:
         raise BundleError("the checkpoint's patches go through several convolutions; this model's go through one")
     fields = facts.plain_fields(

@@ -109,7 +109,7 @@ def fields_of_simple_vit(facts: CheckpointFacts) -> Fields:
 
 
 def undetermined(config: ViTConfig) -> dict[str, Any]:
-    """Return what no shape determines, including the pooling, patch size and channels."""
+    """Return the fields that no shape determines, including the pooling, patch size and channels."""
     fields = undetermined_fields(config, "pool", "patch_size", "channels")
     if has_no_projection(config):
         del fields["heads"]

@@ -35,7 +35,7 @@ RULES = (
 
 
 def fields_of(facts: CheckpointFacts) -> Fields:
-    """Return the fields of a config; raise a BundleError for mean pooling, which includes the class token there."""
+    """Return the config fields of a checkpoint; raise a BundleError for mean pooling, which includes the class token there."""
     if facts.overrides.get("pool", "cls") == "mean":
         raise BundleError("zetascale's mean is taken over the class token too; this model's over patches alone")
     dim_head = facts.shape(VALUE_NORM, axes=1)[0]
@@ -47,7 +47,7 @@ def fields_of(facts: CheckpointFacts) -> Fields:
 
 
 def undetermined(config: ViTConfig) -> dict[str, Any]:
-    """Return what no shape determines; the value norm determines the heads."""
+    """Return the fields that no shape determines; the value norm determines the heads."""
     return {name: field_of(config, name) for name in ("mlp", "norm_eps", "pool", "patch_size", "channels")}
 
 
