@@ -59,7 +59,7 @@ def scale_head(tensors: dict[str, Tensor], factor: float, shift: float) -> dict[
 def rename_replaced_head(
     tensors: Mapping[str, Tensor], head: str, where: str
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Return the tensors with a replaced head renamed to `head`, and its name; raise a BundleError if not linear."""
+    """Return the tensors with a replaced head renamed to `head`, and its old name; raise a BundleError if not linear."""
     root = head.partition(".")[0]
     replaced = {name: tensor for name, tensor in tensors.items() if re.match(rf"{root}\.", name)}
     found = _linear(replaced)
@@ -77,7 +77,7 @@ def rename_replaced_head(
 def add_wrapper_head(
     tensors: Mapping[str, Tensor], candidate: Candidate, head: str, width: int
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Return a backbone's tensors with its wrapper's classifier, renamed to `head`, and that one's original name.
+    """Return a backbone's tensors with the classifier of its wrapper, renamed to `head`, and its original name.
 
     Only a single linear layer with inputs of `width` channels is taken; else the tensors are unchanged.
     """

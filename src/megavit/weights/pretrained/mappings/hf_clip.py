@@ -59,7 +59,7 @@ def read_settings(settings: Settings) -> Overrides:
 
 
 def fields_of(facts: CheckpointFacts) -> Fields:
-    """Return the config fields of a checkpoint; raise a BundleError for CLIP's classifier, which reads unnormalized patches."""
+    """Return the config fields of a checkpoint; raise a BundleError for CLIP's classifier on unnormalized patches."""
     clip = "embeddings.class_embedding" in facts
     if clip and "classifier.weight" in facts:
         raise BundleError(

@@ -42,7 +42,7 @@ RULES = (
 
 
 def fields_of(facts: CheckpointFacts) -> Fields:
-    """Return the config fields of a checkpoint; the settings or the user must say if the activation is `quick_gelu`."""
+    """Return the config fields of a checkpoint, with exact GELU; only settings or the user can tell `quick_gelu`."""
     if any(name.startswith("attn_pool.") for name in facts.shapes):
         raise BundleError("the checkpoint pools by OpenCLIP's attentional pooler, which this model has not")
     layer = LAYER.format(i=0)
@@ -85,7 +85,7 @@ def read_settings(settings: Settings) -> Overrides:
 
 
 def undetermined(config: ViTConfig) -> dict[str, Any]:
-    """Return the fields that no shape determines, including the pooling, and with mean pooling the final norm's place."""
+    """Return the fields that no shape determines, including the pooling, and the final norm of mean pooling."""
     return undetermined_fields(config, "pool", *(("final_norm",) if config.pool == "mean" else ()))
 
 

@@ -35,7 +35,7 @@ RULES = (
 
 
 def fields_of(facts: CheckpointFacts) -> Fields:
-    """Return the config fields of a checkpoint; raise a BundleError for mean pooling, which includes the class token there."""
+    """Return the config fields of a checkpoint; raise a BundleError for mean pooling, which averages all tokens."""
     if facts.overrides.get("pool", "cls") == "mean":
         raise BundleError("zetascale's mean is taken over the class token too; this model's over patches alone")
     dim_head = facts.shape(VALUE_NORM, axes=1)[0]
