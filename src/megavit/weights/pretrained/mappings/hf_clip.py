@@ -91,7 +91,6 @@ HF_CLIP = CheckpointFormat(
     fields=fields_of,
     prefixes=("vision_model.",),
     renamed={r"^encoder\.layer\.": "encoder.layers."},  # AltCLIP's whole models
-    # The text tower, the similarity, and position indices in older files.
     left_out=(r"text_model\.", r"text_projection\.", r"logit_(scale|bias)$", r"embeddings\.position_ids$"),
     # SigLIP's classifier reads the mean of the patches, without the pooling head.
     left_out_beside={"classifier.weight": r"head\."},

@@ -17,7 +17,6 @@ REFUSED = {
     r"^vit_\w+?_(r\d*_?s\d+|r\d+_|resnet\d+d|mci)": "convolutions stand before its patches",
     r"^naflexvit_": "its patches and positions are stored differently; take its weights as vit_*, if there are any",
 }
-# Arguments without an effect on inference.
 TRAINING_ONLY = {
     "attn_drop_rate", "drop_block_rate", "drop_path_rate", "drop_rate", "dynamic_img_size", "fix_init",
     "head_init_scale", "patch_drop_rate", "pos_drop_rate", "pretrained_strict", "proj_drop_rate", "rope_jitter_coords",
