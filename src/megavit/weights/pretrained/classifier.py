@@ -59,7 +59,7 @@ def scale_head(tensors: dict[str, Tensor], factor: float, shift: float) -> dict[
 def rename_replaced_head(
     tensors: Mapping[str, Tensor], head: str, where: str
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Return tensors with a replaced head renamed to `head`, and its old name; raise a BundleError if it is not linear."""
+    """Return tensors with a replaced head renamed to `head`, and its old name; raise a BundleError if not linear."""
     root = head.partition(".")[0]
     replaced = {name: tensor for name, tensor in tensors.items() if re.match(rf"{root}\.", name)}
     found = _linear(replaced)
