@@ -93,6 +93,7 @@ class PrefixTokens(nn.Module):
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         design, dim = config.design, config.dim
+        # Their positions add no expressiveness, but published weights have them.
         placed = design.prefix_positions if design.positions.startswith("learned") else "none"
         has_class, registers = config.pool == "cls", design.registers
         self.class_token = nn.Parameter(torch.empty(dim)) if has_class else None

@@ -57,7 +57,7 @@ def unsupported_type(name: Any, read: Sequence[str]) -> str:
 
 
 def read_common(settings: Settings, defaults: Settings) -> dict[str, Any]:
-    """Return the facts that all of Hugging Face's configs share; raise a BundleError if the model is unsupported."""
+    """Return the facts that all of Hugging Face's configs share; raise a BundleError or ConfigError if invalid."""
     settings = {**defaults, **settings}
     act = settings["hidden_act"]
     if act not in ACTIVATIONS:
