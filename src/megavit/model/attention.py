@@ -1,7 +1,4 @@
-"""Multi-head self-attention with queries and keys normalized (ViT-22B, arXiv 2302.05442, section 2.1).
-
-Letters of the shapes: see `megavit.model`.
-"""
+"""Multi-head self-attention with optional query-key normalization (ViT-22B, arXiv 2302.05442, section 2.1)."""
 
 from typing import cast
 
@@ -14,13 +11,13 @@ from megavit.model.layers import make_norm
 from megavit.model.packing import Packing
 from megavit.model.pos_embed import Rotation, rotate
 
-# In bfloat16, up to this many tokens, a CPU computes attention 1.6 to 10 times faster by two plain matrix products
-# than by its fused kernel: measured on Zen 4 with `benchmarks/attention_on_cpu.py`. In float32 the kernel is faster.
+# Up to this many tokens, two matrix products are 1.6 to 10 times faster than the fused kernel on a CPU in bfloat16 (not
+# in float32), as measured on Zen 4 with `benchmarks/attention_on_cpu.py`.
 MAX_EAGER_TOKENS = 256
 
 
 class Attention(nn.Module):
-    """softmax(Q Kᵀ / √K) V over H heads, then a projection: (B, T, D) -> (B, T, D).
+    """Multi-head self-attention with an output projection: (B, T, D) -> (B, T, D).
 
     `to_qkv`'s outputs are ordered (query | key | value, head, channel).
     """
@@ -48,17 +45,17 @@ class Attention(nn.Module):
         return self.out_dropout(self.out(self.out_norm(mixed.transpose(1, 2).flatten(2))))
 
     def project(self, x: Tensor, rotation: Rotation | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries, keys and values as attention uses them, (B, H, T, K) each."""
+        """Return queries, keys and values after normalization and rotation, each (B, H, T, K)."""
         query, key, value = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         query, key = self.query_norm(query), self.key_norm(key)
         if rotation is not None:
             query, key = rotate(query, rotation), rotate(key, rotation)
-        # Under autocast norms and rotations return float32; attention runs in the projections' dtype.
+        # Norms and rotations return float32 under autocast.
         return query.to(value.dtype), key.to(value.dtype), value
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:
-    """Return softmax(Q Kᵀ / √K) V for (B, H, T, K), by the faster kernel on this device."""
+    """Return softmax(Q Kᵀ / √K) V for inputs (B, H, T, K), with the faster kernel on this device."""
     bfloat16_on_cpu = query.device.type == "cpu" and query.dtype == torch.bfloat16
     if bfloat16_on_cpu and query.shape[2] <= MAX_EAGER_TOKENS:
         return attend_eager(query, key, value, dropout)
@@ -66,16 +63,16 @@ def attend(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> T
 
 
 def attend_eager(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:
-    """Return the same by two matrix products, with the weights in memory."""
+    """Return softmax(Q Kᵀ / √K) V by two matrix products, with the attention weights in memory."""
     weights = (query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)).softmax(dim=-1)
     return F.dropout(weights, dropout).to(value.dtype) @ value
 
 
 def attend_packed(query: Tensor, key: Tensor, value: Tensor, packing: Packing, dropout: float = 0.0) -> Tensor:
-    """Return the same for (1, H, T, K), within each image of `packing`.
+    """Return softmax(Q Kᵀ / √K) V for inputs (1, H, T, K), within each image of `packing`.
 
-    Images of one length are a batch; without dropout, on a GPU that has it, one kernel takes all lengths. A mask over
-    the sequence would compute every image with every other: `benchmarks/packing.py` measures both.
+    Without dropout, on a GPU that supports it, one variable-length kernel handles all images; else images of one length
+    form a batch. A mask would compute attention between all images: see `benchmarks/packing.py`.
     """
     by_token = [x.transpose(1, 2) for x in (query, key, value)]
     if not dropout and can_use_varlen(query):
@@ -83,7 +80,6 @@ def attend_packed(query: Tensor, key: Tensor, value: Tensor, packing: Packing, d
 
         starts, longest = packing.starts, packing.longest
         q, k, v = (x[0].contiguous() for x in by_token)
-        # It returns a tuple only on request.
         return cast(Tensor, varlen_attn(q, k, v, starts, starts, longest, longest))[None].transpose(1, 2)
     groups = zip(*([part.transpose(1, 2) for part in packing.split(x)] for x in by_token), strict=True)
     mixed = [attend(q, k, v, dropout).transpose(1, 2) for q, k, v in groups]
@@ -91,7 +87,7 @@ def attend_packed(query: Tensor, key: Tensor, value: Tensor, packing: Packing, d
 
 
 def can_use_varlen(query: Tensor) -> bool:
-    """Return whether PyTorch's variable-length attention runs on these: in half precision, on Ampere or newer."""
+    """Return whether PyTorch's variable-length attention supports these: half precision on Ampere or newer."""
     return (
         query.device.type == "cuda"
         and query.dtype in (torch.bfloat16, torch.float16)

@@ -1,7 +1,4 @@
-"""One transformer layer: parallel (ViT-22B, the default), serial (the original ViT), or zetascale's.
-
-Letters of the shapes: see `megavit.model`.
-"""
+"""Transformer layers: parallel (ViT-22B, the default), serial (the original ViT) and zetascale's."""
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -16,7 +13,7 @@ from megavit.model.zeta import ZetaBlock
 
 
 class ParallelBlock(nn.Module):
-    """x + attention(n) + mlp(n), with one n = norm(x) (arXiv 2302.05442, equation 1): (B, T, D) -> (B, T, D)."""
+    """A layer x + attention(n) + mlp(n), n = norm(x) (arXiv 2302.05442, equation 1): (B, T, D) -> (B, T, D)."""
 
     def __init__(self, config: ViTConfig, drop_path: float) -> None:
         super().__init__()
@@ -34,7 +31,7 @@ class ParallelBlock(nn.Module):
 
 
 class SerialBlock(nn.Module):
-    """x + attention(norm(x)), then the same with the MLP (arXiv 2010.11929, equations 2, 3): (B, T, D) -> (B, T, D)."""
+    """A layer x + attention(norm(x)), then x + mlp(norm(x)) (arXiv 2010.11929, eq. 2, 3): (B, T, D) -> (B, T, D)."""
 
     def __init__(self, config: ViTConfig, drop_path: float) -> None:
         super().__init__()
@@ -56,11 +53,10 @@ BLOCKS = {"parallel": ParallelBlock, "serial": SerialBlock, "zeta": ZetaBlock}
 
 
 class Transformer(nn.Module):
-    """A stack of `depth` layers: (B, T, D) -> (B, T, D).
+    """A stack of `depth` transformer layers: (B, T, D) -> (B, T, D).
 
     Attributes:
-        gradient_checkpointing: in training, keep only the layers' inputs, and recompute each layer in the backward
-            pass (arXiv 1604.06174).
+        gradient_checkpointing: whether training recomputes each layer in the backward pass (arXiv 1604.06174).
     """
 
     def __init__(self, config: ViTConfig) -> None:

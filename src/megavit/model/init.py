@@ -1,4 +1,4 @@
-"""Initial values of every parameter of a MegaVit."""
+"""Initial values of the parameters of a MegaVit."""
 
 import math
 
@@ -13,22 +13,22 @@ SMALL = 0.02
 
 
 def initialize(model: nn.Module, *, depth: int, layer_scale: float = 1.0) -> None:
-    """Set every parameter of `model` to its initial value, from torch's global random state.
+    """Set every parameter of `model` to its initial value, drawn from PyTorch's global random state.
 
-    Weights start at variance about 1 / fan-in (normal, truncated at two deviations), so that tokens keep their scale
-    at any width; each layer's two output projections are smaller by √(2 depth), so that the residual stream does so
-    at any depth (arXiv 1901.09321). Positions start at 1 / √dim: at a fixed 0.02 the tokens dominate them, and small
-    models learn late. Other tokens and the classifier start small, biases at 0.
+    Weights have variance about 1 / fan-in (normal, truncated at two deviations), so that tokens keep their scale at any
+    width; the output projections of each layer are divided by √(2 depth), so that the residual stream keeps it at any
+    depth (arXiv 1901.09321). Positions have deviation 1 / √dim: with 0.02, tokens dominate them and small models learn
+    late. Other tokens and the classifier have 0.02; biases are 0.
 
     Raises:
-        TypeError: for a parameter that no rule covers, so that a new module cannot be forgotten.
+        TypeError: if no rule covers a parameter.
     """
     for name, module in model.named_modules():
         initialize_module(name, module, depth=depth, layer_scale=layer_scale)
 
 
 def initialize_module(name: str, module: nn.Module, *, depth: int, layer_scale: float = 1.0) -> None:
-    """Set the parameters of one module of a model, without those of its submodules; see `initialize`."""
+    """Set the parameters of one module, without those of its submodules, as described in `initialize`."""
     own = dict(module.named_parameters(recurse=False))
     match module:
         case nn.Linear():

@@ -1,4 +1,4 @@
-"""Small layers of every block: the norm, LayerScale, DropPath. Letters of the shapes: see `megavit.model`."""
+"""Small layers shared by all blocks: the norm, LayerScale and DropPath."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from megavit.model.packing import Packing
 
 
 def make_norm(design: Design, width: int) -> nn.LayerNorm | nn.RMSNorm:
-    """Return a norm over the last axis, of `width` channels: LayerNorm (arXiv 1607.06450) or RMSNorm (1910.07467)."""
+    """Return a LayerNorm (arXiv 1607.06450) or RMSNorm (arXiv 1910.07467) over `width` channels."""
     if design.norm == "rms":
         return nn.RMSNorm(width, eps=design.norm_eps)
     return nn.LayerNorm(width, eps=design.norm_eps, bias=design.norm_bias)
@@ -26,7 +26,7 @@ class LayerScale(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: in training, drops a sample's branch at random, and scales up the rest (arXiv 1603.09382)."""
+    """Stochastic depth: in training, drop each sample's branch at random and rescale the rest (arXiv 1603.09382)."""
 
     def __init__(self, probability: float) -> None:
         super().__init__()
@@ -43,5 +43,5 @@ class DropPath(nn.Module):
 
 
 def make_layer_scale(config: ViTConfig) -> nn.Module:
-    """Return the LayerScale of a branch, or the identity for a design without it."""
+    """Return a branch's LayerScale, or the identity if the design has none."""
     return nn.Identity() if config.design.layer_scale is None else LayerScale(config.dim)

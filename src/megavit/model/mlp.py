@@ -1,4 +1,4 @@
-"""The MLP of a transformer layer. Letters of the shapes: see `megavit.model`."""
+"""The MLP of a transformer layer."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,15 +19,12 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class FeedForward(nn.Module):
-    """Linear, activation, Linear on each token: (B, T, D) -> (B, T, D).
-
-    The activation is one of `ACTIVATIONS`, or SwiGLU (arXiv 2002.05202), whose `into` holds (gate | value) and is
-    therefore twice as wide.
-    """
+    """A two-layer MLP for each token, optionally SwiGLU (arXiv 2002.05202): (B, T, D) -> (B, T, D)."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.mlp = config.design.mlp
+        # SwiGLU computes (gate | value).
         self.into = nn.Linear(config.dim, config.mlp_dim * (2 if self.mlp == "swiglu" else 1))
         self.dropout = nn.Dropout(config.dropout)
         self.out_norm = make_norm(config.design, config.mlp_dim) if config.design.mlp_out_norm else nn.Identity()

@@ -1,8 +1,7 @@
-"""Images of different sizes in one sequence, without padding: each token attends only to its own image.
+"""Packing of images of different sizes into one sequence without padding (NaViT, arXiv 2307.06304, section 2).
 
-The idea is NaViT's (arXiv 2307.06304, section 2). Images are sorted by their number of tokens, so that those of one
-length are adjacent, and form a batch without a copy. Letters of the shapes: see `megavit.model`; here t is the number
-of tokens of one image, and T that of the sequence.
+Each token attends only to its own image. Images are sorted by their number of tokens, so that those of one length are
+adjacent and form a batch without a copy. Here t is the number of tokens of one image, and T that of the sequence.
 """
 
 from collections.abc import Sequence
@@ -17,11 +16,11 @@ from megavit.model.pos_embed import Rotation
 
 @dataclass(frozen=True)
 class Packing:
-    """How a sequence (1, T, ...) divides into images.
+    """The division of a sequence (1, T, ...) into images.
 
     Attributes:
-        groups: (images, tokens of each) of adjacent images of one length, in order.
-        starts: (B + 1,) int32, where each image begins, then T; on the device of the tokens.
+        groups: (number of images, tokens per image) for each run of adjacent images of one length.
+        starts: (B + 1,) int32, the start index of each image, then T, on the device of the tokens.
     """
 
     groups: tuple[tuple[int, int], ...]
@@ -33,26 +32,26 @@ class Packing:
 
     @property
     def longest(self) -> int:
-        """The number of tokens of the longest image."""
+        """The largest number of tokens of an image."""
         return max(length for _, length in self.groups)
 
     def split(self, x: Tensor) -> list[Tensor]:
-        """Return views (images, tokens of each, ...) of (1, T, ...), one per group."""
+        """Return one view (images, t, ...) of `x` (1, T, ...) per group."""
         parts = x[0].split([count * length for count, length in self.groups])
         return [part.unflatten(0, group) for part, group in zip(parts, self.groups, strict=True)]
 
     def join(self, parts: Sequence[Tensor]) -> Tensor:
-        """Return (1, T, ...) of the groups: the inverse of `split`."""
+        """Return the sequence (1, T, ...) of groups (images, t, ...): the inverse of `split`."""
         return torch.cat([part.flatten(0, 1) for part in parts])[None]
 
     def repeat(self, values: Tensor) -> Tensor:
-        """Return one value per token, (1, T, 1), of one per image, (B, 1, 1)."""
+        """Return values per image (B, 1, 1) repeated for each token, (1, T, 1)."""
         parts = values.split([count for count, _ in self.groups])
         return self.join([part.expand(-1, length, -1) for part, (_, length) in zip(parts, self.groups, strict=True)])
 
 
 def stack_by_grid(images: Sequence[Tensor], grids: Sequence[tuple[int, int]]) -> tuple[list[int], list[Tensor]]:
-    """Return the order in which images (C, height, width) are packed, as indices, and stacks of those of one grid."""
+    """Return the indices of images (C, height, width) in packing order, and stacks of images with equal grids."""
 
     def key(index: int) -> tuple[int, int]:
         rows, columns = grids[index]
@@ -64,7 +63,7 @@ def stack_by_grid(images: Sequence[Tensor], grids: Sequence[tuple[int, int]]) ->
 
 
 def pack(stacks: Sequence[tuple[Tensor, Rotation | None]]) -> tuple[Tensor, Rotation | None, Packing]:
-    """Return the tokens (b, t, D) of each stack, in order of t, as one sequence (1, T, D), and their rotations."""
+    """Return stacks of tokens (b, t, D), sorted by t, as one sequence (1, T, D), with its rotation and packing."""
     tokens = [x for x, _ in stacks]
     groups = [(sum(x.shape[0] for x in alike), length) for length, alike in groupby(tokens, key=lambda x: x.shape[1])]
     lengths = torch.tensor([0] + [length for count, length in groups for _ in range(count)])
@@ -76,7 +75,7 @@ def pack(stacks: Sequence[tuple[Tensor, Rotation | None]]) -> tuple[Tensor, Rota
 
 
 def _with_prefix(rotation: Rotation, tokens: Tensor) -> Rotation:
-    """Return the rotation of a stack's patches for all its tokens, each (b, t, K): prefix tokens are not rotated."""
+    """Return a stack's rotation extended to all its tokens, (b, t, K); prefix tokens are not rotated."""
     count, length, _ = tokens.shape
 
     def extend(values: Tensor, fill: float) -> Tensor:

@@ -1,7 +1,4 @@
-"""From an image to tokens: patches, the prefix tokens before them, and patch dropping.
-
-Letters of the shapes: see `megavit.model`.
-"""
+"""Patch embedding, prefix tokens and patch dropout: the layers that turn images into tokens."""
 
 from collections.abc import Sequence
 
@@ -15,11 +12,11 @@ from megavit.model.pos_embed import Rotation
 
 
 class PatchEmbedding(nn.Module):
-    """Cuts an image into patches and projects each: (B, C, height, width) -> (B, N, D), row by row.
+    """A projection of image patches to tokens: (B, C, height, width) -> (B, N, D), row by row.
 
-    The projection is a Linear over a patch flattened as (channel, row, column), the order of a convolution's weight,
-    so that another library's (D, C, height, width) kernel fits after a reshape. With `patch_overlap`, a patch extends
-    by that many pixels into its neighbors on each side, and by zeros beyond the image's edge.
+    A patch is flattened as (channel, row, column), so that a convolution's (D, C, height, width) kernel fits after a
+    reshape. With `patch_overlap`, a patch extends by that many pixels into its neighbors on each side, and by zeros
+    beyond the image's edge.
     """
 
     def __init__(self, config: ViTConfig) -> None:
@@ -35,10 +32,10 @@ class PatchEmbedding(nn.Module):
         self.norm = make_norm(design, config.dim) if design.patch_norm else nn.Identity()
 
     def grid(self, img: Tensor) -> tuple[int, int]:
-        """Return (rows, columns) of patches of `img`.
+        """Return the (rows, columns) of patches in images (B, C, height, width).
 
         Raises:
-            ValueError: unless `img` is a float tensor (B, channels, height, width) whose sides divide by the patch's.
+            ValueError: unless `img` is such a floating-point tensor whose sides are divisible by the patch size.
         """
         if img.ndim != 4:
             raise ValueError(f"images must be (batch, channels, height, width), got shape {tuple(img.shape)}")
@@ -53,10 +50,10 @@ class PatchEmbedding(nn.Module):
         return height // self.patch_hw[0], width // self.patch_hw[1]
 
     def grids(self, images: Sequence[Tensor]) -> list[tuple[int, int]]:
-        """Return `grid` of each image (channels, height, width); there must be at least one.
+        """Return the (rows, columns) of patches in each image (C, height, width).
 
         Raises:
-            ValueError: as `grid`, naming the image by its index, or unless all have one dtype and device.
+            ValueError: if there are no images, if dtypes or devices differ, or if an image does not fit the model.
         """
         if not images:
             raise ValueError("there must be at least one image")
@@ -76,7 +73,7 @@ class PatchEmbedding(nn.Module):
         return grids
 
     def pixels(self, img: Tensor) -> Tensor:
-        """Return the pixels of each patch, flattened: (B, N, C · height · width)."""
+        """Return the flattened pixels of each patch, (B, N, C · height · width)."""
         patches = F.pad(img, (self.overlap,) * 4) if self.overlap else img
         for axis, side in zip((2, 3), self.patch_hw, strict=True):
             patches = patches.unfold(axis, side + 2 * self.overlap, side)
@@ -86,19 +83,17 @@ class PatchEmbedding(nn.Module):
         self.grid(img)
         pixels = self.pixels(img.to(self.projection.weight.dtype))
         tokens = self.norm(self.projection(self.pixel_norm(pixels)))
-        # Autocast returns its own dtype; the residual stream that starts here has the weights'.
+        # Undo autocast: the residual stream has the weights' dtype.
         return tokens.to(self.projection.weight.dtype)
 
 
 class PrefixTokens(nn.Module):
-    """The class token, if the model pools by one, and the registers, put before the patches: (B, N, D) -> (B, T, D).
-
-    Their positions add nothing that the tokens could not learn; they exist because published weights have both.
-    """
+    """The class token, if the model pools by it, and the registers, prepended to patches: (B, N, D) -> (B, T, D)."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         design, dim = config.design, config.dim
+        # Their positions add no expressiveness, but published weights have them.
         placed = design.prefix_positions if design.positions.startswith("learned") else "none"
         has_class, registers = config.pool == "cls", design.registers
         self.class_token = nn.Parameter(torch.empty(dim)) if has_class else None
@@ -121,7 +116,7 @@ class PrefixTokens(nn.Module):
 
 
 class PatchDrop(nn.Module):
-    """Patch dropout: in training, keeps a random subset of each image's patches and rotations (arXiv 2212.00794)."""
+    """Patch dropout: in training, keep a random subset of each image's patches and rotations (arXiv 2212.00794)."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()

@@ -1,7 +1,4 @@
-"""From tokens to one vector per image: (prefix (B, R, D), patches (B, N, D)) -> (B, D).
-
-Letters of the shapes: see `megavit.model`.
-"""
+"""Pooling of tokens to one vector per image: prefix (B, R, D) and patches (B, N, D) -> (B, D)."""
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +20,7 @@ class ClassTokenPool(nn.Module):
 
 
 class MeanPool(nn.Module):
-    """The mean over the patch tokens."""
+    """Mean pooling over the patch tokens."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -33,7 +30,7 @@ class MeanPool(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """A learned query attends to the patches, or to all tokens, then an MLP (arXiv 2106.04560, section 3.2: MAP)."""
+    """Attention pooling (MAP) by a learned query, then an MLP (arXiv 2106.04560, section 3.2)."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -45,7 +42,7 @@ class AttentionPool(nn.Module):
         self.to_key_value = nn.Linear(dim, 2 * dim)
         self.out = nn.Linear(dim, dim)
         self.norm = make_norm(config.design, dim)
-        self.activate = ACTIVATIONS.get(config.design.mlp, F.gelu)  # no paper has SwiGLU here
+        self.activate = ACTIVATIONS.get(config.design.mlp, F.gelu)  # GELU in models with SwiGLU
         self.mlp_into = nn.Linear(dim, config.mlp_dim)
         self.mlp_out = nn.Linear(config.mlp_dim, dim)
 

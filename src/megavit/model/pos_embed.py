@@ -1,8 +1,4 @@
-"""Positions of patches: a learned table or sines added to tokens, or rotary, applied to queries and keys.
-
-Each class maps (patch tokens, grid) to (patch tokens, rotation or None), for any grid. Letters of the shapes: see
-`megavit.model`.
-"""
+"""Position embeddings that map (patch tokens, grid) to (patch tokens, rotation or None), for any grid."""
 
 import math
 from typing import NamedTuple
@@ -17,29 +13,26 @@ Grid = tuple[int, int]
 
 
 class Rotation(NamedTuple):
-    """Cosines and sines of rotary positions, (N, K) or, where images keep different patches, (B, 1, N, K); float32."""
+    """Float32 cosines and sines of rotary positions: (N, K), or (B, 1, N, K) if each image has its own patches."""
 
     cos: Tensor
     sin: Tensor
 
 
 class LearnedPositions(nn.Module):
-    """A learned vector per patch, resampled for images of another size.
-
-    The table is (N, D), without a batch axis, so that sharding its first axis splits it evenly.
-    """
+    """A learned vector per patch, resampled for images of another size."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.grid = config.grid
-        self.table = nn.Parameter(torch.empty(config.num_patches, config.dim))
+        self.table = nn.Parameter(torch.empty(config.num_patches, config.dim))  # sharded evenly by rows
 
     def at(self, grid: Grid) -> Tensor:
-        """Return the vectors of `grid`, (N, D): the table itself, or its antialiased bicubic resampling."""
+        """Return the position vectors (N, D) of `grid`, resampled (antialiased bicubic) unless it is the table's."""
         if grid == self.grid:
             return self.table
-        # Two matrix products, because F.interpolate itself is wrong on a CPU for one column (PyTorch 2.15), and
-        # its gradient does not compile for symbolic sizes. In float64, which autocast does not touch.
+        # F.interpolate on the table is wrong for one column on a CPU (PyTorch 2.15), and its gradient does not compile
+        # for symbolic sizes. Autocast leaves float64 alone.
         by_row, by_column = (_resampling(old, new, self.table) for old, new in zip(self.grid, grid, strict=True))
         table = self.table.double().unflatten(0, self.grid)
         return torch.einsum("yr,xc,rcd->yxd", by_row, by_column, table).flatten(0, 1).to(self.table.dtype)
@@ -49,7 +42,7 @@ class LearnedPositions(nn.Module):
 
 
 def _resampling(old: int, new: int, like: Tensor) -> Tensor:
-    """Return weights (new, old), float64, of antialiased bicubic resampling along one axis."""
+    """Return the float64 weights (new, old) of antialiased bicubic resampling along one axis."""
     unit = torch.eye(old, dtype=torch.float64, device=like.device)[None, None]
     return F.interpolate(unit, size=(old, new), mode="bicubic", antialias=True, align_corners=False)[0, 0].T
 
@@ -62,7 +55,7 @@ class SincosPositions(nn.Module):
         self.dim = config.dim
 
     def at(self, grid: Grid, device: torch.device) -> Tensor:
-        """Return the vectors of `grid`, (N, D), float32."""
+        """Return the position vectors (N, D) of `grid` in float32."""
         rows, columns = grid
         frequency = 10_000 ** -torch.linspace(0, 1, self.dim // 4, device=device)
         x = torch.arange(columns, device=device).outer(frequency)
@@ -76,9 +69,9 @@ class SincosPositions(nn.Module):
 
 
 class RotaryPositions(nn.Module):
-    """Axial 2-D rotary positions (arXiv 2104.09864), in the form of DINOv3 (arXiv 2508.10104, section 3.2).
+    """Axial 2-D rotary positions (arXiv 2104.09864) as in DINOv3 (arXiv 2508.10104, section 3.2).
 
-    Coordinates run from -1 to 1 over the image, whatever its size, so that they mean the same at another resolution.
+    Coordinates run from -1 to 1 over the image at any resolution.
     """
 
     base = 100.0
@@ -88,7 +81,7 @@ class RotaryPositions(nn.Module):
         self.dim_head = config.dim_head
 
     def at(self, grid: Grid, device: torch.device) -> Rotation:
-        """Return the rotation of `grid`, of (N, K)."""
+        """Return the rotation (N, K) of `grid`."""
         rows, columns = grid
         quarter = self.dim_head // 4
         periods = self.base ** (torch.arange(quarter, device=device, dtype=torch.float32) / quarter)
@@ -103,11 +96,10 @@ class RotaryPositions(nn.Module):
 
 
 class GridRotaryPositions(nn.Module):
-    """Axial 2-D rotary positions whose coordinates count the patches of a reference grid, whatever the image's.
+    """Axial 2-D rotary positions in units of the patches of a reference grid, at any resolution.
 
-    EVA-02's (arXiv 2303.11331, section 2.2) run from 0 over 16 × 16 patches, the grid of its pre-training. The
-    `native` ones of a Perception Encoder (arXiv 2504.13181) run from 1 over the model's own grid, with columns before
-    rows.
+    EVA-02 (arXiv 2303.11331, section 2.2) counts from 0 over 16 × 16 patches, its pre-training grid. With `native`, as
+    in Perception Encoders (arXiv 2504.13181), coordinates count from 1 over the model's own grid, columns before rows.
     """
 
     base = 10_000.0
@@ -120,7 +112,7 @@ class GridRotaryPositions(nn.Module):
         self.columns_first = native
 
     def at(self, grid: Grid, device: torch.device) -> Rotation:
-        """Return the rotation of `grid`, of (N, K)."""
+        """Return the rotation (N, K) of `grid`."""
         quarter = self.dim_head // 4
         frequencies = self.base ** -(torch.arange(quarter, device=device, dtype=torch.float32) / quarter)
         y, x = (
@@ -138,7 +130,7 @@ class GridRotaryPositions(nn.Module):
 
 
 class LearnedRotaryPositions(nn.Module):
-    """A learned vector per patch, and rotary positions that count patches."""
+    """Learned position vectors combined with rotary positions on a reference grid."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -146,7 +138,7 @@ class LearnedRotaryPositions(nn.Module):
         self.rotary = GridRotaryPositions(config, native=config.design.positions == "learned_rope_native")
 
     def at(self, grid: Grid, device: torch.device) -> Rotation:
-        """Return the rotation of `grid`, of (N, K)."""
+        """Return the rotation (N, K) of `grid`."""
         return self.rotary.at(grid, device)
 
     def forward(self, tokens: Tensor, grid: Grid) -> tuple[Tensor, Rotation | None]:
@@ -154,7 +146,7 @@ class LearnedRotaryPositions(nn.Module):
 
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
-    """Rotate the patches among `x` (B, H, T, K), the last N of T; prefix tokens have no position and stay."""
+    """Rotate the last N of T tokens in `x` (B, H, T, K), the patches; prefix tokens stay as they are."""
     prefix, patches = x.tensor_split([x.shape[2] - rotation.cos.shape[-2]], dim=2)
     first, second = patches.chunk(2, dim=-1)
     rotated = patches * rotation.cos + torch.cat([-second, first], dim=-1) * rotation.sin

@@ -1,7 +1,4 @@
-"""Parameter shapes, parameter counts and floating-point operations of a model, without memory for its weights.
-
-Letters of the shapes: see `megavit.model`.
-"""
+"""Parameter shapes, parameter counts and FLOPs of a model, computed without allocating its weights."""
 
 import math
 from collections.abc import Mapping
@@ -18,14 +15,14 @@ Shapes = Mapping[str, Shape]
 
 @lru_cache(maxsize=64)
 def parameter_shapes(config: ViTConfig) -> Shapes:
-    """Return name -> shape of each parameter of `MegaVit.from_config(config)`, in its order; not to be changed."""
+    """Return the shape of each parameter of `MegaVit.from_config(config)` by name; do not modify the result."""
     with torch.device("meta"):
         model = MegaVit.from_config(config)
     return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
 
 
 def block_shapes(config: ViTConfig) -> Shapes:
-    """Return the parameter shapes of one layer, by their names within it."""
+    """Return the parameter shapes of one layer, by their names within the layer."""
     first = "transformer.layers.0."
     return {
         name.removeprefix(first): shape for name, shape in parameter_shapes(config).items() if name.startswith(first)
@@ -33,19 +30,15 @@ def block_shapes(config: ViTConfig) -> Shapes:
 
 
 def parameter_count(config: ViTConfig) -> int:
-    """Return the number of parameters."""
+    """Return the model's number of parameters."""
     return sum(math.prod(shape) for shape in parameter_shapes(config).values())
 
 
 def forward_flops(config: ViTConfig, grid: tuple[int, int] | None = None) -> int:
-    """Return the floating-point operations of one image's forward pass: two for each multiply-add of a matrix product.
+    """Return the floating-point operations of a forward pass on one image: two per multiply-add of a matrix product.
 
-    Norms, activations and the softmax are left out, as is usual (arXiv 2204.02311, appendix B). Nothing is saved on
-    tokens that pooling does not need.
-
-    Args:
-        config: of the model.
-        grid: (rows, columns) of patches; those of the model's own image size where it is None.
+    Norms, activations and the softmax are not counted (arXiv 2204.02311, appendix B). `grid` is the (rows, columns) of
+    patches; None means those of the model's image size.
     """
     rows, columns = grid or config.grid
     patches = rows * columns
@@ -62,10 +55,5 @@ def forward_flops(config: ViTConfig, grid: tuple[int, int] | None = None) -> int
 
 
 def training_flops(config: ViTConfig, grid: tuple[int, int] | None = None) -> int:
-    """Return the operations of one image's training step: a backward pass costs two forward passes (arXiv 2204.02311).
-
-    Args:
-        config: of the model.
-        grid: as for `forward_flops`.
-    """
+    """Return the operations of a training step on one image: three `forward_flops` (arXiv 2204.02311)."""
     return 3 * forward_flops(config, grid)

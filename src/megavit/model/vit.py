@@ -1,11 +1,9 @@
-"""MegaVit: the Vision Transformer (arXiv 2010.11929) with the parts of ViT-22B (arXiv 2302.05442).
+"""MegaVit: the Vision Transformer (arXiv 2010.11929) with the components of ViT-22B (arXiv 2302.05442).
 
-    model = MegaVit(image_size=256, patch_size=32, num_classes=1000, dim=512, depth=6, heads=8, mlp_dim=1024)
-    logits = model(images)              # (B, 1000)
-    features = model.features(images)   # pooled, prefix and patch tokens
-    logits = model([wide, tall])        # images of different sizes, packed without padding
-
-Letters of the shapes: see `megavit.model`.
+model = MegaVit(image_size=256, patch_size=32, num_classes=1000, dim=512, depth=6, heads=8, mlp_dim=1024)
+logits = model(images)              # (B, 1000)
+features = model.features(images)   # pooled, prefix and patch tokens
+logits = model([wide, tall])        # images of different sizes, packed without padding
 """
 
 from collections.abc import Sequence
@@ -26,15 +24,15 @@ from megavit.model.pos_embed import POSITIONS, Rotation
 
 
 class Features(NamedTuple):
-    """Features of a batch of images.
+    """Features of a batch of images of one size.
 
-    The tokens are normalized, unless the design normalizes the pooled vector instead.
+    The tokens are normalized unless the design's final norm applies to the pooled vector.
 
     Attributes:
-        pooled: (B, D), what the head classifies.
+        pooled: (B, D), the input of the head.
         prefix: (B, R, D), the class token, if any, then the registers.
         patches: (B, N, D), row by row; fewer in training with `patch_drop`.
-        grid: (rows, columns) of the image's patches.
+        grid: (rows, columns) of patches in each image.
     """
 
     pooled: Tensor
@@ -44,13 +42,13 @@ class Features(NamedTuple):
 
 
 class PackedFeatures(NamedTuple):
-    """Features of images of different sizes, after the last norm.
+    """Features of images of different sizes.
 
     Attributes:
-        pooled: (B, D), what the head classifies.
+        pooled: (B, D), the input of the head.
         prefix: (B, R, D), the class tokens, if any, then the registers.
-        patches: of each image, (N, D) with its own N, row by row; fewer in training with `patch_drop`.
-        grids: of each image, (rows, columns) of its patches.
+        patches: one (N, D) tensor per image, row by row; N differs, and is smaller in training with `patch_drop`.
+        grids: (rows, columns) of patches in each image.
     """
 
     pooled: Tensor
@@ -60,16 +58,14 @@ class PackedFeatures(NamedTuple):
 
 
 class MegaVit(nn.Module):
-    """A Vision Transformer: images (B, channels, height, width), floating point, -> logits (B, num_classes).
+    """A Vision Transformer that maps images (B, C, height, width), floating point, to logits (B, num_classes).
 
-    Images of another size than `image_size` are accepted if their sides divide by `patch_size`: learned positions are
-    resampled, others computed. Images of different sizes are passed as a list of (channels, height, width). With
-    `num_classes=0` the output is the pooled features (B, dim).
-
-    The arguments are those of `megavit.ViTConfig`, which explains them; `design` says which parts.
+    Images of another size than `image_size` are accepted if their sides are divisible by `patch_size`; learned
+    positions are then resampled. Pass images of different sizes as a list of (C, height, width). With `num_classes=0`
+    the output is the pooled features (B, dim). The arguments are documented in `megavit.ViTConfig`.
 
     Raises:
-        ValueError: for sizes that do not fit together, and for images that do not fit the model.
+        ValueError: if the sizes are inconsistent, or an image does not fit the model.
     """
 
     def __init__(
@@ -115,16 +111,16 @@ class MegaVit(nn.Module):
         self.norm = make_norm(design, dim)
         self.pool = POOLS[pool](config)
         self.mlp_head = nn.Linear(dim, num_classes) if num_classes else nn.Identity()
-        if not self.norm.weight.is_meta:  # nothing to set there, and PyTorch would import its compiler: 1 s
+        if not self.norm.weight.is_meta:  # on meta, initializing would only import PyTorch's compiler (1 s)
             self.initialize()
 
     @classmethod
     def from_config(cls, config: ViTConfig) -> Self:
-        """Return a model of this config, with fresh weights."""
+        """Return a model with this config and freshly initialized weights."""
         return cls(**{field.name: getattr(config, field.name) for field in fields(config)})
 
     def initialize(self) -> None:
-        """Set every parameter to a fresh initial value, as after `to_empty` of a model built on the meta device."""
+        """Reset every parameter to its initial value, e.g. after `to_empty` of a model on the meta device."""
         initialize(self, depth=self.config.depth, layer_scale=self.config.design.layer_scale or 1.0)
 
     def forward(self, img: Tensor | list[Tensor] | tuple[Tensor, ...]) -> Tensor:
@@ -132,7 +128,7 @@ class MegaVit(nn.Module):
         return self.mlp_head(features.pooled)
 
     def features(self, img: Tensor) -> Features:
-        """Return everything up to the head: tokens and their pooled vector."""
+        """Return the tokens and the pooled vector of images (B, C, height, width), before the head."""
         grid = self.patch_embedding.grid(img)
         x, rotation = self.embed(img, grid)
         x = self.final_norm(self.transformer(x, rotation), "tokens")
@@ -140,12 +136,12 @@ class MegaVit(nn.Module):
         return Features(self.final_norm(self.pool(prefix, patches), "pooled"), prefix, patches, grid)
 
     def features_packed(self, images: Sequence[Tensor]) -> PackedFeatures:
-        """Return `features` of images (channels, height, width) of any sizes that the patches tile, in one sequence.
+        """Return the features of images (C, height, width) of different sizes, processed as one packed sequence.
 
-        Each image's features are those that it has alone, up to rounding.
+        Each image's features equal those from `features`, up to rounding.
 
         Raises:
-            ValueError: as `features`, naming the image by its index.
+            ValueError: if an image does not fit the model; the message has its index.
         """
         grids = self.patch_embedding.grids(images)
         order, stacks = stack_by_grid(images, grids)
@@ -160,11 +156,11 @@ class MegaVit(nn.Module):
         return PackedFeatures(pooled, prefix, tuple(patches[i] for i in inverse), tuple(grids))
 
     def embed(self, img: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Rotation | None]:
-        """Return the tokens (B, T, D) of images of one `grid`, with positions, and the rotation for attention."""
+        """Return the tokens (B, T, D) of images with this patch `grid`, and attention's rotation, if any."""
         x, rotation = self.positions(self.patch_embedding(img), grid)
         x, rotation = self.patch_drop(x, rotation)
         return self.pre_norm(self.dropout(self.prefix_tokens(x))), rotation
 
     def final_norm(self, x: Tensor, of: FinalNorm) -> Tensor:
-        """Return `x` normalized if the design's final norm is of these: of the "tokens", or of the "pooled" vector."""
+        """Return `x` normalized if `of` is where the design's final norm applies, else `x` unchanged."""
         return self.norm(x) if self.config.design.final_norm == of else x

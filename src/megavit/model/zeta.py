@@ -1,9 +1,8 @@
 """The layer of zetascale's MegaVit, only for weights that were trained with it.
 
-It differs from ViT-22B, and from our other blocks, in ways that cost stability: a norm replaces the residual stream,
-both branches normalize again, and attention normalizes keys and values, not queries and keys. In zetascale all layers
-and the end of the model share that one norm; here each has a copy, so that layers stay independent. Letters of the
-shapes: see `megavit.model`.
+It is less stable than the other blocks: a norm replaces the residual stream, both branches normalize again, and keys
+and values are normalized rather than queries and keys. zetascale shares one norm between all layers and the end of
+the model; here each has a copy, so that layers stay independent.
 """
 
 from torch import Tensor, nn
@@ -17,7 +16,7 @@ from megavit.model.pos_embed import Rotation
 
 
 class ZetaAttention(nn.Module):
-    """softmax(Q norm(K)ᵀ / √K) norm(V) over H heads, then a projection: (B, T, D) -> (B, T, D)."""
+    """Multi-head softmax(Q norm(K)ᵀ / √K) norm(V) with an output projection: (B, T, D) -> (B, T, D)."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -40,14 +39,14 @@ class ZetaAttention(nn.Module):
         return self.out_dropout(self.out(mixed.transpose(1, 2).flatten(2)))
 
     def project(self, x: Tensor, rotation: Rotation | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries, keys and values as attention uses them, (B, H, T, K) each; `rotation` is ignored."""
+        """Return queries, keys and values after normalization, each (B, H, T, K); `rotation` is ignored."""
         query, key, value = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        # Under autocast norms return float32; attention runs in the projection's dtype.
+        # Norms return float32 under autocast.
         return query, self.key_norm(key).to(query.dtype), self.value_norm(value).to(query.dtype)
 
 
 class ZetaBlock(nn.Module):
-    """n + attention(norm(n)) + mlp(norm(n)), with n = stream_norm(x) and a norm a branch: (B, T, D) -> (B, T, D)."""
+    """A layer n + attention(norm(n)) + mlp(norm(n)), with n = stream_norm(x): (B, T, D) -> (B, T, D)."""
 
     def __init__(self, config: ViTConfig, drop_path: float) -> None:
         super().__init__()

@@ -1,1 +1,1 @@
-"""Weights at rest: the bundle, and how a model's tensors go in and out of files."""
+"""Bundles and pretrained checkpoints: reading and writing model weights."""

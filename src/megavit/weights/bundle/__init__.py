@@ -1,1 +1,1 @@
-"""The bundle: a trained model in one folder, with all that is needed to use it."""
+"""The bundle: a folder with a trained model and everything needed to use it."""

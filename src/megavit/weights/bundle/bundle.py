@@ -1,10 +1,10 @@
-"""The bundle: one folder with all that is needed to use a trained model, and proofs of what it answers.
+"""Save, load and verify bundles: folders with a trained model and everything needed to use it.
 
 model.safetensors   the weights
-megavit.json        sizes, labels, preprocessing, metrics, data, recipe, versions, and every file's SHA-256
-reference.safetensors  a few real pictures and the logits that they must give
-calibration.safetensors  what calibrates its probabilities, prediction sets and out-of-distribution mark, if fitted
-samples.csv         which image was trained, validated and tested on
+megavit.json        config, labels, preprocessing, metrics, data, recipe, versions, and every file's SHA-256
+reference.safetensors  a few real images and the model's logits for them
+calibration.safetensors  tensors for calibration, prediction sets and out-of-distribution detection, if fitted
+samples.csv         which images were used for training, validation and testing
 README.md           the model card
 """
 
@@ -40,13 +40,13 @@ INFO, WEIGHTS, REFERENCE, CALIBRATION, SAMPLES, CARD = (
     "README.md",
 )
 
-# Between two machines' float32 arithmetic; a wrong preprocessing or weight is off by far more.
+# Allows for float32 rounding on other machines; wrong preprocessing or weights differ far more.
 REFERENCE_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle in memory: its model in evaluation mode on the CPU, and the tensors of `info.calibration`."""
+    """A loaded bundle, with its model in evaluation mode on the CPU and the tensors of `info.calibration`."""
 
     folder: Path
     info: BundleInfo
@@ -63,15 +63,15 @@ def save_bundle(
     samples: bytes,
     calibration_tensors: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write a bundle to `folder`; a reader sees the old one, whole, or the new one.
+    """Write a bundle to `folder` atomically, replacing a bundle that is already there.
 
     Args:
-        reference: pictures as decoded, uint8 (C, height, width) of any size.
-        samples: the text of its `samples.csv`.
-        calibration_tensors: the tensors of `info.calibration`; None where nothing was fitted.
+        reference: decoded images, uint8 (C, height, width) of any size.
+        samples: contents of `samples.csv`.
+        calibration_tensors: tensors of `info.calibration`; None if nothing was fitted.
 
     Raises:
-        OutputError: when `folder` cannot be written.
+        OutputError: if `folder` cannot be written.
     """
     with writing("the bundle", folder), new_folder(folder) as new:
         write_tensors(new / WEIGHTS, model.state_dict())
@@ -79,7 +79,7 @@ def save_bundle(
         pictures = {f"image.{i}": picture for i, picture in enumerate(reference)}
         write_tensors(new / REFERENCE, pictures | {"logits": logits})
         (new / SAMPLES).write_bytes(samples)
-        write_file(new / CARD, render_model_card(info).encode(errors="replace"))  # a path need not be text
+        write_file(new / CARD, render_model_card(info).encode(errors="replace"))
         if calibration_tensors:
             write_tensors(new / CALIBRATION, dict(calibration_tensors))
         names = [WEIGHTS, REFERENCE, SAMPLES, CARD, *([CALIBRATION] if calibration_tensors else [])]
@@ -90,13 +90,13 @@ def save_bundle(
 def copy_bundle(
     folder: Path, out: Path, info: BundleInfo, calibration_tensors: Mapping[str, Tensor] | None = None
 ) -> None:
-    """Write the bundle in `folder` to `out` with another `info`, which must be of the same files, and a card of it.
+    """Copy the bundle in `folder` to the new folder `out` with another `info`, which must have the same `files`.
 
     Args:
-        calibration_tensors: the tensors of `info.calibration`, where they are new.
+        calibration_tensors: new tensors of `info.calibration`; None to keep those of the bundle.
 
     Raises:
-        OutputError: when `out` is there already, or cannot be written.
+        OutputError: if `out` exists or cannot be written.
     """
     if out.exists():
         raise OutputError(f"there is {out} already; choose a new folder")
@@ -106,7 +106,7 @@ def copy_bundle(
         if calibration_tensors is not None:
             write_tensors(new / CALIBRATION, dict(calibration_tensors))
             info = replace(info, files=info.files | {CALIBRATION: sha256(new / CALIBRATION)})
-        write_file(new / CARD, render_model_card(info).encode(errors="replace"))  # a path need not be text
+        write_file(new / CARD, render_model_card(info).encode(errors="replace"))  # paths may not be valid text
         _write_info(new / INFO, replace(info, files=info.files | {CARD: sha256(new / CARD)}))
 
 
@@ -119,10 +119,10 @@ def _write_info(path: Path, info: BundleInfo) -> None:
 def load_bundle(folder: Path, *, verify: bool = False) -> Bundle:
     """Load the bundle in `folder`, or in `folder/bundle`, where a training run puts it.
 
-    Every file's SHA-256 is checked; with `verify`, so are the answers to the reference images.
+    The SHA-256 of every file is checked; with `verify`, also the logits of the reference images.
 
     Raises:
-        BundleError: naming what is missing, damaged, or disagrees.
+        BundleError: if a file is missing, damaged or inconsistent with the others.
     """
     folder = find_bundle(folder)
     while True:
@@ -137,7 +137,7 @@ def load_bundle(folder: Path, *, verify: bool = False) -> Bundle:
         else:
             if read_info(folder) == info:
                 return bundle
-        # Another bundle has taken its place meanwhile: what was read may be of both.
+        # The bundle was replaced while it was read: read it again.
 
 
 def _load(folder: Path, info: BundleInfo) -> Bundle:
@@ -146,7 +146,7 @@ def _load(folder: Path, info: BundleInfo) -> Bundle:
         for check in checks:
             check.result()
     tensors = read_tensors(folder / WEIGHTS)
-    if info.model.depth > len(tensors):  # or a hundred million layers would be made before their names are compared
+    if info.model.depth > len(tensors):  # before building that many layers
         raise BundleError(
             f"{folder / WEIGHTS} has {len(tensors):,} tensors, and the model of {INFO} {info.model.depth:,} layers: "
             "they are not of one bundle; copy the whole folder again"
@@ -170,7 +170,7 @@ def _check_file(path: Path, expected: str) -> None:
 
 
 def is_bundle(folder: Path) -> bool:
-    """Return whether there is a bundle in `folder`, or in `folder/bundle`."""
+    """Return whether there is a bundle in `folder` or `folder/bundle`."""
     return any((candidate / INFO).is_file() for candidate in (folder, folder / "bundle"))
 
 
@@ -208,12 +208,11 @@ def read_info(folder: Path) -> BundleInfo:
 
 
 def _seal(table: dict[str, Any]) -> str:
-    """SHA-256 of what `megavit.json` says, however it is laid out: nothing else would show a flipped bit in it."""
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
 
 
 def verify_reference_outputs(bundle: Bundle) -> None:
-    """Raise a BundleError unless the model gives the reference images' logits, here, today."""
+    """Raise a BundleError unless the model reproduces the reference images' logits."""
     reference = read_tensors(bundle.folder / REFERENCE)
     try:
         expected = reference.pop("logits")
@@ -240,7 +239,7 @@ def _logits(model: MegaVit, preprocessing: Preprocessing, pictures: Sequence[Ten
         prepared.append(preprocess(picture, preprocessing.size_for(height, width), preprocessing))
     device = next(model.parameters()).device
     was_training = model.training
-    model.eval()  # the model of a run has been training, with dropout
+    model.eval()
     batch = to_device(normalize(make_batch(prepared, preprocessing), preprocessing), device)
     logits = model(batch).float().cpu()
     model.train(was_training)

@@ -1,4 +1,4 @@
-"""What a bundle says of itself in `megavit.json`."""
+"""The metadata of a bundle: the contents of `megavit.json`."""
 
 import platform
 from dataclasses import dataclass, field
@@ -16,32 +16,31 @@ FORMAT = 1
 
 
 def library_versions() -> dict[str, str]:
-    """Return the versions of Python and of the libraries that decide what a model computes."""
+    """Return the versions of Python and of the libraries that affect a model's outputs."""
     names = ("megavit", "torch", "torchvision", "pillow", "numpy")
     return {"python": platform.python_version()} | {name: version(name) for name in names}
 
 
 @dataclass(frozen=True, kw_only=True)
 class BundleInfo:
-    """The contents of `megavit.json`.
+    """The metadata of a bundle, stored in `megavit.json`.
 
     Attributes:
-        format: of the bundle; a newer one than `FORMAT` is refused.
-        model: the sizes and parts of the model.
-        labels: name of each class or label, in the order of the logits; none for a score.
-        target: what the logits mean; a bundle that does not say is of one class an image.
-        preprocessing: pixels to input.
-        created: ISO 8601, UTC.
-        metrics: of the test images, as `to_dict` of the target's metrics (`megavit.evaluate`) writes them; {} where
-            nothing was measured, as in a bundle that was converted.
-        data: source, fingerprint, how it was divided, counts.
-        recipe: of the training, with every automatic choice filled in.
-        versions: of the libraries that wrote it.
+        format: version of the bundle format; those newer than `FORMAT` are rejected.
+        model: config of the model.
+        labels: name of each class or label, in the order of the logits; empty for regression.
+        target: meaning of the logits; classification by default.
+        preprocessing: preprocessing of the images.
+        created: creation time, ISO 8601 in UTC.
+        metrics: metrics on the test images, as a dict; {} if nothing was measured, as in a converted bundle.
+        data: source, fingerprint, split and counts of the data.
+        recipe: recipe of the training, with every automatic choice filled in.
+        versions: versions of the libraries that wrote the bundle.
         files: SHA-256 of every other file of the bundle.
-        calibration: what was fitted on the validation images to calibrate its predictions.
-        tuning: of a fine-tuned model: the initial weights, the metrics of each method, the one chosen, and why.
-        int8: of a model that may multiply 8-bit integers: "bounds", the largest magnitude of each layer's inputs in
-            the order of the graph; and "measured", what that costs, as `megavit.export.quantization` finds it.
+        calibration: parameters that were fitted on the validation images to calibrate predictions.
+        tuning: for a fine-tuned model, the initial weights, the metrics of each method, and the choice with its reason.
+        int8: for a quantizable model, "bounds", the largest magnitude of each layer's inputs in the order of the graph,
+            and "measured", the accuracy cost found by `megavit.export.quantization`.
     """
 
     format: int = FORMAT

@@ -1,4 +1,4 @@
-"""The model card of a bundle: what it does, how well, and for what (arXiv 1810.03993)."""
+"""Render the model card of a bundle: its purpose, metrics and limits (arXiv 1810.03993)."""
 
 import re
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from megavit.config.target import Target
 from megavit.config.vit import pair
 from megavit.weights.bundle.info import BundleInfo
 
-# Without anything that Markdown acts on; an underscore does so only at the edge of a word.
+# Text without Markdown syntax; an underscore is syntax only at the edge of a word.
 _PLAIN = re.compile(r"(?:[^\W_]|[ ,.'()/-]|(?<=[^\W_])_(?=[^\W_]))*")
 
 
 def render_model_card(info: BundleInfo) -> str:
-    """Return the model card of a bundle, in Markdown, with the header by which a model hub files it."""
+    """Return a bundle's model card in Markdown, with a model hub's metadata header."""
     labels, metrics, data, target = info.labels, info.metrics, info.data, info.target
     match target.kind:
         case _ if not metrics:
@@ -53,7 +53,7 @@ pictures with the answers they must give: `megavit predict THIS_FOLDER photo.jpg
 
 
 def literal(name: object) -> str:
-    """Return a name so that Markdown shows it literally: no markup, HTML or link in it takes effect."""
+    """Return `name` escaped so that Markdown shows it literally, without markup, HTML or links."""
     text = printable(str(name))
     if _PLAIN.fullmatch(text) and "www." not in text.casefold():
         return text
@@ -80,7 +80,6 @@ def _calibration_lines(target: Target, calibration: Calibration) -> str:
 
 
 def _change_lines(data: dict[str, Any], int8: dict[str, Any] | None) -> str:
-    """Return lines on what was done to the bundle after it was trained or converted."""
     lines = ""
     if "calibrated" in data:
         found = data["calibrated"]

@@ -1,4 +1,4 @@
-"""Read and write safetensors files, and load tensors into a model only if every one fits."""
+"""Read and write safetensors files, and load tensors into a model if all of them fit."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,17 +12,17 @@ from megavit.runtime.storage import write_file
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write `tensors`, atomically; `metadata` into the file's header."""
+    """Write `tensors` to a safetensors file atomically, with `metadata` in its header."""
     write_file(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file to the CPU, memory-mapped, so that processes share its memory.
+    """Read a safetensors file into CPU memory, memory-mapped, so that processes share it.
 
-    While they are in use, the file may be replaced or deleted, but must not be overwritten in its place.
+    While the tensors are in use, the file may be replaced or deleted, but not overwritten in place.
 
     Raises:
-        BundleError: when the file is missing or damaged.
+        BundleError: if the file is missing or damaged.
     """
     try:
         return load_file(path)
@@ -31,12 +31,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def unreadable(path: Path, error: object) -> str:
-    """Return the message for a file that its library's reader rejects."""
+    """Return the error message for a file that could not be parsed."""
     return f"{path} cannot be read: copy it again, as it may be damaged or cut short ({error})"
 
 
 def shape_faults(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
-    """Return a line for each missing, extra and misshapen tensor."""
+    """Return a line of text for each missing, unexpected or misshapen tensor."""
     return [
         *(f"  {name}: is missing" for name in expected if name not in tensors),
         *(f"  {name}: is not of this model" for name in tensors if name not in expected),
@@ -49,11 +49,7 @@ def shape_faults(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) 
 
 
 def load_weights(model: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
-    """Make `tensors` the parameters of `model`, which is on the meta device; those of its dtypes are not copied.
-
-    Raises:
-        BundleError: one error that lists every missing, extra and misshapen tensor.
-    """
+    """Load `tensors` into `model`, which is on the meta device; raise a BundleError that lists all that do not fit."""
     expected = model.state_dict()
     if faults := shape_faults(tensors, expected):
         raise BundleError("\n".join([f"the weights in {where} do not fit the model:", *faults]))

@@ -1,1 +1,1 @@
-"""Pretrained weights: read from the files of other libraries, and written for them."""
+"""Pretrained weights: loading other libraries' checkpoints, and saving models for other libraries."""

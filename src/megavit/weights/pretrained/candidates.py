@@ -1,8 +1,4 @@
-"""Models in a checkpoint: in which of its tables, and under which prefix of tensors' names.
-
-Wrappers are not known by their names: every table of tensors in the file and every prefix in it is tried, and those
-are taken from which a model of a known format can be read.
-"""
+"""Find the models in a checkpoint by trying every table and every prefix of tensor names in it."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -13,25 +9,25 @@ from torch import Tensor
 from megavit.weights.pretrained.formats import detect_format
 from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat
 
-# What wrappers put inside of names too: torch.compile, FSDP, activation checkpointing, PyTorch Lightning's strategies.
+# Inserted by torch.compile, FSDP, activation checkpointing and PyTorch Lightning.
 INFIXES = r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\."
-# Words in the place or prefix of averaged weights, which go first, as a run ships them; and of those that go last.
+# Words in the path or prefix of averaged weights, which are preferred, and of weights that come last.
 AVERAGED = {"ema", "teacher", "averaged", "shadow", "target", "swa"}
 LAST = {"student", "momentum", "predictor", "optimizer", "encoder_k"}
-# The part of masked autoencoders that is for pre-training alone.
+# Decoder of masked autoencoders, only used in pre-training.
 DECODER = r"(decoder_\w+|decoder|decoder_blocks)(\.|$)"
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Tensors of a checkpoint from which a model can be read.
+    """A model found in a checkpoint.
 
     Attributes:
-        format: of the names.
-        place: of their table in the file; "" for the file itself.
-        prefix: of their names in it.
-        tensors: by name without prefix.
-        beside: the other tensors of their table, by the names that they have there.
+        format: format of the tensors' names.
+        place: path of their table in the file; "" for the file itself.
+        prefix: prefix of their names in the table.
+        tensors: tensors of the model by name without prefix.
+        beside: other tensors of the table by their original names.
     """
 
     format: CheckpointFormat
@@ -42,16 +38,12 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """The place and the prefix, as far as there are such: how a user names it."""
+        """The path and prefix joined by a slash, by which a user selects the candidate."""
         return "/".join(part for part in (self.place, self.prefix.rstrip("./")) if part)
 
 
 def find_candidates(tables: Mapping[str, Mapping[str, Tensor]]) -> list[Candidate]:
-    """Return all that can be read in a file, the best first: averaged weights, then the most tensors, then the order.
-
-    Args:
-        tables: of tensors by name, by their place in the file.
-    """
+    """Return all models in the tables of a file, the best first: averaged weights, then those with most tensors."""
     found = [one for place, table in tables.items() for one in _in_table(place, table)]
     return sorted(found, key=lambda one: (_rank(one.name), -len(one.tensors)))
 
@@ -63,7 +55,7 @@ def _in_table(place: str, table: Mapping[str, Tensor]) -> list[Candidate]:
     found: list[Candidate] = []
     for prefix in _prefixes(clean):
         if any(prefix.startswith(one.prefix) for one in found):
-            continue  # a part of what was found
+            continue  # within a candidate
         names = [name for name in clean if name.startswith(prefix)]
         encoder = _without_decoder(name.removeprefix(prefix) for name in names)
         checkpoint_format = detect_format(encoder)
@@ -76,7 +68,7 @@ def _in_table(place: str, table: Mapping[str, Tensor]) -> list[Candidate]:
 
 
 def _prefixes(names: Iterable[str]) -> list[str]:
-    """Return "" and whatever stands before a dot or a slash in one of `names`, the shortest first."""
+    """Return "" and every prefix of `names` that ends in a dot or slash, the shortest first."""
     found = {""} | {name[: mark.end()] for name in names for mark in re.finditer(r"[./]", name)}
     return sorted(found, key=lambda prefix: (len(re.findall(r"[./]", prefix)), len(prefix)))
 

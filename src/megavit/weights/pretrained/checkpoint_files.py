@@ -1,4 +1,4 @@
-"""Checkpoints of any library as tensors by name: safetensors, PyTorch's own, NumPy's .npz. Nothing is executed."""
+"""Read tensors by name from safetensors, PyTorch and NumPy files without executing code from them."""
 
 import json
 import zipfile
@@ -17,7 +17,7 @@ from megavit.runtime.memory import main_memory
 from megavit.weights.bundle.safetensors_io import read_tensors, unreadable
 from megavit.weights.pretrained.pickled import UNREADABLE, Placeholder, load_pickled
 
-# In a folder, the first of these that is there; an index names the files of a checkpoint in parts.
+# File names in order of preference; an index lists the files of a sharded checkpoint.
 NAMES = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -28,19 +28,18 @@ NAMES = (
 )
 PYTORCH = (".pt", ".pth", ".bin", ".ckpt", ".tar")
 
-# Weights lie no deeper in tables within tables; files made to exhaust a reader do.
+# Maximum nesting of tables; only malicious files exceed it.
 MAX_DEPTH = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """What a file of weights holds.
+    """The contents of a weights file.
 
     Attributes:
-        tables: tensors by name, and these by where they lie in the file: the keys of nested tables, with a slash
-            between them; "" for the file itself.
-        unread: classes and functions that the file names and that were neither imported nor called.
-        keys: of the outermost table, for messages.
+        tables: state dicts by path in the file: keys of nested tables joined by slashes, or "" for the file itself.
+        unread: classes and functions that the file names, which were neither imported nor called.
+        keys: keys of the outermost table, for messages.
     """
 
     tables: dict[str, dict[str, Tensor]]
@@ -49,11 +48,7 @@ class Contents:
 
 
 def find_checkpoint(folder: Path) -> Path:
-    """Return the file of weights in a folder as model hubs lay it out.
-
-    Raises:
-        BundleError: naming what was looked for.
-    """
+    """Return the weights file in a folder; raise a BundleError if there is none or the choice is ambiguous."""
     for name in NAMES:
         if (folder / name).is_file():
             return folder / name
@@ -70,12 +65,7 @@ def find_checkpoint(folder: Path) -> Path:
 
 
 def read_checkpoint(path: Path) -> Contents:
-    """Read the tensors of a file of weights, on the CPU, by the names that their library gave them.
-
-    Raises:
-        BundleError: when the file is missing, damaged, of a kind that is not known, holds no tensors, or asks for what
-            is never loaded.
-    """
+    """Return the tensors of a weights file by name, on the CPU; raise a BundleError if it cannot be read safely."""
     if not path.is_file():
         raise BundleError(f"there is no file {path}")
     if path.name.endswith(".index.json"):
@@ -118,7 +108,7 @@ def _numpy(path: Path) -> dict[str, Tensor]:
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
-    # JAX writes bfloat16 as two bytes without a type.
+    # JAX stores bfloat16 as untyped two-byte values.
     if array.dtype == np.dtype("V2"):
         return (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
     return array
@@ -142,7 +132,7 @@ def _pytorch(path: Path) -> Contents:
 
 
 def _check_zip(path: Path) -> None:
-    """Refuse what would inflate beyond the machine's memory, before it does."""
+    """Raise a BundleError if the archive would decompress to more than the main memory."""
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(part.file_size for part in archive.infolist())
@@ -155,10 +145,7 @@ def _check_zip(path: Path) -> None:
 
 
 def tables_in(content: Any) -> dict[str, dict[str, Tensor]]:
-    """Return every table of tensors by name that is somewhere in what a training script saved, by its place.
-
-    A module that was saved whole is the table of its weights.
-    """
+    """Return every state dict nested in a loaded object by its path, including those of pickled modules."""
     tables: dict[str, dict[str, Tensor]] = {}
     seen: set[int] = set()
     waiting: list[tuple[str, Any]] = [("", content)]
@@ -191,7 +178,7 @@ def is_module(saved: Placeholder) -> bool:
 
 
 def weights_of(module: Placeholder) -> dict[str, Tensor]:
-    """Return the state dict of a module that was saved whole, from its parts, without its class."""
+    """Return the state dict of a pickled module, without its class."""
     tensors: dict[str, Tensor] = {}
     seen: set[int] = set()
     waiting = [("", module)]

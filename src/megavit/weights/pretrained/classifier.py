@@ -1,4 +1,4 @@
-"""The classifier of a model: found where a wrapper put another one, and scaled to hold calibration and units."""
+"""Classifier heads: find a head that a wrapper replaced, and fold calibration into its weights."""
 
 import re
 from collections.abc import Mapping
@@ -12,9 +12,9 @@ from megavit.errors import BundleError
 from megavit.weights.pretrained.candidates import Candidate
 
 WEIGHT, BIAS = "mlp_head.weight", "mlp_head.bias"
-# A smoothing changes no probability by more than about itself, so that one below this is none.
+# Smoothing changes probabilities by at most about its own value.
 NEGLIGIBLE_SMOOTHING = 5e-5
-# What people call the classifier of a wrapper around a tower.
+# Common names of a classifier in a wrapper around a backbone.
 NAMES = {
     *("head", "heads", "fc", "classifier", "linear", "cls_head", "classification_head", "linear_head", "mlp_head"),
     "last_linear",
@@ -22,15 +22,10 @@ NAMES = {
 
 
 def fold_calibration(tensors: dict[str, Tensor], target: Target, calibration: Calibration) -> dict[str, Tensor]:
-    """Return `tensors` with a head whose plain softmax, sigmoid or output is the bundle's answer.
-
-    The temperature divides weight and bias; a score's std multiplies them, and its mean is added to the bias.
-
-    Args:
-        tensors: by the names of our `state_dict`, with a head.
+    """Return `tensors` with the calibration's temperature, or a regression target's mean and std, folded into the head.
 
     Raises:
-        BundleError: for probabilities with label smoothing taken off, which no linear head gives.
+        BundleError: if the calibration removes label smoothing, which no linear head can do.
     """
     if target.kind == "regression":
         return scale_head(tensors, target.std, target.mean)
@@ -44,14 +39,14 @@ def fold_calibration(tensors: dict[str, Tensor], target: Target, calibration: Ca
 
 
 def unfold_target(tensors: dict[str, Tensor], target: Target) -> dict[str, Tensor]:
-    """Return `tensors` with the head that a score's `mean` and `std` are put on, the reverse of `fold_calibration`."""
+    """Return `tensors` without a regression target's scale in the head: the inverse of `fold_calibration`."""
     if target.kind != "regression":
         return tensors
     return scale_head(tensors, 1 / target.std, -target.mean / target.std)
 
 
 def scale_head(tensors: dict[str, Tensor], factor: float, shift: float) -> dict[str, Tensor]:
-    """Return `tensors` with a head that answers `factor` times as much, and `shift` more; computed in float64."""
+    """Return `tensors` with a head whose outputs are multiplied by `factor` and shifted by `shift`, in float64."""
     if (factor, shift) == (1.0, 0.0):
         return tensors
     weight, bias = tensors[WEIGHT], tensors[BIAS]
@@ -64,16 +59,7 @@ def scale_head(tensors: dict[str, Tensor], factor: float, shift: float) -> dict[
 def rename_replaced_head(
     tensors: Mapping[str, Tensor], head: str, where: str
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Return the tensors of a model with its classifier as the library names it, and the names that it had instead.
-
-    Args:
-        tensors: of a model, by the names of its format.
-        head: of the library's own classifier, a linear layer, such as "heads.head".
-        where: the file, for the message.
-
-    Raises:
-        BundleError: when what stands in its place is more than one linear layer.
-    """
+    """Return tensors with a replaced head renamed to `head`, and its old name; raise a BundleError if not linear."""
     root = head.partition(".")[0]
     replaced = {name: tensor for name, tensor in tensors.items() if re.match(rf"{root}\.", name)}
     found = _linear(replaced)
@@ -91,13 +77,9 @@ def rename_replaced_head(
 def add_wrapper_head(
     tensors: Mapping[str, Tensor], candidate: Candidate, head: str, width: int
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Return the tensors of a tower with the classifier that its wrapper has next to it, and the name of that.
+    """Return a backbone's tensors with the classifier of its wrapper, renamed to `head`, and its original name.
 
-    Args:
-        tensors: of a tower without a classifier, by the names of its format.
-        candidate: the tower; its wrapper is one of those whose names its prefix begins with.
-        head: how the library names a classifier of its own.
-        width: of the tower's output.
+    Only a single linear layer with inputs of `width` channels is taken; else the tensors are unchanged.
     """
     groups: dict[str, dict[str, Tensor]] = {}
     for name, tensor in candidate.beside.items():
@@ -113,7 +95,7 @@ def add_wrapper_head(
 
 
 def _linear(tensors: Mapping[str, Tensor]) -> str | None:
-    """Return the name of the module, where `tensors` are those of one linear layer and of nothing else."""
+    """Return the name of the linear layer if `tensors` are its weight and bias alone, else None."""
     matrices = [name for name, tensor in tensors.items() if name.endswith(".weight") and tensor.ndim == 2]
     if len(matrices) != 1:
         return None

@@ -1,4 +1,4 @@
-"""Every format of a checkpoint that can be read."""
+"""The registry of supported checkpoint formats."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -41,24 +41,24 @@ FORMATS = (
     BIG_VISION,
 )
 
-# transformers' name for models of timm, whose config.json has timm's settings too.
+# transformers' model_type for timm models, whose config.json has timm's settings too.
 TIMM_WRAPPER = "timm_wrapper"
 
 
 def detect_format(names: Sequence[str]) -> CheckpointFormat | None:
-    """Return the format whose signature is among the tensors' names, the longest such; None where there is none."""
+    """Return the format with the longest signature among the tensor names, or None."""
     matching = []
     for checkpoint_format in FORMATS:
         try:
             if set(checkpoint_format.signature) <= set(checkpoint_format.names(names).values()):
                 matching.append(checkpoint_format)
-        except BundleError:  # two names of one tensor there
+        except BundleError:  # two names for one tensor
             continue
     return max(matching, key=lambda one: len(one.signature), default=None)
 
 
 def check_model_type(settings: Mapping[str, Any]) -> None:
-    """Raise a BundleError when settings are of a model of transformers that no format here is for."""
+    """Raise a BundleError if the settings name a transformers model that no format supports."""
     types = [name for checkpoint_format in FORMATS for name in checkpoint_format.model_types]
     name = settings.get("model_type")
     if isinstance(name, str) and name not in (*types, TIMM_WRAPPER):

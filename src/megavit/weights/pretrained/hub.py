@@ -1,28 +1,27 @@
-"""Models on the Hugging Face hub as local folders; huggingface_hub fetches, caches, and answers offline."""
+"""Download models from the Hugging Face hub with huggingface_hub, which caches them for offline use."""
 
 from pathlib import Path
 
 from megavit.errors import BundleError
 
 HUB, TIMM = "hf-hub:", "timm:"
-# Weights and what describes them; no code. Other formats only where there is no safetensors file.
+# No code is downloaded; other weight formats only if there is no safetensors file.
 PREFERRED = ("*.safetensors", "*.json", "*.md", "*.csv", "*.html")
 FALLBACK = ("*.bin", "*.npz", "*.pt", "*.pth")
 
 
 def is_hub_name(source: str) -> bool:
-    """Return whether `source` names a model of the hub: hf-hub:USER/NAME, or timm:NAME for timm's own."""
+    """Return whether `source` names a model on the hub: hf-hub:USER/NAME or timm:NAME."""
     return source.startswith((HUB, TIMM))
 
 
 def download(source: str) -> Path:
-    """Return the folder of a model of the hub in huggingface_hub's cache, after downloading it unless it is there.
+    """Download a model from the hub unless it is cached, and return its local folder.
 
-    Args:
-        source: hf-hub:USER/NAME, with @REVISION if not the newest; or timm:NAME, which is hf-hub:timm/NAME.
+    The source is hf-hub:USER/NAME, optionally with @REVISION, or timm:NAME for hf-hub:timm/NAME.
 
     Raises:
-        BundleError: when there is no such model, or neither network nor cache has it.
+        BundleError: if the model does not exist, is not accessible, or is neither cached nor reachable.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (

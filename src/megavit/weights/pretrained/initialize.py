@@ -1,4 +1,4 @@
-"""Initialize a model from pretrained weights of another image size, number of classes or channels."""
+"""Initialize a model from pretrained weights with another image size, number of classes or channels."""
 
 import torch
 from torch import Tensor
@@ -14,22 +14,14 @@ HEAD, TABLE, PATCHES = "mlp_head.", "positions.table", "patch_embedding.projecti
 
 
 def initialize_from(model: MegaVit, pretrained: PretrainedModel, *, head: bool = False) -> list[str]:
-    """Load pretrained weights into `model`, which differs at most in image size, classes and channels.
+    """Load pretrained weights into `model` in place, and return sentences on what was changed or not loaded.
 
-    Learned positions are resampled for another grid, as `LearnedPositions.at` does for a larger image. For a model
-    of one channel, the kernel of the patch embedding is summed over its channels: the output for a gray image is that
-    of the same image in every channel.
-
-    Args:
-        model: to be changed in place.
-        pretrained: the weights.
-        head: load the classifier as well; else the model keeps its own.
-
-    Returns:
-        Sentences on what was changed, and what was not loaded.
+    The models may differ in image size (learned positions are resampled as in `LearnedPositions.at`), in the number of
+    classes, and in channels: for one channel, the patch embedding is summed over its input channels. The classifier is
+    loaded only if `head` is true.
 
     Raises:
-        BundleError: one that lists every weight that does not fit; the model is then as it was.
+        BundleError: if weights do not fit, with a list of them; the model is then unchanged.
     """
     tensors = dict(pretrained.tensors)
     with torch.device("meta"):
@@ -48,7 +40,7 @@ def initialize_from(model: MegaVit, pretrained: PretrainedModel, *, head: bool =
                 f"fit {new.channels}; only to one channel can they be summed: leave model.channels out, or use images "
                 f"of {old.channels} channels"
             )
-        # (D, channels × pixels), channel by channel.
+        # The weight is (D, channels × pixels).
         tensors[PATCHES] = tensors[PATCHES].unflatten(1, (old.channels, -1)).sum(dim=1)
         notes.append(f"the patch embedding summed over its {old.channels} channels, for gray images")
     expected = model.state_dict()

@@ -1,4 +1,4 @@
-"""Load a checkpoint of another library: find its format and its config, and map its weights to our names."""
+"""Load a checkpoint of another library: detect its format, derive its config and map its weights to MegaVit's names."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -25,7 +25,7 @@ from megavit.weights.pretrained.settings_files import (
     valid_settings,
 )
 
-# How fields are called for users, and the flags of `megavit convert` for their values.
+# Names of fields in messages, and the flags of `megavit convert` that set them.
 NAMED = {
     "mlp": "activation",
     "norm_eps": "eps",
@@ -48,16 +48,16 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignCheckpoint:
-    """A model of another library, with its weights by our names.
+    """A model of another library, with its weights under MegaVit's names.
 
     Attributes:
-        format: the name of its checkpoint's format.
-        config: of the model.
-        tensors: by the names of our `state_dict`.
-        left_out: names of tensors that are not of the image classifier, such as those of a text tower.
-        notes: sentences on what was read.
-        settings: of its config.json or open_clip_config.json; {} where there is none.
-        processor: the settings of Hugging Face's image processor; {} where there are none.
+        format: name of the checkpoint format.
+        config: config of the model.
+        tensors: weights, by the names of MegaVit's `state_dict`.
+        left_out: names of tensors outside the image classifier, such as those of a text tower.
+        notes: sentences on how the checkpoint was interpreted.
+        settings: contents of config.json or open_clip_config.json; {} if there is none.
+        processor: settings of Hugging Face's image processor; {} if there are none.
     """
 
     format: str
@@ -70,17 +70,15 @@ class ForeignCheckpoint:
 
 
 def load_checkpoint(path: Path, overrides: Overrides, state_dict: str | None = None) -> ForeignCheckpoint:
-    """Load the model in `path`, a checkpoint or a folder with one and perhaps a config.json.
+    """Load a model of another library from a checkpoint file, or from a folder with a checkpoint and settings files.
 
     Args:
-        path: of the file or folder.
-        overrides: facts that go before what the files say: fields of `ViTConfig` and `Design`, with their values.
-        state_dict: which is meant, where a file has those of several models: `Candidate.name`.
+        overrides: values of fields of `ViTConfig` and `Design` that take precedence over the files.
+        state_dict: `Candidate.name` of the weights to load from a file with several; None for the best.
 
     Raises:
-        BundleError: when it cannot be read, is of no format that is known, or does not fit the one it is of: one
-            error that lists every missing, extra and misshapen tensor.
-        ConfigError: when its sizes do not fit together.
+        BundleError: if the checkpoint cannot be read or fits no known format, with a list of the tensors at fault.
+        ConfigError: if the sizes of the model are inconsistent.
     """
     settings = read_model_settings(path) if path.is_dir() else {}
     check_model_type(settings)
@@ -130,7 +128,7 @@ def load_checkpoint(path: Path, overrides: Overrides, state_dict: str | None = N
 def describe_contents(
     contents: Contents, candidate: Candidate, others: Sequence[Candidate], replaced: Sequence[str]
 ) -> list[str]:
-    """Return sentences on which weights of a file were taken, and on what was not read."""
+    """Return sentences on which weights of a file were loaded and what was not read."""
     sentences = []
     if candidate.name:
         sentences.append(f"the weights under {candidate.name!r} taken")
@@ -149,14 +147,14 @@ def describe_contents(
 
 
 def describe_left_out(names: Sequence[str]) -> str:
-    """Return the sentence on tensors that are not of the image model."""
+    """Return a sentence on tensors that do not belong to the image model."""
     some = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
     what = "a tensor that is" if len(names) == 1 else f"{len(names)} tensors that are"
     return f"left out {what} not of the image model: {some}"
 
 
 def describe_assumptions(assumed: Mapping[str, Any]) -> str:
-    """Return the sentence on what was assumed of a model, and how to say otherwise."""
+    """Return a sentence on the assumed fields of a model, with the flags that correct them."""
     values = ", ".join(f"{NAMED.get(name, name)} {_as_text(value)}" for name, value in assumed.items())
     flags = " ".join(FLAGS[name] for name in assumed if name in FLAGS)
     correction = f"; where it had others, tell megavit convert: {flags}" if flags else ""
@@ -170,14 +168,7 @@ def _as_text(value: Any) -> str:
 def choose_candidate(
     contents: Contents, state_dict: str | None, where: str, architecture: object = None
 ) -> tuple[Candidate, list[Candidate]]:
-    """Return the candidate that is meant, and the others.
-
-    Args:
-        architecture: that timm's config.json names; None where there is none.
-
-    Raises:
-        BundleError: when there is none, or none called `state_dict`.
-    """
+    """Return the candidate named `state_dict`, or the best, and the others; raise a BundleError if there is none."""
     candidates = find_candidates(contents.tables)
     if not candidates:
         raise BundleError(unknown_format(contents, where, architecture))
@@ -189,7 +180,7 @@ def choose_candidate(
 
 
 def unknown_format(contents: Contents, where: str, architecture: object) -> str:
-    """Return the message for tensors that are of no model that can be read."""
+    """Return the error message for tensors of an unknown format."""
     tensors = max(contents.tables.values(), key=len)
     if any(".lora_A." in name for name in tensors):
         return (
@@ -205,7 +196,7 @@ def unknown_format(contents: Contents, where: str, architecture: object) -> str:
 
 
 def check_dtypes(tensors: Mapping[str, Tensor], where: str) -> None:
-    """Raise a BundleError that names the tensors which are no plain arrays of floating-point numbers."""
+    """Raise a BundleError if any tensor is not a dense floating-point array."""
     faults = [f"  {name}: {fault}" for name, tensor in tensors.items() if (fault := _fault(tensor))]
     if faults:
         raise BundleError(
@@ -235,7 +226,7 @@ def _fault(tensor: Tensor) -> str:
 def check_overrides(
     checkpoint_format: CheckpointFormat, shapes: Shapes, facts: Overrides, overrides: Overrides
 ) -> None:
-    """Raise a BundleError when the caller gives another pooling or activation than the tensors determine."""
+    """Raise a BundleError if the overrides contradict the pooling or activation that the tensors determine."""
     for name in [name for name in ("pool", "mlp") if name in overrides]:
         config = checkpoint_format.config(shapes, {fact: value for fact, value in facts.items() if fact != name})
         if name not in checkpoint_format.undetermined(config) and field_of(config, name) != overrides[name]:
@@ -246,7 +237,7 @@ def check_overrides(
 
 
 def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
-    """Raise a BundleError that names the tensors with values that are no numbers: a training that failed was saved."""
+    """Raise a BundleError if any tensor has NaN or infinite values, as after a failed training."""
     broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
     if broken:
         some = ", ".join(broken[:5]) + (" …" if len(broken) > 5 else "")

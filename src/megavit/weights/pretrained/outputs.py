@@ -1,4 +1,4 @@
-"""What the outputs of another library's head mean, and how its classes are called."""
+"""Infer the meaning of another library's outputs, and the names of its classes."""
 
 import json
 from collections.abc import Sequence
@@ -15,25 +15,26 @@ KINDS: dict[str, TargetKind] = {
     "multi_label_classification": "multilabel",
     "regression": "regression",
 }
-# A table in config.json of what no setting of other libraries has; their loaders keep it, and do not read it.
+# Key in config.json for settings that only megavit reads; other libraries preserve it.
 EXTRA = "megavit"
 THRESHOLD = 0.5
 FLAG = "megavit convert --target"
 
 
 def infer_target(settings: dict[str, Any], outputs: int, kind: TargetKind | None = None) -> tuple[Target, list[str]]:
-    """Return what the outputs of another library's head mean, and sentences on how that is known.
+    """Return the meaning of another library's outputs, and sentences on how it was determined.
 
-    Without a `problem_type`, transformers' pipeline takes the softmax of several outputs, and the sigmoid of one
-    (`ImageClassificationPipeline.postprocess`); so does this, for every library.
+    Without a `problem_type`, several outputs are classes (softmax) and a single output is a label (sigmoid), as in
+    transformers' `ImageClassificationPipeline.postprocess`.
 
     Args:
-        settings: what its config.json says.
-        outputs: of its head; 0 where it has none.
-        kind: what the user says it is, which goes before the settings.
+        settings: contents of config.json.
+        outputs: number of outputs of the head; 0 if there is no head.
+        kind: target given by the user, which takes precedence over the settings.
 
     Raises:
-        BundleError: for a `problem_type` that is none, or that outputs of this number cannot have.
+        BundleError: if the `problem_type` is unknown, or impossible with this number of outputs.
+        ConfigError: if `kind` is given for a model without a head.
     """
     if not outputs:
         if kind is not None:
@@ -82,7 +83,7 @@ def _assumption(settings: dict[str, Any], outputs: int) -> list[str]:
             "the head has one output, and nothing says what it means: taken for one label, by its sigmoid, as "
             f"transformers' pipeline takes it; where it is a score, say {FLAG} regression"
         ]
-    if "model_type" in settings:  # transformers': there the pipeline itself takes the softmax
+    if "model_type" in settings:  # the default of transformers' pipeline
         return []
     return [
         f"nothing says what the {outputs} outputs mean: taken for one class an image, by their softmax; where an image "
@@ -91,7 +92,7 @@ def _assumption(settings: dict[str, Any], outputs: int) -> list[str]:
 
 
 def target_settings(target: Target) -> dict[str, Any]:
-    """Return the settings by which transformers' pipeline, and `infer_target`, know what the outputs mean."""
+    """Return config.json settings from which transformers' pipeline and `infer_target` determine the target."""
     notes: dict[str, Any] = {
         PROBLEM_TYPE: next(problem_type for problem_type, kind in KINDS.items() if kind == target.kind)
     }
@@ -104,10 +105,9 @@ def target_settings(target: Target) -> dict[str, Any]:
 
 
 def class_names(settings: dict[str, Any], num_classes: int) -> tuple[tuple[str, ...], list[str]]:
-    """Return unique names of the classes, and sentences on outputs that the settings do not name, where they name any.
+    """Return unique class names, and sentences on names that the settings lack.
 
-    Without a name, an output is "class 0" and so on. transformers writes no names where they are its own two, "LABEL_0"
-    and "LABEL_1"; its settings have a `model_type`.
+    Unnamed outputs are "class 0" and so on; "LABEL_0" if transformers' settings, which have a `model_type`, name none.
     """
     by_output, notes = _named_outputs(settings, num_classes)
     template = "LABEL_{}" if "model_type" in settings and not by_output else "class {}"
@@ -115,19 +115,18 @@ def class_names(settings: dict[str, Any], num_classes: int) -> tuple[tuple[str, 
 
 
 def _named_outputs(settings: dict[str, Any], num_classes: int) -> tuple[dict[int, str], list[str]]:
-    """Return what timm or Hugging Face calls the outputs of a head, by their indices, and sentences on gaps."""
     with valid_settings("of its classes' names"):
         pretrained = settings.get("pretrained_cfg")
         places = (settings, pretrained if isinstance(pretrained, dict) else {})
         given = next((place["label_names"] for place in places if place.get("label_names")), None)
         given = given or settings.get("id2label") or settings.get("labels")
-        # A list, or a table by the numbers of the outputs, as text in JSON, which may leave some out.
+        # A list, or a table of index -> name that may be incomplete.
         pairs = given.items() if isinstance(given, dict) else enumerate(given or ())
         named = {int(number): str(name) for number, name in pairs}
     if not named or not num_classes or named.keys() == set(range(num_classes)):
         return named, []
     if all(name == f"LABEL_{number}" for number, name in named.items()):
-        return {}, []  # made up by transformers for a head of its own
+        return {}, []  # transformers' placeholder names
     if isinstance(given, dict) and named.keys() < set(range(num_classes)):
         return named, [f"the settings name {len(named)} of the {num_classes} outputs; the others are called by number"]
     return {}, [
@@ -137,14 +136,12 @@ def _named_outputs(settings: dict[str, Any], num_classes: int) -> tuple[dict[int
 
 
 def read_class_names(path: Path, count: int) -> tuple[str, ...]:
-    """Return the names of `count` classes from a file, in the order of the model's outputs.
+    """Read `count` class names, in the order of the outputs, from a file.
 
-    Args:
-        path: one name per line, or JSON: a list, a table of index -> name, or one of name -> index.
-        count: how many outputs the model has.
+    The file has one name per line, or JSON: a list, or a table of index -> name or name -> index.
 
     Raises:
-        ConfigError: when it cannot be read, is none of these, or does not name `count` classes.
+        ConfigError: if the file cannot be read, has another format, or does not name `count` classes.
     """
     if not count:
         raise ConfigError(f"--class-names {path}: the model has no classifier, so there are no classes to name")
@@ -161,7 +158,7 @@ def read_class_names(path: Path, count: int) -> tuple[str, ...]:
 
 
 def unique_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names, with a number behind each that was there before: "a", "a (2)"; never one that another has."""
+    """Return the names made unique by a number: "a", "a" become "a", "a (2)"."""
     given, unique = set(names), dict[str, None]()
     for name in names:
         new, number = name, 1

@@ -1,8 +1,6 @@
-"""What `torch.save` wrote, read by PyTorch's own reader of weights alone, without importing or calling anything named.
+"""Read files of `torch.save` with PyTorch's weights-only loader, without importing or calling anything they name.
 
-Training scripts save more than weights: their arguments, paths, NumPy's numbers, whole objects. PyTorch refuses a file
-that names such a thing. Here each name that a file has beyond PyTorch's own list is first looked up, without executing
-the file, and then given to the reader as `Placeholder`: a class of ours that can be built of anything and does nothing.
+Names that the loader does not allow, as training scripts save more than weights, are loaded as inert `Placeholder`s.
 """
 
 import pickle
@@ -20,7 +18,7 @@ import torch
 from megavit.errors import BundleError
 from megavit.weights.bundle.safetensors_io import unreadable
 
-# What reading a file that was damaged on purpose can lead to.
+# Exceptions that reading a damaged or malicious file can raise.
 UNREADABLE = (
     OSError,
     RuntimeError,
@@ -36,9 +34,9 @@ UNREADABLE = (
     struct.error,
     zipfile.BadZipFile,
 )
-# Of modules that PyTorch's reader never lets through, whoever allows them.
+# Modules that PyTorch's weights-only loader always rejects.
 BLOCKED = ("os", "posix", "nt", "sys")
-# In files of PyTorch before 1.6, whose names it does not look up itself: those that it lets through.
+# Names that the loader accepts; its own check for others does not cover files from before PyTorch 1.6.
 ALLOWED_NAMES = re.compile(
     r"torch\.(\w*Storage|_utils\._rebuild\w+|Size|Tensor|device|nn\.parameter\.Parameter)|collections\.(OrderedDict|Counter)"
     r"|_codecs\.encode|builtins\.(set|bytearray|complex)"
@@ -50,7 +48,7 @@ ADVICE = (
 
 
 class _EqualsDict(type):
-    """Let placeholders pass where PyTorch's reader asks whether a pickled object is a dictionary."""
+    """A metaclass of placeholders that pass PyTorch's check for a pickled dictionary."""
 
     def __eq__(cls, other: object) -> bool:
         return other is dict or other is cls
@@ -59,11 +57,7 @@ class _EqualsDict(type):
 
 
 class Placeholder(dict[Any, Any], metaclass=_EqualsDict):
-    """An object whose class is not known: it takes whatever a pickle gives to it, and does nothing with it.
-
-    Attributes:
-        state: what the object held, where the pickle says so.
-    """
+    """An inert stand-in for a pickled object of unknown class, with the object's pickled `state`, if any."""
 
     state: Any = None
 
@@ -84,17 +78,13 @@ class Placeholder(dict[Any, Any], metaclass=_EqualsDict):
 
 
 def load_pickled(path: Path) -> tuple[Any, tuple[str, ...]]:
-    """Return what a file of `torch.save` holds, on the CPU, and for which names it has placeholders.
-
-    Raises:
-        BundleError: when it is damaged, a program, or asks for what PyTorch never lets through.
-    """
+    """Return a file's content and the names replaced by placeholders; raise a BundleError if it cannot be loaded."""
     _refuse_programs(path)
     unknown: tuple[str, ...] = ()
     try:
         unknown = tuple(sorted(unknown_names(path)))
         with warnings.catch_warnings(), torch.serialization.safe_globals([(Placeholder, name) for name in unknown]):
-            warnings.simplefilter("ignore")  # of how the file was pickled; what matters is an error below
+            warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise BundleError(_refusal(path, unknown)) from None
@@ -109,11 +99,11 @@ def load_pickled(path: Path) -> tuple[Any, tuple[str, ...]]:
 
 
 def unknown_names(path: Path) -> set[str]:
-    """Return the names of classes and functions that a file asks for beyond PyTorch's own list; nothing is executed."""
+    """Return the names of classes and functions in a file that PyTorch does not allow by default."""
     if zipfile.is_zipfile(path):
         return set(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     with path.open("rb") as file:
-        # Before version 1.6: a magic number, the protocol, the system, and then what was saved, each pickled.
+        # The legacy format has four pickles: a magic number, the protocol, the system and the object.
         return {name for _ in range(4) for name in _names_in(file)}
 
 
@@ -123,10 +113,10 @@ def _names_in(file: BinaryIO) -> set[str]:
         for opcode, argument, _ in pickletools.genops(file):
             if opcode.name == "GLOBAL":
                 module, name = str(argument).split(" ", 1)
-                # Written as Python 2 called them.
+                # Python 2's names
                 module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
                 found |= set() if ALLOWED_NAMES.fullmatch(f"{module}.{name}") else {f"{module}.{name}"}
-    except ValueError:  # no pickle, or one that ends too soon: PyTorch's reader says which
+    except ValueError:  # torch.load reports invalid pickles
         return found
     return found
 
@@ -158,6 +148,6 @@ def _refusal(path: Path, unknown: tuple[str, ...]) -> str:
 
 
 def _brief(error: BaseException) -> str:
-    """Return the first line of an error, without PyTorch's advice to load without its guard."""
     first = str(error).partition("\n")[0][:200]
+    # PyTorch's advice to disable `weights_only` is left out.
     return type(error).__name__ if "weights_only" in first or not first else f"{type(error).__name__}: {first}"

@@ -1,4 +1,4 @@
-"""Pretrained models: where they come from, and what their weights and outputs mean."""
+"""Load pretrained models from bundles, checkpoints of other libraries and the Hugging Face hub."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -27,18 +27,18 @@ MEGAVIT = "megavit"
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainedModel:
-    """A model that has been trained before.
+    """A pretrained model: weights, config, preprocessing and the meaning of its outputs.
 
     Attributes:
-        name: as the user gave it.
-        config: of the model.
-        tensors: its weights, by the names of our `state_dict`.
-        preprocessing: of its images; None: not known.
-        labels: of its classes, where it has a head; "class 0" and so on where they are not known.
-        format: the name of its checkpoint's format; `MEGAVIT` for a bundle.
-        notes: sentences on what was read.
-        target: what its outputs mean.
-        calibration: the calibration of a bundle's probabilities; none, elsewhere.
+        name: source as the user gave it.
+        config: config of the model.
+        tensors: weights, by the names of MegaVit's `state_dict`.
+        preprocessing: preprocessing of its images; None if unknown.
+        labels: names of its classes if it has a head; "class 0" and so on if unknown.
+        format: name of the checkpoint format; `MEGAVIT` for a bundle.
+        notes: sentences on how the source was interpreted.
+        target: meaning of its outputs.
+        calibration: calibration of a bundle's probabilities; the default for other sources.
     """
 
     name: str
@@ -61,22 +61,21 @@ def load_pretrained(
     whole_images: bool = False,
     head: bool = True,
 ) -> PretrainedModel:
-    """Load the weights that a user named.
+    """Load a pretrained model from a bundle, a checkpoint or the Hugging Face hub.
+
+    Arguments other than `source` apply only to models of other libraries.
 
     Args:
-        source: the folder of a bundle, or of a run that has one; a checkpoint of another library, or a folder with
-            one; timm:NAME or hf-hub:USER/NAME.
-        overrides: of another library's model, facts that go before what its files say: fields of `ViTConfig` and
-            `Design`, with their values.
-        state_dict: which of those in the file, where it has several: the tables and the prefix.
-        target: of another library's model, what its outputs mean; None: as its files say.
-        whole_images: of another library's model, take only the normalization from its settings, as for a training,
-            which uses whole images at a size of its own.
-        head: of another library's model, look at what its outputs mean; False for a training, which has a new head.
+        source: folder of a bundle or training run, checkpoint file or folder, timm:NAME or hf-hub:USER/NAME.
+        overrides: values of fields of `ViTConfig` and `Design` that take precedence over the files.
+        state_dict: name of the state dict to load from a file with several: its tables and prefix.
+        target: meaning of the outputs; None to infer it from the files.
+        whole_images: whether to read only the normalization, as training uses whole images at its own size.
+        head: whether to interpret the outputs; False for training, which uses a new head.
 
     Raises:
-        BundleError: saying what it may be, or what is wrong with it.
-        ConfigError: when the sizes of a model do not fit together.
+        BundleError: if the source does not exist or cannot be read.
+        ConfigError: if the sizes of the model are inconsistent, or a bundle is given with arguments that it determines.
     """
     path = download(source) if is_hub_name(source) else Path(source)
     if not path.exists():
@@ -138,7 +137,7 @@ def _from_bundle(source: str, path: Path) -> PretrainedModel:
 
 
 def describe_preprocessing(config: ViTConfig, preprocessing: Preprocessing | None) -> list[str]:
-    """Return sentences on a preprocessing that is not known, or of another image size than the model's."""
+    """Return sentences on preprocessing that is unknown or has another image size than the model."""
     if preprocessing is None:
         return ["nothing says how its images are prepared; taken to be resized whole, with mean and std 0.5"]
     if (preprocessing.height, preprocessing.width) == config.image_hw:
@@ -151,12 +150,11 @@ def describe_preprocessing(config: ViTConfig, preprocessing: Preprocessing | Non
 
 
 def _is_projection(foreign: ForeignCheckpoint) -> bool:
-    """Return whether the head is the projection of CLIP's image tower into the space that it shares with texts."""
     return foreign.format == OPEN_CLIP.name or (foreign.format == HF_CLIP.name and foreign.config.pool == "cls")
 
 
 def fingerprint(pretrained: PretrainedModel) -> str:
-    """Return a SHA-256, in hex, that changes with any weight, size or part."""
+    """Return a hex SHA-256 of the config and weights."""
     digest = hashlib.sha256(repr(pretrained.config).encode())
     for name, tensor in sorted(pretrained.tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -1,4 +1,4 @@
-"""Save a model for another library: a folder that timm or Hugging Face's transformers loads as its own."""
+"""Save a model as a folder that timm or Hugging Face's transformers can load."""
 
 import json
 from collections.abc import Callable
@@ -20,11 +20,10 @@ from megavit.weights.pretrained.save_formats import SETTINGS, Files, hugging_fac
 from megavit.weights.pretrained.to_bundle import build_model
 
 WEIGHTS, CARD = "model.safetensors", "README.md"
-# Greatest difference of the outputs of the model that is read back, of the largest; another order of sums gives 1e-6.
+# Maximum difference of the reloaded model's outputs relative to the largest; summation order causes about 1e-6.
 TOLERANCE = 1e-4
 Library = Literal["timm", "huggingface"]
 LIBRARIES: dict[Library, str] = {"timm": "timm", "huggingface": "transformers"}
-# From the logits, which are all that timm gives, to the answers.
 MEANING = {
     "classification": "the softmax of its {outputs} outputs are the probabilities of its classes, of which an image "
     "has one",
@@ -49,22 +48,17 @@ WRITERS: dict[Library, Callable[[PretrainedModel], tuple[Files, dict[str, Tensor
 
 
 def save_pretrained(library: Library, pretrained: PretrainedModel, out: Path, *, calibrated: bool = True) -> list[str]:
-    """Write `pretrained` to the new folder `out`, as `library` has its models.
+    """Save a model to the new folder `out` in the layout of `library`, and return sentences on what it holds and lacks.
 
-    The library's softmax, sigmoid or plain output (by its `problem_type`) is the bundle's own answer: what the bundle
-    does with its logits is in the head.
+    The calibration is folded into the head, so that the library's softmax, sigmoid or plain output predicts the same.
 
     Args:
-        calibrated: write the calibrated probabilities; else those that the model gives by itself, where no head can
-            hold its calibration.
-
-    Returns:
-        Sentences on what its outputs mean, and on what the library has no place for.
+        calibrated: whether to write calibrated probabilities; False is only for a calibration that no head can hold.
 
     Raises:
-        BundleError: naming every part of the model that the library's Vision Transformer has not, or why it would
-            answer otherwise.
-        OutputError: when `out` is there already, or cannot be written.
+        BundleError: if the library cannot represent the model, or would predict differently.
+        ConfigError: if `calibrated` is False and the head could hold the calibration.
+        OutputError: if `out` exists or cannot be written.
     """
     if out.exists():
         raise OutputError(f"there is {out} already; choose a new folder")
@@ -93,12 +87,7 @@ def save_pretrained(library: Library, pretrained: PretrainedModel, out: Path, *,
 
 @torch.inference_mode()
 def verify_saved(pretrained: PretrainedModel, folder: Path) -> None:
-    """Raise a BundleError unless the model in `folder`, read back, has the outputs of `pretrained` for an image.
-
-    Args:
-        pretrained: with the head that was written.
-        folder: that was written.
-    """
+    """Raise a BundleError unless the model saved in `folder` reproduces the outputs of `pretrained`."""
     config = pretrained.config
     written = load_pretrained(str(folder))
     if config.num_classes:
@@ -115,11 +104,7 @@ def verify_saved(pretrained: PretrainedModel, folder: Path) -> None:
 
 
 def drop_calibration(pretrained: PretrainedModel) -> PretrainedModel:
-    """Return a model whose probabilities are those that it gives by itself; only where its head cannot be calibrated.
-
-    Raises:
-        ConfigError: where it can, so that nothing need be lost.
-    """
+    """Return the model with uncalibrated probabilities; raise a ConfigError if a head can hold the calibration."""
     if pretrained.calibration.smoothing <= NEGLIGIBLE_SMOOTHING:
         raise ConfigError(
             "--drop-calibration is for a calibration that no head can hold, and this one's can: leave it out"
@@ -128,7 +113,7 @@ def drop_calibration(pretrained: PretrainedModel) -> PretrainedModel:
 
 
 def check_outputs(target: Target, outputs: int) -> None:
-    """Raise a BundleError for one class alone, which other libraries take for a label and answer by a sigmoid."""
+    """Raise a BundleError for a single class, to which other libraries would apply a sigmoid."""
     if target.kind == "classification" and outputs == 1:
         raise BundleError(
             "the bundle has one class, which every image gets with probability 1; other libraries give the sigmoid of "
@@ -137,7 +122,7 @@ def check_outputs(target: Target, outputs: int) -> None:
 
 
 def describe_outputs(library: Library, pretrained: PretrainedModel) -> list[str]:
-    """Return sentences on what the outputs mean, what the head now holds, and what the library has no place for."""
+    """Return sentences on the meaning of the outputs, the contents of the head, and what was left out."""
     target, calibration, outputs = pretrained.target, pretrained.calibration, pretrained.config.num_classes
     left_out = []
     notes = []
@@ -164,11 +149,7 @@ def describe_outputs(library: Library, pretrained: PretrainedModel) -> list[str]
 
 
 def render_card(library: Library, pretrained: PretrainedModel, notes: list[str]) -> str:
-    """Return Markdown on what the folder is, with the header by which a model hub files it.
-
-    Args:
-        notes: sentences on it.
-    """
+    """Return a model card in Markdown with the sentences `notes` and a model hub's metadata header."""
     outputs = pretrained.config.num_classes
     use = USE_FEATURES if library == "huggingface" and not outputs else USE[library].format(outputs=outputs)
     lines = [
@@ -189,6 +170,6 @@ def render_card(library: Library, pretrained: PretrainedModel, notes: list[str])
     if pretrained.target.kind == "multilabel" and outputs:
         thresholds = dict(zip(pretrained.labels, pretrained.target.thresholds, strict=True))
         block = json.dumps(thresholds, indent=1, ensure_ascii=False).splitlines()
-        # An indented block shows names as they are, whatever is in them.
+        # An indented block shows names literally.
         lines += ["A label is given from its threshold on:", "", *(f"    {line}" for line in block), ""]
     return "\n".join(lines)

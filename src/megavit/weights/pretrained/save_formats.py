@@ -1,4 +1,4 @@
-"""A model as the files that timm and Hugging Face's transformers load."""
+"""Convert a model to the settings files and tensors of timm and Hugging Face's transformers."""
 
 from typing import Any
 
@@ -13,7 +13,6 @@ from megavit.weights.pretrained.pretrained import PretrainedModel
 from megavit.weights.pretrained.processors.save_processor import hf_processor_settings, image_size, timm_data_config
 
 SETTINGS, PROCESSOR = "config.json", "preprocessor_config.json"
-# The parts of Hugging Face's plain ViT, whatever its sizes.
 HF_VIT_DESIGN = {
     "block": "serial",
     "norm": "layer",
@@ -33,16 +32,16 @@ HF_VIT_DESIGN = {
 HF_ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "quick_gelu": "quick_gelu"}
 
 Files = dict[str, dict[str, Any]]
-"""Settings by the name of their JSON file."""
+"""Contents of JSON settings files by file name."""
 
 
 def timm_files(pretrained: PretrainedModel) -> tuple[Files, dict[str, Tensor]]:
-    """For `timm.create_model("local-dir:FOLDER", pretrained=True)`, or an upload to the hub."""
+    """Return files and tensors for `timm.create_model("local-dir:FOLDER", pretrained=True)`."""
     config, state = fit_to_timm(pretrained.config, pretrained.tensors)
     architecture, arguments = timm_model_args(config)
     preprocessing = preprocessing_of(pretrained)
     image_hw = image_size(config.grid, config.image_hw, preprocessing)
-    # At sizes of its own, timm wants whole patches.
+    # With dynamic sizes timm requires whole patches.
     arguments |= {"img_size": list(image_hw), "dynamic_img_size": image_hw == config.image_hw}
     settings = {
         "architecture": architecture,
@@ -57,7 +56,7 @@ def timm_files(pretrained: PretrainedModel) -> tuple[Files, dict[str, Tensor]]:
 
 
 def hugging_face_files(pretrained: PretrainedModel) -> tuple[Files, dict[str, Tensor]]:
-    """For `AutoModelForImageClassification.from_pretrained(FOLDER)`, or `AutoModel` for a model without a head."""
+    """Return the files and tensors of Hugging Face's ViT; raise a BundleError if it cannot represent the model."""
     config, design = pretrained.config, pretrained.config.design
     faults = [
         f"  {name}: {getattr(design, name)!r}, where theirs has {value!r}"
@@ -100,11 +99,7 @@ def hugging_face_files(pretrained: PretrainedModel) -> tuple[Files, dict[str, Te
 
 
 def preprocessing_of(pretrained: PretrainedModel) -> Preprocessing:
-    """Return the preprocessing of a model's images.
-
-    Raises:
-        BundleError: for images that keep their aspect, which neither library's settings can say.
-    """
+    """Return the model's preprocessing, or a default; raise a BundleError if it keeps the aspect ratio of images."""
     (height, width), channels = pretrained.config.image_hw, pretrained.config.channels
     preprocessing = pretrained.preprocessing or Preprocessing(height=height, width=width, channels=channels)
     if preprocessing.keep_aspect:
@@ -115,7 +110,7 @@ def preprocessing_of(pretrained: PretrainedModel) -> Preprocessing:
 
 
 def output_names(pretrained: PretrainedModel) -> list[str]:
-    """Return a name for every output; that of a score has none in a bundle."""
+    """Return a name for every output; "score" for regression."""
     return ["score"] if pretrained.target.kind == "regression" else list(pretrained.labels)
 
 

@@ -1,4 +1,4 @@
-"""Settings files of other libraries' models: config.json, open_clip_config.json, and those of image processors."""
+"""Read the settings files of other libraries: config.json, open_clip_config.json and image processors."""
 
 import json
 from collections.abc import Iterator
@@ -13,21 +13,18 @@ PROCESSOR, NESTED = "preprocessor_config.json", "processor_config.json"
 
 
 def read_model_settings(folder: Path) -> dict[str, Any]:
-    """Return the model's own settings, which say how its images are prepared, too; {} where there are none."""
+    """Return the model's settings, which may include preprocessing; {} if there are none."""
     return next((settings for name in SETTINGS if (settings := read_settings(folder / name))), {})
 
 
 def read_processor_settings(folder: Path) -> dict[str, Any]:
-    """Return the settings of Hugging Face's image processor; {} where there are none.
-
-    A processor of images and texts has them in a file of its own, which goes first, as in transformers.
-    """
+    """Return the settings of Hugging Face's image processor; {} if there are none."""
     nested = read_settings(folder / NESTED).get("image_processor")
     return nested if isinstance(nested, dict) else read_settings(folder / PROCESSOR)
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Return the settings in a JSON file; {} where there is none."""
+    """Return the settings in a JSON file, or {} if it does not exist; raise a BundleError if it is invalid."""
     try:
         settings = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -41,7 +38,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def valid_settings(what: str) -> Iterator[None]:
-    """Turn any error that malformed settings of another library lead to into a BundleError."""
+    """Convert errors caused by malformed settings of another library to a BundleError."""
     try:
         yield
     except BundleError:

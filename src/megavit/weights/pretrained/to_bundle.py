@@ -1,4 +1,4 @@
-"""Convert a model of another library to a bundle."""
+"""Convert another library's model to a bundle."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,20 +21,20 @@ REFERENCE_SIDE = 320
 
 
 def build_model(pretrained: PretrainedModel) -> MegaVit:
-    """Return the model, with its weights, in evaluation mode."""
+    """Return the model with its weights in evaluation mode."""
     with torch.device("meta"):
         model = MegaVit.from_config(pretrained.config)
-    # Copies, as some libraries' layers share a tensor that ours have each to themselves.
+    # Cloned, as tensors may be shared between layers.
     load_weights(model, {name: tensor.clone() for name, tensor in pretrained.tensors.items()}, pretrained.name)
     return model.eval()
 
 
 def convert_to_bundle(pretrained: PretrainedModel, out: Path) -> BundleInfo:
-    """Write the bundle of `pretrained` to the new folder `out`.
+    """Write `pretrained` as a bundle to the new folder `out`.
 
     Raises:
-        BundleError: when `pretrained` is a bundle: its metrics and provenance would be lost.
-        OutputError: when `out` is there already, or cannot be written.
+        BundleError: if `pretrained` is already a bundle.
+        OutputError: if `out` exists or cannot be written.
     """
     if pretrained.format == MEGAVIT:
         raise BundleError(f"{pretrained.name} is a bundle already; copy its folder, or choose another format with --to")
@@ -62,7 +62,7 @@ def convert_to_bundle(pretrained: PretrainedModel, out: Path) -> BundleInfo:
 
 
 def reference_images(channels: int) -> list[Tensor]:
-    """scikit-learn's two photographs, smaller; noise where a model takes other channels than theirs."""
+    """Return scikit-learn's two sample photographs, resized, or noise for unusual numbers of channels."""
     if channels not in COLOR_CHANNELS:
         random = torch.Generator().manual_seed(0)
         return [torch.randint(0, 256, (channels, 64, 96), dtype=torch.uint8, generator=random)]

@@ -1,7 +1,6 @@
-"""The .npz files of big_vision and of the original ViT (arXiv 2010.11929), as JAX has them: kernels transposed.
+"""Key mapping for .npz files of big_vision and the original ViT (arXiv 2010.11929), with JAX's kernel layout.
 
-Three generations of names are read, and big_vision's newest written: the original's, with positions inside of the
-encoder; big_vision's; and its files with all layers in one array, whose first axis is the layer.
+The names of the original, of big_vision and of its files with stacked layers are read; big_vision's are written.
 """
 
 from collections.abc import Mapping
@@ -32,7 +31,7 @@ def linear(theirs: str, ours: str, axes: str) -> tuple[KeyRule, ...]:
 
 
 def projections(attention: str, names: tuple[str, ...], ours: str) -> tuple[KeyRule, ...]:
-    """Return the rules of projections, each (dim, head, channel), one after the other."""
+    """Return the rules of concatenated projections with kernels (dim, head, channel)."""
     return (
         rule([f"{attention}/{name}/kernel: D H K -> H K D" for name in names], f"{ours}.weight"),
         rule([f"{attention}/{name}/bias: H K" for name in names], f"{ours}.bias"),
@@ -40,7 +39,7 @@ def projections(attention: str, names: tuple[str, ...], ours: str) -> tuple[KeyR
 
 
 def attention_out(attention: str, ours: str) -> tuple[KeyRule, ...]:
-    """Return the rules of the projection of mixed values, (head, channel, dim)."""
+    """Return the rules of the output projection with kernel (head, channel, dim)."""
     return (
         rule(f"{attention}/out/kernel: H K D -> D H K", f"{ours}.weight"),
         rule(f"{attention}/out/bias: D", f"{ours}.bias"),
@@ -72,7 +71,7 @@ RULES = (
 
 
 def split_layers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors with layers that are stacked in one array taken apart."""
+    """Return the tensors with arrays of stacked layers split into layers."""
     stacked = LAYER.removesuffix("_") + "/"
     split: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -84,14 +83,7 @@ def split_layers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def fields_of(facts: CheckpointFacts) -> Fields:
-    """Return the fields of a config.
-
-    The activation is GELU by tanh, unless known otherwise: what JAX computes where it says GELU.
-
-    Raises:
-        BundleError: for computed positions, of which a checkpoint has no trace, unless the image size is known; and
-            for a tensor that is missing.
-    """
+    """Return the config fields of a checkpoint; the default activation is the tanh GELU, as in JAX."""
     height, width, channels, dim = facts.shape("embedding/kernel", axes=4)
     patch_hw, layer = (height, width), f"{LAYER}0"
     _, heads, dim_head = facts.shape(f"{layer}/{ATTENTION}/query/kernel", axes=3)
@@ -122,7 +114,7 @@ def fields_of(facts: CheckpointFacts) -> Fields:
 
 
 def undetermined(config: ViTConfig) -> dict[str, Any]:
-    """Return what no shape determines: the heads have an axis of their own, but pooling by a mean leaves no trace."""
+    """Return the fields that no shape determines, including mean pooling; the heads have an axis of their own."""
     names = ("mlp", "norm_eps", *(("pool",) if config.pool == "mean" else ()))
     return {name: field_of(config, name) for name in names}
 
@@ -134,7 +126,7 @@ BIG_VISION = CheckpointFormat(
     fields=fields_of,
     unsupported={"pre_logits/kernel": "has a head of two layers (pre_logits); this model's has one"},
     towers=("params/img/", "opt/target/", "params/", "img/"),
-    # The original numbered all parts of a layer in order, dropouts too.
+    # The original numbers all modules of a layer consecutively, including dropouts.
     renamed={
         r"^Transformer/(posembed_input/)?pos_embedding$": "pos_embedding",
         rf"^({LAYER}\d+)/LayerNorm_2/": r"\1/LayerNorm_1/",

@@ -1,4 +1,4 @@
-"""What is said of each library's checkpoints: how its tensors are called, and how its model's sizes are found."""
+"""The description of a library's checkpoint format: tensor names, key table and config."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,24 +24,26 @@ Settings = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointFormat:
-    """How one library names the tensors of a Vision Transformer, and what its settings say.
+    """The checkpoint format of one library's Vision Transformer.
 
     Attributes:
-        name: for messages.
-        signature: names of tensors that together only this format has.
-        rules: the key table; see `key_mapping`.
-        fields: the fields of the config that the shapes of a checkpoint's tensors determine.
-        unsupported: name of a tensor -> why a checkpoint that has it cannot be read.
-        towers: prefixes of which the first that any name has tells the model's tensors from others.
-        prefixes: of tensors' names in larger models, each taken off.
-        renamed: regular expressions in names without prefix, and what the table has instead.
-        left_out: regular expressions of what is no part of the model, matched where such a name begins.
-        left_out_beside: likewise, in checkpoints that have a tensor of this name.
-        normalize: tensors by the names of the table, from a version that shaped them differently.
-        settings: facts in the library's own settings, that go before the `fields`.
-        model_types: what each model_type of transformers' config.json that this format is for has by default.
-        undetermined: of a config, what no tensor determines: name -> value.
-        head: the module of the classifier; "" where there is none, or none that can be replaced.
+        name: name for messages.
+        signature: tensor names that together identify the format.
+        rules: key table; see `key_mapping`.
+        fields: function from the facts of a checkpoint to fields of the config, with defaults for what no shape
+            determines; it raises a BundleError for missing tensors, and for unsupported or ambiguous models.
+        unsupported: reasons why a checkpoint that has a given tensor cannot be read, by tensor name.
+        towers: prefixes that separate the model's tensors from others; the first that occurs is used.
+        prefixes: prefixes of tensor names in larger models, which are removed.
+        renamed: regular expressions in names without prefix, and their replacements.
+        left_out: regular expressions that match the beginning of names outside the model.
+        left_out_beside: such expressions that apply only if a checkpoint has a given tensor, by tensor name.
+        normalize: function that converts tensors of older versions to the shapes of the table.
+        settings: function that reads facts from the library's settings, which take precedence over `fields`; it raises
+            a BundleError for unsupported models.
+        model_types: default settings for each supported model_type of transformers.
+        undetermined: function that returns the fields of a config that no tensor determines, with their values.
+        head: module name of the classifier; "" if there is none or it cannot be replaced.
     """
 
     name: str
@@ -61,11 +63,11 @@ class CheckpointFormat:
     head: str = ""
 
     def config(self, shapes: Shapes, overrides: Overrides) -> ViTConfig:
-        """Return the config of a checkpoint of these `shapes`, by the names of the table.
+        """Return the config of a checkpoint with these shapes, by the names of the table.
 
         Raises:
-            BundleError: for tensors that are missing, or of a model that cannot be read.
-            ConfigError: when the sizes do not fit together.
+            BundleError: if tensors are missing, or the model is unsupported.
+            ConfigError: if the sizes are inconsistent.
         """
         for name, reason in self.unsupported.items():
             if name in shapes:
@@ -73,15 +75,11 @@ class CheckpointFormat:
         return make_config(self.fields(CheckpointFacts(shapes, overrides)), overrides)
 
     def key_rules(self, config: ViTConfig) -> list[ResolvedRule]:
-        """Return the key table of a config."""
+        """Return the key table for a config."""
         return resolve_rules(self.rules, config)
 
     def names(self, found: Iterable[str]) -> dict[str, str]:
-        """Return those tensors of a checkpoint that are of the model: name -> name in the table.
-
-        Raises:
-            BundleError: when two names mean the same tensor.
-        """
+        """Return the table's names of a checkpoint's tensors; raise a BundleError if two are the same tensor."""
         found = list(found)
         tower = next((tower for tower in self.towers if any(name.startswith(tower) for name in found)), "")
         left_out = [*self.left_out, *(what for name, what in self.left_out_beside.items() if name in found)]

@@ -1,4 +1,4 @@
-"""The fields of a config that the shapes of a checkpoint's tensors determine, for every library alike."""
+"""Derive the fields of a config from the shapes of a checkpoint's tensors."""
 
 import math
 import re
@@ -14,15 +14,14 @@ from megavit.model.statistics import Shape, Shapes
 
 Fields = dict[str, Any]
 Overrides = Mapping[str, Any]
-"""Fields of `ViTConfig` and `Design` that settings files or the user give; they go before what shapes suggest."""
+"""Fields of `ViTConfig` and `Design` from settings files or the user, which take precedence over shapes."""
 
 
 @dataclass(frozen=True)
 class CheckpointFacts:
-    """What is known of a checkpoint: the shapes of its tensors, and what its settings or the user say.
+    """Known facts of a checkpoint: the shapes of its tensors, and overrides from its settings or the user.
 
-    Each method raises a BundleError for a tensor that is missing or has another number of axes, and where the shapes
-    do not determine what is asked for and `overrides` do not say it.
+    Methods raise a BundleError if a tensor is missing, has another number of axes, or does not determine a field.
     """
 
     shapes: Shapes
@@ -32,7 +31,7 @@ class CheckpointFacts:
         return tensor in self.shapes
 
     def shape(self, name: str, axes: int) -> Shape:
-        """Return the shape of a tensor."""
+        """Return the shape of a tensor with this number of axes."""
         if name not in self.shapes:
             raise BundleError(
                 f"the checkpoint has no {name}, which tells how big the model is; it is another kind of model, or a "
@@ -43,26 +42,26 @@ class CheckpointFacts:
         return self.shapes[name]
 
     def tokens(self, name: str) -> int:
-        """Return how many tokens a tensor (1, tokens, D) has; 0 where there is none."""
+        """Return the number of tokens in a tensor (1, tokens, D), or 0 if it does not exist."""
         return self.shape(name, axes=3)[1] if name in self else 0
 
     def num_classes(self, weight: str) -> int:
-        """Return how many classes the head's `weight` (classes, D) is for; 0 where there is no head."""
+        """Return the number of classes of the head's `weight` (classes, D), or 0 if there is no head."""
         return self.shape(weight, axes=2)[0] if weight in self else 0
 
     def depth(self, layers: str) -> int:
-        """Return how many layers there are; `layers` is what their names begin with, such as "blocks."."""
+        """Return the number of layers, whose names begin with `layers`, such as "blocks."."""
         pattern = re.compile(rf"{re.escape(layers)}(\d+)[./]")
         return max((int(found[1]) for name in self.shapes if (found := pattern.match(name))), default=-1) + 1
 
     def plain_fields(self, *, kernel: str, layers: str, mlp_out: str, head: str = "") -> Fields:
-        """Return the fields of a plain Vision Transformer that its shapes determine, without heads and image size.
+        """Return the fields that shapes determine in a plain Vision Transformer, without heads and image size.
 
         Args:
-            kernel: the weight of the patch projection, a convolution's (D, C, height, width).
-            layers: what the names of layers begin with, up to the number.
-            mlp_out: the weight (D, M) of the first layer's last projection.
-            head: the weight (classes, D) of the classifier, if there is one.
+            kernel: name of the patch embedding's convolution weight (D, C, height, width).
+            layers: prefix of layer names before the index.
+            mlp_out: name of the weight (D, M) of the first layer's last projection.
+            head: name of the classifier's weight (classes, D), if any.
         """
         dim, channels, height, width = self.shape(kernel, axes=4)
         return {
@@ -79,7 +78,7 @@ class CheckpointFacts:
         }
 
     def image_size(self, patches: int, patch_hw: tuple[int, int]) -> tuple[int, int]:
-        """Return (height, width) of the images that this many positions are for: as known, else square."""
+        """Return (height, width) of images with this number of patches; square unless overridden."""
         if "image_size" in self.overrides:
             return whole_patches(self.overrides["image_size"], patch_hw)
         side = math.isqrt(max(patches, 0))
@@ -91,7 +90,7 @@ class CheckpointFacts:
         return side * patch_hw[0], side * patch_hw[1]
 
     def require_image_size(self) -> None:
-        """Raise a BundleError unless the image size is known, of which computed positions leave no trace."""
+        """Raise a BundleError unless the image size, which computed positions do not determine, is overridden."""
         if "image_size" not in self.overrides:
             raise BundleError(
                 "the checkpoint has computed positions and nothing says of what images; say the image size: "
@@ -99,7 +98,7 @@ class CheckpointFacts:
             )
 
     def patch_fields(self, pixels: int) -> Fields:
-        """Return patch size and channels of patches of this many numbers: as known, else square, of 3 channels."""
+        """Return patch size and channels for patches of `pixels` numbers; square with 3 channels unless overridden."""
         channels = self.overrides.get("channels", 3)
         size = self.overrides.get("patch_size", math.isqrt(pixels // channels))
         height, width = (size, size) if isinstance(size, int) else size
@@ -111,7 +110,7 @@ class CheckpointFacts:
         return {"patch_size": (height, width), "channels": channels}
 
     def head_fields(self, inner: int, known: Overrides) -> Fields:
-        """Return heads and the width of one for queries of `inner` numbers: as known, else 64 channels a head."""
+        """Return heads and dim_head for queries of `inner` numbers; dim_head is 64 unless `known` has other values."""
         if "heads" in known:
             check_integer("heads", known["heads"], minimum=1)
         heads = known.get("heads") or max(1, inner // (known.get("dim_head") or 64))
@@ -124,7 +123,7 @@ class CheckpointFacts:
         return {"heads": heads, "dim_head": dim_head}
 
     def check_settings(self, parts: Mapping[str, Sequence[str]]) -> None:
-        """Raise a BundleError when settings say other `parts` than the tensors, name -> what it may then be."""
+        """Raise a BundleError if overrides have values that the tensors rule out; `parts` are the possible ones."""
         for name, values in parts.items():
             if name in self.overrides and self.overrides[name] not in values:
                 raise BundleError(
@@ -134,24 +133,18 @@ class CheckpointFacts:
 
 
 def make_config(found: Fields, overrides: Overrides) -> ViTConfig:
-    """Return the config of the fields that shapes determine, `found`, and of `overrides`, which go first.
+    """Return the config of `found` and `overrides`, which take precedence except over `found["certain"]`.
 
-    Fields in `found["certain"]` go before both.
-
-    Image sides are cut to whole patches: the remainder at the right and at the bottom is dropped by their
-    convolutions, as by SigLIP's So400m of 384 pixels in patches of 14.
-
-    Raises:
-        ConfigError: when they do not fit together.
+    Image sides are rounded down to whole patches, as by a convolution; a ConfigError is raised for inconsistent sizes.
     """
     both = {**found, **overrides, **found.get("certain", {})}
-    if "dim_head" not in found:  # of attention over the whole width
+    if "dim_head" not in found:  # attention covers the whole width
         both["heads"] = both["heads"] if "heads" in both else usual_heads(both["dim"], found["depth"], found["mlp_dim"])
         check_integer("heads", both["heads"], minimum=1)
         both.setdefault("dim_head", both["dim"] // both["heads"])
     both["image_size"] = whole_patches(both["image_size"], both["patch_size"])
     if not both.get("registers") and both.get("prefix_positions") == "all":
-        both["prefix_positions"] = "class"  # the same without registers, and the default
+        both["prefix_positions"] = "class"  # equivalent without registers
     names = {field.name for field in fields(Design)}
     design = Design(**{name: value for name, value in both.items() if name in names})
     sizes = {field.name: both[field.name] for field in fields(ViTConfig) if field.name in both}
@@ -159,37 +152,30 @@ def make_config(found: Fields, overrides: Overrides) -> ViTConfig:
 
 
 def usual_heads(dim: int, depth: int, mlp_dim: int) -> int:
-    """Return the heads of the preset of these sizes, else of 64 channels, as no shape of plain attention tells."""
+    """Return the heads of the preset with these sizes, else dim / 64, as shapes do not determine them."""
     presets = {(row.dim, row.depth, row.mlp_dim): row.heads for row in reversed(PRESETS.values())}
     presets[1536, 40, 6144] = 16  # SigLIP 2's giant-opt (arXiv 2502.14786)
     return presets.get((dim, depth, mlp_dim), max(1, dim // 64))
 
 
 def heads_of_dinov3(dim: int) -> int:
-    """Return DINOv3's heads, of 64 channels (arXiv 2508.10104): its H+ has others than the H of the same sizes."""
+    """Return DINOv3's number of heads (arXiv 2508.10104), which have 64 channels, or 128 if dim is 4096."""
     return max(1, dim // (128 if dim == 4096 else 64))
 
 
 def field_of(config: ViTConfig, name: str) -> Any:
-    """Return the value of a field of `config`, or of its design."""
+    """Return the value of a field of `config` or of its design."""
     return getattr(config, name) if hasattr(config, name) else getattr(config.design, name)
 
 
 def undetermined_fields(config: ViTConfig, *more: str) -> dict[str, Any]:
-    """Return the fields that no shape of a plain Vision Transformer determines, with their values, and `more`.
-
-    Norms of queries and keys determine the heads, by their width; a gated MLP has one activation only.
-    """
-    heads = () if config.design.qk_norm else ("heads",)
+    """Return the fields that no shape determines in a plain Vision Transformer, and those in `more`, by name."""
+    heads = () if config.design.qk_norm else ("heads",)  # else known from the norms' width
     activation = () if config.design.mlp == "swiglu" else ("mlp",)
     return {name: field_of(config, name) for name in (*heads, *activation, "norm_eps", *more)}
 
 
 def whole_patches(image_size: Size, patch_size: Size) -> tuple[int, int]:
-    """Return (height, width) of the patches that fit into an image.
-
-    Raises:
-        ConfigError: when one of the two is no size.
-    """
+    """Return (height, width) of an image rounded down to whole patches; raise a ConfigError for invalid sizes."""
     (height, width), (patch_height, patch_width) = pair("image_size", image_size), pair("patch_size", patch_size)
     return height // patch_height * patch_height, width // patch_width * patch_width

@@ -1,7 +1,6 @@
-"""The files of DINOv2 itself (`facebookresearch/dinov2`; arXiv 2304.07193), with and without registers.
+"""Key mapping for the original DINOv2 (`facebookresearch/dinov2`; arXiv 2304.07193), with and without registers.
 
-At other image sizes its positions are resampled without antialiasing and by a grid that is a little off; ours are not,
-so that outputs agree at the size of the positions alone (518 pixels).
+DINOv2 resamples positions without antialiasing and slightly shifted, so outputs agree only at 518 pixels.
 """
 
 from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat
@@ -11,7 +10,7 @@ from megavit.weights.pretrained.mappings.timm_vit import SERIAL
 
 TOWERS = ("teacher.backbone.", "backbone.")
 MLP_OUT = ("blocks.0.mlp.fc2.weight", "blocks.0.mlp.w3.weight")
-# timm's names but for a few; the mask token is for pre-training and no part of our model: it is written as zeros.
+# Mostly timm's names. The mask token is only for pre-training, and written as zeros.
 RULES = (
     rule("register_tokens: 1 R D", "prefix_tokens.registers"),
     rule("mask_token: 1 D"),
@@ -27,11 +26,7 @@ RULES = (
 
 
 def fields_of(facts: CheckpointFacts) -> Fields:
-    """Return the fields of a config: pooled by the class token, without a head.
-
-    Raises:
-        BundleError: for a tensor that is missing.
-    """
+    """Return the config fields of a model without a head, pooled by the class token."""
     gated = MLP_OUT[1] in facts
     fields = facts.plain_fields(kernel="patch_embed.proj.weight", layers="blocks.", mlp_out=MLP_OUT[gated])
     fields |= {
@@ -51,5 +46,5 @@ DINOV2 = CheckpointFormat(
     rules=RULES,
     fields=fields_of,
     towers=TOWERS,
-    renamed={r"^blocks\.\d+\.(\d+\.)": r"blocks.\1"},  # layers in chunks, numbered consecutively
+    renamed={r"^blocks\.\d+\.(\d+\.)": r"blocks.\1"},  # chunked layers
 )

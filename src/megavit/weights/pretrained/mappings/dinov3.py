@@ -1,4 +1,4 @@
-"""The files of DINOv3 itself (`facebookresearch/dinov3`; arXiv 2508.10104)."""
+"""Key mapping for the original DINOv3 (`facebookresearch/dinov3`; arXiv 2508.10104)."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ from megavit.weights.pretrained.mappings.dinov2 import MLP_OUT, TOWERS
 from megavit.weights.pretrained.mappings.key_mapping import renames, rule
 from megavit.weights.pretrained.mappings.timm_vit import SERIAL
 
-IMAGE_SIZE = 256  # of the last stage of training; any other works, as positions are computed
+IMAGE_SIZE = 256  # of the last training stage; others work, as positions are computed
 KEY_BIAS = "blocks.{i}.attn.qkv.bias"
 
 
@@ -27,7 +27,7 @@ def is_gated(config: ViTConfig) -> bool:
 
 
 def periods(config: ViTConfig) -> Tensor:
-    """Return the rotary periods, (dim_head / 4); those of a file may be rounded to bfloat16, as DINOv3's are."""
+    """Return the rotary periods, of shape (dim_head / 4,)."""
     quarter = config.dim_head // 4
     return RotaryPositions.base ** (torch.arange(quarter) / quarter)
 
@@ -38,7 +38,7 @@ def per_projection(query_and_value: float, key: float, config: ViTConfig) -> Ten
     return torch.tensor([query_and_value, key, query_and_value]).repeat_interleave(width)
 
 
-# There is no bias of keys; the mask token is for pre-training and no part of our model: it is written as zeros.
+# Keys have no bias. The mask token is only for pre-training, and written as zeros.
 RULES = (
     rule("mask_token: 1 D"),
     rule("rope_embed.periods: K/4", fixed=periods),
@@ -65,7 +65,7 @@ RULES = (
 
 
 def mask_biases(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors with the biases of keys, which are masked there, as zeros."""
+    """Return the tensors with the masked key biases set to zero."""
     masked = dict(tensors)
     for name in tensors:
         mask = tensors.get(f"{name}_mask")
@@ -75,13 +75,7 @@ def mask_biases(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def fields_of(facts: CheckpointFacts) -> Fields:
-    """Return the fields of a config: pooled by the class token, without a head.
-
-    The norms' epsilon is 1e-5, unless known otherwise.
-
-    Raises:
-        BundleError: for a tensor that is missing.
-    """
+    """Return the config fields of a model without a head, pooled by the class token; the norms' epsilon is 1e-5."""
     gated = MLP_OUT[1] in facts
     fields = facts.plain_fields(kernel="patch_embed.proj.weight", layers="blocks.", mlp_out=MLP_OUT[gated])
     dim_head = 4 * facts.shape("rope_embed.periods", axes=1)[0]

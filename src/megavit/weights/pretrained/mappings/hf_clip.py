@@ -1,4 +1,4 @@
-"""Hugging Face's image towers of CLIP (arXiv 2103.00020) and SigLIP (arXiv 2303.15343), alone or in the whole model."""
+"""Key mapping for Hugging Face's CLIP (arXiv 2103.00020) and SigLIP (arXiv 2303.15343) image towers."""
 
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
@@ -20,7 +20,7 @@ TYPES = dict.fromkeys(("siglip", "siglip_vision_model"), SIGLIP) | {
 
 
 def is_clip(config: ViTConfig) -> bool:
-    """Return whether a model is CLIP's: SigLIP's do not pool by the class token."""
+    """Return whether a model is CLIP's; SigLIP does not pool by the class token."""
     return config.pool == "cls"
 
 
@@ -30,7 +30,6 @@ RULES = (
     rule("embeddings.class_embedding: D", "prefix_tokens.class_token"),
     rule(f"{POSITIONS}: * D", ["prefix_tokens.class_position", "positions.table"]),
     *qkv_rules(", ".join(f"{LAYER}.self_attn.{name}_proj" for name in "qkv")),
-    # CLIP's projection into the space of its texts is our head.
     rule("visual_projection.weight: L D", "mlp_head.weight", when=is_clip),
     rule("0: L", "mlp_head.bias", when=is_clip),
     rule("head.probe: 1 1 D", "pool.query"),
@@ -55,20 +54,12 @@ RULES = (
 
 
 def read_settings(settings: Settings) -> Overrides:
-    """Return the facts in config.json, of the tower or of the whole model.
-
-    Raises:
-        BundleError: for what the model cannot be.
-    """
+    """Return the facts in config.json of a tower or whole model; raise a BundleError if it is unsupported."""
     return read_common(settings.get("vision_config") or settings, defaults_of(settings, TYPES))
 
 
 def fields_of(facts: CheckpointFacts) -> Fields:
-    """Return the fields of a config.
-
-    Raises:
-        BundleError: for CLIP's classifier, for patches of any number, and for a tensor that is missing.
-    """
+    """Return the config fields of a checkpoint; raise a BundleError for CLIP's classifier on unnormalized patches."""
     clip = "embeddings.class_embedding" in facts
     if clip and "classifier.weight" in facts:
         raise BundleError(
@@ -100,9 +91,8 @@ HF_CLIP = CheckpointFormat(
     fields=fields_of,
     prefixes=("vision_model.",),
     renamed={r"^encoder\.layer\.": "encoder.layers."},  # AltCLIP's whole models
-    # The tower that reads text, what compares the two, and numbers from 0 that older files store.
     left_out=(r"text_model\.", r"text_projection\.", r"logit_(scale|bias)$", r"embeddings\.position_ids$"),
-    # A classifier reads the mean of SigLIP's patches, without the head that its other uses have.
+    # SigLIP's classifier reads the mean of the patches, without the pooling head.
     left_out_beside={"classifier.weight": r"head\."},
     settings=read_settings,
     model_types=TYPES,

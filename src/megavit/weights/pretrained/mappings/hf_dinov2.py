@@ -1,4 +1,4 @@
-"""Hugging Face's DINOv2, with and without registers (arXiv 2304.07193, 2309.16588)."""
+"""Key mapping for Hugging Face's DINOv2, with and without registers (arXiv 2304.07193, 2309.16588)."""
 
 from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat, Settings
 from megavit.weights.pretrained.mappings.config_from_shapes import CheckpointFacts, Fields, Overrides
@@ -36,13 +36,13 @@ RULES = (
 
 
 def read_settings(settings: Settings) -> Overrides:
-    """Return the facts in config.json; raise a BundleError for what the model cannot be."""
+    """Return the facts in config.json; raise a BundleError if the model is unsupported."""
     facts = read_common(settings, defaults_of(settings, TYPES))
     return facts | {"mlp": "swiglu"} if settings.get("use_swiglu_ffn") else facts
 
 
 def fields_of(facts: CheckpointFacts) -> Fields:
-    """Return the fields of a model without a classifier; raise a BundleError for a tensor that is missing."""
+    """Return the config fields of a model without a classifier."""
     gated = SWIGLU_OUT in facts
     mlp_out = SWIGLU_OUT if gated else "encoder.layer.0.mlp.fc2.weight"
     fields = facts.plain_fields(kernel=KERNEL, layers="encoder.layer.", mlp_out=mlp_out)

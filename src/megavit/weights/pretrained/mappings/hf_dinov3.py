@@ -1,4 +1,4 @@
-"""Hugging Face's DINOv3 (arXiv 2508.10104)."""
+"""Key mapping for Hugging Face's DINOv3 (arXiv 2508.10104)."""
 
 from typing import Any
 
@@ -62,7 +62,7 @@ RULES = (
 
 
 def read_settings(settings: Settings) -> Overrides:
-    """Return the facts in config.json; raise a BundleError for what the model cannot be."""
+    """Return the facts in config.json; raise a BundleError if the model is unsupported."""
     defaults = defaults_of(settings, TYPES)
     require(settings, REQUIRED)
     if settings.get("query_bias", True) != settings.get("value_bias", True):
@@ -78,7 +78,7 @@ def read_settings(settings: Settings) -> Overrides:
 
 
 def fields_of(facts: CheckpointFacts) -> Fields:
-    """Return the fields of a config; raise a BundleError for a tensor that is missing."""
+    """Return the config fields of a checkpoint."""
     fields = facts.plain_fields(kernel=KERNEL, layers="layer.", mlp_out="layer.0.mlp.down_proj.weight")
     fields |= {
         "image_size": TYPES["dinov3_vit"]["image_size"],
@@ -93,7 +93,7 @@ def fields_of(facts: CheckpointFacts) -> Fields:
 
 
 def undetermined(config: ViTConfig) -> dict[str, Any]:
-    """Return what no shape determines, with the size of images and the rotary base."""
+    """Return the fields that no shape determines, including the image size and rotary base."""
     return undetermined_fields(config, "image_size") | {"rotary base": RotaryPositions.base}
 
 
@@ -103,7 +103,7 @@ HF_DINOV3 = CheckpointFormat(
     rules=RULES,
     fields=fields_of,
     renamed={r"^model\.layer\.": "layer."},
-    left_out=(r"embeddings\.mask_token$", r"rope_embeddings\."),  # for pre-training; what the model computes
+    left_out=(r"embeddings\.mask_token$", r"rope_embeddings\."),
     settings=read_settings,
     model_types=TYPES,
     undetermined=undetermined,

@@ -1,4 +1,4 @@
-"""Hugging Face's ViT, and those of its layout: DeiT, ViT-MAE's encoder, ViT-MSN, I-JEPA."""
+"""Key mapping for Hugging Face's ViT, DeiT, ViT-MAE (encoder), ViT-MSN and I-JEPA."""
 
 from megavit.config.vit import ViTConfig
 from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat, Settings
@@ -16,7 +16,7 @@ DEFAULTS = {
     "image_size": 224,
 }
 TYPES = dict.fromkeys(("vit", "deit", "vit_mae", "ijepa"), DEFAULTS) | {"vit_msn": DEFAULTS | {"layer_norm_eps": 1e-6}}
-# A distillation token is our one register, with a position.
+# A distillation token is a register with a position.
 RULES = (
     rule(f"{KERNEL}: D C P Q", "patch_embedding.projection.weight"),
     rule("embeddings.cls_token: 1 1 D", "prefix_tokens.class_token"),
@@ -40,23 +40,19 @@ RULES = (
 
 
 def file_name(name: str, config: ViTConfig) -> str:
-    """Return a name of the table as a file has it: next to a classifier, the tower has a prefix."""
+    """Return a name of the table as in a file, where the backbone has a prefix if there is a classifier."""
     if name.startswith("classifier.") or not config.num_classes:
         return name
     return ("ijepa." if config.pool == "mean" else "deit." if config.design.registers else "vit.") + name
 
 
 def read_settings(settings: Settings) -> Overrides:
-    """Return the facts in config.json; raise a BundleError for what the model cannot be."""
+    """Return the facts in config.json; raise a BundleError if the model is unsupported."""
     return read_common(settings, defaults_of(settings, TYPES))
 
 
 def fields_of(facts: CheckpointFacts) -> Fields:
-    """Return the fields of a config; without a class token (I-JEPA), pooled by the mean.
-
-    Raises:
-        BundleError: for a tensor that is missing.
-    """
+    """Return the config fields of a checkpoint, with mean pooling if there is no class token (I-JEPA)."""
     layer = LAYER.format(i=0)
     fields = facts.plain_fields(
         kernel=KERNEL, layers="encoder.layer.", mlp_out=f"{layer}.output.dense.weight", head="classifier.weight"
@@ -93,7 +89,7 @@ HF_VIT = CheckpointFormat(
         r"^layers\.(\d+)\.mlp\.fc2\.": r"encoder.layer.\1.output.dense.",
         r"^layers\.": "encoder.layer.",
     },
-    # The pooler is trained for other heads than a classifier; the rest is for pre-training.
+    # No classifier reads the pooler; the rest is for pre-training.
     left_out=(r"pooler\.", r"decoder\.", r"embeddings\.mask_token$"),
     settings=read_settings,
     model_types=TYPES,

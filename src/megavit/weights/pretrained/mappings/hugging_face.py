@@ -1,9 +1,4 @@
-"""Hugging Face's Vision Transformers: how their config.json is read.
-
-A checkpoint there may be a bare image tower, a tower under a prefix next to a classifier, or the tower of a larger
-model, and the names inside of it changed with transformers 5, whose files keep the old ones. Each table has the names
-of the files, without a prefix.
-"""
+"""Read config.json of Hugging Face's Vision Transformers, with helpers for their key mappings."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,7 +20,7 @@ ACTIVATIONS = {
 }
 
 
-# model_type -> why no table here is for it.
+# model_type -> why it is unsupported.
 REASONS = {
     name: reason
     for names, reason in (
@@ -47,15 +42,7 @@ REASONS = {
 
 
 def defaults_of(settings: Settings, types: Mapping[str, Settings]) -> Settings:
-    """Return what a config.json that leaves everything out means, by its model_type.
-
-    Args:
-        settings: of the model.
-        types: what each model_type that a table is for has by default.
-
-    Raises:
-        BundleError: for another model_type, or none.
-    """
+    """Return the default settings of a config.json's model_type; raise a BundleError if it is not in `types`."""
     name = settings.get("model_type")
     if name not in types:
         raise BundleError(unsupported_type(name, tuple(types)))
@@ -63,19 +50,14 @@ def defaults_of(settings: Settings, types: Mapping[str, Settings]) -> Settings:
 
 
 def unsupported_type(name: Any, read: Sequence[str]) -> str:
-    """Return the message for a model_type that is none of those that are `read`."""
+    """Return the error message for a model_type that is not among those in `read`."""
     reason = f": {REASONS[name]}" if name in REASONS else ""
     what = f"model_type {name!r}, and megavit has no such model{reason}" if name else "no model_type"
     return f"config.json has {what}; here are read {', '.join(read)}"
 
 
 def read_common(settings: Settings, defaults: Settings) -> dict[str, Any]:
-    """Return the facts that all of their configs say alike; what a config.json leaves out has its default.
-
-    Raises:
-        BundleError: for what the model cannot be.
-        ConfigError: for an image size that is none.
-    """
+    """Return the facts that all of Hugging Face's configs share; raise a BundleError or ConfigError if invalid."""
     settings = {**defaults, **settings}
     act = settings["hidden_act"]
     if act not in ACTIVATIONS:
@@ -86,12 +68,12 @@ def read_common(settings: Settings, defaults: Settings) -> dict[str, Any]:
         "norm_eps": settings["layer_norm_eps"],
         "mlp": ACTIVATIONS[act],
     }
-    # None leaves it to the number of positions.
+    # None: derived from the number of positions.
     return said if settings["image_size"] is None else said | {"image_size": pair("image_size", settings["image_size"])}
 
 
 def read_whole(settings: Settings, name: str) -> int:
-    """Return a setting that is a whole number from 1; raise a BundleError when it is anything else."""
+    """Return a setting that must be a positive integer; raise a BundleError if it is not."""
     value = settings[name]
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise BundleError(f"config.json has {name} {value!r}, expected a whole number from 1")
@@ -99,19 +81,14 @@ def read_whole(settings: Settings, name: str) -> int:
 
 
 def require(settings: Settings, needed: Settings) -> None:
-    """Raise a BundleError for the first setting that is present and not the one that the model has."""
+    """Raise a BundleError if a setting is present but differs from its value in `needed`."""
     for name, value in needed.items():
         if name in settings and settings[name] != value:
             raise BundleError(f"config.json has {name} {settings[name]!r}; megavit's model has only {value!r}")
 
 
 def qkv_rules(names: str, *, key_bias: bool = True) -> tuple[KeyRule, ...]:
-    """Return the rules of projections to queries, keys and values that are apart.
-
-    Args:
-        names: of the three modules, separated by commas.
-        key_bias: whether that of keys has a bias, too.
-    """
+    """Return the rules of the query, key and value projections in `names`, which are separated by ", "."""
     query, key, value = names.split(", ")
     ours = "transformer.layers.{i}.attention.to_qkv"
     biases = [f"{query}.bias: I", f"{key}.bias: I" if key_bias else "0: I", f"{value}.bias: I"]

@@ -1,18 +1,18 @@
-"""Key tables: which tensors of another library's state dict are which of ours, readable and invertible.
+"""Key tables: invertible mappings between another library's state dict and MegaVit's.
 
-A table is a tuple of rules. The two sides of a rule hold the same numbers, and only divide, order and name them
-differently, so that one rule reads (theirs to ours) and writes (ours to theirs), bit for bit.
+A table is a tuple of rules. Both sides of a rule hold the same numbers, but split, ordered and named differently, so
+that one rule reads (theirs to ours) and writes (ours to theirs) exactly.
 
     rule("cls_token: 1 1 D", "prefix_tokens.class_token")
     rule(["query.weight: I D", "key.weight: I D", "value.weight: I D"], "attention.to_qkv.weight")
     rule("kernel: P Q C D -> D C P Q", "patch_embedding.projection.weight")
 
-A slice is "name: shape", or "name: their axes -> our order" with parentheses around axes that are stored as one. The
-name 0 is for zeros that they do not store, and 1 for an identity matrix. {i} is a layer's number, and * the size that
-the rest leaves. Of our names those count that a model has; the first rule for a tensor wins.
+A slice is "name: shape" or "name: their axes -> our order", with parentheses around axes that are stored as one. The
+name 0 stands for zeros that they do not store, and 1 for an identity matrix. {i} is a layer's index, and * the
+remaining size. Names of ours that a model lacks are ignored; the first rule for a tensor applies.
 
-Letters of the shapes: B batch; C image channels; D dim; M mlp_dim; H heads; K dim_head; I = H K; L classes;
-N patches; P, Q a patch's height and width; R registers; S = R - 1.
+Shape letters: B batch; C image channels; D dim; M mlp_dim; H heads; K dim_head; I = H K; L classes; N patches; P, Q a
+patch's height and width; R registers; S = R - 1.
 """
 
 import math
@@ -33,7 +33,7 @@ Sizes = Mapping[str, int]
 
 @dataclass(frozen=True)
 class KeyRule:
-    """Some tensors of theirs hold, one after the other, the numbers of some of ours; see `rule` and the module."""
+    """A rule of a key table, which maps tensors of theirs to tensors of ours; see `rule` for its fields."""
 
     theirs: tuple[str, ...]
     ours: tuple[str, ...]
@@ -44,15 +44,15 @@ class KeyRule:
 
 @dataclass(frozen=True)
 class TensorSlice:
-    """A tensor of theirs, as one side of a rule for one config sees it.
+    """A tensor of theirs in one side of a rule, for one config.
 
     Attributes:
-        name: in their state dict; None for numbers that they do not store because these are fixed.
-        shape: as stored.
-        axes: another shape of the same numbers, before `order`.
-        order: the axes in the order in which ours has the numbers.
-        fixed: the numbers where theirs are always the same, in their order, and NaN where they are free. None is 0
-            for numbers that theirs do not store, or that ours do not keep; free otherwise.
+        name: name in their state dict; None for fixed numbers that they do not store.
+        shape: shape as stored.
+        axes: shape of the same numbers before `order`.
+        order: permutation of `axes` that gives our order.
+        fixed: required numbers in their order, with NaN for free ones; None for zeros if theirs or ours do not store
+            the numbers, else for free numbers.
     """
 
     name: str | None
@@ -62,7 +62,7 @@ class TensorSlice:
     fixed: Tensor | None = field(default=None, compare=False)
 
     def numbers(self, tensor: Tensor) -> Tensor:
-        """Return a tensor of theirs as numbers in our order, flat."""
+        """Return the numbers of a tensor of theirs, flat and in our order."""
         return tensor.reshape(self.axes).permute(self.order).flatten()
 
     def tensor(self, numbers: Tensor) -> Tensor:
@@ -72,11 +72,11 @@ class TensorSlice:
         return ordered.permute(inverse).reshape(self.shape).contiguous()
 
     def constant(self) -> Tensor:
-        """Return what theirs has when ours keeps nothing of it, in their shape."""
+        """Return the tensor of theirs, in their shape, for numbers that ours do not store."""
         return torch.zeros(self.shape) if self.fixed is None else self.fixed.reshape(self.shape).clone()
 
     def agrees(self, tensor: Tensor) -> bool:
-        """Return whether a tensor of theirs has the fixed numbers, which may be rounded to bfloat16."""
+        """Return whether a tensor of theirs has the fixed numbers, up to rounding to bfloat16."""
         fixed = self.constant() if self.name is None else self.fixed
         if fixed is None:
             return True
@@ -86,7 +86,7 @@ class TensorSlice:
 
 @dataclass(frozen=True)
 class ResolvedRule:
-    """A rule for one config and one layer, with the sizes of its slices."""
+    """A rule for one config and layer, with the sizes of its slices."""
 
     theirs: Sequence[TensorSlice]
     ours: Sequence[str]
@@ -101,31 +101,26 @@ def rule(
     when: Condition | None = None,
     fixed: Callable[[ViTConfig], Tensor] | None = None,
 ) -> KeyRule:
-    """Return a rule of a table.
+    """Return a rule of a key table.
 
     Args:
-        theirs: slices; what is written.
-        ours: names; none for what our model has no place for, which is written as zeros or as `fixed`.
-        instead: slices that some files have in place of `theirs`; of the two, that is read of which a file has every
-            tensor, and where it has those of both, the longer.
-        when: of which models the rule is; None: of all.
-        fixed: numbers of the one slice of theirs: see `TensorSlice`.
+        theirs: slices of theirs, which are written.
+        ours: names of ours; none for tensors that ours lacks, which are written as zeros or as `fixed`.
+        instead: alternative slices of theirs; if a file has all tensors of both, the longer side is read.
+        when: condition on the config; None for all models.
+        fixed: function that returns the fixed numbers of theirs; see `TensorSlice`.
     """
     lists = [(value,) if isinstance(value, str) else tuple(value) for value in (theirs, ours, instead)]
     return KeyRule(*lists, when=when, fixed=fixed)
 
 
 def renames(modules: Mapping[str, str], when: Condition | None = None) -> tuple[KeyRule, ...]:
-    """Return a rule for each module, theirs to ours, whose parameters have the same names and shapes in both."""
+    """Return rules for modules (theirs to ours) whose parameters have the same names and shapes in both."""
     return tuple(rule(f"{theirs}.*", f"{ours}.*", when=when) for theirs, ours in modules.items())
 
 
 def resolve_rules(rules: Sequence[KeyRule], config: ViTConfig) -> list[ResolvedRule]:
-    """Return the rules of a config, which cover each of its tensors once.
-
-    Raises:
-        KeyError: when the table has no rule for a tensor of ours; a fault of the table.
-    """
+    """Return the rules for a config, which cover each tensor once; raise a KeyError if one has no rule."""
     shapes, sizes = parameter_shapes(config), _sizes(config)
     resolved: list[ResolvedRule] = []
     done: set[str] = set()
@@ -148,7 +143,7 @@ def resolve_rules(rules: Sequence[KeyRule], config: ViTConfig) -> list[ResolvedR
                 [_slice(text.replace("{i}", str(i)), sizes, total, fixed) for text in side]
                 for side in (each.theirs, each.instead)
             )
-            if ours:  # a slice without numbers is no tensor
+            if ours:  # drop empty slices
                 theirs, instead = ([part for part in side if math.prod(part.shape)] for side in (theirs, instead))
             resolved.append(ResolvedRule(theirs, ours, instead))
             done.update(ours)
@@ -173,7 +168,7 @@ def _sizes(config: ViTConfig) -> Sizes:
 
 
 def _slice(text: str, sizes: Sizes, total: int, fixed: Tensor | None) -> TensorSlice:
-    """Return the slice that a text of a rule says; `total` are the numbers of ours, for the size `*`."""
+    """Return the slice that `text` describes; `total` is the number of elements of ours, for the size `*`."""
     name, _, shape = text.partition(": ")
     theirs, _, ours = shape.partition(" -> ")
     groups = [group.strip("()").split() for group in re.findall(r"\([^)]*\)|\S+", theirs)]
@@ -189,7 +184,7 @@ def _slice(text: str, sizes: Sizes, total: int, fixed: Tensor | None) -> TensorS
 
 
 def _size(expression: str, sizes: Sizes) -> int:
-    """Return the value of a sum of multiples and parts of letters, such as "M+3I" or "K/2"."""
+    """Return the value of a sum of multiples and fractions of letters, such as "M+3I" or "K/2"."""
     total = 0
     for factor, letter, divisor in re.findall(r"(\d*)([A-Z]?)(?:/(\d+))?(?:\+|$)", expression):
         total += 0 if not factor and not letter else int(factor or 1) * sizes.get(letter, 1) // int(divisor or 1)
@@ -202,7 +197,7 @@ def their_shapes(rules: Sequence[ResolvedRule]) -> dict[str, Shape]:
 
 
 def rules_for_file(rules: Sequence[ResolvedRule], names: Container[str]) -> list[ResolvedRule]:
-    """Return the rules for a file that has the tensors `names`: those that have an `instead` decided."""
+    """Return the rules with each `instead` resolved for a file with the tensors `names`."""
 
     def present(each: ResolvedRule) -> Sequence[TensorSlice]:
         sides = [side for side in (each.theirs, each.instead) if all(not p.name or p.name in names for p in side)]
@@ -212,7 +207,7 @@ def rules_for_file(rules: Sequence[ResolvedRule], names: Container[str]) -> list
 
 
 def check_shapes(rules: Sequence[ResolvedRule], shapes: Shapes, where: str) -> None:
-    """Raise one BundleError that lists every missing, extra and misshapen tensor of a checkpoint; `where` it is."""
+    """Raise a BundleError that lists all missing, unexpected and misshapen tensors of the checkpoint `where`."""
     expected = their_shapes(rules_for_file(rules, shapes))
     faults = [f"  {name}: is missing" for name in expected if name not in shapes]
     faults += [f"  {name}: is not of this model" for name in shapes if name not in expected]
@@ -227,7 +222,7 @@ def check_shapes(rules: Sequence[ResolvedRule], shapes: Shapes, where: str) -> N
 
 
 def likely_cause(expected: Shapes, found: Shapes) -> str:
-    """Return the most probable cause why a checkpoint does not fit, as the end of a sentence; "" if unknown."""
+    """Return the most probable cause of a mismatch, as the end of a sentence; "" if unknown."""
     missing, extra = set(expected) - set(found), set(found) - set(expected)
     misshapen = {name for name in set(expected) & set(found) if expected[name] != tuple(found[name])}
     if len(missing) > len(expected) / 2:
@@ -246,11 +241,7 @@ def likely_cause(expected: Shapes, found: Shapes) -> str:
 
 
 def to_ours(rules: Sequence[ResolvedRule], tensors: Mapping[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:
-    """Return our state dict from theirs, whose tensors must be those of `check_shapes`.
-
-    Raises:
-        BundleError: for fixed numbers of our model that theirs have different.
-    """
+    """Return our state dict from theirs; raise a BundleError if fixed numbers differ."""
     shapes = parameter_shapes(config)
     state: dict[str, Tensor] = {}
     for each in rules_for_file(rules, tensors):
@@ -269,12 +260,7 @@ def to_ours(rules: Sequence[ResolvedRule], tensors: Mapping[str, Tensor], config
 
 
 def to_theirs(rules: Sequence[ResolvedRule], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return their state dict from ours.
-
-    Raises:
-        BundleError: for numbers that they cannot store: they have others in that place, or one tensor for several
-            of ours that differ.
-    """
+    """Return their state dict from ours; raise a BundleError for numbers that their format cannot hold."""
     tensors: dict[str, Tensor] = {}
     for each in rules:
         if not each.ours:

@@ -1,8 +1,4 @@
-"""The visual tower of OpenCLIP and of OpenAI's CLIP (arXiv 2103.00020), alone or in a whole checkpoint.
-
-Its output, the embedding that is compared with a text's, is our logits: a head without bias. The text tower is left
-out.
-"""
+"""Key mapping for the visual tower of OpenCLIP and OpenAI's CLIP (arXiv 2103.00020), whose projection is our head."""
 
 from typing import Any
 
@@ -21,7 +17,7 @@ LAYER, OURS = "transformer.resblocks.{i}", "transformer.layers.{i}"
 RULES = (
     rule("conv1.weight: D C P Q", "patch_embedding.projection.weight"),
     rule("0: D", "patch_embedding.projection.bias"),
-    # A class token that is not pooled by is a register of ours.
+    # A class token that is not used for pooling is our register.
     rule("class_embedding: D", ["prefix_tokens.class_token", "prefix_tokens.registers"]),
     rule(
         "positional_embedding: * D",
@@ -46,13 +42,7 @@ RULES = (
 
 
 def fields_of(facts: CheckpointFacts) -> Fields:
-    """Return the fields of a config: of norms of epsilon 1e-5 and the exact GELU, unless known otherwise.
-
-    No shape determines that a model was trained with `quick_gelu`, as OpenAI's were: its settings do, or the caller.
-
-    Raises:
-        BundleError: for an attentional pooler, which our model has not.
-    """
+    """Return the config fields of a checkpoint, with exact GELU; only settings or the user can tell `quick_gelu`."""
     if any(name.startswith("attn_pool.") for name in facts.shapes):
         raise BundleError("the checkpoint pools by OpenCLIP's attentional pooler, which this model has not")
     layer = LAYER.format(i=0)
@@ -73,11 +63,7 @@ def fields_of(facts: CheckpointFacts) -> Fields:
 
 
 def read_settings(settings: Settings) -> Overrides:
-    """Return the facts in a model's settings: `open_clip_config.json`, or one of OpenCLIP's `model_configs`.
-
-    Raises:
-        BundleError: for a part that our model has not, by its name there.
-    """
+    """Return the facts in open_clip_config.json or OpenCLIP's `model_configs`; raise a BundleError if unsupported."""
     model = settings.get("model_cfg", settings)
     vision = model.get("vision_cfg", {})
     for name in ("timm_model_name", "attentional_pool", "block_type", "qk_norm", "scaled_cosine_attn", "scale_heads"):
@@ -99,7 +85,7 @@ def read_settings(settings: Settings) -> Overrides:
 
 
 def undetermined(config: ViTConfig) -> dict[str, Any]:
-    """Return what no shape determines, with the pooling, and of a mean whether the norm comes before it."""
+    """Return the fields that no shape determines, including the pooling, and the final norm of mean pooling."""
     return undetermined_fields(config, "pool", *(("final_norm",) if config.pool == "mean" else ()))
 
 

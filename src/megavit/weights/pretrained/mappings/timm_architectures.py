@@ -1,7 +1,6 @@
-"""timm's architectures: the arguments that their functions give and no tensor determines, by name.
+"""timm's architectures and those of their arguments that no tensor determines.
 
-timm_architectures.txt has lines of "class argument=value ...", each followed by lines of "depth/heads name ...". A
-test compares every row with the installed timm.
+Lines of timm_architectures.txt are "class argument=value ...", each followed by indented "depth/heads name ..." lines.
 """
 
 import json
@@ -12,12 +11,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Architecture:
-    """One architecture of timm's.
+    """An architecture of timm.
 
     Attributes:
-        model: its class in timm.
-        arguments: of that class, where these are not its defaults; depth and num_heads always. Its norm layer is two
-            of them: `norm` as our designs have it, and `norm_eps`.
+        model: class name in timm.
+        arguments: depth, num_heads, the norm layer as `norm` and `norm_eps`, and others if not the class's defaults.
     """
 
     model: str
@@ -25,7 +23,7 @@ class Architecture:
 
 
 def parse_architectures(table: str) -> dict[str, Architecture]:
-    """Return name -> architecture."""
+    """Return the architectures in a table by name."""
     architectures: dict[str, Architecture] = {}
     model, common, sizes = "", {}, {}
     for line in table.strip().splitlines():

@@ -1,12 +1,12 @@
-"""timm's `Eva`: models with rotary positions, or with projections of queries, keys and values apart.
+"""Key mapping for timm's `Eva`: models with rotary positions or separate query, key and value projections.
 
-    EVA          DINOv3 (arXiv 2508.10104) and `vit_*_rope_reg*_gap_*`, with rotary positions alone
-    EVA02        EVA (arXiv 2211.07636), and EVA-02 (arXiv 2303.11331) of tiny and small size, with learned positions
-    EVA02_LARGE  EVA-02 of base size and above
+    EVA          DINOv3 (arXiv 2508.10104) and `vit_*_rope_reg*_gap_*`, with only rotary positions
+    EVA02        EVA (arXiv 2211.07636), and EVA-02 (arXiv 2303.11331), tiny and small, with learned positions
+    EVA02_LARGE  EVA-02, base and larger
     PERCEPTION   Perception Encoders (`vit_pe_core_*`, arXiv 2504.13181)
 
-Except in DINOv3, rotations there turn neighboring channels (2c, 2c + 1) of a head, ours (c, c + half): the channels of
-queries, keys and values are put into our order, and so are those that the output projection takes.
+Except in DINOv3, timm rotates neighboring channels (2c, 2c + 1) of a head, and MegaVit (c, c + half). The channels of
+queries, keys, values and the output projection's input are permuted accordingly.
 """
 
 from dataclasses import replace
@@ -34,13 +34,13 @@ from megavit.weights.pretrained.mappings.timm_vit import (
 )
 
 IMAGE_SIZE = 256
-# How much wider an MLP is than its tokens where norms stand behind the branches: EVA-02 of enormous size alone.
+# An MLP that is wider by more than this factor indicates EVA-02 enormous, which is post-norm.
 ENORMOUS = 8
 KERNEL = "patch_embed.proj.weight"
 
 
 def qkv_rules(weight: str | list[str], bias: str, when: Condition | None) -> tuple[KeyRule, ...]:
-    """Return the rules of the projections to queries, keys and values, with a bias of each or of all but keys."""
+    """Return the rules of query, key and value projections, with biases for all of them or for all but keys."""
     query, value = (f"blocks.{{i}}.attn.{name}{bias}: (H K/2 2) -> H 2 K/2" for name in "qv")
     whole = "blocks.{i}.attn.qkv.bias: (3H K/2 2) -> 3H 2 K/2"
     return (
@@ -50,7 +50,7 @@ def qkv_rules(weight: str | list[str], bias: str, when: Condition | None) -> tup
 
 
 def interleaved(when: Condition | None = None) -> tuple[KeyRule, ...]:
-    """Return the rules of attention whose rotations turn neighboring channels."""
+    """Return the rules of attention whose rotations act on neighboring channels."""
     ours = "transformer.layers.{i}.attention"
     norms = {"norm": "out_norm", "q_norm": "query_norm", "k_norm": "key_norm"}
     axes = {"norm": "(H K/2 2) -> H 2 K/2", "q_norm": "(K/2 2) -> 2 K/2", "k_norm": "(K/2 2) -> 2 K/2"}
@@ -66,7 +66,7 @@ def interleaved(when: Condition | None = None) -> tuple[KeyRule, ...]:
 
 
 def gates(when: Condition, *, fused: bool) -> tuple[KeyRule, ...]:
-    """Return the rules of a gated MLP whose two projections in are apart; `fused`: or one, in some files."""
+    """Return the rules of a gated MLP with separate input projections, or, if `fused`, a single one in some files."""
     into = "transformer.layers.{i}.mlp.into"
     return tuple(
         rule(
@@ -99,7 +99,7 @@ EVA_RULES = (
     *gates(lambda config: config.design.mlp == "swiglu", fused=True),
     *MODULES,
 )
-# Sizes with a norm in their MLP have projections apart that others have as one.
+# Models with a norm in their MLP have separate projections, which others fuse.
 EVA02_RULES = (
     *OUTSIDE,
     *qkv_rules(
@@ -115,13 +115,7 @@ PERCEPTION_RULES = (*interleaved(is_rotary), *scales(is_rotary), *timm_vit.SERIA
 
 
 def fields_of_eva(facts: CheckpointFacts) -> Fields:
-    """Return the fields of a config of a model with rotary positions alone.
-
-    Pooled by the mean of the patches, as timm does unless asked for "token": then the overrides have pool "cls".
-
-    Raises:
-        BundleError: for a tensor that is missing, and for tensors that are those of models of several kinds.
-    """
+    """Return the config fields of a model with only rotary positions, with timm's mean pooling unless overridden."""
     if "blocks.0.attn.qkv.bias" in facts and "positions" not in facts.overrides:
         raise BundleError(
             "the checkpoint has rotary positions of one of several kinds (timm's vit_*_rope_*), which its tensors do "
@@ -146,13 +140,7 @@ def fields_of_eva(facts: CheckpointFacts) -> Fields:
 
 
 def fields_of_eva02(facts: CheckpointFacts) -> Fields:
-    """Return the fields of a config of EVA or EVA-02: rotary where the MLP is SwiGLU, as EVA-02's is.
-
-    Pooled by the mean where the norm comes after pooling.
-
-    Raises:
-        BundleError: for a tensor that is missing, and for EVA-02 of enormous size.
-    """
+    """Return the fields of EVA, or of EVA-02 with rotary positions if the MLP is SwiGLU."""
     hidden, dim = facts.shape("blocks.0.mlp.fc2.weight", axes=2)[1], facts.shape(KERNEL, axes=4)[0]
     if hidden > ENORMOUS * dim and "block" not in facts.overrides:
         raise BundleError(
@@ -175,14 +163,7 @@ def fields_of_eva02(facts: CheckpointFacts) -> Fields:
 
 
 def fields_of_perception(facts: CheckpointFacts) -> Fields:
-    """Return the fields of a config of a Perception Encoder, or of a plain model if the settings say so.
-
-    Both have tensors of the same names, and only the settings beside them tell which they are.
-
-    Raises:
-        BundleError: for a tensor that is missing, when nothing says which of the two it is, and for one whose
-            pooling, or grid of rotary positions, is not as ours.
-    """
+    """Return the fields of a Perception Encoder, or of a plain model if the settings say so."""
     if "positions" not in facts.overrides:
         raise BundleError(
             "the checkpoint may be a Perception Encoder, whose positions are rotary as well, or a plain model with "
@@ -210,7 +191,7 @@ def fields_of_perception(facts: CheckpointFacts) -> Fields:
 
 
 def undetermined_in_eva02(config: ViTConfig) -> dict[str, Any]:
-    """Return what no shape determines, with the pooling and the form of rotary positions."""
+    """Return the fields that no shape determines, including the pooling and the form of rotary positions."""
     return undetermined_fields(config, "pool", *(("positions",) if config.design.rotary else ()))
 
 

@@ -1,4 +1,4 @@
-"""A model of ours in timm: the architecture and `model_args` with which timm builds it, and its tensors."""
+"""Convert a model to timm: its architecture, `model_args` and tensors."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,7 +17,7 @@ from megavit.weights.pretrained.mappings.timm_eva import EVA, EVA02, PERCEPTION
 from megavit.weights.pretrained.mappings.timm_settings import POOLS, POSITIONS
 from megavit.weights.pretrained.mappings.timm_vit import TIMM_PARALLEL, TIMM_VIT, keeps_class_token
 
-# timm's settings are functions where JSON has no word: an architecture that has the right ones stands for them.
+# Architectures that supply timm's settings that JSON cannot express.
 PLAIN_BY_EPS = {1e-6: "vit_base_patch16_224", 1e-5: "vit_base_patch16_clip_224"}
 EVA_BY_EPS = {1e-6: "vit_base_patch16_rope_reg1_gap_256", 1e-5: "vit_base_patch16_dinov3"}
 SWIGLU = "vit_giant_patch14_dinov2"
@@ -26,17 +26,14 @@ ACTIVATIONS = ("gelu", "gelu_tanh", "quick_gelu")
 
 
 def fit_to_timm(config: ViTConfig, tensors: Mapping[str, Tensor]) -> tuple[ViTConfig, dict[str, Tensor]]:
-    """Return a model that answers to the bit as the one given, of the parts that timm has.
-
-    Its LayerNorms have biases, of zeros where ours have none, and beside registers its class token has no position,
-    which is added to it.
-    """
+    """Return a model with bit-identical outputs that timm supports, with zero biases in LayerNorms that have none."""
     state, design = dict(tensors), config.design
     if (
         config.pool == "cls"
         and design.registers
         and (design.positions, design.prefix_positions) == ("learned", "class")
     ):
+        # With registers, timm's class token has no position.
         token = "prefix_tokens.class_token"
         state[token] = state[token] + state.pop("prefix_tokens.class_position")
         design = replace(design, prefix_positions="none")
@@ -51,11 +48,7 @@ def fit_to_timm(config: ViTConfig, tensors: Mapping[str, Tensor]) -> tuple[ViTCo
 
 
 def timm_model_args(config: ViTConfig) -> tuple[str, dict[str, Any]]:
-    """Return the architecture and the arguments that make timm's model of a config from `fit_to_timm`.
-
-    Raises:
-        BundleError: one that names every part of the model that timm has not.
-    """
+    """Return timm's architecture and `model_args`; raise a BundleError that lists all components it lacks."""
     faults = [
         f"  {name}: {field_of(config, name)!r}, where theirs have {' or '.join(map(repr, values))}"
         for name, values in supported_parts(config).items()
@@ -82,11 +75,7 @@ def timm_model_args(config: ViTConfig) -> tuple[str, dict[str, Any]]:
 
 
 def timm_tensors(config: ViTConfig, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors of timm's model of a config from `fit_to_timm`.
-
-    Raises:
-        BundleError: for numbers that it cannot hold.
-    """
+    """Return timm's tensors for a model from `fit_to_timm`; raise a BundleError for values it cannot hold."""
     rules = format_of(config).key_rules(config)
     if config.design.positions in ("rope", "rope_grid", "learned_rope_native") and config.design.qkv_bias:
         rules = [_with_key_bias(rule) for rule in rules]
@@ -94,7 +83,7 @@ def timm_tensors(config: ViTConfig, state: Mapping[str, Tensor]) -> dict[str, Te
 
 
 def format_of(config: ViTConfig) -> CheckpointFormat:
-    """Return which of timm's formats has a model."""
+    """Return the timm checkpoint format for a config."""
     by_positions = {"learned_rope_native": PERCEPTION, "learned_rope": EVA02}
     if config.design.rotary:
         return by_positions.get(config.design.positions, EVA)
@@ -102,13 +91,12 @@ def format_of(config: ViTConfig) -> CheckpointFormat:
 
 
 def _with_key_bias(rule: ResolvedRule) -> ResolvedRule:
-    """Return the rule with one bias of queries, keys and values, where theirs usually have none of keys."""
     whole = [part for part in rule.instead if part.name and part.name.endswith("attn.qkv.bias")]
     return ResolvedRule(whole, rule.ours) if whole else rule
 
 
 def supported_parts(config: ViTConfig) -> dict[str, tuple[Any, ...]]:
-    """Return the values of fields that timm's models have beside the other parts of `config`, of which all depend."""
+    """Return the field values that timm supports, given the other fields of `config`."""
     design, in_pool = config.design, config.pool == "map"
     parallel, gated = design.block == "parallel", design.mlp == "swiglu"
     usual = {"patch_norm": (False,), "patch_overlap": (0,), "dim_head": (config.dim / config.heads,)}
@@ -142,14 +130,13 @@ def supported_parts(config: ViTConfig) -> dict[str, tuple[Any, ...]]:
 
 
 def _prefix_tokens(config: ViTConfig) -> tuple[bool, int]:
-    """Return whether timm's model has a class token, and how many registers."""
+    """Return whether timm's model has a class token, and its number of registers."""
     by_class = config.pool == "cls"
     has_class = by_class or (config.design.registers > 0 and keeps_class_token(config))
     return has_class, config.design.registers - (has_class and not by_class)
 
 
 def _plain(config: ViTConfig) -> tuple[str, dict[str, Any]]:
-    """Return the architecture and the rest of the arguments of a model with learned positions."""
     design = config.design
     gated, (has_class, registers) = design.mlp == "swiglu", _prefix_tokens(config)
     arguments: dict[str, Any] = {
@@ -175,7 +162,6 @@ def _plain(config: ViTConfig) -> tuple[str, dict[str, Any]]:
 
 
 def _rotary(config: ViTConfig) -> tuple[str, dict[str, Any]]:
-    """Return the architecture and the rest of the arguments of a model with rotary positions."""
     design = config.design
     native, (has_class, registers) = design.positions == "learned_rope_native", _prefix_tokens(config)
     learned, _, form = POSITIONS[design.positions]
@@ -207,5 +193,5 @@ def _rotary(config: ViTConfig) -> tuple[str, dict[str, Any]]:
 
 
 def _ratio(hidden: int, dim: int) -> float:
-    """Return what timm multiplies `dim` with, cutting off what is no whole number."""
+    """Return timm's mlp_ratio, whose product with `dim` is truncated to `hidden`."""
     return (hidden + 0.5) / dim

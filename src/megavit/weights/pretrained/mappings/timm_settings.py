@@ -1,4 +1,4 @@
-"""timm's config.json: the architecture of a model, and the arguments that its function was given."""
+"""Read timm's config.json: the architecture of a model and its arguments."""
 
 import re
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from megavit.errors import BundleError
 from megavit.weights.pretrained.mappings.config_from_shapes import Overrides
 from megavit.weights.pretrained.mappings.timm_architectures import ARCHITECTURES
 
-# Patterns in names of architectures whose blocks, patches or positions differ, and how.
+# Patterns of unsupported architecture names -> reason
 REFUSED = {
     r"distilled": "it has two classifiers, whose answers are averaged",
     r"^beitv?2?_|relpos": "its positions are relative ones, added to the attention",
@@ -17,20 +17,19 @@ REFUSED = {
     r"^vit_\w+?_(r\d*_?s\d+|r\d+_|resnet\d+d|mci)": "convolutions stand before its patches",
     r"^naflexvit_": "its patches and positions are stored differently; take its weights as vit_*, if there are any",
 }
-# Arguments without an effect on inference.
 TRAINING_ONLY = {
     "attn_drop_rate", "drop_block_rate", "drop_path_rate", "drop_rate", "dynamic_img_size", "fix_init",
     "head_init_scale", "patch_drop_rate", "pos_drop_rate", "pretrained_strict", "proj_drop_rate", "rope_jitter_coords",
     "rope_rescale_coords", "rope_shift_coords", "strict_img_size", "weight_init",
 }  # fmt: skip
-# Arguments that names and shapes of tensors determine as well, and that are read from these.
+# Arguments that are determined by the tensors instead.
 IN_TENSORS = {
     "attn_pool_mlp_ratio", "attn_type", "class_token", "embed_dim", "fc_norm", "final_norm", "in_chans", "init_values",
     "mlp_ratio", "no_embed_class", "num_classes", "num_reg_tokens", "patch_size", "pre_norm", "proj_bias", "qk_norm",
     "qkv_bias", "qkv_fused", "reg_tokens", "scale_attn_inner", "scale_attn_norm", "scale_mlp", "scale_mlp_norm",
     "swiglu_align_to", "swiglu_mlp", "use_fc_norm", "use_post_transformer_norm", "use_pre_transformer_norm",
 }  # fmt: skip
-# Arguments of which our models have one value, and what another would be.
+# Arguments with a single supported value, and what another would mean.
 SUPPORTED_VALUE: dict[str, tuple[Any, str]] = {
     "attn_layer": ("attn", "another attention"),
     "attn_only_layer_scale": (False, "a scale of the attention alone"),
@@ -46,7 +45,7 @@ SUPPORTED_VALUE: dict[str, tuple[Any, str]] = {
     "use_naflex": (False, "patches and positions stored differently"),
     "use_post_norm": (False, "norms behind the branches"),
 }
-# Arguments of which null is a value, and not the same as the architecture's own.
+# Arguments for which null differs from the architecture's default.
 NULLABLE = {"act_layer", "norm_layer", "ref_feat_shape", "use_abs_pos_emb", "use_rot_pos_emb", "final_norm"}
 BLOCKS = {"Block": "serial", "ParallelScalingBlock": "parallel"}
 OTHER_BLOCKS = {
@@ -68,7 +67,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 ROTARY = ("rope_type", "rope_temperature", "rope_grid_offset", "rope_grid_indexing", "rope_rotate_half")
-# Our positions -> whether theirs are learned, whether they are rotary, and the arguments of the latter.
+# Our positions -> whether timm's are learned, whether they are rotary, and their rotary arguments.
 POSITIONS: dict[str, tuple[bool, bool, dict[str, Any]]] = {
     "learned": (True, False, {}),
     "learned_rope": (True, True, {"rope_type": "cat", "ref_feat_shape": (16, 16)}),
@@ -83,12 +82,7 @@ POSITIONS: dict[str, tuple[bool, bool, dict[str, Any]]] = {
 
 
 def read_timm_settings(settings: Mapping[str, Any]) -> Overrides:
-    """Return the facts in timm's config.json, or in as little of it as {"architecture": NAME}.
-
-    Raises:
-        BundleError: for what the model cannot be; one error that names every argument of `model_args` that makes it
-            another model than any of ours, or that is not known.
-    """
+    """Return the facts in timm's config.json; raise a BundleError that lists all unsupported arguments."""
     nested = settings.get("pretrained_cfg") or settings  # older files are flat
     name = str(settings.get("architecture") or nested.get("architecture") or "").partition(".")[0]
     for pattern, reason in REFUSED.items():
@@ -98,7 +92,7 @@ def read_timm_settings(settings: Mapping[str, Any]) -> Overrides:
     given = {name: value for name, value in model_args if value is not None or name in NULLABLE}
     if given.get("global_pool") is None and settings.get("global_pool"):
         given["global_pool"] = settings["global_pool"]
-    if "norm_layer" in given:  # timm's own have an epsilon of 1e-6
+    if "norm_layer" in given:  # timm's default epsilon is 1e-6
         layer = given.pop("norm_layer") or "layernorm"
         given |= {"norm": NORMS.get(str(layer).lower(), layer), "norm_eps": 1e-6}
     if "act_layer" in given:
@@ -115,7 +109,7 @@ def read_timm_settings(settings: Mapping[str, Any]) -> Overrides:
 
 
 def _faults(arguments: Mapping[str, Any], given: set[str], model: str | None) -> list[str]:
-    """Return a line for each argument that makes the model differ from ours; `given` are not the architecture's."""
+    """Return a line for each argument that megavit does not support; `given` are those not from the architecture."""
     understood = TRAINING_ONLY | IN_TENSORS | SUPPORTED_VALUE.keys() | {"depth", "num_heads", "img_size", "global_pool"}
     understood |= DEFAULTS[model].keys() if model else {"act_layer", "norm", "norm_eps"}
     faults = [
@@ -139,7 +133,6 @@ def _faults(arguments: Mapping[str, Any], given: set[str], model: str | None) ->
 
 
 def _is_redundant(name: str, arguments: Mapping[str, Any]) -> bool:
-    """Return whether an argument in `SUPPORTED_VALUE` repeats another one."""
     if name == "use_post_transformer_norm":
         return arguments[name] or bool(arguments.get("use_fc_norm"))
     return name == "num_kv_heads" and arguments[name] == arguments.get("num_heads")
@@ -159,7 +152,6 @@ def _faults_of_mlp(arguments: Mapping[str, Any]) -> list[str]:
 
 
 def _faults_of_eva(arguments: Mapping[str, Any]) -> list[str]:
-    """Return the faults of an Eva's positions."""
     learned, rotary = arguments["use_abs_pos_emb"], arguments["use_rot_pos_emb"]
     closest = min(
         (form for form in POSITIONS.values() if form[:2] == (learned, rotary)),
@@ -173,7 +165,7 @@ def _faults_of_eva(arguments: Mapping[str, Any]) -> list[str]:
 
 
 def _differences(wanted: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return name -> our value, of the rotary arguments that differ."""
+    """Return our values of the rotary arguments that differ, by name."""
     usual = {name: DEFAULTS["Eva"][name] for name in ROTARY}
     both = {**usual, **wanted} if wanted else {}
     found = {name: _as_pair(arguments[name]) if name == "ref_feat_shape" else arguments[name] for name in both}
@@ -185,7 +177,7 @@ def _as_pair(shape: Any) -> Any:
 
 
 def _facts(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the arguments say as fields of `ViTConfig` and `Design`, without what tensors determine as well."""
+    """Return the arguments as fields of `ViTConfig` and `Design`, without those that tensors determine."""
     facts = {
         ours: arguments[theirs]
         for theirs, ours in (("depth", "depth"), ("num_heads", "heads"), ("norm", "norm"), ("norm_eps", "norm_eps"))

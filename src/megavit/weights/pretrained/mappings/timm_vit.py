@@ -1,4 +1,4 @@
-"""timm's `VisionTransformer`: `vit_*`, `deit*`, `vit_*_siglip_*`, `vit_*_dinov2` and others, of two kinds of blocks."""
+"""Key mapping for timm's `VisionTransformer` with serial or parallel blocks, such as `vit_*` and `deit*`."""
 
 import math
 from typing import Any
@@ -44,13 +44,12 @@ LAST_NORM = (
 
 
 def keeps_class_token(config: ViTConfig) -> bool:
-    """Return whether timm writes a class token that is not pooled by: where such tokens have positions."""
+    """Return whether timm stores a class token that pooling ignores: in DINOv3, or if prefix tokens have positions."""
     form, prefix = config.design.positions, config.design.prefix_positions
     return form == "rope" or (form != "rope_grid" and prefix == "all")
 
 
-# A class token that is not pooled by is the first register of ours. Nothing in the config says whether there is such a
-# token, so a file may have it or not.
+# A class token that is not used for pooling is our first register; a file may have it or not.
 _REGISTERS, _WITH_CLASS = "reg_token: 1 R D", ("cls_token: 1 1 D", "reg_token: 1 S D")
 OUTSIDE = (
     rule("patch_embed.proj.weight: D C P Q", "patch_embedding.projection.weight"),
@@ -70,7 +69,7 @@ SERIAL = (
     rule("blocks.{i}.ls2.gamma: D", SCALES[1]),
     *MODULES,
 )
-# `ParallelScalingBlock` has the projections into MLP and attention as one, (MLP | query | key | value), and one scale.
+# `ParallelScalingBlock` has one input projection, (MLP | query | key | value), and one scale.
 PARALLEL = (
     *OUTSIDE,
     rule(
@@ -93,16 +92,12 @@ PARALLEL = (
     }),
     *MODULES,
 )  # fmt: skip
-# Models without these may have norms behind their branches.
+# Tensors that post-norm models lack.
 NOT_POST_NORM = {"cls_token", "reg_token", "norm_pre.weight", "blocks.0.attn.qkv.bias", "blocks.0.ls1.gamma"}
 
 
 def fields_of_serial(facts: CheckpointFacts) -> Fields:
-    """Return the fields of a config of serial blocks; what no shape determines is the usual value.
-
-    Raises:
-        BundleError: for a tensor that is missing, and for tensors that are those of models of several kinds.
-    """
+    """Return the config fields of a model with serial blocks."""
     if "fc_norm.weight" in facts and not facts.shapes.keys() & NOT_POST_NORM and "block" not in facts.overrides:
         raise BundleError(
             "the checkpoint may be of blocks with norms behind their branches (timm's vit_*_rpn_*), which megavit has "
@@ -114,7 +109,7 @@ def fields_of_serial(facts: CheckpointFacts) -> Fields:
 
 
 def fields_of_parallel(facts: CheckpointFacts) -> Fields:
-    """Return the fields of a config of parallel blocks, as `fields_of_serial`."""
+    """Return the config fields of a model with parallel blocks."""
     facts.check_settings({"block": ["parallel"], "positions": ["learned"]})
     return outside_fields(facts, "blocks.0.mlp_out_proj") | {
         "block": "parallel",
@@ -129,8 +124,7 @@ def fields_of_parallel(facts: CheckpointFacts) -> Fields:
 def outside_fields(facts: CheckpointFacts, mlp_out: str) -> Fields:
     """Return the fields that the tensors outside the blocks determine.
 
-    Pooled by the mean where the norm comes after pooling, as timm's own choice is, else by the class token if there
-    is one.
+    Pooling is by attention if its tensors exist, by the class token if the norm comes before pooling, else by the mean.
     """
     fields = timm_fields(facts, mlp_out)
     has_class, final_norm = "cls_token" in facts, fields["final_norm"]
@@ -150,11 +144,7 @@ def outside_fields(facts: CheckpointFacts, mlp_out: str) -> Fields:
 
 
 def timm_fields(facts: CheckpointFacts, mlp_out: str) -> Fields:
-    """Return the fields that the tensors of each of timm's models determine alike.
-
-    Raises:
-        BundleError: for a tensor that is missing, and unless there is one norm after the layers.
-    """
+    """Return the fields common to all timm models; raise a BundleError unless there is one final norm."""
     norms = [place for name, place in (("norm", "tokens"), ("fc_norm", "pooled")) if f"{name}.weight" in facts]
     fields = facts.plain_fields(
         kernel="patch_embed.proj.weight", layers="blocks.", mlp_out=f"{mlp_out}.weight", head="head.weight"
@@ -182,11 +172,7 @@ def serial_fields(facts: CheckpointFacts) -> Fields:
 
 
 def has_norm_bias(facts: CheckpointFacts, norm: str) -> bool:
-    """Return whether a norm has a bias.
-
-    Raises:
-        BundleError: when it has none and nothing says of which kind it is then.
-    """
+    """Return whether a norm has a bias; raise a BundleError if it has none and its kind is unknown."""
     if f"{norm}.bias" not in facts and "norm" not in facts.overrides:
         raise BundleError(
             'the checkpoint has norms without bias, which may be "layer" or "rms": say which with megavit convert '
@@ -198,11 +184,7 @@ def has_norm_bias(facts: CheckpointFacts, norm: str) -> bool:
 def find_prefix_positions(
     facts: CheckpointFacts, count: int, prefix_tokens: int, patch_hw: tuple[int, int]
 ) -> PrefixPositions:
-    """Return whether the tokens before the patches have positions too, by how many positions there are.
-
-    Raises:
-        BundleError: when both are possible.
-    """
+    """Return whether "all" prefix tokens have positions or "none"; raise a BundleError if both are possible."""
     if not prefix_tokens:
         return "all"
     if "image_size" in facts.overrides:
@@ -218,7 +200,7 @@ def find_prefix_positions(
 
 
 def undetermined(config: ViTConfig) -> dict[str, Any]:
-    """Return what no shape determines, with the pooling; for attention pooling, which tokens it sees."""
+    """Return the fields that no shape determines, including the pooling, or which tokens attention pooling sees."""
     if config.pool == "map" and config.design.registers:
         return undetermined_fields(config) | {"attention pooling over": "patches alone"}
     return undetermined_fields(config, *(() if config.pool == "map" else ("pool",)))

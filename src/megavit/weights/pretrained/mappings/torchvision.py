@@ -1,4 +1,4 @@
-"""torchvision's `VisionTransformer` (`vit_b_16` ... `vit_h_14`)."""
+"""Key mapping for torchvision's `VisionTransformer` (`vit_b_16` to `vit_h_14`)."""
 
 from megavit.errors import BundleError
 from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat
@@ -26,11 +26,7 @@ RULES = (
 
 
 def fields_of(facts: CheckpointFacts) -> Fields:
-    """Return the fields of a config; the activation is the exact GELU, unless known otherwise.
-
-    Raises:
-        BundleError: for a stem of several convolutions, which our model has not.
-    """
+    """Return the config fields of a checkpoint; raise a BundleError for a stem of several convolutions."""
     if "conv_proj.weight" not in facts:
         raise BundleError("the checkpoint's patches go through several convolutions; this model's go through one")
     fields = facts.plain_fields(

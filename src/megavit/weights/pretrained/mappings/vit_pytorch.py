@@ -1,4 +1,4 @@
-"""vit-pytorch's `ViT` and `SimpleViT` (arXiv 2205.01580: sines for positions, pooling by the mean)."""
+"""Key mapping for vit-pytorch's `ViT` and `SimpleViT` (arXiv 2205.01580: sine-cosine positions, mean pooling)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,11 +16,11 @@ PIXELS, QKV = "to_patch_embedding.2.weight", "transformer.layers.0.0.to_qkv.weig
 
 
 def has_no_projection(config: ViTConfig) -> bool:
-    """Return whether nothing is projected after attention: of one head as wide as a token."""
+    """Return whether attention has no output projection: it has one head as wide as a token."""
     return config.heads == 1 and config.dim_head == config.dim
 
 
-# A patch's numbers are (row, column, channel) there.
+# vit-pytorch flattens a patch as (row, column, channel).
 PATCH_RULES = (
     rule("to_patch_embedding.1.weight: (P Q C) -> C P Q", "patch_embedding.pixel_norm.weight"),
     rule("to_patch_embedding.1.bias: (P Q C) -> C P Q", "patch_embedding.pixel_norm.bias"),
@@ -63,7 +63,7 @@ SIMPLE_RULES = (
 
 
 def without_batch_axis(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors with the class token and the positions without the batch axis that older versions have."""
+    """Return the tensors without the batch axis of class token and positions in older versions."""
     return {
         name: tensor.flatten(0, -2) if name in ("cls_token", "pos_embedding") and tensor.ndim > 2 else tensor
         for name, tensor in tensors.items()
@@ -71,11 +71,7 @@ def without_batch_axis(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def patch_fields(facts: CheckpointFacts, head: str) -> Fields:
-    """Return the fields that all models of this library's layout have alike; the norms' epsilon is 1e-5.
-
-    Raises:
-        BundleError: when patches are not determined by the shapes and not known.
-    """
+    """Return the fields common to models of this library; the norms' epsilon is 1e-5."""
     dim, pixels = facts.shape(PIXELS, axes=2)
     return facts.patch_fields(pixels) | {
         "num_classes": facts.num_classes(head),
@@ -91,12 +87,7 @@ def patch_fields(facts: CheckpointFacts, head: str) -> Fields:
 
 
 def fields_of_vit(facts: CheckpointFacts) -> Fields:
-    """Return the fields of a config; the activation is the exact GELU, and a head 64 wide, unless known otherwise.
-
-    Raises:
-        BundleError: for a mean over patches and class token, as in older versions; and when patches, heads or image
-            are not determined by the shapes and not known.
-    """
+    """Return the fields of a `ViT`; the defaults are the exact GELU and heads of width 64."""
     by_class = facts.shape("cls_token", axes=2)[0] == 1
     if by_class and facts.overrides.get("pool", "cls") == "mean":
         raise BundleError("the checkpoint's mean is taken over the class token too; this model's over patches alone")
@@ -111,19 +102,14 @@ def fields_of_vit(facts: CheckpointFacts) -> Fields:
 
 
 def fields_of_simple_vit(facts: CheckpointFacts) -> Fields:
-    """Return the fields of a config; the activation is the exact GELU, and a head 64 wide, unless known otherwise.
-
-    Raises:
-        BundleError: unless the image size is known, of which such a checkpoint has no trace; and when patches or
-            heads are not determined by the shapes and not known.
-    """
+    """Return the fields of a `SimpleViT`, whose image size must be given."""
     facts.require_image_size()
     heads = facts.head_fields(facts.shape(QKV, axes=2)[0] // 3, facts.overrides)
     return patch_fields(facts, "linear_head.weight") | heads | {"pool": "mean", "positions": "sincos"}
 
 
 def undetermined(config: ViTConfig) -> dict[str, Any]:
-    """Return what no shape determines, with how a patch's numbers are divided into pixels and channels."""
+    """Return the fields that no shape determines, including the pooling, patch size and channels."""
     fields = undetermined_fields(config, "pool", "patch_size", "channels")
     if has_no_projection(config):
         del fields["heads"]

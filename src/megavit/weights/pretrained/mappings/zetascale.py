@@ -1,4 +1,4 @@
-"""zetascale's `MegaVit` (`zeta.models.MegaVit`), whose layers are not ViT-22B's: see `megavit.model.zeta`."""
+"""Key mapping for zetascale's `MegaVit` (`zeta.models.MegaVit`), whose layers are in `megavit.model.zeta`."""
 
 from dataclasses import asdict
 from typing import Any
@@ -19,7 +19,7 @@ from megavit.weights.pretrained.mappings.vit_pytorch import (
 )
 
 VALUE_NORM = "transformer.layers.0.0.norm_v.weight"
-# The one norm of all layers and the end is written only while ours, a copy each, are equal.
+# zetascale shares one norm between all layers and the end; it is written only if our copies are equal.
 RULES = (
     *PATCH_RULES,
     *OUT_RULES,
@@ -35,12 +35,7 @@ RULES = (
 
 
 def fields_of(facts: CheckpointFacts) -> Fields:
-    """Return the fields of a config: of norms of epsilon 1e-5, the exact GELU, and pooling by the class token.
-
-    Raises:
-        BundleError: where `pool` is known to be "mean", which there is a mean over class token and patches; and
-            when patches or image are not determined by the shapes and not known.
-    """
+    """Return the config fields of a checkpoint; raise a BundleError for mean pooling, which averages all tokens."""
     if facts.overrides.get("pool", "cls") == "mean":
         raise BundleError("zetascale's mean is taken over the class token too; this model's over patches alone")
     dim_head = facts.shape(VALUE_NORM, axes=1)[0]
@@ -52,7 +47,7 @@ def fields_of(facts: CheckpointFacts) -> Fields:
 
 
 def undetermined(config: ViTConfig) -> dict[str, Any]:
-    """Return what no shape determines; the norm of values determines the heads."""
+    """Return the fields that no shape determines; the value norm determines the heads."""
     return {name: field_of(config, name) for name in ("mlp", "norm_eps", "pool", "patch_size", "channels")}
 
 

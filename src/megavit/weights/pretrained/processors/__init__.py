@@ -1,1 +1,1 @@
-"""Image processors of other libraries: how their settings say preprocessing."""
+"""Conversion between megavit's preprocessing and other libraries' image processors."""

@@ -1,4 +1,4 @@
-"""Defaults of Hugging Face's image processors, as their classes in transformers have them."""
+"""Default settings of transformers' image processors."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -48,7 +48,7 @@ DEFAULTS: Mapping[str, dict[str, Any]] = {
     "SiglipImageProcessor": _defaults(BICUBIC, HALF, HALF, _square(224), default_to_square=False),
     "ViTImageProcessor": _defaults(BILINEAR, HALF, HALF, _square(224)),
 }
-"""By `image_processor_type`. Those classes that resize, crop and normalize as this says, and do no more."""
+"""Settings by `image_processor_type`, for classes that only resize, crop, rescale and normalize."""
 
 _MODEL_TYPES = {
     "CLIPImageProcessor": "aimv2 aimv2_vision_model altclip clip git groupvit metaclip_2 mlcd xclip",
@@ -63,4 +63,4 @@ _MODEL_TYPES = {
     "SiglipImageProcessor": "paligemma siglip",
 }
 BY_MODEL_TYPE: Mapping[str, str] = {name: kind for kind, names in _MODEL_TYPES.items() for name in names.split()}
-"""The class that transformers takes where the file names none, by the `model_type` of config.json."""
+"""Class that transformers uses by default for each `model_type`."""

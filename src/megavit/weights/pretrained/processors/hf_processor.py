@@ -1,4 +1,4 @@
-"""Hugging Face's image processors: preprocessor_config.json, or processor_config.json."""
+"""Read preprocessing from Hugging Face's preprocessor_config.json or processor_config.json."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,15 +15,14 @@ from megavit.weights.pretrained.processors.preprocessing_fields import (
 )
 from megavit.weights.pretrained.settings_files import NESTED, PROCESSOR
 
-# Pillow's numbers.
+# Pillow's filter numbers
 FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 INTERPOLATIONS: Mapping[int, Interpolation] = {2: "bilinear", 3: "bicubic"}
-# Settings of every class that are honored or refused below.
 READ = {
     "do_resize", "size", "default_to_square", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor",
     "do_normalize", "image_mean", "image_std", "do_pad", "pad_size",
 }  # fmt: skip
-# Settings that change no pixel of an RGB image: gray is made RGB here, and opacity put on white, whatever they say.
+# Settings that do not affect the pixels of an RGB image; megavit always converts to RGB on a white background.
 NEUTRAL = {
     "image_processor_type", "feature_extractor_type", "processor_class", "auto_map", "do_convert_rgb",
     "do_reduce_labels", "reduce_labels", "data_format", "input_data_format", "return_tensors", "device",
@@ -34,17 +33,7 @@ ADVICE = f"change it in {PROCESSOR} (or {NESTED}) to what the model was trained 
 
 
 def with_defaults(settings: Settings, given: Settings) -> dict[str, Any]:
-    """Return the settings of an image processor, with the defaults of its class where `given` has none.
-
-    What is null there is so in transformers too: false, or missing.
-
-    Args:
-        settings: config.json, which tells the class where `given` does not.
-        given: of the image processor.
-
-    Raises:
-        BundleError: for a class that is not known here, and for every setting that nothing here reads.
-    """
+    """Return the settings with the defaults of their class; raise a BundleError for an unknown class or setting."""
     kind = class_of(settings, given)
     if kind not in DEFAULTS:
         raise BundleError(
@@ -62,7 +51,7 @@ def with_defaults(settings: Settings, given: Settings) -> dict[str, Any]:
 
 
 def class_of(settings: Settings, given: Settings) -> str:
-    """Return the name of the image processor's class, as transformers finds it, without "Fast" or "Pil"."""
+    """Return the class name that transformers would use for the image processor, without "Fast" or "Pil"."""
     name = given.get("image_processor_type")
     if name is None and given.get("feature_extractor_type"):
         name = str(given["feature_extractor_type"]).replace("FeatureExtractor", "ImageProcessor")
@@ -77,11 +66,7 @@ def class_of(settings: Settings, given: Settings) -> str:
 
 
 def pixel_values(given: Settings) -> PixelValues:
-    """Return rescaling and normalization as one, and the interpolation of the resize.
-
-    Raises:
-        BundleError: for a filter that is not known here, and numbers that cannot be.
-    """
+    """Return rescaling and normalization as one, and the interpolation; raise a BundleError for invalid values."""
     resample = given["resample"]
     if not isinstance(resample, int) or resample not in INTERPOLATIONS:
         name = f" ({FILTERS[resample]})" if isinstance(resample, int) and resample in FILTERS else ""
@@ -113,11 +98,7 @@ def pixel_values(given: Settings) -> PixelValues:
 
 
 def geometry(given: Settings) -> Geometry:
-    """Return the size that images are resized to, and the crop.
-
-    Raises:
-        BundleError: for what megavit does not do.
-    """
+    """Return the resize and crop sizes; raise a BundleError if megavit does not support them."""
     kind, pct = given["image_processor_type"], given.get("crop_pct")
     if not given["do_resize"]:
         raise BundleError(
@@ -159,7 +140,7 @@ def _crop(given: Settings) -> tuple[int, int] | None:
 
 
 def _conv_next(size: Mapping[str, int], pct: float, crop: tuple[int, int] | None) -> Geometry:
-    """Return the geometry of ConvNextImageProcessor: a center crop below 384 pixels, and all of larger images."""
+    """Return the geometry of ConvNextImageProcessor, which crops below 384 pixels, else squashes."""
     if size.keys() != {"shortest_edge"}:
         raise BundleError(
             f'{PROCESSOR} has size {dict(size)}; ConvNextImageProcessor takes {{"shortest_edge": ...}}: {ADVICE}'
@@ -177,11 +158,7 @@ def _conv_next(size: Mapping[str, int], pct: float, crop: tuple[int, int] | None
 
 
 def sides(given: Settings, name: str, *, square: bool) -> dict[str, int]:
-    """Return a size as transformers has it: by the names of its sides.
-
-    Args:
-        square: whether one number means both sides; else it means the shorter.
-    """
+    """Return a size as a dict of sides; a single number is both sides if `square`, else the shorter edge."""
     value = given[name]
     if isinstance(value, int) and not isinstance(value, bool):
         value = {"height": value, "width": value} if square else {"shortest_edge": value}

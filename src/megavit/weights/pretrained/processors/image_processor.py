@@ -1,4 +1,4 @@
-"""The preprocessing of another library's model, as its settings files say."""
+"""Read the preprocessing of another library's model from its settings files."""
 
 from typing import Any
 
@@ -19,17 +19,16 @@ def read_preprocessing(
     open_clip: bool = False,
     whole_images: bool = False,
 ) -> Preprocessing | None:
-    """Return the preprocessing of a model's images, as its settings say; None where they say nothing of it.
+    """Return the preprocessing of a model's images, or None if its settings do not define it.
 
     Args:
-        config: of the model.
-        settings: config.json, or open_clip_config.json.
-        processor: Hugging Face's image processor.
-        open_clip: whether the weights are OpenCLIP's own, whose settings then go before a processor.
-        whole_images: take from the settings what becomes of pixel values only: the image is not cut, as in training.
+        settings: contents of config.json or open_clip_config.json.
+        processor: settings of Hugging Face's image processor.
+        open_clip: whether the weights are OpenCLIP's, whose settings then take precedence over `processor`.
+        whole_images: whether to read only the pixel values, without resizing and cropping, as for training.
 
     Raises:
-        BundleError: for a preprocessing that megavit does not have.
+        BundleError: if megavit does not support the preprocessing.
     """
     with valid_settings("of how images are prepared"):
         if processor.get("image_processor_type") == TIMM_WRAPPER:

@@ -1,4 +1,4 @@
-"""Preprocessing as every library's settings describe it: pixel values, and the geometry of resize and crop."""
+"""Library-independent preprocessing fields: pixel values, and the geometry of resize and crop."""
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from megavit.errors import BundleError
 
 @dataclass(frozen=True, kw_only=True)
 class PixelValues:
-    """Normalization, (value / 255 - mean) / std, after a resize by `interpolation` that rounds to `resize_dtype`."""
+    """Normalization, (value / 255 - mean) / std, after a resize by `interpolation` with `resize_dtype` values."""
 
     mean: float | tuple[float, ...]
     std: float | tuple[float, ...]
@@ -22,13 +22,7 @@ class PixelValues:
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """The size that images are resized to, and the center crop.
-
-    Attributes:
-        resize: pixels of the shorter side, or (height, width).
-        crop: (height, width) of the center crop, which may be all of it.
-        rounding: of the offset of the crop.
-    """
+    """The resize, to the shorter side's pixels or (height, width), and the (height, width) of the center crop."""
 
     resize: Size
     crop: tuple[int, int]
@@ -36,13 +30,9 @@ class Geometry:
 
 
 def make_preprocessing(config: ViTConfig, values: PixelValues, geometry: Geometry | None) -> Preprocessing:
-    """Return the preprocessing of a model's images.
+    """Return a model's preprocessing; without `geometry`, it resizes whole images to the model's size.
 
-    Of a crop that is not a whole number of patches, the model sees what a convolution leaves: all whole patches from
-    the top left.
-
-    Args:
-        geometry: None: the whole image at the model's size.
+    A crop is cut to whole patches from the top left, as by a convolution; a BundleError is raised if none are left.
     """
     height, width = config.image_hw
     crop: dict[str, Any] = {}
@@ -75,11 +65,7 @@ def make_preprocessing(config: ViTConfig, values: PixelValues, geometry: Geometr
 
 
 def read_channels(name: str, value: Any) -> float | tuple[float, ...]:
-    """Return one number, or one for each channel, of a mean or a standard deviation.
-
-    Raises:
-        BundleError: where it is neither.
-    """
+    """Return a mean or standard deviation: one number, or one per channel; raise a BundleError otherwise."""
     numbers = list(value) if isinstance(value, list | tuple) else [value]
     if not numbers or not all(is_number(number) for number in numbers):
         raise BundleError(f"{name} is {value!r}, expected a number, or one for each channel")
@@ -87,12 +73,11 @@ def read_channels(name: str, value: Any) -> float | tuple[float, ...]:
 
 
 def _for_channels(value: float | tuple[float, ...], channels: int) -> float | tuple[float, ...]:
-    """Return a list of one number as that number, which is for every channel."""
     return value[0] if isinstance(value, tuple) and len(value) == 1 and channels > 1 else value
 
 
 def unknown_settings(given: Mapping[str, Any], known: Container[str]) -> str:
-    """Return the settings that are not among the known ones and are not off, with their values; "" for none."""
+    """Return settings that are neither known nor null or false, with their values, as text; "" for none."""
     return ", ".join(
         f"{name} {value!r}"
         for name, value in given.items()

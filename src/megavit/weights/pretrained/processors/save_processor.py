@@ -1,4 +1,4 @@
-"""Preprocessing as the settings of another library: the same pixels there, or an error."""
+"""Convert preprocessing to another library's settings that give exactly the same pixels."""
 
 import math
 from typing import Any
@@ -8,15 +8,11 @@ from megavit.config.vit import pair
 from megavit.errors import BundleError
 
 FLOATS = "DINOv3ViTImageProcessor"
-"""Of Hugging Face's image processors the one that rescales first, and so resizes without rounding."""
+"""Hugging Face's image processor that rescales before resizing, and so resizes without rounding."""
 
 
 def timm_data_config(preprocessing: Preprocessing) -> dict[str, Any]:
-    """Return the part of timm's `pretrained_cfg` that its transforms read.
-
-    Raises:
-        BundleError: for a resize or a crop that timm does not have.
-    """
+    """Return timm's `pretrained_cfg`; raise a BundleError if timm cannot express the resize or crop."""
     height, width = preprocessing.crop_hw
     resized = (height, width) if preprocessing.resize is None else pair("resize", preprocessing.resize)
     _check_rounding(preprocessing, "half_even", "timm", "huggingface")
@@ -31,11 +27,7 @@ def timm_data_config(preprocessing: Preprocessing) -> dict[str, Any]:
 
 
 def _crop_pct(crop: tuple[int, int], resized: tuple[int, int]) -> float:
-    """Return the share for which timm resizes to `resized`: by it, each side of the crop is divided and rounded down.
-
-    Raises:
-        BundleError: where there is none.
-    """
+    """Return the `crop_pct` by which timm divides each side of the crop; raise a BundleError if there is none."""
     if crop == resized:
         return 1.0
     pairs = list(zip(crop, resized, strict=True))
@@ -50,11 +42,7 @@ def _crop_pct(crop: tuple[int, int], resized: tuple[int, int]) -> float:
 
 
 def hf_processor_settings(preprocessing: Preprocessing) -> dict[str, Any]:
-    """Return Hugging Face's preprocessor_config.json.
-
-    Raises:
-        BundleError: for a crop that its image processors do not have.
-    """
+    """Return Hugging Face's preprocessor_config.json; raise a BundleError if it cannot express the crop."""
     common = {
         "do_resize": True,
         "do_rescale": True,
@@ -84,7 +72,7 @@ def hf_processor_settings(preprocessing: Preprocessing) -> dict[str, Any]:
 
 
 def _check_rounding(preprocessing: Preprocessing, theirs: CropRounding, library: str, other: str) -> None:
-    """Raise a BundleError where `library` would cut another pixel's row or column out."""
+    """Raise a BundleError if `library` would crop at an offset that differs by one pixel."""
     if preprocessing.resize is None or preprocessing.crop_rounding == theirs:
         return
     if not isinstance(preprocessing.resize, int):
@@ -104,13 +92,7 @@ def by_channel(preprocessing: Preprocessing, value: float | tuple[float, ...]) -
 
 
 def image_size(grid: tuple[int, int], image_hw: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
-    """Return the image size that another library's model is to be told: with the margin that its convolution drops.
-
-    Args:
-        grid: of the model's patches.
-        image_hw: of the model.
-        preprocessing: the preprocessing of its images.
-    """
+    """Return the (height, width) for another library's model, with the margin that its convolution drops."""
     crop, patch = preprocessing.crop_hw, pair("patch_size", preprocessing.patch_size)
     fits = (crop[0] // patch[0], crop[1] // patch[1]) == grid
     return crop if fits and preprocessing.crop_size is not None else image_hw

@@ -1,4 +1,4 @@
-"""Preprocessing in timm (`pretrained_cfg` in config.json) and OpenCLIP (`preprocess_cfg` in open_clip_config.json)."""
+"""Read preprocessing from timm (`pretrained_cfg`) and OpenCLIP (`preprocess_cfg`) settings."""
 
 import math
 from typing import Any, get_args
@@ -15,7 +15,7 @@ from megavit.weights.pretrained.processors.preprocessing_fields import (
     unknown_settings,
 )
 
-# Of timm's PretrainedCfg, what its transforms read.
+# Fields of timm's PretrainedCfg that affect its transforms.
 TIMM_DEFAULTS: Settings = {
     "interpolation": "bicubic",
     "crop_pct": 0.875,
@@ -23,7 +23,7 @@ TIMM_DEFAULTS: Settings = {
     "mean": IMAGENET_MEAN,
     "std": IMAGENET_STD,
 }
-# The rest of it, and other settings in a config.json that has no table of its own for it.
+# Other fields of it, and of a flat config.json, that do not affect them.
 TIMM_NEUTRAL = {
     "url", "file", "state_dict", "hf_hub", "hf_hub_id", "hf_hub_filename", "source", "architecture", "tag",
     "custom_load", "input_size", "test_input_size", "min_input_size", "fixed_input_size", "test_crop_pct",
@@ -43,13 +43,7 @@ OPEN_CLIP_DEFAULTS: Settings = {
 
 
 def timm_settings(settings: Settings) -> dict[str, Any] | None:
-    """Return what config.json says of timm's images, with timm's defaults; None where it says nothing of them.
-
-    Old files have no `pretrained_cfg`, and its settings at the top.
-
-    Raises:
-        BundleError: for every setting that nothing here reads.
-    """
+    """Return config.json's preprocessing with timm's defaults, or None; raise a BundleError for unknown settings."""
     given = settings.get("pretrained_cfg")
     if not given:
         given = settings if "architecture" in settings and TIMM_DEFAULTS.keys() & settings.keys() else None
@@ -61,11 +55,7 @@ def timm_settings(settings: Settings) -> dict[str, Any] | None:
 
 
 def timm_geometry(config: ViTConfig, given: Settings, model_args: Settings) -> Geometry:
-    """Return the size that timm resizes images to, and the crop.
-
-    Raises:
-        BundleError: for a crop_mode that megavit does not have.
-    """
+    """Return timm's resize and crop sizes; raise a BundleError for an unsupported `crop_mode`."""
     height, width = _timm_size(config, given, model_args)
     crop, mode = given["crop_pct"], given["crop_mode"]
     scaled = math.floor(height / crop), math.floor(width / crop)
@@ -86,7 +76,6 @@ def timm_geometry(config: ViTConfig, given: Settings, model_args: Settings) -> G
 
 
 def _timm_size(config: ViTConfig, given: Settings, model_args: Settings) -> tuple[int, int]:
-    """Return the input's (height, width): as given, where the model takes such images."""
     size = given.get("input_size")
     if given.get("fixed_input_size") and model_args.get("img_size") is not None:
         size = (config.channels, *pair("img_size", model_args["img_size"]))
@@ -98,11 +87,7 @@ def _timm_size(config: ViTConfig, given: Settings, model_args: Settings) -> tupl
 
 
 def open_clip_settings(settings: Settings) -> dict[str, Any] | None:
-    """Return what open_clip_config.json says of images, with OpenCLIP's defaults; None where it is no such file.
-
-    Raises:
-        BundleError: for every setting that nothing here reads.
-    """
+    """Return OpenCLIP's preprocessing with its defaults, or None; raise a BundleError for unknown settings."""
     if not ({"preprocess_cfg", "model_cfg"} & settings.keys()):
         return None
     given = settings.get("preprocess_cfg") or {}
@@ -111,7 +96,7 @@ def open_clip_settings(settings: Settings) -> dict[str, Any] | None:
     vision = (settings.get("model_cfg") or {}).get("vision_cfg") or {}
     size = {"size": vision["image_size"]} if vision.get("image_size") else {}
     complete = {**OPEN_CLIP_DEFAULTS, **given, **size}
-    if complete["interpolation"] == "random":  # while training; else bicubic
+    if complete["interpolation"] == "random":  # only in training
         complete["interpolation"] = "bicubic"
     if complete["mode"] != "RGB":
         raise BundleError(f"open_clip_config.json has mode {complete['mode']!r}; OpenCLIP itself has only RGB")
@@ -119,11 +104,7 @@ def open_clip_settings(settings: Settings) -> dict[str, Any] | None:
 
 
 def open_clip_geometry(config: ViTConfig, given: Settings) -> Geometry:
-    """Return the size that OpenCLIP resizes images to, and the crop.
-
-    Raises:
-        BundleError: for a resize_mode that megavit does not have.
-    """
+    """Return OpenCLIP's resize and crop sizes; raise a BundleError for an unsupported `resize_mode`."""
     size, mode = pair("size", given.get("size") or config.image_hw), given["resize_mode"]
     if mode == "squash":
         return Geometry(resize=size, crop=size)
@@ -136,11 +117,7 @@ def open_clip_geometry(config: ViTConfig, given: Settings) -> Geometry:
 
 
 def pixel_values(given: Settings, file: str) -> PixelValues:
-    """Return mean, standard deviation and filter of either library.
-
-    Raises:
-        BundleError: for a filter that is not known here, and numbers that cannot be.
-    """
+    """Return timm's or OpenCLIP's normalization and interpolation; raise a BundleError for invalid values."""
     interpolation = given["interpolation"]
     if interpolation not in get_args(Interpolation):
         raise BundleError(
