@@ -1,4 +1,4 @@
-"""`megavit check`."""
+"""The command `megavit check`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""`megavit convert`."""
+"""The command `megavit convert`."""
 
 import re
 from dataclasses import replace

@@ -11,15 +11,15 @@ from megavit.cli.console import notes, print_json, print_table, results, show_no
 from megavit.config.names import printable
 
 MAX_SHOWN = 3
-"""Findings per kind."""
+"""Maximum number of findings shown for each kind."""
 _STYLES: dict[Severity, str] = {"serious": "red", "warning": "yellow", "info": "dim"}
 
 
 def show_check(result: CheckResult, reason: str) -> None:
-    """Print a table of the kinds, the most serious first, then the first findings of each.
+    """Print a table of the kinds, the most serious first, and the first findings of each.
 
     Args:
-        reason: why label errors were not looked for; "" if they were.
+        reason: why label errors were not checked; "" if they were.
     """
     images, shapes = result.images, result.shapes
     sizes = ", ".join(f"{count:,} {split}" for split, count in images.split_sizes().items() if count)
@@ -63,7 +63,7 @@ def show_check(result: CheckResult, reason: str) -> None:
 
 
 def print_check(result: CheckResult, reason: str, out: Path | None) -> None:
-    """Print everything as one JSON object."""
+    """Print all findings as one JSON object."""
     images, review = result.images, result.label_review
     labels: dict[str, Any] = {"checked": review is not None, "reason": reason or None}
     if review is not None:

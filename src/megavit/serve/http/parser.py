@@ -15,8 +15,8 @@ class ParserCallbacks(Protocol):
 class RequestParser:
     """An HTTP parser that ignores a request to upgrade the protocol (RFC 9110, 7.8).
 
-    After such headers httptools stops, and loses the request's body and all following requests. So the headers are parsed
-    a second time without the field Upgrade. During the first time `should_upgrade` is true, and callbacks must ignore it.
+    httptools stops after such headers, and loses the body and all following requests. So the headers are parsed again
+    without the field Upgrade; during the first parse `should_upgrade` is true, and callbacks must ignore it.
     """
 
     def __init__(self, callbacks: ParserCallbacks) -> None:

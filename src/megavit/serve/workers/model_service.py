@@ -22,8 +22,8 @@ FIRST_BACKOFF, MAX_BACKOFF = 1.0, 30.0
 MAX_SOLO_CRASHES = 2
 """Number of workers that an image alone may crash before it is given up."""
 ABANDON_SHARE = 1 / 60
-"""Share of the load timeout after which loading a bundle that has been replaced is abandoned; doubled each time, so that
-one of the bundles is loaded eventually."""
+"""Share of the load timeout after which loading a replaced bundle is abandoned; doubled each time, so that one of the
+bundles is loaded eventually."""
 _SMOOTHING = 0.02
 # A ValueError comes from a process that sends invalid messages.
 _START_ERRORS = (BundleError, OSError, ValueError)
