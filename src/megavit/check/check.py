@@ -19,14 +19,7 @@ ProgressCallback = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The result of a data check.
-
-    Attributes:
-        images: the data set.
-        shapes: statistics of image sizes and channels.
-        findings: all findings, the worst first.
-        label_review: review of the labels; None if labels were not checked.
-    """
+    """The result of a data check: findings, the worst first, and `label_review`, None if labels were not checked."""
 
     images: LabeledImages
     shapes: ImageStatistics
@@ -42,10 +35,7 @@ class CheckResult:
 def run_checks(
     images: LabeledImages, predictions: OutOfFoldPredictions | None, progress: ProgressCallback
 ) -> CheckResult:
-    """Return the result of all checks in `megavit.check.finding.KINDS`.
-
-    Args:
-        predictions: predictions to check the labels with; None: labels are not checked.
+    """Return the result of all checks in `megavit.check.finding.KINDS`; of labels only if there are predictions.
 
     Raises:
         DataError: if an image can no longer be read.

@@ -39,11 +39,9 @@ class LabelReview:
     """A review of the labels by out-of-fold predictions.
 
     Attributes:
-        findings: findings; empty if the model is too weak.
         images: number of reviewed images.
         agreement: share of the images whose label is the predicted class.
-        model: see `OutOfFoldPredictions`.
-        is_weak: whether the model is hardly better than always predicting the largest class.
+        is_weak: whether the model is hardly better than always predicting the largest class; then there are no findings.
     """
 
     findings: list[Finding]

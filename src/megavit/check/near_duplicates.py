@@ -94,12 +94,7 @@ def registration_errors(gray: Tensor, pairs: CandidatePairs) -> Tensor:
 def typical_errors(gray: Tensor, descriptors: Tensor, members: Tensor, index: NeighborIndex) -> Tensor:
     """Return each member's error to similar images that are not duplicates, in [`MIN_TYPICAL_ERROR`, 1].
 
-    It is 1 if there are too few other images.
-
-    Args:
-        gray, descriptors: thumbnails and descriptors of all images.
-        members: (M,) image indices.
-        index: index of `descriptors`.
+    It is 1 if there are too few other images. `members` (M,) are image indices, `index` that of `descriptors`.
     """
     typical = torch.ones(len(members))
     if len(gray) <= max(REFERENCE_RANKS) + 1:

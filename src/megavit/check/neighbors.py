@@ -23,13 +23,7 @@ _QUERIES, _SCORES = 2**14, 2**22
 
 
 class Neighbors(NamedTuple):
-    """The neighbors of queries, sorted by query and then by descending cosine.
-
-    Attributes:
-        query: (M,) query indices.
-        row: (M,) row indices of the neighbors.
-        cosine: (M,) cosine similarities.
-    """
+    """The neighbors of queries, sorted by query and then by descending cosine: indices and cosines, (M,) each."""
 
     query: Tensor
     row: Tensor
@@ -37,11 +31,7 @@ class Neighbors(NamedTuple):
 
 
 class NeighborIndex:
-    """A nearest-neighbor index of rows (N, D) of length 1.
-
-    Attributes:
-        comparisons: number of cosines computed so far, of queries with rows or centroids.
-    """
+    """A nearest-neighbor index of rows (N, D) of length 1; `comparisons` counts the cosines computed so far."""
 
     def __init__(self, rows: Tensor) -> None:
         cells = 1 if len(rows) <= EXACT else round(CELLS * math.sqrt(len(rows)))

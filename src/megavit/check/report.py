@@ -41,10 +41,7 @@ def check_output_folder(out: Path, source: str) -> None:
 
 
 def write_report(out: Path, result: CheckResult, skip_reason: str) -> None:
-    """Write the table and the page into `out`.
-
-    Args:
-        skip_reason: why labels were not checked; "" if they were.
+    """Write the table and the page into `out`; `skip_reason` says why labels were not checked.
 
     Raises:
         OutputError: if they cannot be written.

@@ -26,9 +26,6 @@ SHUTDOWN_SECONDS = "120"
 def launch(nproc: int, arguments: Sequence[str], resume_command: str) -> int:
     """Run `megavit` with these arguments in several processes, and return the exit code.
 
-    Args:
-        resume_command: command that continues an interrupted one, for the error message.
-
     Raises:
         LostProcessError: if processes have died more than `MAX_RESTARTS` times.
     """

@@ -10,18 +10,13 @@ from typing import Any
 from megavit.errors import ConfigError, OutputError
 
 Write = Callable[[Iterable[tuple[str, Any]], Path | None], tuple[int, int]]
-"""Computes the results for named images and writes them to a new file, or prints them; returns the number of images, and
-of those that could not be read."""
+"""Writes the results for named images to a new file, or prints them; returns the number of images, and of those that could
+not be read."""
 
 
 @dataclass(frozen=True)
 class InferenceModel:
-    """A loaded model that writes results.
-
-    Attributes:
-        settings, files: the options and files that the results depend on.
-        describe: formats the number of results and of failures.
-    """
+    """A loaded model that writes results, which depend on `settings` and `files`; `describe` formats their number."""
 
     write: Write
     settings: dict[str, Any]

@@ -22,12 +22,11 @@ Side = Literal["A", "B", "both", "neither"]
 
 @dataclass(frozen=True)
 class PairedOutputs:
-    """The outputs of two models for the same images.
+    """The outputs of two models for the same images, with the classes or labels in the same order.
 
     Attributes:
-        a, b: outputs as returned by `megavit.predict.postprocess.postprocess.logits_to_outputs`, with the classes or
-            labels in the same order.
-        targets: targets as returned by `megavit.data.targets.target_tensor`, for at least one image.
+        a, b: as returned by `megavit.predict.postprocess.postprocess.logits_to_outputs`.
+        targets: as returned by `megavit.data.targets.target_tensor`, for at least one image.
         target_a, target_b: each model's target, of the same kind.
     """
 
@@ -79,10 +78,9 @@ class MetricDifference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The paired comparison of model A with model B.
+    """The paired comparison of model A with model B on images that neither was trained on.
 
     Attributes:
-        images: number of images, none of which either model was trained on.
         differences: metric differences, the primary metric first.
         only_a, only_b, both, neither: number of images that these models predict correctly (in multilabel
             classification, with all labels correct); None for regression.
@@ -109,7 +107,6 @@ class Disagreement:
     """An image for which the two models predict differently.
 
     Attributes:
-        path: path of the image, as its data set names it.
         truth, prediction_a, prediction_b: class name, label names separated by "|", or number.
         probability_a, probability_b: probability of the predicted class; None for multilabel and regression.
         correct: the model that is correct; for regression the one with the smaller error ("both" for a tie).

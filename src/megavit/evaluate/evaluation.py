@@ -32,12 +32,11 @@ ProgressFactory = Callable[[str], AbstractContextManager[Progress]]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The results of an evaluation.
+    """The results of an evaluation of a bundle, and of its comparison with another bundle.
 
     Attributes:
-        selection: the images that were evaluated.
         outputs: the bundle's outputs for `selection.samples`, in order.
-        comparison: comparison with the other bundle; None without one.
+        comparison: None without another bundle.
         disagreements: images for which the two bundles predict differently.
         subgroups: metrics by the values of a table column; None if no column was given.
         robustness: metric under corruptions; None if it was not requested or no image has a label.

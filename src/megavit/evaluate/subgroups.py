@@ -29,11 +29,9 @@ _MAX_ELEMENTS = 200_000_000
 
 @dataclass(frozen=True)
 class Subgroup:
-    """The images with the same value in a column.
+    """The images with the same value in a column, "" if empty.
 
-    Attributes:
-        value: the column's value; "" if empty.
-        metric: primary metric with its 95% interval; None if no image has a label.
+    `metric` is the primary metric with its 95% interval, or None if no image has a label.
     """
 
     value: str
@@ -43,12 +41,9 @@ class Subgroup:
 
 @dataclass(frozen=True)
 class Subgroups:
-    """The images grouped by the values of a column.
+    """The images grouped by the values of a column, the worst group first.
 
-    Attributes:
-        metric: name of the primary metric.
-        groups: the groups, the worst first.
-        p_value: p-value of the permutation test of the hypothesis that the groups do not differ.
+    `p_value` is that of the permutation test of the hypothesis that the groups do not differ.
     """
 
     column: str

@@ -28,7 +28,6 @@ class ApiError(MegavitError):
     """An error response of the HTTP API.
 
     Args:
-        status: HTTP status code.
         message: sentence that says what is wrong and what to do.
         retry_after: seconds after which the client may try again.
         allow: allowed HTTP methods.

@@ -58,11 +58,7 @@ def get_version(source: str) -> Version | None:
 
 
 class BundleMonitor:
-    """A thread that watches the version of a bundle, as reading from a disk may hang.
-
-    Attributes:
-        version: latest version; None if there is no bundle.
-    """
+    """A thread that watches the `version` of a bundle, None if there is none; reading from a disk may hang."""
 
     def __init__(self, source: str) -> None:
         self._source = source

@@ -120,8 +120,6 @@ def _make_parser(request: Request, settings: Settings) -> "_RawParser | _FormPar
 
 
 class _RawParser:
-    """A parser of a body that is one image."""
-
     def __init__(self) -> None:
         self._data = bytearray()
         self.write = self._data.extend

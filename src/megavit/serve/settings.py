@@ -21,8 +21,7 @@ class Settings:
         max_pixels: maximum number of pixels of an image.
         read_timeout: seconds within which a request must have arrived completely.
         timeout: seconds within which an accepted request is answered or refused.
-        keep_alive: seconds until an idle connection is closed; set it longer than that of a reverse proxy, so that the
-            proxy closes first.
+        keep_alive: seconds until an idle connection is closed; set it longer than that of a reverse proxy.
         load_timeout: seconds within which a worker must have loaded its model.
         device, precision, keep_aspect: as in `megavit.load`.
         api_key: key that requests must carry; None: none.
@@ -79,13 +78,10 @@ class PredictOptions:
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """Settings of a worker process.
+    """Settings of a worker process, see also `Settings`.
 
     Attributes:
         source: folder of a bundle or a run, or hf-hub:USER/NAME.
-        device, precision, keep_aspect: as in `megavit.load`.
-        max_batch_size: maximum number of images per batch.
-        max_pixels: maximum number of pixels of an image.
         max_batch_seconds: maximum estimated seconds to compute a batch.
     """
 

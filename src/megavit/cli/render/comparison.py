@@ -24,12 +24,7 @@ def write_disagreements(path: Path, disagreements: Iterable[Disagreement]) -> No
 
 
 def show_comparison(comparison: Comparison, disagreements: int, a: str, b: str) -> None:
-    """Print how much the two bundles differ, and whether significantly.
-
-    Args:
-        disagreements: number of images for which the predictions differ.
-        a, b: bundles as the user named them.
-    """
+    """Print how much bundles `a` and `b` differ, and whether significantly."""
     results.print(f"\nA {a}\nB {b}", style="bold")
     rows = [
         [one.metric, format_value(one.metric, one.a), format_value(one.metric, one.b), format_difference(one)]

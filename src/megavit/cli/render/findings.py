@@ -16,11 +16,7 @@ _STYLES: dict[Severity, str] = {"serious": "red", "warning": "yellow", "info": "
 
 
 def show_check(result: CheckResult, reason: str) -> None:
-    """Print a table of the kinds, the most serious first, and the first findings of each.
-
-    Args:
-        reason: why label errors were not checked; "" if they were.
-    """
+    """Print the kinds, the most serious first, with their first findings; `reason` is why labels were not checked."""
     images, shapes = result.images, result.shapes
     sizes = ", ".join(f"{count:,} {split}" for split, count in images.split_sizes().items() if count)
     results.print(f"{len(images.samples):,} images: {sizes} ({printable(images.split_description)})", style="bold")

@@ -16,11 +16,7 @@ WHAT = "the embeddings"
 
 
 class EmbeddingWriter:
-    """A writer of embeddings to a new .csv or .npz file, or as JSON to standard output.
-
-    Args:
-        path: new file; None: standard output.
-        dim: dimension of the embeddings.
+    """A writer of embeddings to a new .csv or .npz file, or as JSON to standard output without a path.
 
     Raises:
         OutputError: if the file cannot be written.

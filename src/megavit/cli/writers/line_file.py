@@ -12,12 +12,9 @@ from megavit.runtime.storage import writing
 
 
 class LineFile:
-    """A new .csv or .jsonl file, which is removed at the end if it has no lines.
+    """A new .csv or .jsonl file, which is removed at the end if it has no lines, unless `keep_empty`.
 
-    Args:
-        what: content of the file, for error messages.
-        columns: header of a .csv file.
-        keep_empty: keep the file without lines too.
+    `what` is its content, for error messages, and `columns` the header of a .csv file.
     """
 
     def __init__(self, path: Path, what: str, columns: Sequence[Any], *, keep_empty: bool = False) -> None:

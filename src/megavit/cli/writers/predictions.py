@@ -12,13 +12,11 @@ from megavit.predict.prediction import Prediction, PredictionResult
 
 
 class PredictionWriter:
-    """A writer of predictions to a new .csv or .jsonl file, or to standard output.
+    """A writer of predictions to a new .csv or .jsonl file, or to standard output without a path.
 
     Args:
-        path: new file; None: standard output.
         as_json: print JSON lines.
         top: number of classes or labels per image, and of column pairs of a .csv file.
-        target: kind of target.
         coverage: whether prediction sets or intervals are requested.
     """
 

@@ -102,7 +102,7 @@ def compute_reliability(probabilities: Tensor, targets: Tensor, kind: TargetKind
 
     Args:
         probabilities: (N, outputs), as returned by `megavit.predict.postprocess.postprocess.logits_to_outputs`.
-        targets: targets as returned by `megavit.data.targets.target_tensor`.
+        targets: as returned by `megavit.data.targets.target_tensor`.
         kind: "classification" or "multilabel".
     """
     if kind == "classification":
@@ -130,7 +130,6 @@ def _make_bin(confidence: Tensor, correct: Tensor) -> ReliabilityBin:
 
 
 def _bin_indices(confidence: Tensor) -> Tensor:
-    """Return the bin index of each prediction; equal confidences share a bin."""
     count = min(MAX_BINS, max(1, len(confidence) // MIN_BIN_SIZE))
     edges = torch.from_numpy(np.quantile(confidence.numpy(), np.linspace(0, 1, count + 1)[1:-1]))
     return torch.bucketize(confidence, edges, right=True).unique(return_inverse=True)[1]  # none is empty

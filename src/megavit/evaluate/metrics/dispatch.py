@@ -47,12 +47,11 @@ class PrimaryMetric:
 
 
 def make_primary_metric(outputs: Tensor, targets: Tensor, kind: TargetKind) -> PrimaryMetric:
-    """Return the primary metric of predictions.
+    """Return the primary metric of predictions for at least one image.
 
     Args:
-        outputs: outputs as returned by `megavit.predict.postprocess.postprocess.logits_to_outputs`, for at least one
-            image.
-        targets: targets as returned by `megavit.data.targets.target_tensor`.
+        outputs: as returned by `megavit.predict.postprocess.postprocess.logits_to_outputs`.
+        targets: as returned by `megavit.data.targets.target_tensor`.
     """
     images = len(targets)
     match kind:

@@ -115,7 +115,6 @@ class _WeightedRanks:
         self.starts = np.flatnonzero(np.diff(self.group[self.order], prepend=-1))
 
     def ranks(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the ranks for each row of weights, (R, N)."""
         times = np.add.reduceat(weights[:, self.order], self.starts, axis=1)
         return (np.cumsum(times, axis=1) - (times - 1) / 2)[:, self.group]
 
@@ -123,7 +122,6 @@ class _WeightedRanks:
 def _weighted_correlation(
     a: NDArray[np.float64], b: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return Pearson's correlation for each row of weights, (R,)."""
     total = weights.sum(axis=1, keepdims=True)
     a = a - (weights * a).sum(axis=1, keepdims=True) / total
     b = b - (weights * b).sum(axis=1, keepdims=True) / total

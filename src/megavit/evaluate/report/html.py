@@ -82,7 +82,6 @@ def percent_range(interval: Interval) -> str:
 
 
 def number(value: float) -> str:
-    """Return a number with four significant digits."""
     return f"{value:.4g}"
 
 

@@ -44,12 +44,7 @@ class MisclassifiedImage:
 
 @dataclass(frozen=True)
 class Confusion:
-    """A class that is predicted as another.
-
-    Attributes:
-        count: number of confused images, out of `class_images` images of the true class.
-        examples: misclassified images, the most confident first.
-    """
+    """A class predicted as another: `count` of its `class_images`, with the most confident examples first."""
 
     truth: str
     predicted: str
@@ -86,9 +81,7 @@ def collect_confusions(
 def write_evaluation_report(path: Path, evaluation: Evaluation, bundle: str, against: str, precision: str) -> Path:
     """Write the report, a page without scripts and requests that follows the reader's light or dark setting.
 
-    Args:
-        bundle, against: the bundles as the user named them; `against` is "" if there is no other.
-        precision: numeric precision of the predictions.
+    `bundle` and `against` are the bundles as the user named them; `against` is "" if there is no other.
 
     Raises:
         ImageError: if an image to be shown can no longer be read.

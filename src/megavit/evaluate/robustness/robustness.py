@@ -27,7 +27,7 @@ MAX_IMAGES = 1000
 
 @dataclass(frozen=True)
 class CorruptionResult:
-    """The primary metric under one corruption.
+    """The primary metric under one of the `CORRUPTIONS`.
 
     Attributes:
         severities: metric at severities 1 to 5, each with its 95% interval.
@@ -41,11 +41,10 @@ class CorruptionResult:
 
 @dataclass(frozen=True)
 class Robustness:
-    """The primary metric under all corruptions.
+    """The primary metric under all corruptions, in the order of `CORRUPTIONS`.
 
     Attributes:
-        images: number of images evaluated.
-        available: number of images from which they were sampled, stratified by class.
+        available: number of images from which the evaluated ones were sampled, stratified by class.
         clean: metric on the same images without corruption.
         mean: mean over all corruptions and severities, with its interval over the images.
     """
@@ -121,7 +120,6 @@ def corrupt_image(image: Tensor, name: str, severity: int, digest: str) -> Tenso
 
 
 def _corrupt_batch(batch: Images, digests: Sequence[str], conditions: Sequence[tuple[str, int]]) -> Iterator[Images]:
-    """Yield the batch under each condition; severity 0 is unchanged."""
     for name, severity in conditions:
         if not severity:
             yield batch

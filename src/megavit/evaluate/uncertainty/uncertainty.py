@@ -37,7 +37,6 @@ from megavit.weights.bundle.info import BundleInfo
 COVERAGES = (0.9, 0.95, 0.99)
 
 MIN_IMAGES = 60
-"""Minimum number of images to calibrate on."""
 # Shares of the images for the out-of-distribution reference and for all other fits; the rest is for testing.
 _REFERENCE_SHARE, _FIT_SHARE = 0.3, 0.4
 _BATCH_SIZE = 64
@@ -172,13 +171,7 @@ def _compute_coverage(calibrator: Calibrator, predicted: Tensor, targets: Tensor
 
 @dataclass(frozen=True)
 class CalibrationResult:
-    """A new calibration of a bundle, and its metrics on images that nothing was fitted on.
-
-    Attributes:
-        target: the model's target with the new thresholds.
-        calibration, tensors: as returned by `fit_uncertainty`.
-        uncertainty, metrics: metrics of the calibrated predictions.
-    """
+    """A new calibration of a bundle, and the metrics of calibrated predictions that nothing was fitted on."""
 
     source: str
     target: Target

@@ -164,7 +164,6 @@ async def _wait_for_disconnect(request: Request) -> None:
 
 
 def _make_response(model: str, body: RequestBody, replies: list[WorkerReply]) -> Response:
-    """Return a response that embeds the worker's JSON as it is."""
     predictions: list[bytes] = []
     for image, reply in zip(body.images, replies, strict=True):
         if reply.outcome == "invalid_options" or (reply.error is not None and not body.multipart):

@@ -66,7 +66,6 @@ class DrainingTransport:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Write, unless the connection is closed."""
         if not self.is_closing():
             self._transport.write(data)
 

@@ -34,14 +34,12 @@ Outcome = Literal["predicted", "invalid_image", "invalid_options", "canceled", "
 
 @dataclass(frozen=True)
 class WorkerReply:
-    """The reply to an image.
+    """The reply to an image, with a JSON object as its prediction.
 
     Attributes:
         outcome: "invalid_options" for unsupported options, "failed" if the image crashed the worker.
         error: reason, unless the image was predicted.
-        prediction: JSON object.
         batch_size: number of images in its batch.
-        out_of_distribution: whether it is unlike the training images.
     """
 
     outcome: Outcome
@@ -74,7 +72,6 @@ class WorkerClient:
     """A running worker process whose model is loaded.
 
     Attributes:
-        model: the model's description.
         pending: images that the worker has not replied to.
         stderr: last lines of the process's standard error.
     """
@@ -84,17 +81,12 @@ class WorkerClient:
     pending: dict[int, PendingImage] = field(default_factory=dict)
     stderr: deque[str] = field(default_factory=lambda: deque(maxlen=_MAX_STDERR_LINES))
     _readers: list[asyncio.Task[None]] = field(default_factory=list)
-    """Tasks that read standard error and the replies."""
 
     @classmethod
     async def start(
         cls, module: str, settings: WorkerSettings, timeout: float, on_spawn: Callable[[], None] = lambda: None
     ) -> "WorkerClient":
-        """Run the module as a process, and wait until it has loaded and tested its model.
-
-        Args:
-            timeout: maximum seconds to load.
-            on_spawn: called when the process runs.
+        """Run the module as a process, and wait `timeout` seconds until it has loaded and tested its model.
 
         Raises:
             BundleError: if the model cannot be served, with the reason.

@@ -36,7 +36,6 @@ class ModelService:
     crashes a worker alone twice is given up, so that all others get predictions.
 
     Attributes:
-        name: the model's name in URLs.
         first_ready: future that is done when the model is ready, or fails with the reason why it cannot be.
         spawned: set once the first worker process runs.
     """
@@ -210,7 +209,6 @@ class ModelService:
             self.first_ready.set_result(None)
 
     def _retire(self, client: WorkerClient) -> None:
-        """Stop a replaced worker that has replied to all images."""
         task = asyncio.create_task(client.stop(self._settings.timeout))
         self._stopping.add(task)
         task.add_done_callback(self._stopping.discard)

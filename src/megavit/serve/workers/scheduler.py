@@ -43,8 +43,7 @@ class BatchScheduler:
     """Batches requests in the order in which they are preprocessed, without waiting for a batch to fill.
 
     Args:
-        max_size: maximum number of images per batch.
-        max_seconds: maximum estimated seconds to compute a batch.
+        max_seconds: maximum estimated seconds to compute a batch of at most `max_size` images.
         image_seconds: initial estimate of the seconds per image.
         max_bytes: maximum bytes of a batch's images, unless a single image has more.
     """

@@ -33,12 +33,7 @@ NICENESS = 10
 
 
 class Worker:
-    """The threads that preprocess, predict and explain images with a backend.
-
-    Args:
-        output: stream for the results.
-        image_seconds: initial estimate of the seconds per image.
-    """
+    """The threads that preprocess, predict and explain images; `image_seconds` is the initial time estimate per image."""
 
     def __init__(self, backend: Backend, settings: WorkerSettings, output: BinaryIO, image_seconds: float) -> None:
         self._backend, self._settings, self._output = backend, settings, output
@@ -51,7 +46,6 @@ class Worker:
         threading.Thread(target=_run_or_exit, args=[self._predict_all], daemon=True).start()
 
     def handle(self, header: dict[str, Any], body: bytes) -> None:
-        """Handle a message from the server."""
         if header["op"] == "cancel":
             canceled = self._scheduler.cancel(header["id"])
             if canceled is not None:
@@ -117,11 +111,7 @@ class Worker:
 
 
 def main(make_backend: Callable[[WorkerSettings], Backend]) -> None:
-    """Run a worker process, whose only argument is its settings as JSON.
-
-    Args:
-        make_backend: function that loads the model; its MegavitError is reported to the server.
-    """
+    """Run a worker process, whose only argument is its settings as JSON; report a MegavitError to the server."""
     # The server stops its workers, but Ctrl-C reaches the whole process group.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
