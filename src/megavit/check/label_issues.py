@@ -41,7 +41,7 @@ class LabelReview:
     Attributes:
         images: number of reviewed images.
         agreement: share of the images whose label is the predicted class.
-        is_weak: whether the model is hardly better than always predicting the largest class; then there are no findings.
+        is_weak: whether the model is hardly better than always predicting the largest class: it then finds nothing.
     """
 
     findings: list[Finding]

@@ -10,8 +10,8 @@ from typing import Any
 from megavit.errors import ConfigError, OutputError
 
 Write = Callable[[Iterable[tuple[str, Any]], Path | None], tuple[int, int]]
-"""Writes the results for named images to a new file, or prints them; returns the number of images, and of those that could
-not be read."""
+"""Writes the results for named images to a new file, or prints them; returns the number of images, and of those that
+could not be read."""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ NICENESS = 10
 
 
 class Worker:
-    """The threads that preprocess, predict and explain images; `image_seconds` is the initial time estimate per image."""
+    """The threads that preprocess, predict and explain images; `image_seconds` is the initial time per image."""
 
     def __init__(self, backend: Backend, settings: WorkerSettings, output: BinaryIO, image_seconds: float) -> None:
         self._backend, self._settings, self._output = backend, settings, output
