@@ -32,7 +32,7 @@ _SMALL_SIDE = 64
 
 
 def check_output_folder(out: Path, source: str) -> None:
-    """Raise an OutputError unless the folder is empty, writable and outside the data."""
+    """Raise an OutputError unless the folder is empty or new, writable and outside the data."""
     with writing("the check", out):
         if out.is_dir() and any(out.iterdir()):
             raise OutputError(f"{out} is not empty; choose a new folder with --out")
@@ -162,7 +162,6 @@ def _make_image_card(images: LabeledImages, name: str, sample: Sample | None, ha
 
 
 def _encode_image(pixels: Tensor, is_small: bool) -> str:
-    """Return small images as PNG, and large ones downsized as JPEG."""
     pixels = pixels[:3] if pixels.shape[0] >= 3 else pixels[:1]
     scale = min(1.0, SIDE / max(pixels.shape[1:]))
     pixels = resize(pixels, max(2, round(pixels.shape[1] * scale)), max(2, round(pixels.shape[2] * scale)))

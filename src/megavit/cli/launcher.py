@@ -143,7 +143,6 @@ def _create(path: Path, text: str) -> bool:
 
 
 def _is_first_to_report() -> bool:
-    """Return whether no process of this machine has reported since the last restart."""
     folder = _job_folder()
     return folder is None or _create(Path(os.environ["TORCHELASTIC_ERROR_FILE"]).parents[1] / "reported", "")
 

@@ -20,7 +20,6 @@ from megavit.evaluate.metrics.dispatch import METRIC_NAMES, PrimaryMetric, make_
 from megavit.evaluate.metrics.significance import SIGNIFICANCE_LEVEL
 
 MAX_GROUPS = 50
-"""Maximum number of groups."""
 
 _PERMUTATIONS = 1000
 _MAX_ELEMENTS = 200_000_000

@@ -23,10 +23,7 @@ class JsonLinesHandler(logging.Handler):
     """A logging handler that writes JSON lines in its own thread, so that a stalled reader never blocks the server.
 
     Lines that do not fit into the queue are dropped; the next line says how many. Unlike `QueueListener`, `close` does
-    not wait for a stalled reader.
-
-    Args:
-        file: file descriptor to write to; a Python stream would wait for the reader at exit.
+    not wait for a stalled reader. `file` is a descriptor, as Python's streams would wait for the reader at exit.
     """
 
     def __init__(self, file: int = 2) -> None:

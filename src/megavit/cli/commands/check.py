@@ -62,7 +62,7 @@ def check(
     if out is not None:
         check_output_folder(out, data)
     with TerminalReporter() as reporter:
-        # As megavit train reads them: the splits that it would draw are checked too.
+        # With the splits that megavit train would draw.
         images = load_data(
             data, DataRecipe(), lambda done, total: reporter.progress("checking images", done, total), verify="all"
         )

@@ -11,7 +11,6 @@ from megavit.cli.console import notes, print_json, print_table, results, show_no
 from megavit.config.names import printable
 
 MAX_SHOWN = 3
-"""Maximum number of findings shown for each kind."""
 _STYLES: dict[Severity, str] = {"serious": "red", "warning": "yellow", "info": "dim"}
 
 

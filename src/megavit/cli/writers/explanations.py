@@ -12,6 +12,7 @@ from megavit.predict.standard_input import STANDARD_INPUT
 from megavit.runtime.storage import writing
 
 _MAX_NAME_BYTES = 200
+"""Most file systems take names of up to 255 bytes."""
 
 
 class HeatMapFolder:

@@ -185,7 +185,6 @@ def _mean_transformed(image: Tensor, transforms: Tensor) -> Tensor:
 
 
 def _compress_jpeg(pixels: np.ndarray, quality: int) -> Tensor:
-    """Return uint8 (H, W) or (H, W, 3) after JPEG compression."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, format="JPEG", quality=quality)
     return torch.from_numpy(np.array(Image.open(file)))

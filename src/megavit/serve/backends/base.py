@@ -11,8 +11,7 @@ from megavit.serve.settings import PredictOptions
 class Backend(Protocol):
     """A model that computes predictions; `Any` is the backend's own type of a preprocessed image.
 
-    Attributes:
-        max_batch_bytes: maximum bytes of a batch's images, unless a single image has more.
+    The images of a batch have at most `max_batch_bytes` bytes, unless a single image has more.
     """
 
     max_batch_bytes: float

@@ -137,12 +137,7 @@ def _add_page(app: FastAPI) -> None:
 
 
 async def _wait_for_replies(request: Request, images: list[PendingImage], timeout: float) -> list[WorkerReply]:
-    """Return the reply to each image.
-
-    Raises:
-        ClientDisconnect: if the client disconnects first.
-        ApiError: 504 at the timeout.
-    """
+    """Return the reply to each image; raise ClientDisconnect, or an ApiError at the timeout."""
     replies = [image.reply for image in images]
     everything = asyncio.ensure_future(asyncio.wait(replies))
     disconnect = asyncio.ensure_future(_wait_for_disconnect(request))

@@ -159,7 +159,6 @@ class TimeoutProtocol(HttpToolsProtocol):
 
     @property
     def _receiving(self) -> RequestResponseCycle | None:
-        """The request whose body is arriving."""
         return self.cycle if self._in_body else None
 
     def _abort_parsing(self, error: ApiError) -> NoReturn:
