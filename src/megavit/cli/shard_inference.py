@@ -182,7 +182,7 @@ def report_failures(failed: int, total: int) -> int:
 
 
 def _is_done(out: Path, rank: int) -> bool:
-    """Return whether other processes of this command have written the file; raise an OutputError if it is not theirs."""
+    """Return whether other processes of this command have written the file; raise an OutputError if not theirs."""
     from megavit.cli.launcher import is_refused, mark_refused
     from megavit.predict.sharded_output import is_merged
     from megavit.runtime.process_group import get_dist_context

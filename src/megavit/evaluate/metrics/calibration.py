@@ -132,4 +132,4 @@ def _make_bin(confidence: Tensor, correct: Tensor) -> ReliabilityBin:
 def _bin_indices(confidence: Tensor) -> Tensor:
     count = min(MAX_BINS, max(1, len(confidence) // MIN_BIN_SIZE))
     edges = torch.from_numpy(np.quantile(confidence.numpy(), np.linspace(0, 1, count + 1)[1:-1]))
-    return torch.bucketize(confidence, edges, right=True).unique(return_inverse=True)[1]  # none is empty
+    return torch.bucketize(confidence, edges, right=True).unique(return_inverse=True)[1]
