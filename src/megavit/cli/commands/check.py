@@ -97,7 +97,7 @@ def reason_to_skip_labels(images: "LabeledImages") -> str:
 def predict_held_out(
     images: "LabeledImages", predictor: "Predictor | None", minutes: float, device: str, reporter: "TerminalReporter"
 ) -> "OutOfFoldPredictions":
-    """Return out-of-fold predictions of a probe on the bundle's features, or without a bundle of newly trained models."""
+    """Return out-of-fold predictions of a probe on the bundle's features, or of new models without a bundle."""
     if predictor is None:
         from megavit.train.cross_val_predict import cross_val_predict
 
