@@ -1,1 +1,1 @@
-"""Check a data set: duplicates, leaks between splits, unreadable files, imbalance and label errors."""
+"""Check a data set for duplicates, leaks between splits, unreadable files, imbalance and label errors."""

@@ -1,4 +1,4 @@
-"""Check a data set: all findings about its files, images and labels, the worst first."""
+"""Run all checks of a data set."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,19 +14,12 @@ from megavit.check.thumbnails import blank_findings, load_thumbnails
 from megavit.data.dataset import LabeledImages
 
 ProgressCallback = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
+"""Called with a description of the work, how much of it is done, and the total."""
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The result of a data check.
-
-    Attributes:
-        images: that were checked.
-        shapes: statistics of their sizes and channels.
-        findings: the worst first.
-        label_review: None where labels were not checked.
-    """
+    """The result of a data check: findings, the worst first, and `label_review`, None if labels were not checked."""
 
     images: LabeledImages
     shapes: ImageStatistics
@@ -42,20 +35,17 @@ class CheckResult:
 def run_checks(
     images: LabeledImages, predictions: OutOfFoldPredictions | None, progress: ProgressCallback
 ) -> CheckResult:
-    """Look for every kind of finding in `megavit.check.finding.KINDS`.
-
-    Args:
-        predictions: to check the labels by; None: they are not checked.
+    """Return the result of all checks in `megavit.check.finding.KINDS`; of labels only if there are predictions.
 
     Raises:
-        DataError: where an image cannot be read any more.
+        DataError: if an image can no longer be read.
     """
     thumbnails = load_thumbnails(images, lambda done, total: progress("reading images", done, total))
     exact = find_exact_duplicates(images.samples)
     distinct = torch.ones(len(images.samples), dtype=torch.bool)
     distinct[torch.tensor([pair.second for pair in exact], dtype=torch.int64)] = False
     near = find_near_duplicates(thumbnails, distinct, lambda done, total: progress("comparing images", done, total))
-    # Blank images are duplicates of each other, which says nothing more.
+    # Blank images are always duplicates of each other.
     duplicates = [pair for pair in (*exact, *near) if not thumbnails.blank[pair.first]]
     review = None if predictions is None else review_labels(images, predictions)
     findings = [

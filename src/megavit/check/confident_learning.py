@@ -1,12 +1,12 @@
-"""Confident learning: score which labels are probably wrong, by out-of-fold predictions.
+"""Score which labels are probably wrong with confident learning on out-of-fold predictions.
 
 Northcutt, Jiang, Chuang: Confident Learning: Estimating Uncertainty in Dataset Labels (arXiv 1911.00068), section 3.
-An image counts as truly of class j where its probability of j reaches the mean for images labeled j; where it counts as
-of another class than its label, the label is an issue. Not by `cleanlab`, whose license (AGPL) does not fit ours.
+An image is confidently of class j if its probability of j reaches the mean for images labeled j; if j is not its
+label, the label is an issue. `cleanlab` is not used because of its license (AGPL).
 
-The paper ranks issues by the margin between the two probabilities. Here their ratio ranks, since a label that is next
-to impossible is stronger evidence than a confident rival: of 60 labels swapped among 6,000 images of Fashion-MNIST, the
-first 60 issues had 40 by the ratio and 30 by the margin (`benchmarks/planted_faults.py`, seed 0, one minute).
+The paper ranks issues by the margin between the two probabilities; here they are ranked by their ratio. Of 60 labels
+swapped among 6,000 images of Fashion-MNIST, the first 60 issues contained 40 by the ratio and 30 by the margin
+(`benchmarks/planted_faults.py`, seed 0).
 """
 
 from typing import NamedTuple
@@ -16,16 +16,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 MIN_CLASS_IMAGES = 5
-"""Images of a class, below which its mean confidence is unreliable: its labels are no issues, nor is it suggested."""
+"""Minimum number of images of a class for a reliable mean confidence; smaller classes have no issues."""
 
 
 class LabelIssueScores(NamedTuple):
     """Label issues, the most probable first.
 
     Attributes:
-        indices: (K,) of the images.
-        suggested: (K,) the class that each counts as.
-        scores: (K,) in (0.5, 1]: the share of the suggested class in the probability of it and the label together.
+        indices: (K,) image indices.
+        suggested: (K,) class suggested for each image.
+        scores: (K,) in (0.5, 1]: p(suggested) / (p(suggested) + p(label)).
     """
 
     indices: Tensor
@@ -34,7 +34,7 @@ class LabelIssueScores(NamedTuple):
 
 
 def mean_confidence(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean probability of each class among the images labeled so (equation 2), (classes,); inf for few."""
+    """Return each class's mean probability over the images with this label (equation 2), (classes,); inf for few."""
     classes = probabilities.shape[1]
     images = labels.bincount(minlength=classes)
     own = probabilities.gather(1, labels[:, None])[:, 0]
@@ -43,18 +43,18 @@ def mean_confidence(probabilities: Tensor, labels: Tensor) -> Tensor:
 
 
 def confident_classes(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """Return the likeliest class whose mean confidence each image reaches (equation 1), (N,); -1 where none."""
+    """Return the most probable class whose mean confidence each image reaches (equation 1), (N,); -1 if none."""
     reached = probabilities >= mean_confidence(probabilities, labels)
     likeliest = torch.where(reached, probabilities, -1.0).argmax(dim=1)
     return torch.where(reached.any(dim=1), likeliest, -1)
 
 
 def score_label_issues(probabilities: Tensor, labels: Tensor) -> LabelIssueScores:
-    """Score the off-diagonal of the confident joint, where the other class is also the likelier one.
+    """Return the issues: labels off the diagonal of the confident joint that are less probable than the other class.
 
     Args:
-        probabilities: (N, classes), rows summing to 1, out of fold.
-        labels: (N,) as given.
+        probabilities: (N, classes) out-of-fold probabilities, rows summing to 1.
+        labels: (N,) given labels.
     """
     counted = confident_classes(probabilities, labels)
     own = probabilities.gather(1, labels[:, None])[:, 0]
@@ -67,10 +67,9 @@ def score_label_issues(probabilities: Tensor, labels: Tensor) -> LabelIssueScore
 
 
 def calibrate_probabilities(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """Return the probabilities at the temperature with the highest likelihood of the labels that are no issues.
+    """Return the probabilities at the maximum-likelihood temperature for labels that are not issues.
 
-    As arXiv 1706.04599, section 4.2. A briefly trained model is underconfident, one trained long overconfident; and
-    wrong labels would make any model seem overconfident.
+    Temperature scaling as in arXiv 1706.04599, section 4.2; wrong labels would make any model seem overconfident.
     """
     from scipy.optimize import minimize_scalar
 

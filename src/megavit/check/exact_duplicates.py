@@ -1,4 +1,4 @@
-"""Exact duplicates, and the findings that follow from duplicates: leaks between splits and conflicting labels."""
+"""Find exact duplicates, and report duplicates as leaks between splits, copies or conflicting labels."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,7 @@ from megavit.data.split.split_names import SPLITS
 
 
 class DuplicatePair(NamedTuple):
-    """Indices of two samples, and their similarity in [0, 1]."""
+    """The indices of two samples, and their similarity in [0, 1]."""
 
     first: int
     second: int
@@ -18,7 +18,7 @@ class DuplicatePair(NamedTuple):
 
 
 def find_exact_duplicates(samples: Sequence[Sample]) -> list[DuplicatePair]:
-    """Pair the first sample of every file content with each of its copies."""
+    """Return pairs of the first sample of each file content with each of its copies."""
     first: dict[str, int] = {}
     pairs: list[DuplicatePair] = []
     for i, sample in enumerate(samples):
@@ -29,9 +29,9 @@ def find_exact_duplicates(samples: Sequence[Sample]) -> list[DuplicatePair]:
 
 
 def duplicate_findings(images: LabeledImages, pairs: Iterable[DuplicatePair]) -> list[Finding]:
-    """Return the findings of each group of duplicates: that it spans splits, or one split; and that its labels differ.
+    """Return the findings of each group of duplicates: a leak or a duplicate, and possibly a label conflict.
 
-    Pairs with an image in common are one group, whose score is its least similarity.
+    Groups are the connected components of the pairs; a group's score is its lowest similarity.
     """
     findings: list[Finding] = []
     for members, similarity in _group_pairs(pairs):
@@ -53,7 +53,7 @@ def duplicate_findings(images: LabeledImages, pairs: Iterable[DuplicatePair]) ->
 
 
 def _group_pairs(pairs: Iterable[DuplicatePair]) -> list[tuple[list[int], float]]:
-    """Return the connected components of the pairs, each with its least similarity."""
+    """Return the connected components of the pairs, each with its lowest similarity."""
     neighbors: dict[int, list[tuple[int, float]]] = defaultdict(list)
     for first, second, similarity in pairs:
         neighbors[first].append((second, similarity))
@@ -65,7 +65,7 @@ def _group_pairs(pairs: Iterable[DuplicatePair]) -> list[tuple[list[int], float]
             continue
         visited.add(start)
         group, least = [start], 1.0
-        for member in group:  # which grows
+        for member in group:  # grows in the loop
             for other, similarity in neighbors[member]:
                 least = min(least, similarity)
                 if other not in visited:

@@ -1,4 +1,4 @@
-"""The findings of a data check: what each kind means, how serious it is and what to do about it."""
+"""Define the kinds of findings of a data check: severity, title and advice."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -8,7 +8,7 @@ from megavit.config.target import join_labels
 from megavit.data.dataset import Sample
 
 Severity = Literal["serious", "warning", "info"]
-"""Fix it before training or evaluating; look at it; nothing to do."""
+""""serious": fix before training or evaluating; "warning": look at it; "info": nothing to do."""
 
 Kind = Literal[
     "leak",
@@ -80,20 +80,20 @@ KINDS: dict[Kind, KindInfo] = {
     ),
     "unused": KindInfo("info", "files that are not used", "Nothing to do, unless they were meant to be images."),
 }
-"""Every kind, the most serious first."""
+"""All kinds, the most serious first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One finding of a data check.
+    """A finding of a data check.
 
     Attributes:
-        kind: see `KINDS`.
-        message: for a person; may hold the names of classes, never those of files.
-        images: names of the files concerned, the one that others are compared with first; none for whole classes.
-        suggested_label: the label that is likelier than the given one, "" if there is none.
-        score: the higher the worse, where there is such a figure: of duplicates the similarity in [0, 1], of labels
-            the share of the other one in the probability of both, of imbalance the ratio.
+        kind: key in `KINDS`.
+        message: text for users; may contain class names but never file names.
+        images: names of the affected files, the reference image first; empty for findings about classes.
+        suggested_label: label that is more probable than the given one; "" if there is none.
+        score: severity within the kind, higher is worse: similarity of duplicates in [0, 1], relative probability of
+            the suggested label, or ratio of an imbalance. None if the kind has no score.
     """
 
     kind: Kind
@@ -107,18 +107,18 @@ class Finding:
         return KINDS[self.kind].severity
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types."""
+        """Return the finding as plain JSON types."""
         return asdict(self) | {"severity": self.severity, "suggested_label": self.suggested_label or None}
 
 
 def sort_by_severity(findings: Sequence[Finding]) -> list[Finding]:
-    """Sort findings by kind, as in `KINDS`, and within a kind by score, the worst first."""
+    """Return the findings sorted by kind, as in `KINDS`, and within a kind by score, the worst first."""
     rank = {kind: i for i, kind in enumerate(KINDS)}
     return sorted(findings, key=lambda finding: (rank[finding.kind], -(finding.score or 0.0)))
 
 
 def format_target(sample: Sample, classes: Sequence[str]) -> str:
-    """Return a sample's target as in a table: the class, labels as `join_labels` has them, or the value."""
+    """Return a sample's target as in a table: class name, joined label names, or number."""
     match sample.target:
         case int() as label:
             return classes[label]

@@ -1,4 +1,4 @@
-"""Find label errors and classes that are hard to tell apart from out-of-fold predictions."""
+"""Find label errors and confusable classes from out-of-fold predictions."""
 
 from dataclasses import dataclass
 
@@ -10,13 +10,12 @@ from megavit.check.finding import Finding
 from megavit.data.dataset import LabeledImages
 
 LABEL_ERROR_SCORE = 0.999
-"""The least score of a label that is probably wrong. Of 60 labels swapped among 6,000 images of Fashion-MNIST, 40 were
-among the 55 above it, and 53 among the 191 above `POSSIBLE_ERROR_SCORE`, after three minutes on one core
-(`benchmarks/planted_faults.py`, seed 0)."""
+"""Minimum score of a probable label error. Of 60 labels swapped among 6,000 images of Fashion-MNIST, 40 were among the
+55 above it, and 53 among the 191 above `POSSIBLE_ERROR_SCORE` (`benchmarks/planted_faults.py`, seed 0)."""
 POSSIBLE_ERROR_SCORE = 0.98
-"""The least score of a label that is possibly wrong; below, the image is hard rather than its label."""
+"""Minimum score of a possible label error."""
 MIN_CONFUSED_SHARE = 0.05
-"""The least share of two classes' images that are predicted as the other one, for the two to be confusable."""
+"""Minimum share of two classes' images predicted as the other class for the two to be confusable."""
 _MAX_CONFUSABLE = 10
 
 
@@ -26,8 +25,8 @@ class OutOfFoldPredictions:
 
     Attributes:
         probabilities: (M, classes), rows summing to 1.
-        indices: (M,) of the images among the samples.
-        model: a few words on what predicted.
+        indices: (M,) sample indices of the images.
+        model: short description of the model.
     """
 
     probabilities: Tensor
@@ -37,14 +36,12 @@ class OutOfFoldPredictions:
 
 @dataclass(frozen=True)
 class LabelReview:
-    """What out-of-fold predictions say about the labels.
+    """A review of the labels by out-of-fold predictions.
 
     Attributes:
-        findings: none where the model is too weak.
-        images: that were reviewed.
-        agreement: the share of them whose label is predicted.
-        model: see `OutOfFoldPredictions`.
-        is_weak: whether the model is hardly better than always predicting the largest class.
+        images: number of reviewed images.
+        agreement: share of the images whose label is the predicted class.
+        is_weak: whether the model is hardly better than always predicting the largest class: it then finds nothing.
     """
 
     findings: list[Finding]
@@ -55,7 +52,7 @@ class LabelReview:
 
 
 def review_labels(images: LabeledImages, predictions: OutOfFoldPredictions) -> LabelReview:
-    """Find labels that are probably or possibly wrong, and confusable classes, unless the model is too weak."""
+    """Return probable and possible label errors, and confusable classes, unless the model is too weak."""
     labels = torch.tensor([images.samples[i].label for i in predictions.indices.tolist()])
     probabilities = calibrate_probabilities(predictions.probabilities, labels)
     predicted = probabilities.argmax(dim=1)

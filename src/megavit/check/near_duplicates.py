@@ -1,9 +1,8 @@
-"""Near duplicates: the same image saved again, resized, slightly cropped, brightened or mirrored.
+"""Find near duplicates: the same image saved again, resized, slightly cropped, brightened or mirrored.
 
-Each image is described by the low frequencies of its thumbnail, whitened over the data set, so that what all images
-share counts little and what marks one counts much. Its nearest neighbors by the cosine of these
-(`megavit.check.neighbors`) are then registered onto it (`megavit.check.registration`). How well two must agree to be
-duplicates depends on how well others do: trousers before a black wall differ by little.
+Each image is described by the low frequencies of its thumbnail, whitened over the data set. Its nearest neighbors by
+cosine similarity (`megavit.check.neighbors`) are registered onto it (`megavit.check.registration`). The error allowed
+for duplicates is relative to that of an image's other neighbors, as some data sets consist of similar images.
 """
 
 import math
@@ -20,28 +19,28 @@ from megavit.check.thumbnails import SIDE, Thumbnails
 from megavit.data.scan import Progress
 
 FREQUENCIES = 8
-"""Per side, of the discrete cosine transform of a thumbnail."""
+"""Frequencies per side of the discrete cosine transform of a thumbnail."""
 NEIGHBORS = 6
-"""Of each image, that are registered."""
+"""Number of neighbors of each image that are registered."""
 MIN_COSINE = 0.6
-"""The least cosine of two descriptors whose images are registered."""
+"""Minimum cosine similarity of the descriptors of images that are registered."""
 MAX_COARSE_ERROR = 0.15
-"""The largest error at half the resolution, above which the full one is not tried."""
+"""Maximum error at half resolution for a registration at full resolution."""
 REFERENCE_RANKS = (24, 28, 32)
-"""Ranks among an image's neighbors, of which the least error is typical for it; nearer ones may all be duplicates."""
+"""Ranks of an image's neighbors whose lowest error is its typical error; nearer ones may all be duplicates."""
 MAX_ERROR_SHARE, MIN_TYPICAL_ERROR = 0.0039, 0.02
-"""A duplicate's squared error is at most this share of the typical error, which counts as at least the second: where
-nothing else is near, duplicates agree to 0.94. Selected with seed 0 of `benchmarks/planted_faults.py`; with seeds 1 and
-2, of 100 near duplicates in twice 6,000 images of Fashion-MNIST 88 were found, and 6 other pairs."""
+"""Maximum squared error of a duplicate as a share of the typical error, and the minimum typical error. Selected on seed
+0 of `benchmarks/planted_faults.py`; on seeds 1 and 2, it finds 88 of 100 near duplicates in twice 6,000 images of
+Fashion-MNIST, and 6 other pairs."""
 _ROWS, _BLOCK, _PAIRS = 512, 2**14, 4096
 
 
 class CandidatePairs(NamedTuple):
-    """Pairs that may be duplicates.
+    """Pairs of images that may be duplicates.
 
     Attributes:
-        indices: (P, 2), the smaller one first.
-        mirrored: (P,) bool: whether the second one is near to the mirror image of the first.
+        indices: (P, 2) image indices, the smaller one first.
+        mirrored: (P,) bool: whether the second image is similar to the mirror image of the first.
     """
 
     indices: Tensor
@@ -51,10 +50,10 @@ class CandidatePairs(NamedTuple):
 def find_near_duplicates(
     thumbnails: Thumbnails, distinct: Tensor, progress: Progress | None = None
 ) -> list[DuplicatePair]:
-    """Return pairs of images that are the same but for small changes, though not the same file.
+    """Return pairs of images that are the same except for small changes, but not the same file.
 
     Args:
-        distinct: (N,) bool: images to compare, one of each file content; blank ones are left out anyway.
+        distinct: (N,) bool: images to compare, one of each file content; blank images are ignored.
         progress: called with the number of images compared.
     """
     indices = torch.nonzero(distinct & ~thumbnails.blank).flatten()
@@ -78,7 +77,7 @@ def find_near_duplicates(
 
 
 def registration_errors(gray: Tensor, pairs: CandidatePairs) -> Tensor:
-    """Return 1 - similarity of each pair, (P,); at half the resolution, which is faster, where it is large there."""
+    """Return 1 - similarity of each pair, (P,); large errors are computed at half resolution, which is faster."""
     errors = torch.empty(len(pairs.indices))
     for start in range(0, len(errors), _PAIRS):
         part = slice(start, start + _PAIRS)
@@ -93,14 +92,9 @@ def registration_errors(gray: Tensor, pairs: CandidatePairs) -> Tensor:
 
 
 def typical_errors(gray: Tensor, descriptors: Tensor, members: Tensor, index: NeighborIndex) -> Tensor:
-    """Return the error of each member to similar images that are no duplicates, from `MIN_TYPICAL_ERROR` to 1.
+    """Return each member's error to similar images that are not duplicates, in [`MIN_TYPICAL_ERROR`, 1].
 
-    It is 1 where there are too few others to tell.
-
-    Args:
-        gray, descriptors: of all images.
-        members: (M,) indices of the images in question.
-        index: of `descriptors`.
+    It is 1 if there are too few other images. `members` (M,) are image indices, `index` that of `descriptors`.
     """
     typical = torch.ones(len(members))
     if len(gray) <= max(REFERENCE_RANKS) + 1:
@@ -115,13 +109,13 @@ def typical_errors(gray: Tensor, descriptors: Tensor, members: Tensor, index: Ne
 
 
 def _reference_neighbors(descriptors: Tensor, members: Tensor, index: NeighborIndex | None) -> Tensor:
-    """Return each member's neighbors of `REFERENCE_RANKS`, (M, ranks), found with `index`; None: exactly."""
+    """Return each member's neighbors of `REFERENCE_RANKS`, (M, ranks); exact if `index` is None."""
     most = max(REFERENCE_RANKS)
     near = torch.empty(len(members), len(REFERENCE_RANKS), dtype=torch.int64)
     rest = torch.ones(len(members), dtype=torch.bool)
     if index is not None:
         found = index.nearest(descriptors[members], most, members)
-        # In the cells that were probed there may be too few.
+        # The probed cells may contain too few rows.
         rest = found.query.bincount(minlength=len(members)) < most
         near[~rest] = found.row[~rest[found.query]].view(-1, most)[:, torch.tensor(REFERENCE_RANKS) - 1]
     # The image itself has rank 0.
@@ -131,13 +125,13 @@ def _reference_neighbors(descriptors: Tensor, members: Tensor, index: NeighborIn
 
 
 def compute_descriptors(gray: Tensor) -> Tensor:
-    """Return unit descriptors (N, D) of thumbnails (N, SIDE, SIDE): their low frequencies but the mean, whitened."""
+    """Return unit descriptors (N, D) of thumbnails (N, SIDE, SIDE): whitened low frequencies without the mean."""
     basis = dct_basis()
     descriptors = torch.empty(len(gray), FREQUENCIES**2 - 1)
     for start in range(0, len(gray), _PAIRS):
         part = gray[start : start + _PAIRS].float()
         descriptors[start : start + _PAIRS] = (basis @ part @ basis.T).flatten(1)[:, 1:]
-    # To unit length first, or one image of high contrast would dominate the scale.
+    # Normalized first, so that images of high contrast do not dominate the scale.
     descriptors /= descriptors.norm(dim=1, keepdim=True).clamp_min(1e-6)
     scale = descriptors.square().mean(dim=0).sqrt()
     descriptors /= scale.clamp_min(1e-3 * scale.max())
@@ -153,13 +147,13 @@ def dct_basis() -> Tensor:
 
 
 def mirror_descriptors(descriptors: Tensor) -> Tensor:
-    """Return the descriptors of the mirror images, whose odd horizontal frequencies have the other sign."""
+    """Return the descriptors of the mirror images: odd horizontal frequencies change sign."""
     horizontal = torch.arange(FREQUENCIES).repeat(FREQUENCIES)[1:]
     return descriptors * (1 - 2 * (horizontal % 2))
 
 
 def find_candidates(descriptors: Tensor, index: NeighborIndex, progress: Progress | None = None) -> CandidatePairs:
-    """Return each image's nearest neighbors, and those nearest to its mirror image, above `MIN_COSINE`."""
+    """Return the nearest neighbors of each image and of its mirror image, with at least `MIN_COSINE`."""
     count = len(descriptors)
     rows: list[Tensor] = []
     for start in range(0, count, _BLOCK):

@@ -1,7 +1,7 @@
-"""Nearest neighbors by cosine: by brute force among some thousands of rows, by an inverted file beyond.
+"""Find nearest neighbors by cosine similarity: by brute force for few rows, with an inverted file for many.
 
-An inverted file (as in Jégou et al. 2011, section 4) sorts the rows into cells around centroids and compares a query
-with the rows of the few cells that are nearest to it. The result is exact but for neighbors in other cells.
+An inverted file (Jégou et al. 2011, section 4) assigns the rows to cells around centroids and compares a query with
+the rows of the nearest cells only, so that it may miss neighbors in other cells.
 """
 
 import math
@@ -13,23 +13,17 @@ from torch import Tensor
 from megavit.runtime.seeds import generator
 
 EXACT: int = 8_192
-"""Rows up to which each is compared with all, which takes about as long as building the index."""
+"""Maximum number of rows for brute force."""
 CELLS, PROBES = 4.0, 2.0
-"""Cells as a multiple of the square root of the rows, and probed cells as one of the square root of the cells. Among
-16,000 crops of photographs that finds 99.9% of the neighbors with a cosine of 0.6 and more, for a seventh of the
-comparisons; of a million rows it takes one in thirty (`benchmarks/near_duplicates.py`)."""
+"""Number of cells as a multiple of sqrt(rows), and of probed cells as a multiple of sqrt(cells). Among 16,000 crops of
+photographs this finds 99.9% of the neighbors with a cosine of at least 0.6, with 1/7 of the comparisons; among a
+million rows with 1/30 (`benchmarks/near_duplicates.py`)."""
 _ITERATIONS, _SAMPLE = 6, 64
 _QUERIES, _SCORES = 2**14, 2**22
 
 
 class Neighbors(NamedTuple):
-    """Neighbors of queries, in the queries' order and of each the nearest first.
-
-    Attributes:
-        query: (M,) index of the query.
-        row: (M,) index of its neighbor.
-        cosine: (M,) of the two.
-    """
+    """The neighbors of queries, sorted by query and then by descending cosine: indices and cosines, (M,) each."""
 
     query: Tensor
     row: Tensor
@@ -37,11 +31,7 @@ class Neighbors(NamedTuple):
 
 
 class NeighborIndex:
-    """A nearest-neighbor index of rows (N, D) of length 1.
-
-    Attributes:
-        comparisons: cosines computed so far, of a query and a row or a centroid.
-    """
+    """A nearest-neighbor index of rows (N, D) of length 1; `comparisons` counts the cosines computed so far."""
 
     def __init__(self, rows: Tensor) -> None:
         cells = 1 if len(rows) <= EXACT else round(CELLS * math.sqrt(len(rows)))
@@ -50,13 +40,13 @@ class NeighborIndex:
         cell = _nearest_centroids(rows, centroids, 1)[:, 0]
         self.order = cell.argsort(stable=True)
         self.rows = rows[self.order]
-        # Empty cells would only be probed in vain.
+        # Drop empty cells.
         used, sizes = cell.unique(return_counts=True)
         self.centroids, self.ends = centroids[used], sizes.cumsum(0).tolist()
         self.probes = min(len(used), round(PROBES * math.sqrt(cells)))
 
     def nearest(self, queries: Tensor, most: int, own: Tensor, at_least: float = -1.0) -> Neighbors:
-        """Return up to `most` neighbors of each query (Q, D), but its row `own` (Q,), with a cosine of `at_least`."""
+        """Return up to `most` neighbors of each query (Q, D) except its row `own` (Q,), with cosine >= `at_least`."""
         parts: list[Neighbors] = []
         for start in range(0, len(queries), _QUERIES):
             block = slice(start, start + _QUERIES)
@@ -72,7 +62,7 @@ class NeighborIndex:
         return Neighbors(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
     def _search(self, queries: Tensor, most: int, at_least: float) -> Neighbors:
-        """Return `most` neighbors of each query from each cell that it probes, in no order."""
+        """Return `most` neighbors of each query from each probed cell, unsorted."""
         found: list[Neighbors] = []
         probed = _nearest_centroids(queries, self.centroids, self.probes)
         if len(self.ends) > 1:
@@ -85,7 +75,7 @@ class NeighborIndex:
             for some in own.split(max(1, _SCORES // len(rows))):
                 cosines = queries[some] @ rows.T
                 self.comparisons += cosines.numel()
-                # Most queries have no neighbor in the cell: to check that is much faster than topk.
+                # Most queries have no neighbor in the cell, which is faster to check than topk.
                 near = torch.nonzero(cosines.amax(dim=1) >= at_least).flatten()
                 values, places = cosines[near].topk(min(most, len(rows)), dim=1)
                 query, rank = torch.nonzero(values >= at_least, as_tuple=True)
@@ -107,7 +97,7 @@ def _centroids(rows: Tensor, cells: int) -> Tensor:
 
 
 def _nearest_centroids(rows: Tensor, centroids: Tensor, most: int) -> Tensor:
-    """Return the indices of the centroids that are nearest to each row, (N, most)."""
+    """Return the indices of the centroids nearest to each row, (N, most)."""
     if len(centroids) == 1:
         return torch.zeros(len(rows), 1, dtype=torch.int64)
     parts = rows.split(max(1, _SCORES // len(centroids)))

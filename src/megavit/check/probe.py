@@ -1,4 +1,4 @@
-"""Out-of-fold predictions by a linear probe on a bundle's embeddings."""
+"""Predict images out of fold by a linear probe on a bundle's embeddings."""
 
 from collections.abc import Sequence
 
@@ -18,21 +18,21 @@ from megavit.evaluate.probes.linear_probe import fit_linear_probes, select_linea
 from megavit.predict.predictor import Predictor
 
 MIN_IMAGES = 20
-"""Images, below which no model can be trained to check labels."""
+"""Minimum number of images to train a model on that checks labels."""
 _BATCH_SIZE = 64
 
 
 def predict_out_of_fold(
     predictor: Predictor, images: LabeledImages, known: Sequence[SampleRow], progress: Progress | None = None
 ) -> OutOfFoldPredictions:
-    """Predict in cross-validation the images that the bundle was not trained on: it has memorized the labels of those.
+    """Return cross-validated predictions for the images that the bundle was not trained on.
 
     Args:
-        known: the rows of the bundle's `samples.csv`.
+        known: rows of the bundle's `samples.csv`.
         progress: called with the number of images embedded.
 
     Raises:
-        DataError: when fewer than `MIN_IMAGES` images are left, or their channels do not fit.
+        DataError: if fewer than `MIN_IMAGES` images are left, or the bundle does not take their channels.
     """
     trained_on = {row.digest for row in known if row.split == "train"}
     indices = [i for i, sample in enumerate(images.samples) if sample.digest not in trained_on]

@@ -1,4 +1,4 @@
-"""Checks that read no pixels and take a moment: files, exact duplicates, classes, sizes and channels."""
+"""Check files, exact duplicates, classes, sizes and channels without reading pixels."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ from megavit.data.file_names import HIDDEN, WRITTEN
 from megavit.data.sources.folder import OUTSIDE
 
 WARNING_KINDS: tuple[Kind, ...] = ("leak", "label_conflict", "similar_names", "missing_class", "few_images", "tiny")
-"""Kinds that a training run warns of: it reports skipped files and imbalance by itself."""
+"""Kinds that a training run warns of; it reports skipped files and imbalance separately."""
 MAX_WARNINGS = 3
 
 
 def quick_findings(images: LabeledImages) -> list[Finding]:
-    """Return the findings of all quick checks, the worst first; no file is opened."""
+    """Return the findings of all quick checks, the worst first."""
     return sort_by_severity(
         [
             *file_findings(images),
@@ -59,7 +59,7 @@ def _format_warning(kind: Kind, findings: list[Finding]) -> str:
 # files
 
 HARMLESS = (HIDDEN, WRITTEN, OUTSIDE, "a link to a folder that is read already", "listed twice")
-"""Reasons of `megavit.data` to skip a file that say nothing against it."""
+"""Reasons of `megavit.data` for skipping a file that do not indicate a problem."""
 
 _IMAGE_SUFFIXES = frozenset(
     [
@@ -82,7 +82,7 @@ _IMAGE_SUFFIXES = frozenset(
 
 
 def file_findings(images: LabeledImages) -> list[Finding]:
-    """Return a finding for each skipped file that should have been an image, and one for each reason of the others."""
+    """Return a finding for each skipped file that should have been an image, and one per harmless reason."""
     findings: list[Finding] = []
     harmless: dict[str, list[str]] = defaultdict(list)
     for skipped in images.skipped:
@@ -96,7 +96,7 @@ def file_findings(images: LabeledImages) -> list[Finding]:
 
 
 def _is_harmless(skipped: Skipped) -> bool:
-    """A text file among the images is harmless; what is named as an image and is none is not."""
+    """Return whether a skipped file indicates no problem; a file that is not an image may not be named like one."""
     if skipped.reason.startswith(NOT_AN_IMAGE):
         return PurePosixPath(skipped.name).suffix.lower() not in _IMAGE_SUFFIXES
     return skipped.reason in HARMLESS
@@ -110,14 +110,14 @@ def _has_other_channels(skipped: Skipped) -> bool:
 # classes
 
 MIN_CLASS_IMAGES = 10
-"""Training images, below which a class is hardly learned and its metrics are chance."""
+"""Minimum number of training images for a class to be learned and evaluated."""
 MAX_IMBALANCE = 10.0
-"""How many times the images of the smallest class the largest one may have."""
+"""Maximum ratio of the sizes of the largest and the smallest class."""
 _MAX_LISTED = 5
 
 
 def class_findings(images: LabeledImages) -> list[Finding]:
-    """Return similar names, classes with few images, imbalance (not of labels), and classes missing from a split."""
+    """Return similar names, small classes, imbalance (not for multilabel) and classes missing from a split."""
     if images.target == "regression":
         return []
     what = "class" if images.target == "classification" else "label"
@@ -162,20 +162,20 @@ def _count_images(count: int) -> str:
 # sizes and channels
 
 TINY_SIDE = 4
-"""Pixels of the shorter side, in which nothing can be seen."""
+"""Shorter side in pixels up to which nothing can be seen."""
 TINY_SHARE = 1 / 4
-"""Of the median shorter side; what is smaller is tiny compared with the others."""
+"""Share of the median shorter side below which an image is tiny."""
 MAX_ASPECT_RATIO = 4.0
-"""How many times the median aspect ratio an image's may be."""
+"""Maximum aspect ratio as a multiple of the median."""
 MAX_SIZE_RATIO = 8.0
-"""How many times as large or small as the median the sides may be."""
+"""Maximum factor between the size of an image and the median."""
 MAX_ODD_SHARE = 0.05
-"""Up to this share, images of another kind, gray or color, are exceptions rather than a part of the set."""
+"""Maximum share of gray images among color images, or the reverse, that are reported as exceptions."""
 
 
 @dataclass(frozen=True)
 class ImageStatistics:
-    """Sizes in pixels, each as (least, median, most), and how many images have how many channels."""
+    """Image sizes in pixels as (minimum, median, maximum), and the number of images per number of channels."""
 
     height: tuple[int, int, int]
     width: tuple[int, int, int]
@@ -183,7 +183,7 @@ class ImageStatistics:
 
 
 def summarize_shapes(samples: Sequence[Sample]) -> ImageStatistics:
-    """Return the statistics of at least one image."""
+    """Return the statistics of one or more images."""
 
     def summarize(sides: list[int]) -> tuple[int, int, int]:
         return min(sides), round(median(sides)), max(sides)
@@ -196,7 +196,7 @@ def summarize_shapes(samples: Sequence[Sample]) -> ImageStatistics:
 
 
 def shape_findings(images: LabeledImages) -> list[Finding]:
-    """Return images whose size, aspect ratio or channels are unlike those of the others."""
+    """Return images whose size, aspect ratio or channels differ from those of most images."""
     samples = images.samples
     if not samples:
         return []

@@ -1,7 +1,6 @@
-"""Registration: whether two images are the same up to shift, stretch, brightness and contrast.
+"""Compare pairs of images up to shift, stretch, brightness and contrast.
 
-A cropped copy is its original, shifted and stretched a little; a brightened one, the same with other values. Both are
-found by Gauss-Newton steps on the squared difference (Lucas and Kanade 1981), for many pairs at once.
+Many pairs are registered at once by Gauss-Newton steps on the squared difference (Lucas and Kanade 1981).
 """
 
 import torch
@@ -10,27 +9,26 @@ from torch.nn import functional as F
 
 STEPS = 4
 MAX_STRETCH, MAX_SHIFT = 0.3, 0.3
-"""As a share of the image, and as a share of half a side."""
+"""Maximum stretch as a share of the image, and maximum shift as a share of half a side."""
 _DAMPING = 1e-3
 
 
 def registered_similarity(a: Tensor, b: Tensor) -> Tensor:
-    """Return how well the details of each pair agree once registered, (P,) in [-1, 1]; 1 for the same image.
+    """Return how well the details of each pair agree after registration, (P,) in [-1, 1]; 1 for the same image.
 
     Args:
-        a, b: (P, S, S), floats of any scale; none of one value only.
+        a, b: (P, S, S), floats of any scale, not constant.
     """
     a, b = standardize(a), standardize(b)
-    # The whole can be registered onto a crop of it, not the crop onto the whole; which is which is unknown.
+    # An image can be registered onto its crop but not the reverse, so both directions are tried.
     return torch.maximum(correlate_details(register(a, b), b), correlate_details(register(b, a), a))
 
 
 def register(moving: Tensor, fixed: Tensor) -> Tensor:
-    """Return `moving`, shifted and stretched along both axes to be closest to `fixed`, if that is any closer."""
+    """Return `moving`, shifted and stretched along both axes to match `fixed`; unchanged if that is no closer."""
     count, side = len(moving), moving.shape[-1]
     axis = (torch.arange(side) * 2 + 1) / side - 1
     x, y = axis.expand(side, side), axis[:, None].expand(side, side)
-    # Horizontal stretch and shift, vertical stretch and shift.
     identity = torch.tensor([1.0, 0.0, 1.0, 0.0])
     reach = torch.tensor([MAX_STRETCH, MAX_SHIFT, MAX_STRETCH, MAX_SHIFT])
     transform = identity.repeat(count, 1)
@@ -64,7 +62,7 @@ def warp(images: Tensor, transform: Tensor) -> Tensor:
 
 
 def standardize(images: Tensor) -> Tensor:
-    """Return each image with mean 0 and standard deviation 1."""
+    """Return the images with mean 0 and standard deviation 1 each."""
     centered = images - images.mean(dim=(1, 2), keepdim=True)
     return centered / centered.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp_min(1e-6)
 

@@ -1,4 +1,4 @@
-"""Write the report of a data check: check.csv with all findings, and check.html with images of the first ones."""
+"""Write the report of a data check: check.csv with all findings, and check.html with images."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -23,16 +23,16 @@ TABLE, PAGE = "check.csv", "check.html"
 COLUMNS = ("kind", "severity", "image", "other_image", "label", "suggested_label", "score", "message")
 
 MAX_FINDINGS = 24
-"""Findings of a kind that the page shows; the table has all."""
+"""Maximum number of findings of each kind on the page."""
 MAX_IMAGES = 4
-"""Images of a finding that the page shows."""
+"""Maximum number of images of each finding on the page."""
 SIDE = 176
-"""Pixels of an image's longer side: sharp on a phone, and the page stays small."""
+"""Longer side of an image on the page in pixels."""
 _SMALL_SIDE = 64
 
 
 def check_output_folder(out: Path, source: str) -> None:
-    """Raise an OutputError unless the folder is empty, can be written, and does not lie within the data."""
+    """Raise an OutputError unless the folder is empty or new, writable and outside the data."""
     with writing("the check", out):
         if out.is_dir() and any(out.iterdir()):
             raise OutputError(f"{out} is not empty; choose a new folder with --out")
@@ -41,13 +41,10 @@ def check_output_folder(out: Path, source: str) -> None:
 
 
 def write_report(out: Path, result: CheckResult, skip_reason: str) -> None:
-    """Write the table and the page into `out`.
-
-    Args:
-        skip_reason: why labels were not checked; "" where they were.
+    """Write the table and the page into `out`; `skip_reason` says why labels were not checked.
 
     Raises:
-        OutputError: when they cannot be written.
+        OutputError: if they cannot be written.
     """
     with writing("the check", out):
         out.mkdir(parents=True, exist_ok=True)
@@ -56,10 +53,10 @@ def write_report(out: Path, result: CheckResult, skip_reason: str) -> None:
 
 
 def render_csv(result: CheckResult) -> bytes:
-    """Return the table in UTF-8; names that are no text are written as the bytes they are.
+    """Return the table in UTF-8; names that are not valid text are written as their original bytes.
 
-    A group of duplicates has a row for each image but the first, with the first as the other image. Findings about
-    whole classes, and files that need no attention, are not in it.
+    A group of duplicates has a row for each image except the first, which is their `other_image`. Findings about whole
+    classes, and those of severity "info", are left out.
     """
     return csv_text(COLUMNS, _csv_rows(result))
 
@@ -79,7 +76,7 @@ def _csv_rows(result: CheckResult) -> Iterator[tuple[str, ...]]:
 
 @dataclass(frozen=True)
 class ImageCard:
-    """One image on the page; `uri` is empty where it cannot be shown, and `split` where there is only one."""
+    """An image on the page; `uri` is empty if it cannot be shown, and `split` if there is only one split."""
 
     name: str
     uri: str = ""
@@ -90,7 +87,7 @@ class ImageCard:
 
 @dataclass(frozen=True)
 class FindingCard:
-    """One finding on the page; `hidden` is how many more images it has."""
+    """A finding on the page, with the number of its images that are not shown."""
 
     finding: Finding
     images: list[ImageCard]
@@ -99,7 +96,7 @@ class FindingCard:
 
 @dataclass(frozen=True)
 class Section:
-    """The findings of one kind; `hidden` is how many more there are."""
+    """The findings of one kind, with the number of those that are not shown."""
 
     kind: Kind
     info: KindInfo
@@ -109,7 +106,7 @@ class Section:
 
 
 def render_html(result: CheckResult, skip_reason: str) -> bytes:
-    """Return the page in UTF-8, with every text escaped."""
+    """Return the page in UTF-8."""
     images = result.images
     return render_page(
         "check.html.j2",
@@ -158,14 +155,13 @@ def _make_image_card(images: LabeledImages, name: str, sample: Sample | None, ha
     label, split = format_target(sample, images.classes), sample.split if has_splits else ""
     try:
         pixels = images.load_pixels(sample, (SIDE, SIDE))
-    except DataError:  # gone, or another one, since it was checked
+    except DataError:  # deleted or changed since it was checked
         return ImageCard(name, label=label, split=split)
     is_small = max(pixels.shape[1:]) <= _SMALL_SIDE
     return ImageCard(name, _encode_image(pixels, is_small), is_small, label, split)
 
 
 def _encode_image(pixels: Tensor, is_small: bool) -> str:
-    """Return small images losslessly; large ones reduced, and as JPEG."""
     pixels = pixels[:3] if pixels.shape[0] >= 3 else pixels[:1]
     scale = min(1.0, SIDE / max(pixels.shape[1:]))
     pixels = resize(pixels, max(2, round(pixels.shape[1] * scale)), max(2, round(pixels.shape[2] * scale)))

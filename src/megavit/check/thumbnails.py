@@ -1,4 +1,4 @@
-"""Small gray thumbnails of all images, to find blank images and near duplicates."""
+"""Load gray thumbnails of all images, to find blank images and near duplicates."""
 
 from dataclasses import dataclass
 
@@ -15,24 +15,22 @@ from megavit.evaluate.inference import num_decode_workers
 SIDE = 32
 """Pixels per side of a thumbnail: 1 KiB per image."""
 MIN_CONTRAST = 8
-"""Levels, of 256, between the darkest and the brightest pixel of a thumbnail, below which the image is blank."""
+"""Minimum difference between the brightest and the darkest pixel (0 to 255) of an image that is not blank."""
 
 
 @dataclass(frozen=True)
 class Thumbnails:
-    """`gray` (N, SIDE, SIDE) uint8, a row for each sample; and `blank` (N,) bool, of images of one shade."""
+    """Thumbnails `gray` (N, SIDE, SIDE) uint8, and `blank` (N,) bool: whether an image has only one shade."""
 
     gray: Tensor
     blank: Tensor
 
 
 def load_thumbnails(images: LabeledImages, progress: Progress | None = None) -> Thumbnails:
-    """Decode every image once, at a reduced scale where its format has one.
-
-    Channels other than those of gray and color images are averaged.
+    """Return a thumbnail of every image; channels other than those of gray and color images are averaged.
 
     Raises:
-        DataError: where an image cannot be read any more.
+        DataError: if an image can no longer be read.
     """
     samples = images.samples
     channels = samples[0].channels
@@ -40,14 +38,14 @@ def load_thumbnails(images: LabeledImages, progress: Progress | None = None) -> 
     preprocessing = Preprocessing(height=SIDE, width=SIDE, channels=channels)
     dataset = ImageDataset(images, samples, preprocessing)
     pixels = load_into_memory(dataset, num_decode_workers(images, len(samples)), progress)
-    assert isinstance(pixels, Tensor)  # of one size
+    assert isinstance(pixels, Tensor)
     gray = pixels[:, 0] if channels == 1 else pixels.float().mean(dim=1).round().to(torch.uint8)
     flat = gray.flatten(1)
     return Thumbnails(gray, flat.amax(dim=1).int() - flat.amin(dim=1).int() < MIN_CONTRAST)
 
 
 def blank_findings(images: LabeledImages, thumbnails: Thumbnails) -> list[Finding]:
-    """Return a finding for each image that is of one shade, or almost."""
+    """Return a finding for each image that has only one shade, or almost."""
     levels = thumbnails.gray.flatten(1).float().mean(dim=1)
     findings: list[Finding] = []
     for i in torch.nonzero(thumbnails.blank).flatten().tolist():

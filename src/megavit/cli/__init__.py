@@ -1,6 +1,6 @@
-"""The command line: one module per command; each imports what it needs when it runs, so that --help is fast."""
+"""The command line, with one module per command; commands import what they need when they run."""
 
 import time
 
 STARTED = time.monotonic()
-"""When the command began: before anything large is imported."""
+"""Monotonic time at which the command began, before the large imports."""

@@ -1,6 +1,6 @@
-"""The `megavit` program: runs a command, and turns every error into a message and an exit code.
+"""Run the `megavit` program, which turns every error into a message and an exit code.
 
-0: success. 1: the result is negative, or incomplete. 2: wrong usage or bad input.
+Exit codes: 0 for success, 1 for a negative or incomplete result, 2 for wrong usage or bad input.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ from megavit.config.names import printable
 from megavit.errors import ConfigError, MegavitError, get_signal
 
 TAKE_IMAGES = ("predict", "embed", "explain")
-"""The commands that take a bundle and then any number of images."""
+"""Commands whose arguments are a bundle and any number of images."""
 
 app = App(
     name="megavit",
@@ -46,7 +46,7 @@ app = App(
     suppress_keyboard_interrupt=False,
     default_parameter=Parameter(negative="", show_default=lambda value: None if value is False else value),
 )
-# In the order of a project, for --help.
+# In the order of --help.
 _COMMANDS = (
     *(demo, check, train, evaluate, predict, explain, embed, calibrate),
     *(quantize, export, convert, serve, shard, bench, plan),
@@ -56,16 +56,16 @@ for position, command in enumerate(_COMMANDS):
 
 
 def main() -> None:
-    """The entry point of the `megavit` command."""
+    """Run the `megavit` command and exit."""
     _open_closed_streams()
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) == signal.SIG_DFL:  # not if it is ignored, as by nohup
+        if signal.getsignal(number) == signal.SIG_DFL:  # not ignored, as by nohup
             signal.signal(number, _interrupt)
     code = run(sys.argv[1:])
-    # Another Ctrl-C would only cause a traceback while Python exits.
+    # Another Ctrl-C would cause a traceback while Python exits.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if "triton" not in sys.modules:  # its bindings would report leaks
-        gc.freeze()  # the last garbage collection takes 0.3 s with PyTorch loaded, and the system frees all anyway
+        gc.freeze()  # skip the last garbage collection, which takes 0.3 s with PyTorch loaded
     sys.exit(code)
 
 
@@ -87,10 +87,10 @@ def run(arguments: Sequence[str]) -> int:
         show_error("Interrupted", "stopped", arguments)
         return 128 + get_signal(interrupt)
     except BrokenPipeError:
-        _discard(sys.stdout)  # its reader, such as `head`, has enough
+        _discard(sys.stdout)  # the reader, such as `head`, has closed the pipe
         return 1
     except OSError as error:
-        # What nothing else handles: a name that is too long, a folder without permission, a full device.
+        # Everything else: a name that is too long, a folder without permission, a full device.
         path = f"{os.fspath(error.filename)!r}: " if error.filename is not None else ""
         show_error("OSError", f"the system refuses: {path}{error.strerror or error}", arguments)
         _discard(sys.stdout)
@@ -105,9 +105,9 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def check_arguments(arguments: Sequence[str]) -> None:
-    """Raise a ConfigError for an empty argument, mostly an unset variable: as a path it would be the current folder.
+    """Raise a ConfigError for an empty argument, which is mostly an unset variable and not the current folder.
 
-    An empty name among several images is left to the command, which handles the others.
+    The commands handle an empty name among several images themselves.
     """
     for index, argument in enumerate(arguments):
         if index > 1 and arguments[0] in TAKE_IMAGES and not argument and not arguments[index - 1].startswith("--"):
@@ -122,7 +122,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
 
 
 def show_error(kind: str, message: str, arguments: Sequence[str]) -> None:
-    """Print an error to standard error; with --json as an object to standard output."""
+    """Print an error to standard error, or with --json as an object to standard output."""
     # File names may contain control characters, and bytes that are not text.
     stream, text = sys.stderr, f"megavit: {printable(message, keep=chr(10))}\n"
     if "--json" in arguments:
@@ -139,20 +139,20 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
 
 
 def _open_closed_streams() -> None:
-    """Replace streams that were closed at the start: Python sets them to None, which no reader or printer expects."""
+    """Replace closed standard streams, which Python sets to None."""
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: PTH123, SIM115
 
 
 def _discard(stream: TextIO) -> None:
-    """Discard what is still to be written, which would raise when Python exits."""
+    """Discard buffered output, which would raise an error when Python exits."""
     with contextlib.suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _out_of_memory(error: MemoryError | RuntimeError) -> bool:
-    # By name and text: torch has no class for it on the CPU, and may not be imported.
+    # By name and text: torch may not be imported, and has no such class for the CPU.
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"

@@ -1,4 +1,4 @@
-"""Print results: tables and bars on a terminal, plain lines elsewhere, JSON for programs."""
+"""Print results: tables and progress bars on a terminal, plain lines elsewhere, JSON for programs."""
 
 import json
 import sys
@@ -13,14 +13,14 @@ from rich.text import Text
 
 from megavit.config.names import printable
 
-# File names are any bytes; what a terminal cannot show is escaped.
+# File names may contain bytes that are not text.
 for stream in (sys.stdout, sys.stderr):
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="backslashreplace")
 
 
 class _EscapeControls(RenderHook):
-    """Escapes control characters, which a terminal would act on, in whatever text they come; lines stay lines."""
+    """A render hook that escapes control characters except newlines."""
 
     def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
         return [
@@ -36,7 +36,7 @@ for console in (results, notes):
 
 
 def json_line(value: Any) -> str:
-    """Return a value as a line of JSON; NaN and infinity, which JSON does not have, are refused."""
+    """Return a value as a line of JSON; NaN and infinity raise a ValueError."""
     return json.dumps(value, allow_nan=False) + "\n"
 
 
@@ -46,7 +46,7 @@ def print_json(value: Any) -> None:
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """Print a table; every column but the first is right-aligned, for numbers."""
+    """Print a table whose columns, except the first, are right-aligned."""
     table = Table(title=printable(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
     for i, column in enumerate(columns):
         table.add_column(printable(column), justify="right" if i else "left", header_style="dim")
@@ -56,7 +56,7 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 
 
 def show_skipped(reasons: dict[str, int]) -> None:
-    """Print how many files were skipped, and why."""
+    """Print how many files were skipped for each reason."""
     for reason, count in reasons.items():
         notes.print(f"  {count:,} {'file' if count == 1 else 'files'} skipped: {printable(reason)}", style="yellow")
 
@@ -68,7 +68,7 @@ def show_notes(sentences: Sequence[str]) -> None:
 
 
 def progress_bar() -> Progress:
-    """Return a bar on standard error, so that results can be piped; it shows nothing outside a terminal."""
+    """Return a progress bar on standard error, which shows nothing outside a terminal."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -82,7 +82,7 @@ def progress_bar() -> Progress:
 
 @contextmanager
 def counting(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar; yield a function that updates it with (done, total)."""
+    """Show a progress bar, and yield a function that updates it with (done, total)."""
     with progress_bar() as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

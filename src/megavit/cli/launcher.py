@@ -1,4 +1,4 @@
-"""One command in several processes: those of this machine are started here, by PyTorch's elastic agent."""
+"""Run a command in several processes on this machine with PyTorch's elastic agent."""
 
 import os
 import sys
@@ -12,25 +12,22 @@ from megavit.cli import STARTED
 from megavit.errors import LostProcessError, MegavitError
 from megavit.runtime.process_group import get_dist_context
 
-# Names a file for the exit code of a process that ends with an error: then none is to be restarted.
+# Path of a file with the exit code of a process that failed; then no process is restarted.
 ERROR_CODE_FILE = "MEGAVIT_ERROR_CODE_FILE"
-# The file next to it, for the exit code of a command that is complete but did not succeed in everything.
+# File next to it with the exit code of a complete command that did not fully succeed.
 _FINAL_CODE = "final_code"
-# When the command began that started this process, in seconds of this machine's monotonic clock.
+# Monotonic time in seconds at which the command began that started this process.
 LAUNCH_TIME = "MEGAVIT_LAUNCH_TIME"
 MAX_RESTARTS = 3
-# What a stop waits for a checkpoint to be written, before the agent kills.
+# Seconds to write a checkpoint before the agent kills the processes.
 SHUTDOWN_SECONDS = "120"
 
 
 def launch(nproc: int, arguments: Sequence[str], resume_command: str) -> int:
     """Run `megavit` with these arguments in several processes, and return the exit code.
 
-    Args:
-        resume_command: the command that continues an interrupted one, for the error message.
-
     Raises:
-        LostProcessError: if processes have died more often than they are restarted.
+        LostProcessError: if processes have died more than `MAX_RESTARTS` times.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -41,7 +38,7 @@ def launch(nproc: int, arguments: Sequence[str], resume_command: str) -> int:
     os.environ[LAUNCH_TIME] = str(STARTED)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cpus() // nproc)))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", SHUTDOWN_SECONDS)
-    # A restart on the store of the processes before it hangs.
+    # Restarts hang with a shared store.
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     with tempfile.TemporaryDirectory() as folder:
         error_code = Path(folder) / "error_code"
@@ -55,7 +52,7 @@ def launch(nproc: int, arguments: Sequence[str], resume_command: str) -> int:
             rdzv_endpoint="localhost:0",
             local_addr="localhost",
             max_restarts=MAX_RESTARTS,
-            # Its default would leave files in the system's temporary folder.
+            # The default leaves files in the system's temporary folder.
             logs_specs=DefaultLogsSpecs(log_dir=str(Path(folder) / "logs")),
         )
         code = 0
@@ -75,19 +72,19 @@ def launch(nproc: int, arguments: Sequence[str], resume_command: str) -> int:
 
 
 def stopped_elsewhere() -> bool:
-    """Return whether, under `launch`, another process has ended with an error."""
+    """Return whether, under `launch`, another process has failed."""
     return ERROR_CODE_FILE in os.environ and Path(os.environ[ERROR_CODE_FILE]).exists()
 
 
 def set_final_code(code: int) -> int:
-    """Make `launch` return an exit code; return that of this process, as the agent takes any but 0 for a crash."""
+    """Set the exit code of `launch`, and return that of this process: the agent takes any but 0 for a crash."""
     if ERROR_CODE_FILE in os.environ:
         _create(Path(os.environ[ERROR_CODE_FILE]).with_name(_FINAL_CODE), str(code))
     return 0
 
 
 def mark_refused() -> None:
-    """Note, for the other processes and after restarts, that the first process has refused the command."""
+    """Record for other processes and restarts that the first process has refused the command."""
     folder = _job_folder()
     if folder is not None:
         (folder / "refused").touch()
@@ -99,14 +96,14 @@ def is_refused() -> bool:
 
 
 def get_start_time() -> float:
-    """Return the monotonic time at which the command began; after a restart, that at which this process began."""
+    """Return the monotonic time at which the command began, or after a restart this process."""
     launch_time = os.environ.get(LAUNCH_TIME)
     return STARTED if launch_time is None or get_dist_context().restarts else float(launch_time)
 
 
 @contextmanager
 def report_once() -> Iterator[None]:
-    """Let one of several processes that end with an error report it; under `launch`, none is restarted then."""
+    """Let only one of several failing processes report its error; under `launch`, none is restarted then."""
     if not get_dist_context().is_distributed:
         yield
         return
@@ -119,7 +116,7 @@ def report_once() -> Iterator[None]:
         if _is_first_to_report():
             sys.stderr.write(f"megavit: {error}\n")
         sys.stderr.flush()
-        # A normal exit would abort in PyTorch's threads, which still wait for the others.
+        # A normal exit would abort in PyTorch's threads, which wait for other processes.
         os._exit(error.exit_code)
     except MegavitError as error:
         if error_code is not None:
@@ -133,7 +130,7 @@ def report_once() -> Iterator[None]:
 
 
 def _create(path: Path, text: str) -> bool:
-    """Create a file with its content at once, and return True; return False if another process has."""
+    """Create a file atomically with its content; return False if it exists."""
     with suppress(FileExistsError):
         part = path.with_name(f"{path.name}-{os.getpid()}")
         part.write_text(text)
@@ -146,12 +143,11 @@ def _create(path: Path, text: str) -> bool:
 
 
 def _is_first_to_report() -> bool:
-    """Return whether this is the first process of this machine to report, since the last restart."""
     folder = _job_folder()
     return folder is None or _create(Path(os.environ["TORCHELASTIC_ERROR_FILE"]).parents[1] / "reported", "")
 
 
 def _job_folder() -> Path | None:
-    """Return the folder that the processes of this machine share, also across restarts; None without torchrun."""
+    """Return the folder shared by the processes of this machine across restarts; None without torchrun."""
     own = os.environ.get("TORCHELASTIC_ERROR_FILE")
     return Path(own).parents[2] if own else None

@@ -1,7 +1,6 @@
-"""Limits of all numbers on the command line, checked before a command runs.
+"""Check the limits of all numbers on the command line before a command runs.
 
-Negative, infinite and absurdly large numbers are refused here, with the flag's name. What depends on more than the
-number, such as which sizes divide, each command checks itself.
+Checks that depend on more than the number are up to each command.
 """
 
 from collections.abc import Mapping
@@ -33,11 +32,11 @@ LIMITS = {
     "timeout": 10**6,
     "top": 10**6,
 }
-"""Largest value by parameter name; `DEFAULT_LIMIT` for all others."""
+"""Maximum value by parameter name; `DEFAULT_LIMIT` for all others."""
 
 
 def check_numbers(arguments: Mapping[str, Any]) -> None:
-    """Raise a ConfigError with one line for each argument that is a number beyond its limits."""
+    """Raise a ConfigError with one line for each number beyond its limits."""
     wrong = [f"--{name.replace('_', '-')} must be {_limits(name, value)}, got {value}"
              for name, value in arguments.items()
              if is_number(value) and not _fits(name, value)]  # fmt: skip
@@ -46,7 +45,7 @@ def check_numbers(arguments: Mapping[str, Any]) -> None:
 
 
 def _fits(name: str, value: float) -> bool:
-    # NaN fails both comparisons.
+    # NaN compares false.
     return (value > 0 or (value == 0 and name in MAY_BE_ZERO)) and value <= LIMITS.get(name, DEFAULT_LIMIT)
 
 

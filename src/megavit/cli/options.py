@@ -1,4 +1,4 @@
-"""Options and arguments that several commands share, so that one flag has one meaning and one help text."""
+"""Options and arguments shared by several commands."""
 
 from pathlib import Path
 from typing import Annotated, Literal

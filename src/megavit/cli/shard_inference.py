@@ -1,4 +1,4 @@
-"""The common part of `predict` and `embed`: images or shards in, one process or several, results out."""
+"""Run `predict` and `embed` on images or shards, in one process or several."""
 
 import os
 import sys
@@ -10,19 +10,13 @@ from typing import Any
 from megavit.errors import ConfigError, OutputError
 
 Write = Callable[[Iterable[tuple[str, Any]], Path | None], tuple[int, int]]
-"""Computes the results for named images and writes them to a new file, or prints them; returns how many there were,
-and for how many the image could not be read."""
+"""Writes the results for named images to a new file, or prints them; returns the number of images, and of those that
+could not be read."""
 
 
 @dataclass(frozen=True)
 class InferenceModel:
-    """A loaded model, ready to write results.
-
-    Attributes:
-        settings: the options that the results depend on.
-        files: the files that the results depend on.
-        describe: says how many results there are.
-    """
+    """A loaded model that writes results, which depend on `settings` and `files`; `describe` formats their number."""
 
     write: Write
     settings: dict[str, Any]
@@ -32,13 +26,13 @@ class InferenceModel:
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceCommand:
-    """What the user asked for.
+    """The command `predict` or `embed` with its arguments.
 
     Attributes:
-        name: of the command.
+        name: name of the command.
         out: new file, or for shards new folder; None: standard output.
-        suffixes: of the files that can be written; the first one is that of the files in a folder.
-        what: the results, in the plural.
+        suffixes: supported suffixes; the first one is used for the files in a folder.
+        what: name of the results, in the plural.
     """
 
     name: str
@@ -52,10 +46,10 @@ class InferenceCommand:
         check_images(self.images, self.name)
 
     def run(self, load: Callable[[], InferenceModel]) -> int:
-        """Compute and write all results; return the exit code.
+        """Compute and write all results, and return the exit code.
 
         Raises:
-            ConfigError: if several processes are started, or asked for, for anything but shards.
+            ConfigError: if several processes are requested for anything but shards.
             OutputError: if the results cannot be written to `out`.
         """
         from megavit.cli.console import notes
@@ -72,7 +66,7 @@ class InferenceCommand:
         if shards is None and self.out is not None:
             check_new_file(self.out, self.what, self.suffixes)
         with report_once():
-            model = load()  # first, so that a wrong bundle leaves no empty file
+            model = load()  # first, so that an invalid bundle leaves no empty file
             if shards is not None and self.out is not None:
                 return self._write_shards(shards, self.out, model)
         total, failed = model.write(iter_images(self.images, sys.stdin.buffer), self.out)
@@ -83,7 +77,7 @@ class InferenceCommand:
         return report_failures(failed, total)
 
     def _find_shards(self) -> str | None:
-        """Return the shards whose results go to `out`; None if there are none, or they are printed."""
+        """Return the shards whose results go to `out`; None if there are none, or the results are printed."""
         from megavit.predict.input_sources import is_shard_source
         from megavit.predict.standard_input import STANDARD_INPUT
         from megavit.runtime.process_group import get_dist_context
@@ -104,7 +98,7 @@ class InferenceCommand:
         return source
 
     def _write_shards(self, source: str, out: Path, model: InferenceModel) -> int:
-        """Write the results for this process's share of the shards; the first process joins them if `out` is a file."""
+        """Write the results for this process's shards; the first process merges all if `out` is a file."""
         from megavit.cli.console import counting, notes
         from megavit.cli.launcher import set_final_code, stopped_elsewhere
         from megavit.data.shards.index import list_contents
@@ -124,10 +118,10 @@ class InferenceCommand:
         try:
             parts = ShardedOutput(out, out.suffix or self.suffixes[0], list(shards), made_of)
         except OutputError:
-            if rank and _is_done(out, rank):  # the first process has joined the parts and removes them
+            if rank and _is_done(out, rank):  # merged by the first process
                 return 0
             raise
-        if parts.is_file and out.exists():  # joined, but not yet removed when a process was killed
+        if parts.is_file and out.exists():  # merged, but a process was killed before the removal
             parts.remove()
             return 0
         todo = list(parts.missing(rank, world))
@@ -136,7 +130,7 @@ class InferenceCommand:
             if stopped_elsewhere():
                 return 0
             if parts.is_file and out.exists():
-                break  # they were all there, and the first process has joined them meanwhile
+                break  # merged by the first process
             with parts.write(name) as part:
                 images, unread = model.write(shards[name], part)
                 if images != len(shards[name]):
@@ -148,7 +142,7 @@ class InferenceCommand:
             parts.remove()
             return 0
         if parts.is_file and rank:
-            return 0  # the first process joins and reports
+            return 0  # the first process merges and reports
         mine = parts.shards if parts.is_file else parts.shards_of(rank, world)
         total = sum(len(shards[name]) for name in mine)
         if parts.is_file and not parts.wait(lambda: stopped_elsewhere() or out.exists()):
@@ -168,7 +162,7 @@ class InferenceCommand:
 
 
 def write_all(writer: Any, items: Iterable[Any]) -> tuple[int, int]:
-    """Write results as they come; return how many there were, and how many of them are errors."""
+    """Write results as they come; return the number of results, and of errors among them."""
     total = failed = 0
     with writer:
         for item in items:
@@ -179,7 +173,7 @@ def write_all(writer: Any, items: Iterable[Any]) -> tuple[int, int]:
 
 
 def report_failures(failed: int, total: int) -> int:
-    """Report how many images could not be read; return the exit code."""
+    """Print how many images could not be read, and return the exit code."""
     from megavit.cli.console import notes
 
     if failed:
@@ -188,18 +182,14 @@ def report_failures(failed: int, total: int) -> int:
 
 
 def _is_done(out: Path, rank: int) -> bool:
-    """Return whether the results are in the file already, from the processes of this very command.
-
-    Raises:
-        OutputError: if something else is there.
-    """
+    """Return whether other processes of this command have written the file; raise an OutputError if not theirs."""
     from megavit.cli.launcher import is_refused, mark_refused
     from megavit.predict.sharded_output import is_merged
     from megavit.runtime.process_group import get_dist_context
 
     if not out.suffix or not out.exists() or (rank == 0 and is_merged(out)):
         return False
-    # A fast process is done before a slow one begins, or before one that was restarted.
+    # A fast process may finish before a slow or restarted one begins.
     if (rank or get_dist_context().restarts) and not is_refused():
         return True
     mark_refused()
@@ -207,7 +197,7 @@ def _is_done(out: Path, rank: int) -> bool:
 
 
 def check_images(images: Sequence[str], command: str) -> None:
-    """Raise a ConfigError unless there are names of images, none of which is an option that does not exist."""
+    """Raise a ConfigError if there are no images, or a name is an unknown option."""
     from megavit.predict.standard_input import STANDARD_INPUT
 
     if not images:
@@ -218,10 +208,10 @@ def check_images(images: Sequence[str], command: str) -> None:
 
 
 def local_device(device: str) -> str:
-    """Return `device`, or where several processes share the GPUs, the one of this process.
+    """Return `device`, or this process's GPU if several processes share the GPUs.
 
     Raises:
-        ConfigError: when torchrun's environment variables are incomplete.
+        ConfigError: if torchrun's environment variables are incomplete.
     """
     from megavit.runtime.process_group import get_dist_context
 

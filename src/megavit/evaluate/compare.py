@@ -1,4 +1,4 @@
-"""Paired comparison of two models on the same images: which is better, by how much, and where they disagree."""
+"""Compare two models on the same images with paired statistics."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,12 +22,12 @@ Side = Literal["A", "B", "both", "neither"]
 
 @dataclass(frozen=True)
 class PairedOutputs:
-    """The outputs of two models for the same images.
+    """The outputs of two models for the same images, with the classes or labels in the same order.
 
     Attributes:
-        a, b: as `megavit.predict.postprocess.postprocess.logits_to_outputs` does, classes and labels in one order.
-        targets: as `megavit.data.targets.target_tensor` gives them; one image at least.
-        target_a, target_b: of the models; of one kind.
+        a, b: as returned by `megavit.predict.postprocess.postprocess.logits_to_outputs`.
+        targets: as returned by `megavit.data.targets.target_tensor`, for at least one image.
+        target_a, target_b: each model's target, of the same kind.
     """
 
     a: Tensor
@@ -45,7 +45,7 @@ class PairedOutputs:
         match self.kind:
             case "classification":
                 return self.a.argmax(dim=1), self.b.argmax(dim=1)
-            case "multilabel":  # in double precision, as the metrics and the predictor compare them
+            case "multilabel":  # in float64, like the metrics and the predictor
                 return (
                     self.a.double() >= torch.tensor(self.target_a.thresholds, dtype=torch.float64),
                     self.b.double() >= torch.tensor(self.target_b.thresholds, dtype=torch.float64),
@@ -68,13 +68,7 @@ class PairedOutputs:
 
 @dataclass(frozen=True)
 class MetricDifference:
-    """One metric of both models.
-
-    Attributes:
-        metric: its name.
-        a, b: of model A and of model B.
-        difference: a - b, with its paired 95% bootstrap interval.
-    """
+    """The values `a` and `b` of a metric for both models, and a - b with its paired 95% bootstrap interval."""
 
     metric: str
     a: float
@@ -84,15 +78,14 @@ class MetricDifference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Paired comparison of model A with model B.
+    """The paired comparison of model A with model B on images that neither was trained on.
 
     Attributes:
-        images: number of images, none of which either model was trained on.
-        differences: of the primary metric first, then of others.
-        only_a, only_b, both, neither: images that these models predict correctly, with several labels all of them;
-            None for regression.
-        p_value: of McNemar's exact test, two-sided; None for regression.
-        better: the model that is better by more than chance, "neither" where none is.
+        differences: metric differences, the primary metric first.
+        only_a, only_b, both, neither: number of images that these models predict correctly (in multilabel
+            classification, with all labels correct); None for regression.
+        p_value: two-sided p-value of McNemar's exact test; None for regression.
+        better: the significantly better model, or "neither".
     """
 
     images: int
@@ -105,19 +98,18 @@ class Comparison:
     better: Side
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types."""
+        """Return the comparison as plain JSON types."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Disagreement:
-    """One image for which the two models predict differently.
+    """An image for which the two models predict differently.
 
     Attributes:
-        path: of the image, as its data names it.
-        truth, prediction_a, prediction_b: names, several labels separated by "|", or a number.
-        probability_a, probability_b: of the predicted class; None for several labels and regression.
-        correct: the model that is correct; for regression the one whose prediction is closer ("both" for a tie).
+        truth, prediction_a, prediction_b: class name, label names separated by "|", or number.
+        probability_a, probability_b: probability of the predicted class; None for multilabel and regression.
+        correct: the model that is correct; for regression the one with the smaller error ("both" for a tie).
     """
 
     path: str
@@ -130,7 +122,7 @@ class Disagreement:
 
 
 def check_comparable(a: Predictor, b: Predictor) -> None:
-    """Raise a DataError unless both models have one kind of target and the same names, in any order."""
+    """Raise a DataError unless both models have the same kind of target and the same names, in any order."""
     if a.target != b.target:
         raise DataError(
             f"two bundles are compared by the same kind of target: that of {a.folder} is {a.target}, "
@@ -149,12 +141,7 @@ def check_comparable(a: Predictor, b: Predictor) -> None:
 
 
 def align_outputs(labels: Sequence[str], other: Predictor, outputs: Tensor) -> tuple[Tensor, Target]:
-    """Return the other model's outputs and target with its classes, or labels, in the order of `labels`.
-
-    Args:
-        labels: of the first model.
-        outputs: of the other one, as `Predictor.outputs` gives them.
-    """
+    """Return the other model's outputs and target with its classes, or labels, in the order of `labels`."""
     target = other.info.target
     if not labels:
         return outputs, target
@@ -181,7 +168,7 @@ def compare_outputs(pair: PairedOutputs) -> Comparison:
     difference = differences[0].difference
     a_is_ahead = difference.value < 0 if kind == "regression" else difference.value > 0
     better: Side = "A" if a_is_ahead else "B"
-    # The bootstrap is overconfident where few images differ; McNemar's test is exact there.
+    # The bootstrap is overconfident if few images differ; McNemar's test is exact.
     by_chance = kind == "classification" and p_value is not None and p_value >= SIGNIFICANCE_LEVEL
     if by_chance or difference.low <= 0 <= difference.high:
         better = "neither"
@@ -189,7 +176,7 @@ def compare_outputs(pair: PairedOutputs) -> Comparison:
 
 
 def find_disagreements(pair: PairedOutputs, labels: Sequence[str], samples: Sequence[Sample]) -> list[Disagreement]:
-    """Return the images with different predictions, in the order of `samples`."""
+    """Return the images for which the predictions differ, in the order of `samples`."""
     predicted_a, predicted_b = pair.predicted()
     correct_a, correct_b = pair.correct()
     different = predicted_a != predicted_b

@@ -1,4 +1,4 @@
-"""Evaluate a bundle: its metrics, a comparison with another bundle, subgroups of the images, and robustness."""
+"""Evaluate a bundle: metrics, comparison with another bundle, subgroups and robustness."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -27,23 +27,19 @@ from megavit.evaluate.uncertainty.uncertainty import UncertaintyMetrics, compute
 from megavit.predict.predictor import Predictor
 
 ProgressFactory = Callable[[str], AbstractContextManager[Progress]]
-"""Makes a progress callback for the work that it is called with."""
+"""Makes a progress callback from a description of the work."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The results of an evaluation.
+    """The results of an evaluation of a bundle, and of its comparison with another bundle.
 
     Attributes:
-        images, selection: what was evaluated on.
-        outputs: of the bundle, for `selection.samples` in order.
-        metrics: of the bundle.
-        calibration: of the bundle.
-        uncertainty: how far its predictions can be trusted.
-        comparison: with the other bundle; None without one.
-        disagreements: the images for which the two predict differently.
-        subgroups: by a column of the table; None where none was named.
-        robustness: under corruptions; None where it was not requested, or no image has a label.
+        outputs: the bundle's outputs for `selection.samples`, in order.
+        comparison: None without another bundle.
+        disagreements: images for which the two bundles predict differently.
+        subgroups: metrics by the values of a table column; None if no column was given.
+        robustness: metric under corruptions; None if it was not requested or no image has a label.
     """
 
     images: LabeledImages
@@ -58,7 +54,7 @@ class Evaluation:
     robustness: Robustness | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types, without what was not requested."""
+        """Return the evaluation as plain JSON types, without what was not requested."""
         result: dict[str, Any] = {
             "target": self.images.target,
             "metrics": self.metrics.to_dict(),
@@ -93,14 +89,14 @@ def evaluate(
     """Evaluate the predictor on the selected images.
 
     Args:
-        selection: for the predictor; without what `other` has seen in training.
-        other: to compare with, for which `check_comparable` has passed.
-        group_by: a column of the table that the images are from.
+        selection: images that neither the predictor nor `other` was trained on, with the predictor's class indices.
+        other: predictor to compare with; `check_comparable` must have passed.
+        group_by: table column that defines subgroups.
         corruptions: whether to evaluate corrupted images too.
 
     Raises:
-        DataError: for images of other channels than a model takes, or that cannot be read any more, and for a column
-            that makes no groups, before any inference.
+        DataError: if a model does not take the images' channels, an image can no longer be read, or (before any
+            inference) the column does not define groups.
     """
     samples, target, labels = selection.samples, predictor.info.target, predictor.labels
     groups = None if group_by is None else read_group_values(images.source, group_by, samples)

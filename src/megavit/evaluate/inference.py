@@ -1,4 +1,4 @@
-"""Select the images that a bundle is evaluated on, and run it on them."""
+"""Select the images to evaluate a bundle on, and run the bundle on them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,9 +22,9 @@ class SplitSelection:
     """Images to evaluate on.
 
     Attributes:
-        samples: with the bundle's indices of classes and labels.
-        excluded: images left out because the model was trained on them or selected by them.
-        split: of the data that they are from; "all" where it has no test or validation split.
+        samples: samples with the bundle's class or label indices.
+        excluded: number of images left out because the model was trained on them or selected by them.
+        split: split of the images; "all" if the data has no test or validation split.
     """
 
     samples: tuple[Sample, ...]
@@ -35,17 +35,17 @@ class SplitSelection:
 def select_split(
     images: LabeledImages, labels: Sequence[str], known: Sequence[SampleRow], target: TargetKind = "classification"
 ) -> SplitSelection:
-    """Return the test split, else the validation split, else all images, without those the model has seen in training.
+    """Return the test split, else the validation split, else all images, without images seen in training.
 
-    An image is recognized by its file's bytes, whatever its name and folder.
+    Images are recognized by their files' bytes, whatever their names.
 
     Args:
-        labels: the bundle's classes or labels.
-        known: the rows of the bundle's `samples.csv`; of several bundles that are compared, of each.
-        target: the bundle's.
+        labels: class or label names of the bundle.
+        known: rows of the bundle's `samples.csv`; for a comparison, those of both bundles.
+        target: kind of the bundle's target.
 
     Raises:
-        DataError: for another kind of target, a class that the bundle does not know, or when no image is left.
+        DataError: if the kind of target differs, the bundle does not know a class, or no image is left.
     """
     if images.target != target:
         have = {"classification": "one class an image", "multilabel": "multilabel", "regression": "a score"}
@@ -83,7 +83,7 @@ def run_inference(
     """Return the model's output for the samples, in order.
 
     Raises:
-        DataError: for images of other channels than the model takes, or that cannot be read any more.
+        DataError: if the model does not take the images' channels, or an image can no longer be read.
     """
     preprocessing = predictor.info.preprocessing
     check_channels(images, samples, preprocessing.channels)
@@ -108,7 +108,7 @@ def check_channels(images: LabeledImages, samples: Sequence[Sample], channels: i
 
 
 def num_decode_workers(images: LabeledImages, count: int) -> int:
-    """Return how many processes should decode `count` images; 0 where starting them would take longer."""
+    """Return the number of processes to decode `count` images with; 0 if starting them would take longer."""
     return 0 if images.memory or count < MIN_IMAGES_FOR_WORKERS else min(available_cpus(), MAX_WORKERS)
 
 

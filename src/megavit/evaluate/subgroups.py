@@ -1,4 +1,4 @@
-"""Metrics of subgroups of the images, such as of each camera, and whether they differ by more than chance."""
+"""Compute metrics of subgroups of the images, such as by camera, and test whether they differ."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,21 +20,17 @@ from megavit.evaluate.metrics.dispatch import METRIC_NAMES, PrimaryMetric, make_
 from megavit.evaluate.metrics.significance import SIGNIFICANCE_LEVEL
 
 MAX_GROUPS = 50
-"""Most groups that a table can be read of, and that have images enough each."""
 
 _PERMUTATIONS = 1000
 _MAX_ELEMENTS = 200_000_000
-"""Elements processed for the test: some two seconds."""
+"""Elements processed by the permutation test, which takes about two seconds."""
 
 
 @dataclass(frozen=True)
 class Subgroup:
-    """The images with one value in the column.
+    """The images with the same value in a column, "" if empty.
 
-    Attributes:
-        value: in the column; "" where it is empty.
-        images: their number.
-        metric: with its 95% interval; None where no image has a label.
+    `metric` is the primary metric with its 95% interval, or None if no image has a label.
     """
 
     value: str
@@ -44,14 +40,9 @@ class Subgroup:
 
 @dataclass(frozen=True)
 class Subgroups:
-    """The images grouped by the values of a column.
+    """The images grouped by the values of a column, the worst group first.
 
-    Attributes:
-        column: its name.
-        metric: name of the primary metric.
-        groups: the worst first.
-        p_value: of the permutation test that the groups do not differ.
-        significant: whether they differ by more than chance.
+    `p_value` is that of the permutation test of the hypothesis that the groups do not differ.
     """
 
     column: str
@@ -61,18 +52,15 @@ class Subgroups:
     significant: bool
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types."""
+        """Return the subgroups as plain JSON types."""
         return asdict(self)
 
 
 def read_group_column(source: str, column: str) -> dict[str, str]:
-    """Return the column's value for each image, by its name.
-
-    Args:
-        source: of the images, as the user named it.
+    """Return the column's value for each image name.
 
     Raises:
-        DataError: where the data is no table, or has no such column.
+        DataError: if the data is not a table, or has no such column.
     """
     if Path(source).suffix.lower() not in TABLES or not Path(source).is_file():
         raise DataError(
@@ -86,7 +74,7 @@ def read_group_values(source: str, column: str, samples: Sequence[Sample]) -> li
     """Return the column's value for each sample.
 
     Raises:
-        DataError: as `read_group_column`, and where the column has one value or more than `MAX_GROUPS`.
+        DataError: like `read_group_column`, and if the column has a single value or more than `MAX_GROUPS`.
     """
     by_name = read_group_column(source, column)
     values = [by_name[sample.name] for sample in samples]
@@ -107,11 +95,9 @@ def read_group_values(source: str, column: str, samples: Sequence[Sample]) -> li
 def compute_subgroups(
     column: str, values: Sequence[str], outputs: Tensor, targets: Tensor, kind: TargetKind
 ) -> Subgroups:
-    """Return the primary metric of each group, and whether the groups differ.
+    """Return the primary metric of each group, and whether the groups differ significantly.
 
-    Args:
-        values: of the images, as `read_group_values` gives them.
-        outputs, targets, kind: as for `megavit.evaluate.metrics.dispatch.make_primary_metric`.
+    `outputs`, `targets` and `kind` are as for `megavit.evaluate.metrics.dispatch.make_primary_metric`.
     """
     names, codes = np.unique(np.asarray(values), return_inverse=True)
     groups = []
@@ -126,7 +112,7 @@ def compute_subgroups(
 
 
 def _permutation_test(metric: PrimaryMetric, codes: NDArray[np.int64], groups: int, seed: int = 0) -> float:
-    """Return how often images permuted among the groups have as large a sum of squares between the groups."""
+    """Return the p-value: how often permuted groups have at least the observed sum of squares between groups."""
     random = np.random.default_rng(seed)
     sizes = np.bincount(codes, minlength=groups)
 
@@ -139,7 +125,7 @@ def _permutation_test(metric: PrimaryMetric, codes: NDArray[np.int64], groups: i
         return float(sizes[known] @ np.square(values[known] - mean))
 
     permutations = max(100, min(_PERMUTATIONS, _MAX_ELEMENTS // (len(codes) * groups * metric.work)))
-    # Rounding must not make what is equal a little less.
+    # Tolerate rounding errors between equal values.
     observed = between_groups(codes) * (1 - 1e-9)
     as_large = sum(between_groups(random.permutation(codes)) >= observed for _ in range(permutations))
     return (as_large + 1) / (permutations + 1)

@@ -1,1 +1,1 @@
-"""The HTTP server: a front process without torch, and one worker process per model that may crash without it."""
+"""Serve models over HTTP: a server process without PyTorch, and one worker process per model."""

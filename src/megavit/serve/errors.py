@@ -1,4 +1,4 @@
-"""Errors that clients of the HTTP API receive."""
+"""Error responses of the HTTP API."""
 
 from http import HTTPStatus
 
@@ -21,17 +21,16 @@ CODES = {
     503: "service_unavailable",
     504: "gateway_timeout",
 }
-"""HTTP's own names of the statuses (RFC 9110), not those of `http.HTTPStatus`, which differ between Python versions."""
+"""HTTP's names of the statuses (RFC 9110); those of `http.HTTPStatus` differ between Python versions."""
 
 
 class ApiError(MegavitError):
     """An error response of the HTTP API.
 
     Args:
-        status: HTTP status code.
         message: sentence that says what is wrong and what to do.
         retry_after: seconds after which the client may try again.
-        allow: HTTP methods that are allowed instead.
+        allow: allowed HTTP methods.
     """
 
     def __init__(self, status: int, message: str, *, retry_after: int | None = None, allow: str | None = None) -> None:

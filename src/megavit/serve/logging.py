@@ -1,4 +1,4 @@
-"""The server's log: one JSON object per line, without image contents, file names, keys or queries."""
+"""Log one JSON object per line, without image contents, file names, keys or queries."""
 
 import json
 import logging
@@ -20,13 +20,10 @@ def log_event(event: str, **fields: Any) -> None:
 
 
 class JsonLinesHandler(logging.Handler):
-    """Writes JSON lines in a thread of its own, so that a stalled reader of the log never blocks the server.
+    """A logging handler that writes JSON lines in its own thread, so that a stalled reader never blocks the server.
 
-    Lines that do not fit into the queue are dropped; the next line says how many. Unlike Python's own
-    `QueueListener`, `close` gives up on a reader that has stalled.
-
-    Args:
-        file: descriptor to write to; not a Python stream, whose flush at exit would wait for the reader.
+    Lines that do not fit into the queue are dropped; the next line says how many. Unlike `QueueListener`, `close` does
+    not wait for a stalled reader. `file` is a descriptor, as Python's streams would wait for the reader at exit.
     """
 
     def __init__(self, file: int = 2) -> None:
@@ -53,7 +50,7 @@ class JsonLinesHandler(logging.Handler):
             self._dropped += 1
 
     def close(self) -> None:
-        """Write what is queued, unless nobody reads it."""
+        """Write the queued lines, unless the reader has stalled."""
         super().close()
         try:
             self._lines.put(None, timeout=FLUSH_SECONDS)
@@ -72,7 +69,7 @@ class JsonLinesHandler(logging.Handler):
 
 
 def start_logging() -> JsonLinesHandler:
-    """Send the events of the server, and the warnings of uvicorn and asyncio, to standard error."""
+    """Log the events of the server, and the warnings of uvicorn and asyncio, to standard error."""
     handler = JsonLinesHandler()
     for name, level in ((_logger.name, logging.INFO), ("uvicorn.error", logging.WARNING), ("asyncio", logging.WARNING)):
         logger = logging.getLogger(name)

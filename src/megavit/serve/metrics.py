@@ -1,4 +1,4 @@
-"""Prometheus metrics of the server."""
+"""Define the Prometheus metrics of the server."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
@@ -7,7 +7,7 @@ _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
-    """The metrics of one server. Labels have few values: a path that is not served counts as "unknown"."""
+    """The metrics of one server. All unknown paths share the route "unknown", to bound the number of labels."""
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()

@@ -1,4 +1,4 @@
-"""The models to serve: their names, their folders, and when a folder's bundle is replaced."""
+"""Parse the models to serve, and detect when their bundles are replaced."""
 
 import re
 import threading
@@ -9,22 +9,22 @@ from pathlib import Path
 from megavit.errors import BundleError, ConfigError
 
 POLL_SECONDS = 1.0
-"""Time between two looks at a bundle's files."""
+"""Seconds between two checks of a bundle's version."""
 _NAME = re.compile(r"[\w.-]{1,64}")
 _INNER, _HUB = "bundle", "hf-hub:"
 _MARKERS = ("megavit.json", "model.onnx", "model.xml")
-"""Files that make a folder a bundle or an exported model."""
+"""Files that identify a folder as a bundle or an exported model."""
 
 Version = tuple[int, int, int]
-"""Inode, time of change and size of the marker file: a bundle that replaces another has another version."""
+"""Inode, modification time in nanoseconds and size of the marker file, which change if a bundle is replaced."""
 
 
 def parse_sources(arguments: Sequence[str]) -> list[tuple[str, str]]:
-    """Return (name, source) of each "FOLDER" or "NAME=FOLDER"; by default a model is named after its folder or run.
+    """Return (name, source) of each "FOLDER" or "NAME=FOLDER"; the default name is that of the folder or run.
 
     Raises:
-        ConfigError: for a name that cannot be part of a URL, or occurs twice.
-        BundleError: for a folder that is not a bundle.
+        ConfigError: if a name cannot be part of a URL or occurs twice, or there is no model.
+        BundleError: if a folder is not a bundle.
     """
     sources: dict[str, str] = {}
     for argument in arguments:
@@ -47,7 +47,7 @@ def parse_sources(arguments: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def get_version(source: str) -> Version | None:
-    """Return the version of the bundle in a folder; None for what is not a folder, or has no bundle now."""
+    """Return the version of the bundle in a folder; None if there is none."""
     for path in (folder / name for folder in (Path(source), Path(source) / _INNER) for name in _MARKERS):
         try:
             status = path.stat()
@@ -58,11 +58,7 @@ def get_version(source: str) -> Version | None:
 
 
 class BundleMonitor:
-    """Watches the version of a bundle in a thread of its own, as a look at a disk that hangs never ends.
-
-    Attributes:
-        version: as found last; None if there was none.
-    """
+    """A thread that watches the `version` of a bundle, None if there is none; reading from a disk may hang."""
 
     def __init__(self, source: str) -> None:
         self._source = source

@@ -1,4 +1,4 @@
-"""Read the images in a request's body while it arrives."""
+"""Read the images in a request's body as it arrives."""
 
 import asyncio
 import logging
@@ -12,17 +12,17 @@ from megavit.serve.errors import ApiError
 from megavit.serve.settings import Settings
 
 _MAX_NAME = 255
-# Parsing takes time quadratic in the length.
+# Parsing takes quadratic time.
 _MAX_CONTENT_TYPE = 1024
 
-# Python prints records that no handler takes; what this one says is in the response.
+# Python prints records without a handler; the response reports these errors.
 logging.getLogger("python_multipart").addHandler(logging.NullHandler())
 
 
 class ByteBudget:
-    """A limit on the bytes of all bodies being read and all images not yet answered.
+    """A limit on the total bytes of all bodies being read and all images being processed.
 
-    What counts is what has arrived, not what was announced: a slow client takes nothing from the others.
+    Only bytes that have arrived count, not announced ones, so that a slow client takes nothing from the others.
     """
 
     def __init__(self, limit: int) -> None:
@@ -30,7 +30,7 @@ class ByteBudget:
         self.used = 0
 
     def check(self, size: int) -> None:
-        """Raise an ApiError if so many more bytes would exceed the limit."""
+        """Raise an ApiError if `size` more bytes would exceed the limit."""
         if self.used + size > self._limit:
             raise ApiError(429, "the server holds as many bytes as it may; try again in a moment", retry_after=1)
 
@@ -44,7 +44,7 @@ class ByteBudget:
 
 @dataclass
 class UploadedImage:
-    """The file name, if it has one, and the bytes of an image."""
+    """An image file: its name, if it has one, and its bytes."""
 
     filename: str | None
     data: bytearray
@@ -90,7 +90,7 @@ async def read_body(request: Request, settings: Settings, budget: ByteBudget) ->
 
 
 def check_headers(request: Request, settings: Settings, budget: ByteBudget) -> None:
-    """Raise an ApiError if the announced size of the body is over a limit."""
+    """Raise an ApiError if the announced size of the body exceeds a limit."""
     size = int(request.headers.get("content-length", 0))
     if size > settings.max_request_bytes:
         raise _too_large(settings)
@@ -120,8 +120,6 @@ def _make_parser(request: Request, settings: Settings) -> "_RawParser | _FormPar
 
 
 class _RawParser:
-    """A body that is one image."""
-
     def __init__(self) -> None:
         self._data = bytearray()
         self.write = self._data.extend
@@ -131,10 +129,9 @@ class _RawParser:
 
 
 class _FormParser:
-    """A form with any number of images, as browsers and `curl -F` send it.
+    """A parser of forms with any number of images, as sent by browsers and `curl -F`.
 
-    Not Starlette's, which accepts a form that is cut short, writes files above 1 MiB to disk, and answers too many
-    files like a malformed form.
+    Starlette's accepts truncated forms, writes files above 1 MiB to disk, and reports too many files as malformed.
     """
 
     def __init__(self, boundary: bytes, max_images: int) -> None:

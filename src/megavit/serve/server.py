@@ -1,4 +1,4 @@
-"""Run the server from start to shutdown."""
+"""Run the HTTP server from start to shutdown."""
 
 import asyncio
 import contextlib
@@ -24,15 +24,15 @@ from megavit.serve.settings import Settings
 from megavit.serve.workers.model_service import ModelService
 
 NEW_CONNECTION_SECONDS = 1.0
-"""Time that a connection made just before the shutdown has to send its request."""
+"""Seconds that a connection made just before the shutdown has to send its request."""
 SHUTDOWN_SECONDS = 5
-"""Time for connections to close by themselves, once everything is answered."""
+"""Seconds that connections have to close by themselves after the last response."""
 _BACKLOG = 2048
 _MAX_FILES = 65_536
 
 
 def serve(sources: Sequence[tuple[str, str]], settings: Settings, on_ready: Callable[[str], None]) -> None:
-    """Serve models until SIGTERM or SIGINT, answer all accepted requests, and return; a second signal exits at once.
+    """Serve models until SIGTERM, SIGINT or SIGHUP, then finish all accepted requests; a second signal exits at once.
 
     Args:
         sources: (name, folder or hf-hub:USER/NAME) of each model, see `megavit.serve.model_sources.parse_sources`.
@@ -61,7 +61,7 @@ async def _serve(
     models = {name: ModelService(name, source, settings, metrics, budget) for name, source in sources}
     stop = _handle_signals(models, handler)
     try:
-        # The workers import and load while we import ourselves.
+        # Import while the workers load their models.
         await asyncio.gather(*(_wait_for_first(model.spawned.wait(), model.first_ready) for model in models.values()))
         from megavit.serve.http.app import make_app
         from megavit.serve.http.middleware import ServerMiddleware
@@ -92,7 +92,7 @@ async def _serve(
 
 
 class _HttpServer(Server):
-    """A uvicorn server that runs until its `should_exit` is set."""
+    """A uvicorn server that runs until `should_exit` is set."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -100,9 +100,9 @@ class _HttpServer(Server):
         yield
 
     async def stop_listening(self, listener: socket.socket) -> None:
-        """Accept no more connections, and wait a moment for the requests of those that were just made."""
+        """Accept no more connections, and wait briefly for the requests of those just made."""
         loop = asyncio.get_running_loop()
-        # Connections in the system's backlog would be reset with the last listening socket.
+        # Closing the last listening socket would reset the connections in the backlog.
         with listener.dup() as last:
             last.setblocking(False)
             for listening in self.servers:
@@ -143,14 +143,14 @@ def _make_server(app: ASGIApp, settings: Settings, server_metrics: Metrics) -> _
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            timeout_keep_alive=math.ceil(settings.keep_alive) + 1,  # the protocol has its own
+            timeout_keep_alive=math.ceil(settings.keep_alive) + 1,  # TimeoutProtocol enforces the limit
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )
     )
 
 
 def _handle_signals(models: Mapping[str, ModelService], handler: JsonLinesHandler) -> asyncio.Event:
-    """Return an event that the first signal sets; the second one exits."""
+    """Return an event that the first signal sets; a second signal exits."""
     stop = asyncio.Event()
 
     def on_signal(number: int) -> None:
@@ -171,7 +171,7 @@ def _handle_signals(models: Mapping[str, ModelService], handler: JsonLinesHandle
 
 @contextlib.contextmanager
 def _listen(settings: Settings) -> Iterator[socket.socket]:
-    """Listen on the address, and raise the limit on open files as far as the system allows."""
+    """Yield a listening socket, with the limit on open files raised as far as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
     if soft < limit:
@@ -194,7 +194,7 @@ def _get_url(listener: socket.socket) -> str:
 
 
 async def _wait_for_first(*awaitables: Awaitable[Any]) -> None:
-    """Wait until one is done, cancel the other tasks, and raise its exception if it has one."""
+    """Wait until one awaitable is done, cancel the other tasks, and raise its exception if it has one."""
     tasks = [asyncio.ensure_future(one) for one in awaitables]
     done, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in others:

@@ -1,11 +1,11 @@
-"""Settings of the server and of its workers, and options of a request."""
+"""Settings of the server and its workers, and options of a request."""
 
 from dataclasses import dataclass
 
 from megavit.config.checks import check_choice, check_device, check_integer, check_positive, check_range
 
 MAX_IMAGES = 256
-"""Images per request."""
+"""Maximum number of images per request."""
 DEFAULT_TOP, MAX_TOP = 5, 1000
 
 
@@ -21,8 +21,7 @@ class Settings:
         max_pixels: maximum number of pixels of an image.
         read_timeout: seconds within which a request must have arrived completely.
         timeout: seconds within which an accepted request is answered or refused.
-        keep_alive: seconds within which the next request of a connection must begin. Longer than a proxy in front
-            keeps a connection: so it is the proxy that closes it, never we in the middle of a request.
+        keep_alive: seconds until an idle connection is closed; set it longer than that of a reverse proxy.
         load_timeout: seconds within which a worker must have loaded its model.
         device, precision, keep_aspect: as in `megavit.load`.
         api_key: key that requests must carry; None: none.
@@ -58,18 +57,18 @@ class Settings:
 
     @property
     def max_images(self) -> int:
-        """Images per request: more than the queue can ever hold is refused for good, not until later."""
+        """Maximum number of images per request, at most what the queue can hold."""
         return min(MAX_IMAGES, self.queue_size)
 
     @property
     def max_total_bytes(self) -> int:
-        """Bytes of all bodies that are being read or answered."""
+        """Maximum number of bytes of all bodies that are being read or processed."""
         return 8 * self.max_request_bytes
 
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """What a request asks for besides the prediction: the query of `POST /predict`."""
+    """The options of a prediction: the query of `POST /predict`."""
 
     top: int = DEFAULT_TOP
     coverage: float | None = None
@@ -79,14 +78,11 @@ class PredictOptions:
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """Settings of a worker process.
+    """Settings of a worker process, see also `Settings`.
 
     Attributes:
         source: folder of a bundle or a run, or hf-hub:USER/NAME.
-        device, precision, keep_aspect: as in `megavit.load`.
-        max_batch_size: maximum number of images per batch.
-        max_pixels: maximum number of pixels of an image.
-        max_batch_seconds: limit on the estimated time to compute a batch.
+        max_batch_seconds: maximum estimated seconds to compute a batch.
     """
 
     source: str

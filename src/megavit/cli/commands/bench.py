@@ -1,4 +1,4 @@
-"""`megavit bench`."""
+"""The command `megavit bench`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

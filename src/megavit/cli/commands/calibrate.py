@@ -1,4 +1,4 @@
-"""`megavit calibrate`."""
+"""The command `megavit calibrate`."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`megavit check`."""
+"""The command `megavit check`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,7 +62,7 @@ def check(
     if out is not None:
         check_output_folder(out, data)
     with TerminalReporter() as reporter:
-        # As megavit train reads them: the splits that it would draw are checked too.
+        # With the splits that megavit train would draw.
         images = load_data(
             data, DataRecipe(), lambda done, total: reporter.progress("checking images", done, total), verify="all"
         )
@@ -97,7 +97,7 @@ def reason_to_skip_labels(images: "LabeledImages") -> str:
 def predict_held_out(
     images: "LabeledImages", predictor: "Predictor | None", minutes: float, device: str, reporter: "TerminalReporter"
 ) -> "OutOfFoldPredictions":
-    """Return predictions by models not trained on the images: on a bundle's features, or trained for this."""
+    """Return out-of-fold predictions of a probe on the bundle's features, or of new models without a bundle."""
     if predictor is None:
         from megavit.train.cross_val_predict import cross_val_predict
 

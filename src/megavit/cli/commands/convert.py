@@ -1,4 +1,4 @@
-"""`megavit convert`."""
+"""The command `megavit convert`."""
 
 import re
 from dataclasses import replace
@@ -108,7 +108,7 @@ def convert(
 
 
 def parse_size(flag: str, text: str) -> int | tuple[int, int]:
-    """Return 224, or 160x320 as (160, 320); `flag` is for the message."""
+    """Return a size such as 224, or 160x320 as (160, 320), in pixels; errors name the `flag`."""
     match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
     if match is None:
         raise ConfigError(f"{flag} must be a size in pixels such as 224, or 160x320 (height × width); got {text!r}")

@@ -1,4 +1,4 @@
-"""`megavit demo`."""
+"""The command `megavit demo`."""
 
 import shutil
 from pathlib import Path

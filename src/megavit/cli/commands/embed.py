@@ -1,4 +1,4 @@
-"""`megavit embed`."""
+"""The command `megavit embed`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""`megavit evaluate`."""
+"""The command `megavit evaluate`."""
 
 from pathlib import Path
 

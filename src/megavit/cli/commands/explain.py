@@ -1,4 +1,4 @@
-"""`megavit explain`."""
+"""The command `megavit explain`."""
 
 import sys
 from pathlib import Path

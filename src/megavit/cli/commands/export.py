@@ -1,4 +1,4 @@
-"""`megavit export`."""
+"""The command `megavit export`."""
 
 from pathlib import Path
 from typing import Literal

@@ -1,4 +1,4 @@
-"""`megavit plan`."""
+"""The command `megavit plan`."""
 
 from megavit.cli.options import Json, PresetPatchSize
 from megavit.config.recipe import OptimizerKind, ResolvedPrecision

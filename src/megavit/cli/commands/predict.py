@@ -1,4 +1,4 @@
-"""`megavit predict`."""
+"""The command `megavit predict`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""`megavit quantize`."""
+"""The command `megavit quantize`."""
 
 from pathlib import Path
 

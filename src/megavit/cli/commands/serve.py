@@ -1,4 +1,4 @@
-"""`megavit serve`."""
+"""The command `megavit serve`."""
 
 import os
 import sys

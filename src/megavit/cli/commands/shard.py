@@ -1,4 +1,4 @@
-"""`megavit shard`."""
+"""The command `megavit shard`."""
 
 import re
 from pathlib import Path
@@ -70,10 +70,10 @@ def shard(
 
 
 def parse_bytes(size: str) -> int:
-    """Return the bytes in a size such as 256MB, 1.5GB or 64MiB.
+    """Return the number of bytes in a size such as 256MB, 1.5GB or 64MiB.
 
     Raises:
-        ConfigError: for anything else.
+        ConfigError: for any other format.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]i?b)?", size.strip().lower())
     if match is None:

@@ -1,4 +1,4 @@
-"""`megavit train`."""
+"""The command `megavit train`."""
 
 import os
 import re
@@ -146,7 +146,7 @@ def train(
         if resume is not None:
             trained = resume_run(resume, reporter=reporter, clock=clock, parallel=layout, source=data)
         else:
-            assert out is not None  # set above
+            assert out is not None
             trained = train_run(str(data), out, recipe=base, overrides=settings, reporter=reporter, clock=clock)
     if is_main:
         show_trained(trained, as_json=json)
@@ -154,10 +154,7 @@ def train(
 
 
 def read_recipe(recipe: str) -> tuple[str, dict[str, Any]]:
-    """Return the name of the base recipe, and the settings of the TOML file, if it is one.
-
-    The file's `base` names the recipe that it changes; without it the base is chosen automatically.
-    """
+    """Return the base recipe's name, and the settings of the TOML file, if it is one; its `base` names the recipe."""
     from megavit.config.checks import check_choice
     from megavit.config.recipes import RECIPES
     from megavit.config.serialization import read_toml
@@ -176,17 +173,17 @@ def read_recipe(recipe: str) -> tuple[str, dict[str, Any]]:
 
 
 def prefer_minutes(settings: dict[str, Any]) -> None:
-    """If only minutes are given, reset the epochs of the base recipe, which would override them."""
+    """Reset the epochs of the base recipe if only minutes are given, which they would override."""
     run = settings.get("run", {})
     if "minutes" in run and "epochs" not in run:
         run["epochs"] = None
 
 
 def default_out(source: str) -> Path:
-    """Return runs/NAME for the data's name, with a number if that exists already."""
-    path = Path(os.path.normpath(Path(source.replace(":", "-")).absolute()))  # ".." is no name
+    """Return runs/NAME for the data's name, with a number if the folder exists."""
+    path = Path(os.path.normpath(Path(source.replace(":", "-")).absolute()))
     name = path.stem if path.suffix in (".csv", ".tsv", ".tar") else path.name or "run"
-    name = re.sub(r"[-_.]*\{\d+\.\.\d+\}", "", name) or "run"  # of several shards
+    name = re.sub(r"[-_.]*\{\d+\.\.\d+\}", "", name) or "run"
     folder = Path("runs") / name
     number = 1
     while folder.is_file() or (folder.is_dir() and any(folder.iterdir())):

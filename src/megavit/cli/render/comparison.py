@@ -1,4 +1,4 @@
-"""Show how two bundles compare, and list the images whose prediction differs."""
+"""Show how two bundles compare, and list the images for which they differ."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, fields
@@ -14,7 +14,7 @@ def write_disagreements(path: Path, disagreements: Iterable[Disagreement]) -> No
     """Write a new .csv or .jsonl file with one line per image.
 
     Raises:
-        OutputError: if it cannot be written, or exists.
+        OutputError: if it exists or cannot be written.
     """
     columns = [field.name for field in fields(Disagreement)]
     with LineFile(path, "the list of images", columns, keep_empty=True) as file:
@@ -24,12 +24,7 @@ def write_disagreements(path: Path, disagreements: Iterable[Disagreement]) -> No
 
 
 def show_comparison(comparison: Comparison, disagreements: int, a: str, b: str) -> None:
-    """Print how much the two differ, and whether significantly.
-
-    Args:
-        disagreements: number of images whose prediction differs.
-        a, b: the bundles, as the user named them.
-    """
+    """Print how much bundles `a` and `b` differ, and whether significantly."""
     results.print(f"\nA {a}\nB {b}", style="bold")
     rows = [
         [one.metric, format_value(one.metric, one.a), format_value(one.metric, one.b), format_difference(one)]

@@ -11,16 +11,11 @@ from megavit.cli.console import notes, print_json, print_table, results, show_no
 from megavit.config.names import printable
 
 MAX_SHOWN = 3
-"""Findings per kind."""
 _STYLES: dict[Severity, str] = {"serious": "red", "warning": "yellow", "info": "dim"}
 
 
 def show_check(result: CheckResult, reason: str) -> None:
-    """Print a table of the kinds, the most serious first, then the first findings of each.
-
-    Args:
-        reason: why label errors were not looked for; "" if they were.
-    """
+    """Print the kinds, the most serious first, with their first findings; `reason` is why labels were not checked."""
     images, shapes = result.images, result.shapes
     sizes = ", ".join(f"{count:,} {split}" for split, count in images.split_sizes().items() if count)
     results.print(f"{len(images.samples):,} images: {sizes} ({printable(images.split_description)})", style="bold")
@@ -63,7 +58,7 @@ def show_check(result: CheckResult, reason: str) -> None:
 
 
 def print_check(result: CheckResult, reason: str, out: Path | None) -> None:
-    """Print everything as one JSON object."""
+    """Print all findings as one JSON object."""
     images, review = result.images, result.label_review
     labels: dict[str, Any] = {"checked": review is not None, "reason": reason or None}
     if review is not None:

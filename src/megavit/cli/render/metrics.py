@@ -1,4 +1,4 @@
-"""Print metrics: a headline, then tables of values with their confidence intervals, by the kind of target."""
+"""Print metrics with their confidence intervals, by the kind of target."""
 
 import shlex
 
@@ -131,7 +131,7 @@ def show_uncertainty(metrics: UncertaintyMetrics) -> None:
 
 
 def show_subgroups(subgroups: Subgroups) -> None:
-    """Print one row per group, the worst first, and whether they differ significantly."""
+    """Print one row per group, the worst first, and whether the groups differ significantly."""
     rows = [
         [group_name(group.value), f"{group.images:,}", format_interval(subgroups.metric, group.metric)]
         for group in subgroups.groups

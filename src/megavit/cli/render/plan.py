@@ -1,4 +1,4 @@
-"""Print the layouts of a plan, or return them as JSON."""
+"""Print the layouts of a training plan, or return them as a dictionary."""
 
 from dataclasses import asdict
 from typing import Any
@@ -11,7 +11,7 @@ MAX_SHOWN = 12
 
 
 def plan_to_dict(model: str, plan: Plan, images: int | None) -> dict[str, Any]:
-    """Return everything; memory in bytes, times in seconds."""
+    """Return the plan as plain JSON types, with memory in bytes and times in seconds."""
 
     def describe(candidate: LayoutEstimate) -> dict[str, Any]:
         return candidate.to_dict() | {
@@ -35,7 +35,7 @@ def plan_to_dict(model: str, plan: Plan, images: int | None) -> dict[str, Any]:
 
 
 def show_plan(model: str, plan: Plan, images: int | None) -> None:
-    """Print the layouts that fit and those that do not, and details of the fastest one."""
+    """Print which layouts fit and which do not, and details of the fastest one."""
     results.print(
         f"{model}: {plan.parameters:,} parameters, {plan.flops / 1e15:,.2f} PFLOP per step of {plan.training.batch:,} "
         f"images, on {plan.gpus:,} × {plan.gpu.name} with {plan.gpu.usable / GIB:.1f} usable GiB",

@@ -14,14 +14,14 @@ from megavit.data.dataset import LabeledImages
 from megavit.train.history import EpochRecord
 
 SECONDS_BETWEEN_EPOCHS = 2.0
-"""Time between two lines about epochs, so that short ones do not flood the terminal."""
+"""Minimum seconds between two lines about epochs."""
 
-# A run must not end because its output is gone: a closed terminal, or a pipe, for which rich would exit.
+# A run continues if its terminal or pipe is closed, for which rich would exit.
 _IGNORE_CLOSED = suppress(OSError, SystemExit)
 
 
 class TerminalReporter:
-    """Writes to standard error: a progress bar on a terminal, and lines about the run."""
+    """A reporter that writes a progress bar and lines about the run to standard error."""
 
     def __init__(self) -> None:
         self._bar = progress_bar()

@@ -1,4 +1,4 @@
-"""Write embeddings: as lines of JSON, to a .csv file as they come, or to an .npz file at the end."""
+"""Write embeddings as lines of JSON, to a .csv file, or at the end to an .npz file."""
 
 import io
 from contextlib import ExitStack
@@ -16,11 +16,7 @@ WHAT = "the embeddings"
 
 
 class EmbeddingWriter:
-    """Writes embeddings to a new .csv or .npz file, or prints them as JSON.
-
-    Args:
-        path: None: standard output.
-        dim: dimension of an embedding.
+    """A writer of embeddings to a new .csv or .npz file, or as JSON to standard output without a path.
 
     Raises:
         OutputError: if the file cannot be written.

@@ -1,4 +1,4 @@
-"""Write heat maps to files, and describe them in a line."""
+"""Write heat maps to files, and describe explanations in a line."""
 
 import os
 from io import BytesIO
@@ -16,11 +16,7 @@ _MAX_NAME_BYTES = 200
 
 
 class HeatMapFolder:
-    """Writes NAME.explained.png, or NAME-2.explained.png where that is there, and so on: nothing is overwritten.
-
-    Args:
-        folder: an existing folder.
-    """
+    """A writer of heat maps NAME.explained.png, or NAME-2.explained.png and so on, into an existing folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -28,11 +24,11 @@ class HeatMapFolder:
         self._written: set[Path] = set()
 
     def has_written(self, image: object) -> bool:
-        """Return whether an image is a heat map of ours, found again as the folder lies within the explained one."""
+        """Return whether an image is a heat map that this object has written."""
         return isinstance(image, Path) and image.resolve() in self._written
 
     def save(self, explanation: Explanation, name: str) -> Path:
-        """Write the heat map of the image of that name, and return its file.
+        """Write the heat map of the named image, and return its path.
 
         Raises:
             OutputError: if it cannot be written.
@@ -56,7 +52,7 @@ class HeatMapFolder:
 
 
 def describe(explanation: Explanation) -> str:
-    """Return the prediction, and where in the image it comes from."""
+    """Return a line with the prediction and the location in the image that it is based on."""
     if explanation.label is None:
         prediction = f"{explanation.value:.4g}"
     else:

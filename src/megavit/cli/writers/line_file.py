@@ -1,4 +1,4 @@
-"""Files that are written line by line, so that nothing computed is lost."""
+"""Write files line by line, so that no result is lost."""
 
 import contextlib
 from collections.abc import Sequence
@@ -12,12 +12,9 @@ from megavit.runtime.storage import writing
 
 
 class LineFile:
-    """A new .csv or .jsonl file. Without a line it is removed at the end, so that it does not refuse the next attempt.
+    """A new .csv or .jsonl file, which is removed at the end if it has no lines, unless `keep_empty`.
 
-    Args:
-        what: its content, for error messages.
-        columns: the header of a .csv.
-        keep_empty: keep it even without a line.
+    `what` is its content, for error messages, and `columns` the header of a .csv file.
     """
 
     def __init__(self, path: Path, what: str, columns: Sequence[Any], *, keep_empty: bool = False) -> None:
@@ -52,7 +49,7 @@ class LineFile:
                 self.path.unlink(missing_ok=True)
 
     def write(self, line: Sequence[Any] | dict[str, Any]) -> None:
-        """Write a row of a .csv, or an object of a .jsonl.
+        """Write a row of a .csv file, or an object of a .jsonl file.
 
         Raises:
             OutputError: if it cannot be written.
@@ -66,7 +63,7 @@ class LineFile:
 
 
 def check_new_file(path: Path, what: str, suffixes: Sequence[str]) -> None:
-    """Raise an OutputError unless a new file of that name can be written, before anything is computed."""
+    """Raise an OutputError unless a new file with this name can be written."""
     if path.suffix not in suffixes:
         raise OutputError(f"{what} are written as {' or '.join(suffixes)}, not as {path.name!r}")
     if path.exists():

@@ -1,4 +1,4 @@
-"""Write predictions as they come: as lines of text or JSON, or to a .csv or .jsonl file."""
+"""Write predictions as they come, as lines of text or JSON, or to a .csv or .jsonl file."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,14 +12,12 @@ from megavit.predict.prediction import Prediction, PredictionResult
 
 
 class PredictionWriter:
-    """Writes predictions to a new .csv or .jsonl file, or prints them.
+    """A writer of predictions to a new .csv or .jsonl file, or to standard output without a path.
 
     Args:
-        path: None: standard output.
         as_json: print JSON lines.
-        top: number of classes or labels per image: the number of column pairs of a .csv.
-        target: kind of prediction.
-        coverage: whether prediction sets or intervals were asked for.
+        top: number of classes or labels per image, and of column pairs of a .csv file.
+        coverage: whether prediction sets or intervals are requested.
     """
 
     def __init__(

@@ -1,1 +1,1 @@
-"""Metrics of each kind of target with their 95% intervals, calibration error and significance tests."""
+"""Metrics for each kind of target with 95% intervals, calibration error and significance tests."""

@@ -1,7 +1,7 @@
-"""Confidence intervals of 95%: Wilson's for proportions, the bootstrap's for everything else.
+"""Compute 95% confidence intervals: Wilson's for proportions, the bootstrap's for everything else.
 
-Resamples are drawn as counts, so that a metric of a thousand resamples is a few matrix products.
-`scipy.stats.bootstrap` draws indices and gives the same intervals (the tests compare them) several times slower.
+Resamples are drawn as counts, so that a metric of a thousand resamples takes a few matrix products: several times
+faster than `scipy.stats.bootstrap`, which draws indices and gives the same intervals.
 """
 
 import math
@@ -17,15 +17,15 @@ RESAMPLES = 1000
 """Enough for two stable digits of a 95% interval (Efron and Tibshirani, An Introduction to the Bootstrap, 1993)."""
 
 _CHUNK_ELEMENTS = 4_000_000
-"""Elements drawn at once: 32 MB."""
+"""Elements drawn at once (32 MB)."""
 
 _MAX_ELEMENTS = 200_000_000
-"""Elements processed for the intervals of one set of images: some two seconds."""
+"""Elements processed for the intervals of one set of images, which takes about two seconds."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A measured value and the ends of its 95% confidence interval; `low <= value <= high`."""
+    """A value with its 95% confidence interval; `low <= value <= high`."""
 
     value: float
     low: float
@@ -33,7 +33,7 @@ class Interval:
 
 
 def wilson_interval(successes: int, trials: int) -> Interval:
-    """Return `successes / trials` with the Wilson score interval, sound for small counts and near 0 and 1.
+    """Return `successes / trials` with its Wilson score interval, which is valid for small counts and near 0 and 1.
 
     Raises:
         ValueError: unless 0 <= successes <= trials and trials >= 1.
@@ -52,14 +52,12 @@ def bootstrap_counts(
 ) -> Interval:
     """Return `statistic` of `counts` with its percentile bootstrap interval (Efron 1979).
 
-    The images are grouped into cells, such as (true class, predicted class), and the cells' counts are resampled.
-    Drawing N images with replacement and counting them by cell is a multinomial draw of N over the cells' shares, so
-    that nothing is approximated, and the cost grows with the cells instead of the images.
+    The images are grouped into cells, such as (true class, predicted class). Resampling N images with replacement is
+    exactly a multinomial draw of N over the cells' shares, whose cost grows with the cells instead of the images.
 
     Args:
-        statistic: counts (resamples, cells) -> values (resamples,).
-        counts: images per cell (cells,), at least one image in all; leave out the empty cells.
-        seed: of the resampling; the same seed gives the same interval.
+        statistic: function from counts (resamples, cells) to values (resamples,).
+        counts: number of images per non-empty cell (cells,), at least one image in total.
     """
     total = int(counts.sum())
     values = _resample(statistic, total, counts / total, RESAMPLES, seed)
@@ -71,14 +69,13 @@ def bootstrap_images(
 ) -> list[Interval | None]:
     """Return each value of `statistic` with its percentile bootstrap interval over the images.
 
-    A value that is NaN in a resample, such as the recall of a label that was not drawn, is left out of it; None where
-    it is NaN for the images themselves. Where a thousand resamples would take long there are fewer, at least a hundred.
+    Resamples for which a value is NaN, such as the recall of a label that was not drawn, are ignored; a value that is
+    NaN for the images themselves gives None. Expensive statistics use fewer than `RESAMPLES` resamples, at least 100.
 
     Args:
-        statistic: times each image is drawn (resamples, images) -> values (resamples, metrics).
-        images: at least one.
-        work: how many times `statistic` processes all its input, such as the number of labels.
-        seed: of the resampling; the same seed gives the same intervals.
+        statistic: function from the number of times each image is drawn (resamples, images) to values (resamples,
+            metrics).
+        work: how many times `statistic` processes its input, such as the number of labels.
     """
     resamples = max(100, min(RESAMPLES, _MAX_ELEMENTS // (images * work)))
     values = _resample(
@@ -105,6 +102,6 @@ def _resample(
 
 
 def _percentile_interval(value: float, resampled: NDArray[np.float64]) -> Interval:
-    """Return the percentile interval, widened to hold the value where tiny classes bias the resamples to one side."""
+    """Return the percentile interval, widened to contain `value` if tiny classes bias the resamples."""
     low, high = np.quantile(resampled, [(1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2])
     return Interval(value, min(value, float(low)), max(value, float(high)))

@@ -1,4 +1,4 @@
-"""Calibration of probabilities: the temperature and smoothing that are fitted, and the expected calibration error."""
+"""Calibrate probabilities by temperature and smoothing, and measure the expected calibration error."""
 
 import math
 from dataclasses import dataclass
@@ -15,33 +15,31 @@ from megavit.config.target import Target, TargetKind
 from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_images, wilson_interval
 from megavit.predict.postprocess.postprocess import logits_to_outputs
 
-# Bins of equal numbers of predictions.
 MAX_BINS, MIN_BIN_SIZE = 15, 20
 LOG_TEMPERATURE_BOUNDS, SMOOTHING_BOUNDS = (-math.log(100), math.log(100)), (0.0, 0.3)
-# So that its logarithm is finite.
+# Keeps the logarithm finite.
 MIN_PROBABILITY = 1e-12
-# By which a second parameter must improve the log-likelihood (Akaike 1974, doi 10.1109/TAC.1974.1100705); without it, a
-# linear head of another library can hold the calibration.
+# Log-likelihood that a second parameter must gain (Akaike 1974, doi 10.1109/TAC.1974.1100705).
 MIN_LOG_LIKELIHOOD_GAIN = 1.0
-# Enough to fit two parameters by: with more logits, only some of the images are used.
+# With more logits, only some of the images are used: this is enough to fit two parameters.
 MAX_FIT_ELEMENTS = 5_000_000
 
 
 def fit_temperature(
     logits: Tensor, targets: Tensor, kind: TargetKind, *, temperature_only: bool = False
 ) -> tuple[float, float]:
-    """Return the temperature and the smoothing with the highest likelihood of the targets.
+    """Return the maximum-likelihood temperature and smoothing.
 
-    A temperature alone (arXiv 1706.04599) cannot undo label smoothing, which holds confident predictions down and
-    leaves others too high: both together have a lower calibration error (docs/concepts). Where the smoothing explains
-    hardly anything, it is 0. One more prediction than there are counts as wrong, so that a few images, all predicted
-    correctly, do not make a model sure of everything.
+    A temperature alone (arXiv 1706.04599) cannot undo label smoothing, which lowers confident predictions and raises
+    others; both together give a lower calibration error (docs/concepts). The smoothing is 0 if it explains hardly
+    anything. One extra prediction counts as wrong, so that a few images, all predicted correctly, do not make a model
+    certain of everything.
 
     Args:
-        logits: (N, outputs) of images that the model was not trained on.
-        targets: as `megavit.data.targets.target_tensor` gives them.
+        logits: (N, outputs) for images that the model was not trained on.
+        targets: targets as returned by `megavit.data.targets.target_tensor`.
         kind: "classification" or "multilabel", which has no smoothing.
-        temperature_only: leave the smoothing at 0, so that a linear head can hold the calibration.
+        temperature_only: fix the smoothing at 0, so that a linear head can represent the calibration.
     """
     from scipy.optimize import minimize, minimize_scalar
 
@@ -78,7 +76,7 @@ def fit_temperature(
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Predictions of similar confidence: their mean confidence, their accuracy and their number."""
+    """Predictions of similar confidence: mean confidence, accuracy and number."""
 
     confidence: float
     accuracy: Interval
@@ -87,12 +85,12 @@ class ReliabilityBin:
 
 @dataclass(frozen=True)
 class Reliability:
-    """How confidence compares with accuracy.
+    """A comparison of confidence with accuracy.
 
     Attributes:
         ece: expected calibration error, in [0, 1], with its bootstrap interval: the mean over predictions of the
-            difference between the accuracy and the mean confidence of their bin. Chance alone makes it more than 0.
-        bins: of equal numbers of predictions, the least confident first.
+            difference between the accuracy and the mean confidence of their bin. It is biased upward.
+        bins: bins of equal numbers of predictions, the least confident first.
     """
 
     ece: Interval
@@ -100,11 +98,11 @@ class Reliability:
 
 
 def compute_reliability(probabilities: Tensor, targets: Tensor, kind: TargetKind) -> Reliability:
-    """Return the reliability of the likeliest class of each image, or of every label of each image.
+    """Return the reliability of each image's most probable class, or of every label of each image.
 
     Args:
-        probabilities: (N, outputs), as `megavit.predict.postprocess.postprocess.logits_to_outputs` gives them.
-        targets: as `megavit.data.targets.target_tensor` gives them.
+        probabilities: (N, outputs), as returned by `megavit.predict.postprocess.postprocess.logits_to_outputs`.
+        targets: as returned by `megavit.data.targets.target_tensor`.
         kind: "classification" or "multilabel".
     """
     if kind == "classification":
@@ -114,7 +112,7 @@ def compute_reliability(probabilities: Tensor, targets: Tensor, kind: TargetKind
         confidence, correct = probabilities.double(), targets.bool()
     bins = _bin_indices(confidence.flatten()).view(confidence.shape)
     count = int(bins.max()) + 1
-    # By how much the confidence of each image's predictions in each bin exceeds their accuracy.
+    # Confidence minus accuracy of each image's predictions in each bin.
     excess = torch.zeros(len(bins), count, dtype=torch.float64)
     excess = excess.scatter_add_(1, bins, confidence - correct.double()).numpy()
 
@@ -123,7 +121,7 @@ def compute_reliability(probabilities: Tensor, targets: Tensor, kind: TargetKind
         return np.abs(weights @ excess).sum(axis=1, keepdims=True) / predictions
 
     (ece,) = bootstrap_images(error, len(bins), work=count)
-    assert ece is not None  # as at least one image is drawn in every resample
+    assert ece is not None
     return Reliability(ece, tuple(_make_bin(confidence[bins == i], correct[bins == i]) for i in range(count)))
 
 
@@ -132,7 +130,6 @@ def _make_bin(confidence: Tensor, correct: Tensor) -> ReliabilityBin:
 
 
 def _bin_indices(confidence: Tensor) -> Tensor:
-    """Return the bin of each prediction; equal confidences share one."""
     count = min(MAX_BINS, max(1, len(confidence) // MIN_BIN_SIZE))
     edges = torch.from_numpy(np.quantile(confidence.numpy(), np.linspace(0, 1, count + 1)[1:-1]))
-    return torch.bucketize(confidence, edges, right=True).unique(return_inverse=True)[1]  # none is empty
+    return torch.bucketize(confidence, edges, right=True).unique(return_inverse=True)[1]

@@ -1,4 +1,4 @@
-"""Metrics of classifiers, each with its 95% interval."""
+"""Compute the metrics of classifiers with 95% intervals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from megavit.errors import DataError
 from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_counts, wilson_interval
 
 MAX_NAMED_CLASSES = 30
-"""Most classes of which a confusion matrix shows names and counts; with more it is a heat map."""
+"""Maximum number of classes whose names and counts a confusion matrix shows; above it is a heat map."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class ClassMetrics:
     """Metrics of one class, in [0, 1].
 
     Attributes:
-        images: whose true class it is.
-        precision: None where the class is never predicted.
-        recall: with its Wilson interval; None where the class has no images.
-        f1: 2 TP / (2 TP + FP + FN); None where the class is neither true nor predicted for any image.
+        images: number of images whose true class it is.
+        precision: precision; None if the class is never predicted.
+        recall: recall with its Wilson interval; None if the class has no images.
+        f1: 2 TP / (2 TP + FP + FN); None if no image has the class as truth or prediction.
     """
 
     name: str
@@ -37,18 +37,15 @@ class ClassMetrics:
 
 @dataclass(frozen=True)
 class ClassificationMetrics:
-    """Metrics of a classifier, in [0, 1] but for the loss.
+    """Metrics of a classifier, in [0, 1] except for the loss.
 
     Attributes:
-        images: number of images.
-        accuracy: with its Wilson interval.
-        top5: share whose true class is among the five likeliest (Wilson); None for five classes or fewer.
+        accuracy: accuracy with its Wilson interval.
+        top5: top-5 accuracy with its Wilson interval; None for five classes or fewer.
         balanced_accuracy: mean recall of the classes that have images (bootstrap).
         macro_f1: mean F1 of the classes that are true or predicted for some image (bootstrap).
-        loss: mean negative log-likelihood in nats; a probability of exactly 0 counts as 1.2e-38.
-        per_class: in the order of `classes`.
-        confusion: images per (true class, predicted class); rows are true, columns predicted.
-        classes: names.
+        loss: mean negative log-likelihood in nats, with probabilities clamped to at least 1.2e-38.
+        confusion: number of images per true class (row) and predicted class (column).
     """
 
     images: int
@@ -62,10 +59,9 @@ class ClassificationMetrics:
     classes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types.
+        """Return the metrics as plain JSON types.
 
-        "confusion" lists the cells that are not zero, each [true index, predicted index, images]: a thousand classes
-        have a million cells, nearly all of them empty.
+        "confusion" lists the cells that are not zero, each as [true index, predicted index, images].
         """
         from pydantic import TypeAdapter
 
@@ -82,15 +78,15 @@ class ClassificationMetrics:
 def compute_classification_metrics(
     probabilities: Tensor, labels: Tensor, classes: Sequence[str]
 ) -> ClassificationMetrics:
-    """Return the metrics of predicted probabilities; of equally likely classes the first is the prediction.
+    """Return the metrics of predicted probabilities; the first of equally probable classes is the prediction.
 
     Args:
         probabilities: (N, C), floating, in [0, 1], each row summing to 1 within 1e-3.
         labels: (N,), integers in [0, C).
-        classes: C names.
+        classes: C class names.
 
     Raises:
-        DataError: there are no images.
+        DataError: if there are no images.
         ValueError: for other shapes, dtypes or ranges.
     """
     probabilities, labels = probabilities.detach().to("cpu"), labels.detach().to("cpu")
@@ -132,7 +128,7 @@ def compute_classification_metrics(
 
 
 def list_confusions(metrics: ClassificationMetrics, k: int) -> list[tuple[str, str, int]]:
-    """Return the `k` most frequent confusions, the most frequent first: (true class, predicted class, images)."""
+    """Return the `k` most frequent confusions in descending order: (true class, predicted class, images)."""
     confused = [
         (images, true, predicted)
         for true, row in enumerate(metrics.confusion)
@@ -158,7 +154,7 @@ def _check_inputs(probabilities: Tensor, labels: Tensor, width: int) -> None:
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= width:
         raise ValueError(f"labels must be in [0, {width}), got {low} to {high}")
-    # Written so that NaN, which compares false, is refused as well.
+    # Also rejects NaN, which compares false.
     if not bool(((probabilities >= 0) & (probabilities <= 1)).all()):
         raise ValueError("probabilities must be finite and in [0, 1]; give probabilities, not logits")
     off = float((probabilities.sum(dim=1, dtype=torch.float64) - 1).abs().max())
@@ -167,7 +163,7 @@ def _check_inputs(probabilities: Tensor, labels: Tensor, width: int) -> None:
 
 
 def _in_top5(probabilities: Tensor, labels: Tensor, likelihood: Tensor) -> int:
-    # Not topk, which breaks ties in no stated order.
+    # Not torch.topk, whose order of ties is undefined.
     before = torch.arange(probabilities.shape[1]) < labels[:, None]
     ahead = (probabilities > likelihood) | ((probabilities == likelihood) & before)
     return int((ahead.sum(dim=1) < 5).sum())

@@ -1,4 +1,4 @@
-"""Metrics by the kind of target, and the primary metric of each kind for any weighting of the images."""
+"""Select the metrics for a kind of target, and compute its primary metric for weighted images."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,19 +20,17 @@ METRIC_NAMES: dict[TargetKind, str] = {
     "multilabel": "mean average precision",
     "regression": "mean absolute error",
 }
-"""The primary metric of each kind of target."""
+"""Name of the primary metric for each kind of target."""
 
 
 @dataclass(frozen=True)
 class PrimaryMetric:
-    """The primary metric of some predictions, for any weighting of the images.
+    """The primary metric of predictions, as a function of the images' weights.
 
     Attributes:
-        kind: of the target.
-        images: number of images.
-        compute: weights of the images (R, images) -> the metric for each row (R,), NaN where it is undefined.
-        work: how many times `compute` processes all its input.
-        correct: whether each image is classified correctly, (images,) bools; None unless `kind` is classification.
+        compute: function from weights (R, images) to the metric for each row (R,), NaN where it is undefined.
+        work: how many times `compute` processes its input.
+        correct: whether each image is classified correctly, (images,) bools; None unless `kind` is "classification".
     """
 
     kind: TargetKind
@@ -42,19 +40,18 @@ class PrimaryMetric:
     correct: NDArray[np.bool_] | None = None
 
     def interval(self) -> Interval | None:
-        """Return the metric with its interval: Wilson's for accuracy, else the bootstrap's; None without any label."""
+        """Return the metric with its Wilson (accuracy) or bootstrap interval; None if no image has a label."""
         if self.correct is not None:
             return wilson_interval(int(self.correct.sum()), self.images)
         return bootstrap_images(lambda drawn: self.compute(drawn)[:, None], self.images, work=self.work)[0]
 
 
 def make_primary_metric(outputs: Tensor, targets: Tensor, kind: TargetKind) -> PrimaryMetric:
-    """Return the primary metric of these predictions.
+    """Return the primary metric of predictions for at least one image.
 
     Args:
-        outputs: as `megavit.predict.postprocess.postprocess.logits_to_outputs` gives them, of at least one image.
-        targets: as `megavit.data.targets.target_tensor` gives them.
-        kind: of both.
+        outputs: as returned by `megavit.predict.postprocess.postprocess.logits_to_outputs`.
+        targets: as returned by `megavit.data.targets.target_tensor`.
     """
     images = len(targets)
     match kind:
@@ -83,16 +80,10 @@ def _weighted_mean(values: NDArray[np.float64]) -> Callable[[NDArray[np.float64]
 
 
 def compute_metrics(outputs: Tensor, targets: Tensor, names: Sequence[str], target: Target) -> Metrics:
-    """Return the metrics of predictions for the target's kind.
-
-    Args:
-        outputs: as `megavit.predict.postprocess.postprocess.logits_to_outputs` gives them.
-        targets: as `megavit.data.targets.target_tensor` gives them.
-        names: of the classes or labels.
-        target: of both.
+    """Return the metrics of predictions, with `outputs` and `targets` as for `make_primary_metric`.
 
     Raises:
-        DataError: there are no images.
+        DataError: if there are no images.
     """
     match target.kind:
         case "classification":
@@ -100,6 +91,6 @@ def compute_metrics(outputs: Tensor, targets: Tensor, names: Sequence[str], targ
         case "multilabel":
             return compute_multilabel_metrics(outputs, targets, names, target.thresholds)
         case "regression":
-            if target.median is None:  # nor is the mean known of a model that another library has trained
+            if target.median is None:  # unknown for a model trained by another library, as is the mean
                 return compute_regression_metrics(outputs, targets)
             return compute_regression_metrics(outputs, targets, mean=target.mean, median=target.median)

@@ -1,4 +1,4 @@
-"""Metrics of multi-label classifiers, each with its 95% interval, and the fit of their thresholds."""
+"""Compute the metrics of multi-label classifiers with 95% intervals, and fit their thresholds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from megavit.errors import DataError
 from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_images, wilson_interval
 
 MIN_POSITIVES = 5
-"""Images with a label, below which a threshold fitted to them would be chance."""
+"""Minimum number of images with a label to fit its threshold."""
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,12 @@ class LabelMetrics:
     """Metrics of one label, in [0, 1].
 
     Attributes:
-        images: that have the label.
-        average_precision: area under the precision-recall curve (bootstrap); None where no image has the label.
-        threshold: the probability from which on the label is assigned.
-        precision: None where the label is assigned to no image.
-        recall: with its Wilson interval; None where no image has the label.
-        f1: 2 TP / (2 TP + FP + FN); None where no image has the label or is assigned it.
+        images: number of images that have the label.
+        average_precision: area under the precision-recall curve (bootstrap); None if no image has the label.
+        threshold: minimum probability at which the label is assigned.
+        precision: precision; None if the label is assigned to no image.
+        recall: recall with its Wilson interval; None if no image has the label.
+        f1: 2 TP / (2 TP + FP + FN); None if no image has the label or is assigned it.
     """
 
     name: str
@@ -39,17 +39,15 @@ class LabelMetrics:
 
 @dataclass(frozen=True)
 class MultilabelMetrics:
-    """Metrics of a multi-label classifier, in [0, 1] but for the loss.
+    """Metrics of a multi-label classifier, in [0, 1] except for the loss.
 
     Attributes:
-        images: number of images.
-        mean_average_precision: over the labels that some image has (bootstrap); None where there are none.
-        chance_level: the mean_average_precision of a random ranking of the images: the mean share of the labels.
-        macro_f1: mean F1 of the labels that are true or assigned for some image (bootstrap); None where there are none.
-        micro_f1: F1 of all labels of all images together (bootstrap); None as `macro_f1`.
-        exact_match: share of the images whose set of labels is exactly right (Wilson).
-        loss: mean over images and labels of the negative log-likelihood in nats.
-        per_label: in the labels' order.
+        mean_average_precision: mean over the labels that some image has (bootstrap); None if there are none.
+        chance_level: expected mean average precision of a random ranking: the mean share of images per label.
+        macro_f1: mean F1 of the labels that are true or assigned for some image (bootstrap); None if there are none.
+        micro_f1: F1 of all labels of all images pooled (bootstrap); None like `macro_f1`.
+        exact_match: share of images whose set of labels is exactly right (Wilson).
+        loss: mean negative log-likelihood over images and labels in nats.
     """
 
     images: int
@@ -62,7 +60,7 @@ class MultilabelMetrics:
     per_label: tuple[LabelMetrics, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types."""
+        """Return the metrics as plain JSON types."""
         from pydantic import TypeAdapter
 
         return TypeAdapter(MultilabelMetrics).dump_python(self, mode="json")
@@ -75,11 +73,10 @@ def compute_multilabel_metrics(
 
     Args:
         probabilities: (N, labels), in [0, 1].
-        targets: (N, labels), bool: which image has which label.
-        names, thresholds: of the labels.
+        targets: (N, labels), bools: which image has which label.
 
     Raises:
-        DataError: there are no images.
+        DataError: if there are no images.
         ValueError: for other shapes or ranges.
     """
     scores, truth = _checked_arrays(probabilities, targets)
@@ -127,10 +124,10 @@ def compute_multilabel_metrics(
 
 
 def fit_thresholds(probabilities: Tensor, targets: Tensor) -> list[float]:
-    """Return each label's threshold with the highest F1; 0.5 where fewer than `MIN_POSITIVES` images, or all, have it.
+    """Return each label's F1-optimal threshold; 0.5 if all images, or fewer than `MIN_POSITIVES`, have the label.
 
-    It lies half-way between the last probability at which the label should be assigned and the first at which it should
-    not. Arguments are as for `compute_multilabel_metrics`; use images that were not trained on.
+    A threshold is halfway between the last probability at which the label should be assigned and the next lower one.
+    Arguments are as for `compute_multilabel_metrics`; use images that the model was not trained on.
     """
     scores, truth = _checked_arrays(probabilities, targets)
     return [_fit_threshold(scores[:, label], truth[:, label]) for label in range(scores.shape[1])]
@@ -149,16 +146,15 @@ def _fit_threshold(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> flo
     f1 = 2 * np.cumsum(truth[order])[ends] / (ends + 1 + positives)
     best = ends[int(f1.argmax())]
     below = ranked[best + 1] if best + 1 < len(ranked) else 0.0
-    # Between two neighboring floating-point numbers the mean may be the lower one, and would assign it too.
+    # The mean of adjacent floating-point numbers may round down to the lower one.
     middle = float((ranked[best] + below) / 2)
     return middle if below < middle else float(ranked[best])
 
 
 class RankedImages:
-    """Images ranked by the probability of one label, for its average precision at any weighting of the images.
+    """Images ranked by the probability of one label, to compute its average precision for weighted images.
 
-    `sklearn.metrics.average_precision_score` gives the same for one weighting (the tests compare them); a thousand
-    resamples of each label take it a hundred times as long.
+    Equal to `sklearn.metrics.average_precision_score`, and a hundred times faster for a thousand resamples.
     """
 
     def __init__(self, scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> None:
@@ -168,7 +164,7 @@ class RankedImages:
         self.ends = np.flatnonzero(np.append(ranked[:-1] > ranked[1:], True))
 
     def average_precision(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the average precision for each row of weights (R, images), (R,); NaN where no image has the label."""
+        """Return the average precision for each row of weights (R, images), (R,); NaN if no image has the label."""
         ranked = weights[:, self.order]
         assigned = np.cumsum(ranked, axis=1)[:, self.ends]
         hits = np.cumsum(ranked * self.truth, axis=1)[:, self.ends]
@@ -179,7 +175,7 @@ class RankedImages:
 
 
 def nan_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean of each row's numbers, NaN where it has none; unlike `numpy.nanmean` without a warning."""
+    """Return the mean of each row without NaN, or NaN if there is none; unlike `numpy.nanmean` without a warning."""
     known = ~np.isnan(values)
     count = known.sum(axis=1)
     return np.where(count > 0, np.where(known, values, 0).sum(axis=1) / np.maximum(count, 1), np.nan)

@@ -1,4 +1,4 @@
-"""Metrics of regression models, each with its 95% interval, and those of constant predictions to compare with."""
+"""Compute the metrics of regression models with 95% intervals, and those of constant baselines."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,19 +13,18 @@ from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_images
 
 @dataclass(frozen=True)
 class RegressionMetrics:
-    """Metrics of a regression model in the unit of the targets; intervals by the bootstrap.
+    """Metrics of a regression model in the unit of the targets, with bootstrap intervals.
 
     Attributes:
-        images: number of images.
         mae: mean absolute error.
         rmse: root mean squared error.
-        r2: coefficient of determination, at most 1; None where all targets are equal.
-        spearman: rank correlation, in [-1, 1]; None where all targets, or all predictions, are equal.
-        median, mean: of the training images' targets; where those are not known, of these images'.
-        baseline_mae: mae of always predicting `median`.
-        baseline_rmse: rmse of always predicting `mean`.
-        min_target, max_target: of these images.
-        baseline_from_training: whether `median` and `mean` are of the training images.
+        r2: coefficient of determination, at most 1; None if all targets are equal.
+        spearman: rank correlation, in [-1, 1]; None if all targets, or all predictions, are equal.
+        median, mean: of the training images' targets; if unknown, of these images' targets.
+        baseline_mae: mean absolute error of always predicting `median`.
+        baseline_rmse: root mean squared error of always predicting `mean`.
+        min_target, max_target: range of these images' targets.
+        baseline_from_training: whether `median` and `mean` are those of the training images.
     """
 
     images: int
@@ -42,7 +41,7 @@ class RegressionMetrics:
     baseline_from_training: bool = True
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types."""
+        """Return the metrics as plain JSON types."""
         from pydantic import TypeAdapter
 
         return TypeAdapter(RegressionMetrics).dump_python(self, mode="json")
@@ -55,11 +54,11 @@ def compute_regression_metrics(
 
     Args:
         predictions, targets: (N,), finite.
-        mean, median: of the training images' targets; None takes those of `targets`.
+        mean, median: of the training images' targets; None: those of `targets`.
 
     Raises:
-        DataError: there are no images.
-        ValueError: for other shapes, or a number that is not finite.
+        DataError: if there are no images.
+        ValueError: for other shapes, or numbers that are not finite.
     """
     if predictions.ndim != 1 or predictions.shape != targets.shape:
         raise ValueError(
@@ -74,7 +73,7 @@ def compute_regression_metrics(
     mean = float(truth.mean()) if mean is None else mean
     median = float(np.median(truth)) if median is None else median
     absolute, squared = np.abs(predicted - truth), np.square(predicted - truth)
-    # Around their mean, for the sum of squares loses digits of large numbers.
+    # Centered, as the sum of squares of large numbers would lose digits.
     centered = truth - truth.mean()
     equal, constant = bool((truth == truth[0]).all()), bool((predicted == predicted[0]).all())
     true_ranks, predicted_ranks = _WeightedRanks(truth), _WeightedRanks(predicted)
@@ -90,7 +89,7 @@ def compute_regression_metrics(
         return np.column_stack([weights @ absolute / images, np.sqrt(mse), r2, spearman])
 
     mae, rmse, r2, spearman = bootstrap_images(statistic, images, work=8)
-    assert mae is not None and rmse is not None  # they are numbers of any images
+    assert mae is not None and rmse is not None
     return RegressionMetrics(
         images=images,
         mae=mae,
@@ -108,7 +107,7 @@ def compute_regression_metrics(
 
 
 class _WeightedRanks:
-    """Ranks of values when each image counts as often as it was drawn; equal values share their middle rank."""
+    """Ranks of values when each image counts as often as it was drawn; ties share their middle rank."""
 
     def __init__(self, values: NDArray[np.float64]) -> None:
         _, self.group = np.unique(values, return_inverse=True)
@@ -116,7 +115,6 @@ class _WeightedRanks:
         self.starts = np.flatnonzero(np.diff(self.group[self.order], prepend=-1))
 
     def ranks(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the ranks for each row of weights, (R, N)."""
         times = np.add.reduceat(weights[:, self.order], self.starts, axis=1)
         return (np.cumsum(times, axis=1) - (times - 1) / 2)[:, self.group]
 
@@ -124,7 +122,6 @@ class _WeightedRanks:
 def _weighted_correlation(
     a: NDArray[np.float64], b: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return Pearson's correlation for each row of weights, (R,)."""
     total = weights.sum(axis=1, keepdims=True)
     a = a - (weights * a).sum(axis=1, keepdims=True) / total
     b = b - (weights * b).sum(axis=1, keepdims=True) / total
@@ -133,6 +130,6 @@ def _weighted_correlation(
 
 
 def _ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the ratio, NaN where a resample has equal values only."""
+    """Return the ratio, or NaN where the denominator is zero."""
     defined = denominator > 1e-12 * max(1e-300, float(denominator.max()))
     return np.where(defined, numerator / np.where(defined, denominator, 1), np.nan)

@@ -1,4 +1,4 @@
-"""Tests whether one model is better than another on the same images by more than chance."""
+"""Test whether one model is significantly better than another on the same images."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -15,9 +15,7 @@ SIGNIFICANCE_LEVEL = 0.05
 def mcnemar_test(before: Tensor, after: Tensor, alternative: Literal["greater", "two-sided"] = "greater") -> float:
     """Return the p-value of McNemar's exact test (Psychometrika 12, 1947) that `after` is more often correct.
 
-    Args:
-        before, after: (N,) bools, whether each prediction is correct.
-        alternative: "two-sided" for a difference in either direction.
+    `before` and `after` are (N,) bools; "two-sided" tests for a difference in either direction.
     """
     from scipy.stats import binomtest
 
@@ -36,12 +34,9 @@ def bootstrap_accuracy_difference(before: Tensor, after: Tensor) -> Interval:
 
 
 def paired_bootstrap_test(images: int, gain: Callable[[Tensor], float], seed: int = 0) -> float:
-    """Return the p-value of the paired bootstrap (Efron 1979) that the gain is positive.
+    """Return the p-value of the paired bootstrap test (Efron 1979) that the gain is positive.
 
-    Args:
-        images: their number.
-        gain: computes the gain on the images at these indices, drawn with replacement.
-        seed: of the resampling.
+    `gain` computes the gain on the images at these indices, drawn with replacement.
     """
     random = np.random.default_rng(seed)
     none = sum(gain(torch.from_numpy(random.integers(images, size=images))) <= 0 for _ in range(RESAMPLES))

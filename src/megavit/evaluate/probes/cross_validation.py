@@ -1,4 +1,4 @@
-"""Stratified folds for cross-validation in which identical files stay together."""
+"""Make stratified cross-validation folds in which identical files stay together."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,7 +12,7 @@ NUM_FOLDS = 5
 
 
 class Fold(NamedTuple):
-    """Ascending indices of the training images and of the held-out images of one fold."""
+    """A fold: ascending indices of its training images and of its held-out images."""
 
     train: Tensor
     held_out: Tensor
@@ -21,24 +21,23 @@ class Fold(NamedTuple):
 def make_folds(
     targets: Tensor, count: int = NUM_FOLDS, seed: int = 0, *, digests: Sequence[str] | None = None
 ) -> list[Fold]:
-    """Return stratified folds: `count` of them, or one an image if there are fewer images.
+    """Return `count` stratified folds, or one per image if there are fewer images.
 
     Args:
-        targets: as `megavit.data.targets.target_tensor` gives them; at least two images. Classes, or the range of a
-            regression target, are spread over all folds.
-        count: at least two.
-        seed: of the order.
-        digests: equal for identical files, which go to the same fold, so that no image is tested on its own copy.
-            None: no two are the same.
+        targets: targets as returned by `megavit.data.targets.target_tensor`, for at least two images. Classes, or the
+            range of a regression target, are spread over all folds.
+        count: number of folds, at least two.
+        digests: file digests; images with equal digests go to the same fold, so that no image is tested on a model
+            trained on its copy. None: all files are distinct.
     """
     order = torch.randperm(len(targets), generator=generator(seed))
     if targets.ndim == 1:
         order = order[targets[order].argsort(stable=True)]
-    # Neighbors in this order are alike, and go to different folds.
+    # Similar targets are adjacent in this order, and go to different folds.
     fold_index = torch.empty_like(order)
     fold_index[order] = torch.arange(len(order)) % min(count, len(order))
     distinct = list(dict.fromkeys(digests or ()))
-    if digests is not None and len(distinct) > 1:  # identical images only: each counts as an image of its own
+    if digests is not None and len(distinct) > 1:  # if all images are identical, each counts on its own
         first: dict[str, int] = {}
         fold_index = fold_index[torch.tensor([first.setdefault(digest, i) for i, digest in enumerate(digests)])]
         if len(fold_index.unique()) == 1:  # the few distinct files happened to share a fold

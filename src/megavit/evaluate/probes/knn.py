@@ -1,4 +1,4 @@
-"""k-nearest-neighbor classification and regression on embeddings: how good a model's features are without training."""
+"""Predict from embeddings with k nearest neighbors, to measure the quality of features without training."""
 
 from collections.abc import Callable
 
@@ -11,18 +11,18 @@ from megavit.runtime.seeds import generator
 NEIGHBORS = (1, 3, 5, 10, 20, 50)
 # A neighbor's weight is exp(cosine / temperature) (arXiv 1805.01978, section 3.4).
 TEMPERATURE = 0.07
-# Images that are enough to select k by.
+# Maximum number of images to select k on.
 MAX_SELECTION_IMAGES = 2_000
 
 
 def knn_predict(train: Tensor, targets: Tensor, embeddings: Tensor, k: int) -> Tensor:
-    """Return the weighted mean of the `k` nearest neighbors' targets, (M, outputs).
+    """Return the weighted mean of the targets of the `k` nearest neighbors, (M, outputs).
 
     Args:
         train: (N, D) embeddings with known targets.
-        targets: (N, outputs) of these, floats.
-        embeddings: (M, D) to predict for.
-        k: neighbors, by cosine; all there are, if fewer.
+        targets: (N, outputs) floats, the targets of `train`.
+        embeddings: (M, D) embeddings to predict for.
+        k: number of neighbors by cosine similarity, at most N.
     """
     from sklearn.neighbors import NearestNeighbors
 
@@ -35,12 +35,12 @@ def knn_predict(train: Tensor, targets: Tensor, embeddings: Tensor, k: int) -> T
 def select_k(
     embeddings: Tensor, targets: Tensor, strata: Tensor, metric: Callable[[Tensor, Tensor], float], seed: int = 0
 ) -> int:
-    """Return the number of neighbors that is best in cross-validation; the fewest of equals.
+    """Return the number of neighbors with the best metric in cross-validation; of ties the smallest.
 
     Args:
-        embeddings, targets: as of `knn_predict`.
-        strata: what the folds are stratified by, (N,) or (N, labels).
-        metric: of predictions and the indices of their images; the higher the better.
+        embeddings, targets: (N, D) embeddings and their (N, outputs) targets.
+        strata: (N,) or (N, labels) targets to stratify the folds by.
+        metric: function from predictions and their images' indices to a score, higher is better.
     """
     folds = make_folds(strata, seed=seed)
     if len(embeddings) > MAX_SELECTION_IMAGES:

@@ -1,4 +1,4 @@
-"""Linear models on embeddings for any kind of target, with L2 regularization selected by cross-validation."""
+"""Fit linear probes on embeddings for any kind of target, with L2 penalties selected by cross-validation."""
 
 import math
 from collections.abc import Callable
@@ -10,45 +10,45 @@ from torch import Tensor
 from megavit.evaluate.probes.cross_validation import make_folds
 from megavit.runtime.seeds import generator
 
-# Of the weights for standardized embeddings, the strongest first.
+# L2 penalties on the weights for standardized embeddings, the strongest first.
 PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)
-# Of L-BFGS, for each penalty.
+# Maximum number of L-BFGS steps per penalty.
 MAX_STEPS = 100
-# With more images than the first, one fold is enough to select the penalty by; more than the second select no better.
+# Number of images above which one fold suffices to select the penalty, and the number of images to select it on.
 ONE_FOLD_IMAGES, MAX_SELECTION_IMAGES = 2_000, 10_000
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""The mean over (N, outputs) logits and (N, outputs) targets."""
+"""Mean loss of (N, outputs) logits for (N, outputs) targets."""
 
 
 class LinearProbe(NamedTuple):
-    """logits = embeddings @ weight.T + bias, float32: weight (outputs, D), bias (outputs,); and its penalty."""
+    """A linear probe: logits = embeddings @ weight.T + bias, float32, with weight (outputs, D) and bias (outputs,)."""
 
     weight: Tensor
     bias: Tensor
     penalty: float
 
     def logits(self, embeddings: Tensor) -> Tensor:
-        """Return (M, outputs) for embeddings (M, D)."""
+        """Return logits (M, outputs) for embeddings (M, D)."""
         return embeddings @ self.weight.T + self.bias
 
 
 def fit_linear_probes(
     embeddings: Tensor, targets: Tensor, loss: Loss, bias: Tensor, penalties: tuple[float, ...] = PENALTIES
 ) -> list[LinearProbe]:
-    """Fit a probe for each penalty: the least `loss` plus penalty × the sum of squares of standardized weights.
+    """Return a probe for each penalty, which minimizes `loss` + penalty × the squared norm of standardized weights.
 
-    By L-BFGS in float64, which comes near the single minimum of a convex loss; each begins where the one before ended.
+    L-BFGS in float64, each fit warm-started from the previous one.
 
     Args:
         embeddings: (N, D).
         targets: (N, outputs), floats.
-        loss: convex in the logits.
-        bias: (outputs,) to start from.
+        loss: loss that is convex in the logits.
+        bias: (outputs,) initial bias.
     """
     wide = embeddings.double()
     mean, std = wide.mean(dim=0), wide.std(dim=0, correction=0)
-    std = torch.where(std > 1e-6 * std.max().clamp_min(1e-12), std, 1.0)  # a constant feature says nothing
+    std = torch.where(std > 1e-6 * std.max().clamp_min(1e-12), std, 1.0)  # constant features
     inputs, targets = (wide - mean) / std, targets.double()
     weight = torch.zeros(targets.shape[1], inputs.shape[1], dtype=torch.float64, requires_grad=True)
     start = bias.detach().double().clone().requires_grad_()
@@ -79,12 +79,11 @@ def _minimize(parameters: list[Tensor], objective: Callable[[], Tensor]) -> None
 def select_linear_probe(
     embeddings: Tensor, targets: Tensor, strata: Tensor, loss: Loss, bias: Tensor, *, seed: int = 0
 ) -> LinearProbe:
-    """Return the probe of all images with the penalty that has the least loss in cross-validation.
+    """Return the probe fitted on all images with the penalty that has the lowest cross-validation loss.
 
     Args:
-        embeddings, targets, loss, bias: as of `fit_linear_probes`.
-        strata: what the folds are stratified by, (N,) or (N, labels).
-        seed: of the folds.
+        embeddings, targets, loss, bias: as for `fit_linear_probes`.
+        strata: (N,) or (N, labels) targets to stratify the folds by.
     """
     chosen = torch.randperm(len(embeddings), generator=generator(seed))[:MAX_SELECTION_IMAGES].sort().values
     x, y = embeddings[chosen], targets[chosen]

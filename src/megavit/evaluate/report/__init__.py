@@ -1,1 +1,1 @@
-"""The HTML report of an evaluation, and what all reports share."""
+"""The HTML report of an evaluation, and the functions shared by all reports."""

@@ -1,4 +1,4 @@
-"""What all HTML reports share: the template environment, filters and the atomic write of a self-contained file."""
+"""Render self-contained HTML reports: template environment, filters and atomic writes."""
 
 import os
 from base64 import b64encode
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _THUMBNAIL_SIDE = 224
-"""Pixels of an example's longer side: sharp on a phone, and the file stays small."""
+"""Longer side of an example image in pixels."""
 
 
 def render_page(template: str, package: str = "", **context: Any) -> bytes:
-    """Render a template of this package, or of `package`, as UTF-8; all of them extend `page.html.j2`.
+    """Render a template of this package, or of `package`, as UTF-8; all templates extend `page.html.j2`.
 
-    What a template is given is escaped, and a name that it is not given is an error.
+    The context is escaped, and undefined names are errors.
     """
     packages = (package, "megavit.evaluate.report") if package else ("megavit.evaluate.report",)
     environment = Environment(
@@ -45,12 +45,12 @@ def render_page(template: str, package: str = "", **context: Any) -> bytes:
         "images": count_images,
         "thumbnail": thumbnail,
     }
-    # File names may hold bytes that are no text; they must not cost the whole report.
+    # File names may contain bytes that are not text.
     return environment.get_template(template).render(**context).encode("utf-8", errors="replace")
 
 
 def metrics_context(test: Metrics) -> dict[str, Any]:
-    """Return what the shared templates need of the metrics; `target` selects among them."""
+    """Return the context of the shared templates for these metrics; `target` selects the template."""
     match test:
         case ClassificationMetrics():
             return {
@@ -70,7 +70,7 @@ def metrics_context(test: Metrics) -> dict[str, Any]:
 
 
 def percent(share: float) -> str:
-    """Return a share in [0, 1] as "98.6%", with as many digits as it takes not to say 0% or 100% unless it is."""
+    """Return a share in [0, 1] such as "98.6%", with enough digits to show 0% or 100% only if it is exact."""
     if share in (0, 1):
         return f"{share:.0%}"
     texts = (f"{share:.{digits}%}" for digits in range(1, 7))
@@ -82,7 +82,6 @@ def percent_range(interval: Interval) -> str:
 
 
 def number(value: float) -> str:
-    """Return a number with four digits."""
     return f"{value:.4g}"
 
 
@@ -91,19 +90,19 @@ def number_range(interval: Interval) -> str:
 
 
 def count_images(count: int, kind: str = "") -> str:
-    """Return "1 image", "2,000 test images"."""
+    """Return a count such as "1 image" or "2,000 test images"."""
     return f"{count:,} {kind + ' ' if kind else ''}image{'' if count == 1 else 's'}"
 
 
 def thumbnail(pixels: "NDArray[np.uint8]") -> str:
-    """Return uint8 (H, W) or (H, W, 3), reduced, as a `data_uri`."""
+    """Return a uint8 (H, W) or (H, W, 3) image, downsized, as a data URI."""
     image = Image.fromarray(pixels)
     image.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
     return data_uri(image, "PNG")
 
 
 def data_uri(image: Image.Image | bytes, kind: str = "PNG") -> str:
-    """Return an image, or the bytes of its file, as a URI within the page."""
+    """Return an image, or the bytes of its file, as a data URI."""
     if isinstance(image, Image.Image):
         buffer = BytesIO()
         image.save(buffer, format=kind, optimize=True, quality=85)
@@ -112,10 +111,10 @@ def data_uri(image: Image.Image | bytes, kind: str = "PNG") -> str:
 
 
 def write_file_atomically(path: Path, content: bytes) -> Path:
-    """Write a report or a figure of it: a reader sees the old file or the new one, never half of one.
+    """Write a report or one of its figures, so that a reader never sees an incomplete file.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: if it cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

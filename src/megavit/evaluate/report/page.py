@@ -1,4 +1,4 @@
-"""The HTML report of an evaluation: its metrics, and examples of the most frequent mistakes."""
+"""Write the HTML report of an evaluation, with examples of the most frequent confusions."""
 
 import shlex
 from collections.abc import Sequence
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 MAX_CONFUSIONS = 10
 MAX_EXAMPLES = 6
-"""Of each confusion, the most confident predictions first."""
+"""Maximum number of examples of each confusion, the most confident predictions first."""
 
 MAX_DISAGREEMENTS = 50
-"""Images listed for which two models predict differently; `megavit evaluate --out` writes them all."""
+"""Maximum number of listed disagreements; `megavit evaluate --out` writes all of them."""
 
 _SIDE = 224
 
 
 @dataclass(frozen=True)
 class MisclassifiedImage:
-    """One misclassified image: uint8 (H, W) or (H, W, 3), and the probability of its prediction."""
+    """A misclassified image: pixels uint8 (H, W) or (H, W, 3), and the probability of its prediction."""
 
     name: str
     pixels: "NDArray[np.uint8]"
@@ -44,13 +44,7 @@ class MisclassifiedImage:
 
 @dataclass(frozen=True)
 class Confusion:
-    """One class that is predicted as another.
-
-    Attributes:
-        truth, predicted: the classes.
-        count: images confused so, of `class_images` of the true class.
-        examples: the most confident first.
-    """
+    """A class predicted as another: `count` of its `class_images`, with the most confident examples first."""
 
     truth: str
     predicted: str
@@ -64,11 +58,8 @@ def collect_confusions(
 ) -> list[Confusion]:
     """Return the most frequent confusions with examples; none unless the metrics are of classification.
 
-    Args:
-        outputs: for `samples`, in order, as `Predictor.outputs` gives them.
-
     Raises:
-        ImageError: for an image that cannot be read any more.
+        ImageError: if an image can no longer be read.
     """
     if not isinstance(metrics, ClassificationMetrics):
         return []
@@ -88,15 +79,13 @@ def collect_confusions(
 
 
 def write_evaluation_report(path: Path, evaluation: Evaluation, bundle: str, against: str, precision: str) -> Path:
-    """Write the report, which follows the reader's light or dark setting and forbids itself scripts and requests.
+    """Write the report, a page without scripts and requests that follows the reader's light or dark setting.
 
-    Args:
-        bundle, against: as the user named them; "" where there is no other.
-        precision: that the predictions were computed in.
+    `bundle` and `against` are the bundles as the user named them; `against` is "" if there is no other.
 
     Raises:
-        ImageError: for an image to be shown that cannot be read any more.
-        OutputError: the report cannot be written.
+        ImageError: if an image to be shown can no longer be read.
+        OutputError: if the report cannot be written.
     """
     html = render_page(
         "evaluation.html.j2",

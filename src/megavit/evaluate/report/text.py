@@ -1,4 +1,4 @@
-"""Sentences that state the results of comparisons and subgroups, no more strongly than the statistics allow."""
+"""Describe the results of comparisons and subgroups in sentences, no more strongly than the statistics allow."""
 
 from megavit.evaluate.compare import Comparison, MetricDifference
 from megavit.evaluate.metrics.bootstrap import Interval
@@ -12,12 +12,12 @@ def is_share(metric: str) -> bool:
 
 
 def format_value(metric: str, value: float) -> str:
-    """Return "93.4%", or a number of four digits."""
+    """Return a value such as "93.4%", or a number with four significant digits."""
     return f"{value:.1%}" if is_share(metric) else f"{value:.4g}"
 
 
 def format_interval(metric: str, interval: Interval | None) -> str:
-    """Return "93.4% (95%: 92.8% to 93.9%)"; a dash for None."""
+    """Return an interval such as "93.4% (95%: 92.8% to 93.9%)"; a dash for None."""
     if interval is None:
         return "–"
     value, low, high = (format_value(metric, end) for end in (interval.value, interval.low, interval.high))
@@ -25,7 +25,7 @@ def format_interval(metric: str, interval: Interval | None) -> str:
 
 
 def format_difference(metric: MetricDifference) -> str:
-    """Return "+1.25 points (95%: +0.50 to +2.00)", or the same in the unit of the targets."""
+    """Return a difference such as "+1.25 points (95%: +0.50 to +2.00)", or in the unit of the targets."""
     interval, shares = metric.difference, is_share(metric.metric)
     value, low, high = (
         f"{end * 100:+.2f}" if shares else f"{end:+.4g}" for end in (interval.value, interval.low, interval.high)
@@ -34,7 +34,7 @@ def format_difference(metric: MetricDifference) -> str:
 
 
 def describe_comparison(comparison: Comparison) -> str:
-    """Say whether one model is better by more than chance."""
+    """Return a sentence on whether one model is significantly better."""
     first, test = comparison.differences[0], ""
     if comparison.p_value is not None and first.metric == METRIC_NAMES["classification"]:
         test = f"; McNemar's exact test: p {format_p_value(comparison.p_value)}"
@@ -50,7 +50,7 @@ def describe_comparison(comparison: Comparison) -> str:
 
 
 def describe_subgroups(subgroups: Subgroups) -> str:
-    """Say whether the groups differ by more than chance."""
+    """Return a sentence on whether the groups differ significantly."""
     known = [(group.value, group.metric.value) for group in subgroups.groups if group.metric is not None]
     if len(known) < 2:
         return "Too few groups have a label to compare them."
@@ -74,5 +74,5 @@ def group_name(value: str) -> str:
 
 
 def format_p_value(p_value: float) -> str:
-    """Return "= 0.034", or "< 0.0001"."""
+    """Return a p-value such as "= 0.034" or "< 0.0001"."""
     return f"= {p_value:.2g}" if p_value >= 1e-4 else "< 0.0001"

@@ -1,8 +1,7 @@
 """Common image corruptions at five severities, after Hendrycks and Dietterich (arXiv 1903.12261, section 3).
 
-Definitions and severities are our own, for images from 8 pixels to large and any number of channels: what is measured
-in pixels scales with the image's shorter side, with a minimum that a small image shows. Figures are therefore
-comparable among models evaluated here, not with those published for ImageNet-C.
+The definitions and severities differ from ImageNet-C: sizes in pixels scale with the image's shorter side, for any
+image of at least 8 pixels and any number of channels. Results are therefore not comparable with published ones.
 """
 
 import io
@@ -20,17 +19,17 @@ from megavit.data.augment import GRAY
 SEVERITIES = (1, 2, 3, 4, 5)
 
 Corruption = Callable[[Tensor, int, Generator], Tensor]
-"""(uint8 (C, H, W), severity 1 to 5, generator) -> uint8 (C, H, W), deterministic."""
+"""A deterministic function (uint8 (C, H, W), severity 1 to 5, generator) -> uint8 (C, H, W)."""
 
 
 def gaussian_noise(image: Tensor, severity: int, random: Generator) -> Tensor:
-    """Add normal noise to every value, as of a sensor in low light."""
+    """Add Gaussian noise to every value."""
     deviation = (0.04, 0.08, 0.12, 0.18, 0.26)[severity - 1]
     return _to_uint8(_to_float(image) + deviation * torch.randn(image.shape, generator=random))
 
 
 def shot_noise(image: Tensor, severity: int, random: Generator) -> Tensor:
-    """Apply Poisson noise of a number of photons at full brightness."""
+    """Apply Poisson noise."""
     photons = (60, 25, 12, 6, 3)[severity - 1]
     return _to_uint8(torch.poisson(_to_float(image) * photons, generator=random) / photons)
 
@@ -43,7 +42,7 @@ def impulse_noise(image: Tensor, severity: int, random: Generator) -> Tensor:
 
 
 def gaussian_blur(image: Tensor, severity: int, _random: Generator) -> Tensor:
-    """Blur as if out of focus."""
+    """Blur the image as if out of focus."""
     share, least = ((0.0045, 0.4), (0.009, 0.55), (0.0135, 0.7), (0.018, 0.85), (0.027, 1.0))[severity - 1]
     sigma = max(share * _shorter_side(image), least)
     reach = math.ceil(3 * sigma)
@@ -56,7 +55,7 @@ def gaussian_blur(image: Tensor, severity: int, _random: Generator) -> Tensor:
 
 
 def motion_blur(image: Tensor, severity: int, random: Generator) -> Tensor:
-    """Blur as if the camera moved along a line, in any direction."""
+    """Blur the image along a line in a random direction."""
     share, least = ((0.03, 1.0), (0.055, 1.5), (0.08, 2.0), (0.11, 2.75), (0.15, 3.5))[severity - 1]
     length = max(share * _shorter_side(image), least)
     angle = math.pi * torch.rand((), generator=random).item()
@@ -68,7 +67,7 @@ def motion_blur(image: Tensor, severity: int, random: Generator) -> Tensor:
 
 
 def zoom_blur(image: Tensor, severity: int, _random: Generator) -> Tensor:
-    """Blur as if the camera came closer."""
+    """Blur the image as if the camera came closer."""
     most = (0.06, 0.12, 0.18, 0.25, 0.33)[severity - 1]
     transforms = _identity_transforms(9)
     transforms[:, 0, 0] = transforms[:, 1, 1] = 1 / (1 + torch.linspace(0, most, 9))
@@ -76,25 +75,25 @@ def zoom_blur(image: Tensor, severity: int, _random: Generator) -> Tensor:
 
 
 def brightness(image: Tensor, severity: int, _random: Generator) -> Tensor:
-    """Overexpose."""
+    """Overexpose the image."""
     return _to_uint8(_to_float(image) + (0.1, 0.2, 0.3, 0.4, 0.5)[severity - 1])
 
 
 def contrast(image: Tensor, severity: int, _random: Generator) -> Tensor:
-    """Move each channel toward its mean."""
+    """Reduce the contrast by moving each channel toward its mean."""
     values = _to_float(image)
     return _to_uint8(values.mean(dim=(1, 2), keepdim=True).lerp(values, (0.6, 0.45, 0.3, 0.2, 0.1)[severity - 1]))
 
 
 def saturation(image: Tensor, severity: int, _random: Generator) -> Tensor:
-    """Move colors toward gray; for RGB alone."""
+    """Move the colors of an RGB image toward gray."""
     values = _to_float(image)
     gray = torch.einsum("chw,c->hw", values, torch.tensor(GRAY))
     return _to_uint8(gray.expand_as(values).lerp(values, (0.7, 0.5, 0.3, 0.15, 0.0)[severity - 1]))
 
 
 def haze(image: Tensor, severity: int, random: Generator) -> Tensor:
-    """Cover with light gray haze, thicker in some places."""
+    """Cover the image with light gray haze of varying thickness."""
     thickness = (0.2, 0.35, 0.5, 0.65, 0.8)[severity - 1]
     clouds = F.interpolate(
         torch.rand(1, 1, 4, 4, generator=random), image.shape[1:], mode="bilinear", align_corners=True
@@ -103,7 +102,7 @@ def haze(image: Tensor, severity: int, random: Generator) -> Tensor:
 
 
 def pixelate(image: Tensor, severity: int, _random: Generator) -> Tensor:
-    """Downsample and upsample again."""
+    """Downsample and upsample the image."""
     share = (0.7, 0.55, 0.4, 0.3, 0.2)[severity - 1]
     size = [max(1, round(side * share)) for side in image.shape[1:]]
     small = F.interpolate(_to_float(image)[None], size, mode="area")
@@ -111,7 +110,7 @@ def pixelate(image: Tensor, severity: int, _random: Generator) -> Tensor:
 
 
 def jpeg(image: Tensor, severity: int, _random: Generator) -> Tensor:
-    """Compress strongly; channels other than RGB each by itself."""
+    """Compress the image as JPEG; channels other than RGB are compressed separately."""
     quality = (40, 25, 15, 10, 5)[severity - 1]
     if image.shape[0] == 3:
         return _compress_jpeg(image.permute(1, 2, 0).contiguous().numpy(), quality).permute(2, 0, 1).contiguous()
@@ -119,7 +118,7 @@ def jpeg(image: Tensor, severity: int, _random: Generator) -> Tensor:
 
 
 def rotation(image: Tensor, severity: int, random: Generator) -> Tensor:
-    """Rotate about the center, to either side."""
+    """Rotate the image about its center, to either side."""
     sign = 1 if torch.rand((), generator=random) < 0.5 else -1
     angle = math.radians(sign * (4, 8, 13, 19, 26)[severity - 1])
     aspect = image.shape[1] / image.shape[2]
@@ -130,7 +129,7 @@ def rotation(image: Tensor, severity: int, random: Generator) -> Tensor:
 
 
 def occlusion(image: Tensor, severity: int, random: Generator) -> Tensor:
-    """Cover a part with a gray patch, at any position."""
+    """Cover a random part of the image with a gray patch."""
     share = (0.15, 0.25, 0.35, 0.45, 0.55)[severity - 1]
     height, width = (max(1, round(share * side)) for side in image.shape[1:])
     down, right = torch.rand(2, generator=random).tolist()
@@ -158,11 +157,10 @@ CORRUPTIONS: dict[str, Corruption] = {
 }
 
 COLOR_ONLY = ("saturation",)
-"""Those that change nothing without colors."""
+"""Corruptions that do not change gray images."""
 
 
 def _shorter_side(image: Tensor) -> int:
-    """Return the shorter side in pixels."""
     return min(image.shape[1:])
 
 
@@ -171,17 +169,15 @@ def _to_float(image: Tensor) -> Tensor:
 
 
 def _to_uint8(values: Tensor) -> Tensor:
-    """Return floats, clipped to [0, 1], as uint8."""
     return (values * 255).round().clamp(0, 255).to(torch.uint8)
 
 
 def _identity_transforms(count: int) -> Tensor:
-    """Return identity transforms, (count, 2, 3)."""
     return torch.eye(2, 3).repeat(count, 1, 1)
 
 
 def _mean_transformed(image: Tensor, transforms: Tensor) -> Tensor:
-    """Return the mean of the image under each of the transforms (V, 2, 3), its border extended."""
+    """Return the mean of the image under the transforms (V, 2, 3), with replicated borders."""
     count = len(transforms)
     grid = F.affine_grid(transforms, [count, *image.shape], align_corners=False)
     images = _to_float(image).expand(count, -1, -1, -1)
@@ -189,7 +185,6 @@ def _mean_transformed(image: Tensor, transforms: Tensor) -> Tensor:
 
 
 def _compress_jpeg(pixels: np.ndarray, quality: int) -> Tensor:
-    """Return uint8 (H, W) or (H, W, 3) after JPEG compression."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, format="JPEG", quality=quality)
     return torch.from_numpy(np.array(Image.open(file)))

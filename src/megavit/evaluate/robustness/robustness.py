@@ -1,4 +1,4 @@
-"""Robustness: the primary metric on images under common corruptions such as noise, blur and compression."""
+"""Measure robustness: the primary metric under common corruptions such as noise, blur and compression."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -22,17 +22,16 @@ from megavit.evaluate.robustness.corruptions import COLOR_ONLY, CORRUPTIONS, SEV
 from megavit.predict.predictor import Predictor
 
 MAX_IMAGES = 1000
-"""Enough for a mean over all corruptions within a point or two; each image takes some seventy predictions."""
+"""Maximum number of images; enough for a mean within a point or two. Each takes about 70 predictions."""
 
 
 @dataclass(frozen=True)
 class CorruptionResult:
-    """The primary metric under one corruption.
+    """The primary metric under one of the `CORRUPTIONS`.
 
     Attributes:
-        name: in `CORRUPTIONS`.
-        severities: the metric at severities 1 to 5, each with its 95% interval.
-        mean: over these; its interval is over the images, each with its predictions at every severity.
+        severities: metric at severities 1 to 5, each with its 95% interval.
+        mean: mean over the severities, with its interval over the images.
     """
 
     name: str
@@ -42,15 +41,12 @@ class CorruptionResult:
 
 @dataclass(frozen=True)
 class Robustness:
-    """The primary metric under corruptions.
+    """The primary metric under all corruptions, in the order of `CORRUPTIONS`.
 
     Attributes:
-        metric: its name.
-        images: number of images evaluated.
-        available: number of images from which they were sampled, stratified by class.
-        clean: the metric on the same images without corruption.
-        corruptions: in the order of `CORRUPTIONS`.
-        mean: over all corruptions and severities, interval over the images.
+        available: number of images from which the evaluated ones were sampled, stratified by class.
+        clean: metric on the same images without corruption.
+        mean: mean over all corruptions and severities, with its interval over the images.
     """
 
     metric: str
@@ -61,25 +57,25 @@ class Robustness:
     mean: Interval
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types."""
+        """Return the robustness as plain JSON types."""
         return asdict(self)
 
 
 def compute_robustness(
     predictor: Predictor, images: LabeledImages, samples: Sequence[Sample], batch_size: int, progress: Progress
 ) -> Robustness | None:
-    """Return the primary metric on corrupted images; None where no image has a label.
+    """Return the primary metric on corrupted images; None if no image has a label.
 
-    Images are corrupted at the model's size, before they are normalized, with random numbers that follow from the
-    image's bytes and the corruption's name, so that each run, and each model of the same size, sees the same images.
-    Corruptions of color alone are left out where there is none.
+    Images are corrupted at the model's size, before normalization. The random numbers depend only on the image's bytes
+    and the corruption's name, so that all models of the same size see the same images. Color corruptions are left out
+    for gray images.
 
     Args:
-        samples: with the predictor's indices of classes; at most `MAX_IMAGES` of them are evaluated.
+        samples: samples with the predictor's class indices; at most `MAX_IMAGES` of them are evaluated.
         progress: called with the number of images predicted.
 
     Raises:
-        DataError: as `megavit.evaluate.inference.run_inference`.
+        DataError: like `megavit.evaluate.inference.run_inference`.
     """
     preprocessing = predictor.info.preprocessing
     check_channels(images, samples, preprocessing.channels)
@@ -104,18 +100,18 @@ def compute_robustness(
 
 
 def stratified_sample(samples: Sequence[Sample], size: int) -> list[Sample]:
-    """Return at most `size` samples: of each class, label set or range of targets the same share."""
+    """Return at most `size` samples, stratified by class, label set or target value."""
     if len(samples) <= size:
         return list(samples)
-    # Within a class ordered by their bytes, which is as good as random.
+    # Ordering by digest is as good as random.
     ranked = sorted(samples, key=lambda sample: (sample.target, sample.digest, sample.name))
     return [ranked[i * len(ranked) // size] for i in range(size)]
 
 
 def corrupt_image(image: Tensor, name: str, severity: int, digest: str) -> Tensor:
-    """Return a uint8 (C, H, W) image under the corruption of that name; the same for the same digest.
+    """Return a uint8 (C, H, W) image under a named corruption, deterministic for a digest.
 
-    Floats in [0, 1], of a preprocessing in float32, are rounded to integer levels first.
+    Floats in [0, 1] are rounded to integer levels first.
     """
     if image.is_floating_point():
         image = (image * 255).round().clamp(0, 255).to(torch.uint8)
@@ -124,7 +120,6 @@ def corrupt_image(image: Tensor, name: str, severity: int, digest: str) -> Tenso
 
 
 def _corrupt_batch(batch: Images, digests: Sequence[str], conditions: Sequence[tuple[str, int]]) -> Iterator[Images]:
-    """Yield the batch under each condition; at severity 0 it is unchanged."""
     for name, severity in conditions:
         if not severity:
             yield batch
@@ -138,7 +133,7 @@ def _summarize(names: Sequence[str], metrics: Sequence[PrimaryMetric], available
     width = len(SEVERITIES)
 
     def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return every condition, then the mean of each corruption, then of all."""
+        """Return the clean metric, then every condition, then the mean of each corruption, then of all."""
         each = np.stack([metric.compute(weights) for metric in corrupted], axis=1)
         means = each.reshape(len(each), len(names), width).mean(axis=2)
         return np.column_stack([clean.compute(weights), each, means, means.mean(axis=1)])
@@ -149,7 +144,7 @@ def _summarize(names: Sequence[str], metrics: Sequence[PrimaryMetric], available
         return None
     clean_interval, *others, mean = known
     each, means = others[: len(corrupted)], others[len(corrupted) :]
-    if clean.correct is not None:  # unlike the bootstrap, Wilson's interval of an accuracy of 100% has a width
+    if clean.correct is not None:  # Wilson's interval has a width even at 100%
         clean_interval, *each = (interval for metric in metrics if (interval := metric.interval()) is not None)
     return Robustness(
         metric=METRIC_NAMES[clean.kind],

@@ -1,1 +1,1 @@
-"""Calibration, prediction sets and out-of-distribution detection: their fit and their evaluation."""
+"""Fit and evaluate calibration, prediction sets and out-of-distribution detection."""

@@ -37,23 +37,21 @@ from megavit.weights.bundle.info import BundleInfo
 COVERAGES = (0.9, 0.95, 0.99)
 
 MIN_IMAGES = 60
-"""Fewest images to calibrate on."""
-# Of the images to calibrate on: those that out-of-distribution detection learns, and those that all else is fitted on;
-# the rest evaluate both.
+# Shares of the images for the out-of-distribution reference and for all other fits; the rest is for testing.
 _REFERENCE_SHARE, _FIT_SHARE = 0.3, 0.4
 _BATCH_SIZE = 64
 
 
 @dataclass(frozen=True)
 class CoverageMetrics:
-    """How often prediction sets, or intervals, hold the truth.
+    """The coverage and size of prediction sets or intervals.
 
     Attributes:
-        requested: coverage in (0, 1).
-        empirical: coverage of these images.
-        mean_size: classes in a set, or width of an interval.
-        class_conditional: whether the coverage holds for every class by itself.
-        worst_class: the lowest coverage of a class; None for intervals.
+        requested: requested coverage, in (0, 1).
+        empirical: coverage on these images.
+        mean_size: mean number of classes in a set, or width of an interval.
+        class_conditional: whether the coverage is guaranteed for every class separately.
+        worst_class: lowest coverage of any class; None for intervals.
     """
 
     requested: float
@@ -65,13 +63,12 @@ class CoverageMetrics:
 
 @dataclass(frozen=True)
 class UncertaintyMetrics:
-    """How far the predictions for some images can be trusted.
+    """Metrics of calibration, coverage and out-of-distribution detection.
 
     Attributes:
-        images: number of images.
         uncalibrated, calibrated: reliability of the probabilities before and after calibration; None for regression.
-        coverages: for each of `COVERAGES` that the number of validation images allows.
-        false_positive_rate: share of these images that are flagged as out of distribution; None where that is not
+        coverages: metrics for each of `COVERAGES` that the number of validation images allows.
+        false_positive_rate: share of these images that are flagged as out of distribution; None if detection is not
             fitted.
     """
 
@@ -82,7 +79,7 @@ class UncertaintyMetrics:
     false_positive_rate: Interval | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types."""
+        """Return the metrics as plain JSON types."""
         return asdict(self)
 
 
@@ -99,11 +96,10 @@ def fit_uncertainty(
 
     Args:
         held_out: the model's output for the validation images.
-        targets: of these, as `megavit.data.targets.target_tensor` gives them.
-        target: what the logits mean.
+        targets: their targets, as returned by `megavit.data.targets.target_tensor`.
         reference: (N, D) embeddings and (N, ...) targets of training images; None: no out-of-distribution detection.
         false_positive_rate: share in (0, 1) of in-distribution images to be flagged as out of distribution.
-        temperature_only: as of `fit_temperature`.
+        temperature_only: fit no smoothing, as in `fit_temperature`.
 
     Returns:
         The calibration, and its tensors for the bundle.
@@ -123,26 +119,20 @@ def fit_uncertainty(
         tensors[RESIDUALS] = (predicted - targets).abs()
     if reference is not None:
         embeddings, groups = reference
-        # Only classes make groups.
+        # The detector has a mean per class; other targets have one mean.
         detector = fit_mahalanobis_ood(
             embeddings, groups if target.kind == "classification" else torch.zeros(len(groups))
         )
         tensors |= {MEANS: detector.means, WHITENING: detector.whitening}
         distances = detector.distance(held_out.pooled)
-        # Where they are too few for so small a rate, the farthest of them.
+        # With too few images for the rate, the largest distance.
         threshold = min(conformal_quantile(distances, 1 - false_positive_rate), distances.max().item())
         calibration = replace(calibration, ood_threshold=threshold)
     return calibration, tensors
 
 
 def compute_uncertainty(calibrator: Calibrator, output: ModelOutput, targets: Tensor) -> UncertaintyMetrics:
-    """Return the uncertainty metrics of images that nothing was fitted on.
-
-    Args:
-        calibrator: of the model.
-        output: the model's, for the images.
-        targets: of these.
-    """
+    """Return the uncertainty metrics of a model's output for images that nothing was fitted on."""
     kind = calibrator.target.kind
     predicted = calibrator.outputs(output.logits)
     uncalibrated = calibrated = None
@@ -181,14 +171,7 @@ def _compute_coverage(calibrator: Calibrator, predicted: Tensor, targets: Tensor
 
 @dataclass(frozen=True)
 class CalibrationResult:
-    """A new calibration of a bundle, and how good it is on images that nothing was fitted on.
-
-    Attributes:
-        source: of the images.
-        target: with the new thresholds.
-        calibration, tensors: what was fitted.
-        uncertainty, metrics: of the calibrated predictions.
-    """
+    """A new calibration of a bundle, and the metrics of calibrated predictions that nothing was fitted on."""
 
     source: str
     target: Target
@@ -206,15 +189,15 @@ def calibrate(
     *,
     temperature_only: bool = False,
 ) -> CalibrationResult:
-    """Fit the calibration of a bundle anew.
+    """Return a new calibration of a bundle.
 
     Args:
-        selection: images that the model was not trained on. Three tenths are the reference of out-of-distribution
-            detection, four tenths are fitted on, and the rest evaluates both.
-        temperature_only: calibrate by a temperature alone, which a linear head can hold.
+        selection: images that the model was not trained on. 30% are the reference of out-of-distribution detection, 40%
+            fit everything else, and 30% evaluate both.
+        temperature_only: calibrate by a temperature alone, which a linear head can represent.
 
     Raises:
-        DataError: for fewer than `MIN_IMAGES` images, and as `megavit.evaluate.inference.run_inference`.
+        DataError: for fewer than `MIN_IMAGES` images, and like `megavit.evaluate.inference.run_inference`.
     """
     if len(selection.samples) < MIN_IMAGES:
         raise DataError(
@@ -244,7 +227,7 @@ def calibrate(
 
 
 def apply_calibration(info: BundleInfo, result: CalibrationResult) -> BundleInfo:
-    """Return the bundle's info with the new calibration, and with metrics of the new predictions alone."""
+    """Return the bundle's info with the new calibration, and with only the metrics of the new predictions."""
     used = {"source": result.source, "fitted": result.calibration.images, "measured": result.metrics.images}
     return replace(
         info,

@@ -1,1 +1,1 @@
-"""What computes predictions in a worker process: a bundle with PyTorch, or an exported model."""
+"""Backends that compute predictions in a worker process: bundles with PyTorch, or exported models."""

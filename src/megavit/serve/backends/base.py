@@ -1,4 +1,4 @@
-"""What a worker requires of a backend."""
+"""The interface of a backend, and helpers shared by all backends."""
 
 import time
 from collections import defaultdict
@@ -9,10 +9,9 @@ from megavit.serve.settings import PredictOptions
 
 
 class Backend(Protocol):
-    """A model that computes predictions. `Any` stands for a preprocessed image, which only the backend looks into.
+    """A model that computes predictions; `Any` is the backend's own type of a preprocessed image.
 
-    Attributes:
-        max_batch_bytes: limit on the bytes of the images of a batch, unless a single image has more.
+    The images of a batch have at most `max_batch_bytes` bytes, unless a single image has more.
     """
 
     max_batch_bytes: float
@@ -22,21 +21,21 @@ class Backend(Protocol):
         ...
 
     def warm_up(self) -> float:
-        """Predict a blank image, so that the first request does not wait; return the seconds that the next one took."""
+        """Predict a blank image twice, to warm up, and return the seconds that the second prediction took."""
         ...
 
     def preprocess(self, data: bytes, options: PredictOptions, max_pixels: int) -> Any:
-        """Return the image in the bytes of an image file. Called from several threads.
+        """Return the preprocessed image from the bytes of an image file. Must be thread-safe.
 
         Raises:
             TooManyPixelsError: before anything is decoded.
             ImageError: if it cannot be read.
-            ConfigError: for options that the model cannot fulfil.
+            ConfigError: for options that the model does not support.
         """
         ...
 
     def nbytes(self, image: Any) -> int:
-        """Return the memory that the image takes until it is answered."""
+        """Return the memory in bytes that a preprocessed image takes."""
         ...
 
     def predict(self, images: Sequence[Any], options: Sequence[PredictOptions]) -> list[dict[str, Any]]:
@@ -44,12 +43,12 @@ class Backend(Protocol):
         ...
 
     def explain(self, image: Any) -> bytes:
-        """Return a PNG of the image overlaid with a heat map of what the prediction is based on."""
+        """Return a PNG of the image with a heat map overlay."""
         ...
 
 
 def time_prediction(backend: Backend, blank: Any) -> float:
-    """Predict an image twice and return the seconds that the second time took."""
+    """Predict an image twice and return the seconds that the second prediction took."""
     backend.predict([blank], [PredictOptions()])
     started = time.perf_counter()
     backend.predict([blank], [PredictOptions()])

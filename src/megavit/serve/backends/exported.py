@@ -1,4 +1,4 @@
-"""A backend for exported models: NumPy and ONNX Runtime or OpenVINO, without PyTorch."""
+"""Serve exported models with ONNX Runtime or OpenVINO, without PyTorch."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +14,10 @@ from megavit.serve.settings import PredictOptions, WorkerSettings
 
 
 class ExportedBackend:
-    """A model that `megavit export` wrote for onnx or openvino, which resizes images itself."""
+    """A backend for a model that `megavit export` wrote for onnx or openvino, which resizes images itself."""
 
     max_batch_bytes: float = 16 * 2**20
-    """Its graph starts with a float32 copy of all pixels, so that a batch takes some 15 times as much."""
+    """Computing takes about 15 times as much, as the graph starts with a float32 copy of all pixels."""
 
     def __init__(self, settings: WorkerSettings) -> None:
         if settings.device not in ("auto", "cpu") or settings.precision != "float32" or settings.keep_aspect:

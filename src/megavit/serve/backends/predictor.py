@@ -1,4 +1,4 @@
-"""A backend for bundles: the only part of the server that uses `Predictor` and PyTorch."""
+"""Serve bundles with PyTorch."""
 
 import io
 import threading
@@ -26,12 +26,12 @@ MAX_OVERLAY_SIDE = 1024
 
 @dataclass(frozen=True)
 class PreprocessedImage:
-    """An image as the model and as people see it.
+    """A preprocessed image, with the original if an explanation is requested.
 
     Attributes:
         pixels: uint8 (channels, height, width), the model's input.
-        original: uint8 (C, H, W), what an explanation is drawn on; None if none is asked for.
-        box: the part of it that the model sees.
+        original: uint8 (C, H, W), the background of the explanation; None without one.
+        box: part of the original that the model sees.
     """
 
     pixels: Tensor
@@ -40,9 +40,9 @@ class PreprocessedImage:
 
 
 class PredictorBackend:
-    """A bundle that has passed its self-test, computed by PyTorch or by a faster engine."""
+    """A backend for a bundle that has passed its self-test."""
 
-    max_batch_bytes = float("inf")  # images have the model's own size
+    max_batch_bytes = float("inf")  # images have a fixed size
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._predictor = load(
@@ -54,7 +54,7 @@ class PredictorBackend:
         )
         if not self._predictor.model.config.num_classes:
             raise BundleError(f"{settings.source} has no classifier, so there are no predictions to serve")
-        # A faster engine takes seconds to build: in the background, so that nobody waits for it.
+        # A faster engine is built in the background, as it takes seconds.
         self._predictor.engine.patience = float("inf")
         self._seconds, self._building = 0.0, False
 

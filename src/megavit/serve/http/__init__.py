@@ -1,1 +1,1 @@
-"""The HTTP side of the server: routes, middleware, limits and timeouts of connections."""
+"""The HTTP side of the server: routes, middleware, and limits and timeouts of connections."""

@@ -1,4 +1,4 @@
-"""The routes of the server."""
+"""Define the routes of the server."""
 
 import asyncio
 import json
@@ -33,17 +33,13 @@ _PAGE_HEADERS = {
     ),
     "permissions-policy": "camera=(self)",
 }
-# Not left to the system's tables: with nosniff, a script of another type does not run.
+# Independent of the system's tables: with nosniff, a script of another type does not run.
 _CONTENT_TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css", ".html": "text/html"}
 
 
 def make_app(models: Mapping[str, ModelService], settings: Settings, metrics: Metrics, budget: ByteBudget) -> FastAPI:
-    """Return the application; `ServerMiddleware` goes around it.
-
-    Args:
-        models: by name; the first one is that of `POST /predict`.
-    """
-    # FastAPI's pages about the API would load scripts from other sites.
+    """Return the application without its middleware; `POST /predict` uses the first of `models`."""
+    # FastAPI's documentation pages would load scripts from other sites.
     app = FastAPI(title="megavit", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
 
     async def respond_to_error(_request: Request, error: Exception) -> Response:
@@ -53,7 +49,7 @@ def make_app(models: Mapping[str, ModelService], settings: Settings, metrics: Me
 
     for kind in (ApiError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, respond_to_error)
-    # Only for the schema: the middleware has checked the key.
+    # Only for the schema: the middleware checks the key.
     bearer = HTTPBearer(auto_error=False, description="The value of MEGAVIT_API_KEY.")
     protected: Any = {"dependencies": [] if settings.api_key is None else [Security(bearer)]}
     predicting: Any = protected | {
@@ -141,12 +137,7 @@ def _add_page(app: FastAPI) -> None:
 
 
 async def _wait_for_replies(request: Request, images: list[PendingImage], timeout: float) -> list[WorkerReply]:
-    """Return the reply to each image.
-
-    Raises:
-        ClientDisconnect: if the client disconnects before that.
-        ApiError: when the time is over.
-    """
+    """Return the reply to each image; raise ClientDisconnect, or an ApiError at the timeout."""
     replies = [image.reply for image in images]
     everything = asyncio.ensure_future(asyncio.wait(replies))
     disconnect = asyncio.ensure_future(_wait_for_disconnect(request))
@@ -168,7 +159,6 @@ async def _wait_for_disconnect(request: Request) -> None:
 
 
 def _make_response(model: str, body: RequestBody, replies: list[WorkerReply]) -> Response:
-    """Return a response made of the JSON of the worker as it is."""
     predictions: list[bytes] = []
     for image, reply in zip(body.images, replies, strict=True):
         if reply.outcome == "invalid_options" or (reply.error is not None and not body.multipart):

@@ -1,4 +1,4 @@
-"""How many connections are accepted, and how they are closed."""
+"""Limit the number of connections, and close them without losing responses."""
 
 import asyncio
 import contextlib
@@ -12,19 +12,19 @@ from megavit.serve.errors import ApiError
 from megavit.serve.logging import log_event
 
 SPARE_DESCRIPTORS = 32
-"""File descriptors that connections leave free: to refuse more of them, to start workers, to read files."""
+"""File descriptors not used for connections, so that workers can start and files be read."""
 MAX_DESCRIPTORS = 8_192
-"""Limit below the system's: an idle connection takes 7 KB, one with the longest headers up to ten times that."""
+"""Maximum number of file descriptors: an idle connection takes 7 KB, one with the longest headers ten times that."""
 LOG_SECONDS = 10.0
-"""Time between two log lines about refused connections."""
+"""Minimum seconds between two log lines about refused connections."""
 DRAIN_SECONDS = 2.0
-"""Time in which a client may read the response to a request that was not read to its end; its rest is ignored."""
+"""Seconds that a client has to read the response to a request that was not read to its end."""
 FLUSH_SECONDS = 30.0
-"""Time in which a client must have read its response, once the connection is to be closed."""
+"""Seconds that a client has to read its response before its connection is closed."""
 
 
 class ConnectionLimit:
-    """Refuses connections before file descriptors run out, and logs that now and then.
+    """A limit on connections that refuses them before file descriptors run out, and logs refusals occasionally.
 
     Without it the event loop silently resets new connections when there are no descriptors.
     """
@@ -34,8 +34,8 @@ class ConnectionLimit:
         self._logged = float("-inf")
 
     def check(self, transport: asyncio.Transport) -> ApiError | None:
-        """Return the error for a connection over the limit. With half of the spare descriptors gone, close it too."""
-        # The system assigns the lowest free number, so that it tells how many are in use.
+        """Return the error for a connection over the limit; also close it if half of the spare descriptors are used."""
+        # The system assigns the lowest free number, which shows how many are in use.
         number = transport.get_extra_info("socket").fileno()
         spare = min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], MAX_DESCRIPTORS) - number
         if spare > SPARE_DESCRIPTORS:
@@ -52,7 +52,7 @@ class ConnectionLimit:
 class DrainingTransport:
     """A transport whose `close` lets the client read the response.
 
-    A connection that is closed with unread bytes is reset, and the client may never see the response. So it is closed
+    Closing a connection with unread bytes resets it, and the client may never see the response. It is therefore closed
     for writing only, and completely when the client closes it, or after `DRAIN_SECONDS`.
     """
 
@@ -66,7 +66,6 @@ class DrainingTransport:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Write, unless the connection is closed."""
         if not self.is_closing():
             self._transport.write(data)
 
@@ -94,7 +93,7 @@ class DrainingTransport:
         self._timer = asyncio.get_running_loop().call_later(DRAIN_SECONDS if drain else FLUSH_SECONDS, self.abort)
 
     def abort(self) -> None:
-        """Reset the connection, so that the system does not keep what nobody reads."""
+        """Reset the connection, so that the system discards unread data."""
         if self._lost:
             return
         with contextlib.suppress(OSError):

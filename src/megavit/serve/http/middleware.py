@@ -18,7 +18,7 @@ from megavit.serve.metrics import Metrics
 from megavit.serve.settings import Settings
 
 PUBLIC_PATHS = ("/page", "/health")
-"""What needs no key, with what lies below, besides the page itself."""
+"""Paths, with everything below them, that need no key; neither does `/`."""
 _HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
@@ -35,7 +35,7 @@ def error_response(error: ApiError) -> Response:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host without its port is this machine: no other name is accepted, whatever it resolves to."""
+    """Return whether a host, without its port, is localhost or a loopback address; names are not resolved."""
     if host == "localhost":
         return True
     try:
@@ -45,10 +45,10 @@ def is_loopback(host: str) -> bool:
 
 
 class ServerMiddleware:
-    """Checks host, origin and key before the application; adds headers, counts and logs after it.
+    """ASGI middleware that checks host, origin and key, adds headers, and counts and logs requests.
 
     Attributes:
-        draining: whether new requests are refused, as the server is shutting down.
+        draining: whether new requests are refused because the server is shutting down.
         active: number of requests in progress.
     """
 
@@ -84,7 +84,7 @@ class ServerMiddleware:
 
 
 class _RequestHandler:
-    """Handles one request; `receive` and `send` are what the application is given."""
+    """The handling of one request; the application gets its `receive` and `send`."""
 
     def __init__(self, middleware: ServerMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
         self._middleware, self._scope, self._receive, self._send = middleware, scope, receive, send

@@ -1,4 +1,4 @@
-"""A parser of HTTP/1.1 on top of httptools, which loses a request that asks for another protocol."""
+"""Parse HTTP/1.1 with httptools, ignoring requests to upgrade the protocol."""
 
 from typing import Any, Protocol
 
@@ -6,18 +6,17 @@ from httptools import HttpParserInvalidMethodError, HttpParserUpgrade, HttpReque
 
 
 class ParserCallbacks(Protocol):
-    """Where the parser's callbacks store what they have collected."""
+    """The data that the parser's callbacks have collected."""
 
     url: bytes
     headers: list[tuple[bytes, bytes]]
 
 
 class RequestParser:
-    """A parser that ignores a request to upgrade the protocol (RFC 9110, 7.8).
+    """An HTTP parser that ignores a request to upgrade the protocol (RFC 9110, 7.8).
 
-    httptools takes what follows such headers for the other protocol: the request's body, and all requests behind it,
-    would be lost. So the headers are parsed a second time without the field Upgrade, then what follows them. Meanwhile
-    `should_upgrade` is true: callbacks of the first time must not be taken for a request.
+    httptools stops after such headers, and loses the body and all following requests. So the headers are parsed again
+    without the field Upgrade; during the first parse `should_upgrade` is true, and callbacks must ignore it.
     """
 
     def __init__(self, callbacks: ParserCallbacks) -> None:
@@ -28,10 +27,10 @@ class RequestParser:
         return getattr(self._parser, name)
 
     def feed_data(self, data: bytes) -> None:
-        """Parse what has arrived.
+        """Parse received data.
 
         Raises:
-            HttpParserError: for what is not HTTP/1.1, and for CONNECT, which is for proxies.
+            HttpParserError: for anything but HTTP/1.1, and for CONNECT, which is for proxies.
         """
         rest = memoryview(data)
         while True:
@@ -49,5 +48,5 @@ class RequestParser:
 
     def _reset(self) -> None:
         self._parser = HttpRequestParser(self._callbacks)
-        # As in uvicorn: data behind a request that closes the connection is not that request's fault.
+        # As in uvicorn: ignore data after a request that closes the connection.
         self._parser.set_dangerous_leniencies(lenient_data_after_close=True)

@@ -1,4 +1,4 @@
-"""The schema of the API, for `GET /openapi.json`."""
+"""The schema of the API in `GET /openapi.json`."""
 
 from typing import Any, Literal
 
@@ -107,7 +107,7 @@ _RETRY_AFTER = {
 
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the error responses of an operation, as FastAPI takes them."""
+    """Return the error responses of an operation in FastAPI's format."""
     return {
         status: {"model": Error, "description": _REASONS[status]} | (_RETRY_AFTER if status in (429, 503) else {})
         for status in statuses
@@ -137,4 +137,4 @@ REQUEST_BODY: dict[str, Any] = {
         | {kind: {"schema": {"type": "string", "contentMediaType": kind}} for kind in _IMAGE_TYPES},
     }
 }
-"""The body of a prediction, which is not read by FastAPI."""
+"""Body of a prediction request, which FastAPI does not read."""

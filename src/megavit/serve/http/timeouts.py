@@ -1,4 +1,4 @@
-"""An HTTP protocol with time and size limits: uvicorn waits forever for clients that send, or read, slowly."""
+"""Add time and size limits to uvicorn's HTTP protocol, which waits forever for slow clients."""
 
 import asyncio
 import json
@@ -12,27 +12,26 @@ from megavit.serve.http.parser import RequestParser
 from megavit.serve.metrics import Metrics
 
 MAX_HEADER_BYTES = 2**16
-"""Limit on headers, on trailers, and on whatever else is not a body, in a row."""
+"""Maximum bytes of headers, of trailers, and of any other consecutive data that is not a body."""
 MAX_HEADERS = 128
 MAX_URL_BYTES = 2**13
-"""Limit on path and query: an unknown parameter costs more than its bytes."""
+"""Maximum bytes of path and query."""
 FREE_CHUNKS, MIN_CHUNK_BYTES = 1024, 64
-"""Chunks of a body that may have any size, and the average size required beyond them: each chunk costs time."""
+"""Number of a body's chunks that may have any size, and the minimum average size required beyond them."""
 MAX_PIPELINED = 64
-"""Requests that may wait behind an unanswered one of their connection."""
+"""Maximum number of requests waiting behind an unanswered one of their connection."""
 GRACE_SECONDS = 1.0
-"""Time in which the application itself may refuse a body that came too late."""
+"""Seconds in which the application itself may refuse a late body."""
 
 
 class TimeoutProtocol(HttpToolsProtocol):
     """HTTP/1.1 with timeouts for reading, writing and keep-alive.
 
     A request must have arrived within `read_timeout` seconds of its first byte (or of the connection, for the first
-    one), and the next one begin within `keep_alive` seconds of a response. When a request began is in its scope's
+    one), and the next one begin within `keep_alive` seconds of a response. The start of a request is in its scope's
     state as `started`. A client that reads nothing of its response for `write_timeout` seconds is disconnected.
 
-    A pipelined request begins when it is its turn. If something is wrong with it, the connection is closed after the
-    responses before it.
+    A pipelined request starts after the response before it; if it is invalid, the connection is closed then.
     """
 
     read_timeout: float
@@ -62,7 +61,7 @@ class TimeoutProtocol(HttpToolsProtocol):
         self._stop_timer()
         if self._write_timer is not None:
             self._write_timer.cancel()
-        if self._running is not None:  # uvicorn notifies only the last one that it has parsed
+        if self._running is not None:  # uvicorn notifies only the last parsed request
             self._running.disconnected = True
             self._running.message_event.set()
         super().connection_lost(exc)
@@ -78,14 +77,14 @@ class TimeoutProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._chunks = self._received = 0
-        if self._in_request:  # headers with an upgrade, parsed a second time
+        if self._in_request:  # second parse of headers with an upgrade
             return
         self._in_request = self._draining_transport.unread = True
         self._start_timer(self.read_timeout)
         self._started = self.loop.time()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_body:  # trailers, which nothing reads
+        if self._in_body:  # ignore trailers
             return
         if len(self.headers) == MAX_HEADERS:
             self._abort_parsing(ApiError(431, f"the request has more than {MAX_HEADERS} headers"))
@@ -151,7 +150,7 @@ class TimeoutProtocol(HttpToolsProtocol):
     def _on_timeout(self) -> None:
         if not self._in_request:
             self._draining_transport.close()
-        elif self._running not in (None, self._receiving):  # we ourselves may have paused reading
+        elif self._running not in (None, self._receiving):  # reading may be paused
             self._start_timer(self.read_timeout)
         elif not self._in_body:
             self._refuse(ApiError(408, f"the request's headers did not arrive within {self.read_timeout:g} seconds"))
@@ -160,16 +159,15 @@ class TimeoutProtocol(HttpToolsProtocol):
 
     @property
     def _receiving(self) -> RequestResponseCycle | None:
-        """The request whose body is arriving."""
         return self.cycle if self._in_body else None
 
     def _abort_parsing(self, error: ApiError) -> NoReturn:
-        """In a callback of the parser: make it call nothing more but `send_400_response`."""
+        """Raise the error in a parser callback; the parser then calls only `send_400_response`."""
         self._error = error
         raise error
 
     def _refuse(self, error: ApiError) -> None:
-        """Respond to what arrives with an error, without the application."""
+        """Respond to the arriving request with an error, without the application."""
         self.metrics.errors.labels(error.code).inc()
         if self.pipeline and self.pipeline[0][0] is self._receiving:
             self.pipeline.popleft()

@@ -1,4 +1,4 @@
-"""The server's end of one worker process."""
+"""Run and communicate with a worker process."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ from megavit.serve.workers.protocol import encode_header, read_message_async
 
 _MAX_STDERR_LINES = 60
 _KILL_SECONDS = 5.0
-# Before the slow imports: on Linux the worker ends with the server, even while none of its threads runs.
+# Before the slow imports: on Linux the worker ends with the server.
 _RUN = """
 import os, runpy, sys
 from megavit.runtime.process_group import die_with_parent
@@ -25,7 +25,7 @@ if os.getppid() != int(sys.argv.pop(1)):
     sys.exit("the server has ended")
 runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
-# Smaller bodies are copied behind their header: two writes would wake the worker twice.
+# Smaller bodies are copied after their header, as two writes would wake the worker twice.
 _MAX_COPIED_BYTES = 2**16
 _PYTHON_ERRORS = ("Traceback (most recent call last)", "Fatal Python error")
 
@@ -34,14 +34,12 @@ Outcome = Literal["predicted", "invalid_image", "invalid_options", "canceled", "
 
 @dataclass(frozen=True)
 class WorkerReply:
-    """What became of an image.
+    """The reply to an image, with a JSON object as its prediction.
 
     Attributes:
-        outcome: "invalid_options" for those that the model cannot fulfil, "failed" if the image crashed the worker.
-        error: the reason, unless it was predicted.
-        prediction: a JSON object.
-        batch_size: number of images that were computed together.
-        out_of_distribution: whether it is unlike the training images.
+        outcome: "invalid_options" for unsupported options, "failed" if the image crashed the worker.
+        error: reason, unless the image was predicted.
+        batch_size: number of images in its batch.
     """
 
     outcome: Outcome
@@ -53,12 +51,12 @@ class WorkerReply:
 
 @dataclass(eq=False)
 class PendingImage:
-    """An accepted image, until it is answered.
+    """An accepted image without a reply.
 
     Attributes:
-        reply: future of its reply.
+        reply: future of the reply.
         canceled_at: loop time at which the client stopped waiting.
-        solo_crashes: number of workers that crashed while they had this image and no other.
+        solo_crashes: number of workers that crashed while processing only this image.
     """
 
     id: int
@@ -71,12 +69,11 @@ class PendingImage:
 
 @dataclass(eq=False)
 class WorkerClient:
-    """A worker process that is ready for images.
+    """A running worker process whose model is loaded.
 
     Attributes:
-        model: the model's description.
-        pending: the images that the worker has and has not replied to.
-        stderr: the last lines of the process's standard error.
+        pending: images that the worker has not replied to.
+        stderr: last lines of the process's standard error.
     """
 
     model: dict[str, Any]
@@ -84,20 +81,15 @@ class WorkerClient:
     pending: dict[int, PendingImage] = field(default_factory=dict)
     stderr: deque[str] = field(default_factory=lambda: deque(maxlen=_MAX_STDERR_LINES))
     _readers: list[asyncio.Task[None]] = field(default_factory=list)
-    """Of its standard error, and of its replies."""
 
     @classmethod
     async def start(
         cls, module: str, settings: WorkerSettings, timeout: float, on_spawn: Callable[[], None] = lambda: None
     ) -> "WorkerClient":
-        """Run the module as a process, and wait until it has loaded and tested its model.
-
-        Args:
-            timeout: seconds that this may take.
-            on_spawn: called when the process runs.
+        """Run the module as a process, and wait `timeout` seconds until it has loaded and tested its model.
 
         Raises:
-            BundleError: with the reason, if the model cannot be served.
+            BundleError: if the model cannot be served, with the reason.
         """
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -151,7 +143,7 @@ class WorkerClient:
                     fields = (header["error"], prediction, header["batch_size"], header["out_of_distribution"])
                     on_reply(self, image, WorkerReply(header["outcome"], *fields))
             finally:
-                self.kill()  # without its output it is of no use
+                self.kill()
                 await self.process.wait()
                 await self._readers[0]
                 on_exit(self)
@@ -164,7 +156,7 @@ class WorkerClient:
         self._write({"op": "predict", "id": image.id, "options": asdict(image.options)}, image.data)
 
     def cancel(self, image: PendingImage) -> None:
-        """Tell the worker that nobody waits for an image; it still replies, when it has dropped it or was too late."""
+        """Tell the worker that nobody waits for an image; it still replies."""
         self._write({"op": "cancel", "id": image.id})
 
     def kill(self) -> None:
@@ -172,7 +164,7 @@ class WorkerClient:
             self.process.kill()
 
     async def stop(self, grace_seconds: float = 2.0) -> None:
-        """Close the worker's input, so that it exits, and kill it if that takes longer than the grace period."""
+        """Close the worker's input, so that it exits, and kill it after the grace period."""
         assert self.process.stdin is not None
         with contextlib.suppress(RuntimeError, ConnectionError):
             self.process.stdin.close()
@@ -184,12 +176,12 @@ class WorkerClient:
             else:
                 await asyncio.gather(*self._readers)
                 return
-        for task in self._readers:  # the system holds the process, reading from a disk that does not respond
+        for task in self._readers:  # the process cannot be killed while it waits for a disk
             task.cancel()
         await asyncio.wait(self._readers)
 
     def exit_reason(self) -> str:
-        """Return Python's own report of the crash, without what an image library printed, or the exit code."""
+        """Return Python's report of the crash, without output of image libraries, or the exit code."""
         lines = list(self.stderr)
         starts = [i for i, line in enumerate(lines) if line.startswith(_PYTHON_ERRORS)]
         if not starts:
@@ -199,7 +191,7 @@ class WorkerClient:
 
     def _write(self, header: dict[str, Any], body: bytes | bytearray = b"") -> None:
         assert self.process.stdin is not None
-        with contextlib.suppress(RuntimeError, ConnectionError):  # it has died: the end of its output tells
+        with contextlib.suppress(RuntimeError, ConnectionError):  # it has exited, which `watch` handles
             if len(body) < _MAX_COPIED_BYTES:
                 self.process.stdin.write(encode_header(header, body) + body)
             else:
@@ -211,7 +203,7 @@ class WorkerClient:
         while True:
             try:
                 line = await self.process.stderr.readline()
-            except ValueError:  # longer than the stream's limit, and dropped
+            except ValueError:  # a line beyond the stream's limit is dropped
                 continue
             if not line:
                 return

@@ -1,4 +1,4 @@
-"""One served model: its worker, the images that wait, and what happens when the worker crashes or is replaced."""
+"""Serve one model: queue its images, and handle crashes of its worker and replacements of its bundle."""
 
 import asyncio
 import contextlib
@@ -18,25 +18,24 @@ from megavit.serve.settings import PredictOptions, Settings, WorkerSettings
 from megavit.serve.workers.client import PendingImage, WorkerClient, WorkerReply
 
 FIRST_BACKOFF, MAX_BACKOFF = 1.0, 30.0
-"""Seconds before a worker that crashed without any image, or failed to start, is restarted; doubled each time."""
+"""Seconds before restarting a worker that crashed without an image or failed to start; doubled each time."""
 MAX_SOLO_CRASHES = 2
-"""Workers that an image alone may crash before it is given up."""
+"""Number of workers that an image alone may crash before it is given up."""
 ABANDON_SHARE = 1 / 60
-"""Share of the load timeout after which the loading of a bundle that has been replaced meanwhile is abandoned; doubled
-each time, so that one of the bundles is loaded even if they are replaced all the time."""
+"""Share of the load timeout after which loading a replaced bundle is abandoned; doubled each time, so that one of the
+bundles is loaded eventually."""
 _SMOOTHING = 0.02
-# A ValueError comes from a process that sends anything but messages.
+# A ValueError comes from a process that sends invalid messages.
 _START_ERRORS = (BundleError, OSError, ValueError)
 
 
 class ModelService:
-    """Accepts images for one model, and makes sure that each gets a reply.
+    """The service of one model, which makes sure that each accepted image gets a reply.
 
-    Images go to the worker at once. Those that a worker had when it crashed are suspects: they are sent to the next
-    worker one at a time, and one that crashes a worker alone twice is given up, so that all others are answered.
+    Images go to the worker at once. If it crashes, its images are sent to the next worker one at a time, and one that
+    crashes a worker alone twice is given up, so that all others get predictions.
 
     Attributes:
-        name: the model's name in URLs.
         first_ready: future that is done when the model is ready, or fails with the reason why it cannot be.
         spawned: set once the first worker process runs.
     """
@@ -74,15 +73,15 @@ class ModelService:
 
     @property
     def in_progress(self) -> int:
-        """Number of images accepted and not yet answered, or canceled and not yet dropped by a worker."""
+        """Number of accepted images without a reply, including canceled ones that a worker still has."""
         return len(self._waiting) + len(self._suspects) + sum(len(client.pending) for client in self._clients)
 
     def describe(self) -> dict[str, Any]:
-        """Return the model's entry in `GET /models`; without a worker, as the last one described it."""
+        """Return the model's entry in `GET /models`, as its latest worker described it."""
         return {"name": self.name, **self._description, "ready": self.is_ready}
 
     def check(self, images: int = 1) -> None:
-        """Raise an ApiError unless so many more images would be accepted now."""
+        """Raise an ApiError unless this many more images would be accepted now."""
         if self._current is None and (not self.first_ready.done() or self._failures > 1):
             raise ApiError(503, f"the model {self.name} is not ready; try again in a moment", retry_after=2)
         if self.in_progress + images > self._settings.queue_size:
@@ -93,10 +92,10 @@ class ModelService:
             )
 
     def submit(self, images: list[bytearray], options: PredictOptions) -> list[PendingImage]:
-        """Accept images; the budget gets their bytes back when they are answered.
+        """Accept images; their bytes are released to the budget with the replies.
 
         Raises:
-            ApiError: if they are not accepted, none of them.
+            ApiError: if the images are not accepted.
         """
         try:
             self.check(len(images))
@@ -110,7 +109,7 @@ class ModelService:
         return accepted
 
     def cancel(self, image: PendingImage) -> None:
-        """Drop an image that nobody waits for any more."""
+        """Drop an image that nobody waits for."""
         if image.reply.done():
             return
         for queue in (self._waiting, self._suspects):
@@ -137,7 +136,7 @@ class ModelService:
             client.kill()
 
     async def _supervise(self) -> None:
-        """Keep a worker of the newest bundle running. Nothing here waits for a worker, or for a disk."""
+        """Keep a worker of the newest bundle running, without waiting for a worker or a disk."""
         loop = asyncio.get_running_loop()
         loading_version, abandon_at = None, 0.0
         while True:
@@ -157,7 +156,7 @@ class ModelService:
                 await asyncio.wait_for(self._wake.wait(), POLL_SECONDS)
 
     async def _load(self, version: Version | None) -> None:
-        """Start a worker of the bundle that is there now and switch to it; if it fails, the current one goes on."""
+        """Start a worker of the current bundle and switch to it; if it fails, the old worker continues."""
         try:
             if self._current is None:
                 await asyncio.sleep(self._backoff)
@@ -183,7 +182,7 @@ class ModelService:
     def _on_load_failure(self, version: Version | None, error: Exception) -> None:
         if not self.first_ready.done():
             self.first_ready.set_exception(error)
-            self._supervisor.cancel()  # to be closed
+            self._supervisor.cancel()
         elif self._current is not None:
             self._failed_version = version
             self._metrics.reloads.labels(self.name, "failed").inc()
@@ -210,7 +209,6 @@ class ModelService:
             self.first_ready.set_result(None)
 
     def _retire(self, client: WorkerClient) -> None:
-        """Stop a replaced worker that has answered everything."""
         task = asyncio.create_task(client.stop(self._settings.timeout))
         self._stopping.add(task)
         task.add_done_callback(self._stopping.discard)
@@ -222,7 +220,7 @@ class ModelService:
         if not client.pending:
             self._last_reply = time.monotonic()
         if self._suspects or self._isolated is not None:
-            # One at a time, so that if the worker crashes again the cause is known.
+            # One at a time, to identify the image that crashes the worker.
             if not client.pending and self._suspects:
                 self._isolated = self._suspects.popleft()
                 client.send(self._isolated)
@@ -283,7 +281,7 @@ class ModelService:
         return min(FIRST_BACKOFF * 2 ** (self._failures - 2), MAX_BACKOFF) if self._failures > 1 else 0.0
 
     def _kill_unresponsive(self) -> None:
-        """Kill a worker that has not dropped a canceled image within half the timeout of a request."""
+        """Kill workers that have not dropped a canceled image within half the timeout of a request."""
         deadline = asyncio.get_running_loop().time() - self._settings.timeout / 2
         for client in self._clients:
             if any(image.canceled_at is not None and image.canceled_at < deadline for image in client.pending.values()):

@@ -1,5 +1,6 @@
-"""Messages between the server and a worker, over pipes: the lengths of a JSON header and of a body, then both.
+"""Encode and read messages between the server and a worker, over pipes.
 
+A message is the lengths of a JSON header and of a body, then both:
 server -> worker   {"op": "predict", "id", "options"} + the image; {"op": "cancel", "id"}
 worker -> server   {"op": "ready", "model": {...}}; {"op": "failed", "error"}; and for every image exactly one
                    {"op": "result", "id", "outcome", "error", "batch_size", "out_of_distribution"} + JSON
@@ -17,13 +18,13 @@ Message = tuple[dict[str, Any], bytes]
 
 
 def encode_header(header: Mapping[str, Any], body: bytes | bytearray = b"") -> bytes:
-    """Return all of a message that goes before its body."""
+    """Return the bytes of a message that precede its body."""
     text = json.dumps(header).encode()
     return _LENGTHS.pack(len(text), len(body)) + text
 
 
 def read_message(stream: BinaryIO) -> Message | None:
-    """Read a message; return None at the end of the stream, also if that cuts a message short."""
+    """Read a message; return None at the end of the stream, even within a message."""
     lengths = stream.read(_LENGTHS.size)
     if len(lengths) < _LENGTHS.size:
         return None
@@ -35,7 +36,7 @@ def read_message(stream: BinaryIO) -> Message | None:
 
 
 async def read_message_async(stream: asyncio.StreamReader) -> Message | None:
-    """Read a message from an asyncio stream, as `read_message` does."""
+    """Read a message from an asyncio stream, like `read_message`."""
     try:
         header_length, body_length = _LENGTHS.unpack(await stream.readexactly(_LENGTHS.size))
         header, body = await stream.readexactly(header_length), await stream.readexactly(body_length)

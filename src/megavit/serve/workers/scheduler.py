@@ -1,4 +1,4 @@
-"""The queue of a worker, between the threads that read, preprocess and predict images."""
+"""Schedule batches between the threads of a worker that read, preprocess and predict images."""
 
 import threading
 import time
@@ -11,14 +11,14 @@ from typing import Any
 from megavit.serve.settings import PredictOptions
 
 MAX_HELD_BYTES = 128 * 2**20
-"""Limit on the preprocessed images waiting for a batch; above it the threads that preprocess wait."""
+"""Maximum bytes of preprocessed images waiting for a batch; preprocessing waits above it."""
 _SMOOTHING = 0.2
 """Weight of the newest batch in the moving average of the time per image."""
 
 
 @dataclass
 class Request:
-    """One image, from its message to its result; `started` while a thread works on it."""
+    """An image from its message to its result; `started` while a thread works on it."""
 
     id: int
     options: PredictOptions
@@ -33,7 +33,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Batch:
-    """What to compute next: predictions for `requests`, and one explanation."""
+    """The next work: predictions for `requests`, and one explanation."""
 
     requests: list[Request]
     explain: Request | None
@@ -43,10 +43,9 @@ class BatchScheduler:
     """Batches requests in the order in which they are preprocessed, without waiting for a batch to fill.
 
     Args:
-        max_size: maximum number of images per batch.
-        max_seconds: limit on the estimated time to compute a batch.
-        image_seconds: first estimate of the time per image.
-        max_bytes: limit on the bytes of the images of a batch, unless a single image has more.
+        max_seconds: maximum estimated seconds to compute a batch of at most `max_size` images.
+        image_seconds: initial estimate of the seconds per image.
+        max_bytes: maximum bytes of a batch's images, unless a single image has more.
     """
 
     def __init__(
@@ -74,7 +73,7 @@ class BatchScheduler:
             self._changed.notify_all()
 
     def cancel(self, id: int) -> Request | None:
-        """Return the request, to be removed by the caller; None if it is gone, or a thread works on it and will."""
+        """Cancel a request; return it for the caller to remove, or None if it is gone or a thread works on it."""
         with self._changed:
             request = self._requests.get(id)
             if request is None:
@@ -84,21 +83,21 @@ class BatchScheduler:
             return None if request.started else request
 
     def start(self, request: Request) -> bool:
-        """Return whether to preprocess the request: not if it has been canceled, and removed."""
+        """Mark the request as started; return False if it is canceled."""
         with self._changed:
             request.started = not request.canceled
             return request.started
 
     def postpone(self, request: Request) -> bool:
-        """Note that no thread works on the request for now; return False if it is canceled, and to be removed."""
+        """Mark the request as not started; return False if it is canceled and must be removed."""
         with self._changed:
             request.started = False
             return not request.canceled
 
     def enqueue(self, request: Request, nbytes: int = 0) -> bool:
-        """Queue a preprocessed request for prediction; return False if it is canceled, and to be removed.
+        """Queue a preprocessed request for prediction; return False if it is canceled and must be removed.
 
-        Waits while the queued images have as many bytes as they may, so that no more are decoded.
+        Waits while the queued images exceed `MAX_HELD_BYTES`.
         """
         with self._changed:
             while self._held and self._held + nbytes > MAX_HELD_BYTES and not request.canceled:
@@ -108,7 +107,7 @@ class BatchScheduler:
         return self._append(request, self._ready)
 
     def enqueue_explanation(self, request: Request) -> bool:
-        """Queue a predicted request for its explanation; return False if it is canceled, and to be removed."""
+        """Queue a predicted request for its explanation; return False if it is canceled and must be removed."""
         return self._append(request, self._to_explain)
 
     def _append(self, request: Request, queue: deque[Request]) -> bool:
@@ -121,19 +120,19 @@ class BatchScheduler:
             return True
 
     def next_batch(self) -> Batch:
-        """Return the next batch; wait until there is something to do."""
+        """Wait for work, and return the next batch."""
         with self._changed:
             while not self._ready and not self._to_explain:
                 self._changed.wait()
             max_size = max(1, min(self._max_size, int(self._max_seconds / max(self._image_seconds, 1e-9))))
             requests = _take(self._ready, max_size, self._max_bytes)
-            # One after each batch, so that neither predictions nor explanations starve.
+            # One explanation per batch, so that neither starves.
             explain = _take(self._to_explain, 1)
         return Batch(requests, explain[0] if explain else None)
 
     @contextmanager
     def timed(self, images: int) -> Iterator[None]:
-        """Time the computation of a batch, to estimate the time per image."""
+        """Update the estimated seconds per image from the time that the context takes."""
         started = time.perf_counter()
         yield
         self._image_seconds += _SMOOTHING * ((time.perf_counter() - started) / images - self._image_seconds)

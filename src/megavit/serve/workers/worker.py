@@ -1,7 +1,7 @@
-"""The process of one model: messages in on its standard input, results out on its standard output.
+"""Run one model in a process that reads messages from standard input and writes results to standard output.
 
-It exits when its input ends, also while loading, so that none survives the server. An error that is not the fault of
-an image ends it: the server starts another worker and finds the image that caused it.
+The process exits when its input ends, also while loading, so that none survives the server. It also exits at an error
+that is not the fault of an image: the server starts another worker and finds the image that caused it.
 """
 
 import base64
@@ -28,17 +28,12 @@ from megavit.serve.workers.protocol import encode_header, read_message
 from megavit.serve.workers.scheduler import BatchScheduler, Request
 
 LARGE_PIXELS = 4_000_000
-"""Larger images are decoded one at a time: decoding 50 million pixels takes 350 MB."""
+"""Pixels above which images are decoded one at a time: decoding 50 million pixels takes 350 MB."""
 NICENESS = 10
 
 
 class Worker:
-    """Predicts images with a backend.
-
-    Args:
-        output: stream for the results.
-        image_seconds: first estimate of the time per image.
-    """
+    """The threads that preprocess, predict and explain images; `image_seconds` is the initial time per image."""
 
     def __init__(self, backend: Backend, settings: WorkerSettings, output: BinaryIO, image_seconds: float) -> None:
         self._backend, self._settings, self._output = backend, settings, output
@@ -51,7 +46,6 @@ class Worker:
         threading.Thread(target=_run_or_exit, args=[self._predict_all], daemon=True).start()
 
     def handle(self, header: dict[str, Any], body: bytes) -> None:
-        """Handle a message of the server."""
         if header["op"] == "cancel":
             canceled = self._scheduler.cancel(header["id"])
             if canceled is not None:
@@ -117,17 +111,12 @@ class Worker:
 
 
 def main(make_backend: Callable[[WorkerSettings], Backend]) -> None:
-    """Run the worker; its only argument is the settings as JSON.
-
-    Args:
-        make_backend: loads the model; its MegavitError is reported to the server.
-    """
-    # The server stops its workers; a Ctrl-C reaches the whole process group.
+    """Run a worker process, whose only argument is its settings as JSON; report a MegavitError to the server."""
+    # The server stops its workers, but Ctrl-C reaches the whole process group.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    os.nice(NICENESS)  # the server responds even while we keep every processor busy
-    # Only messages go to the server's pipe, and only Python's own words to standard error. Whatever else is printed, as
-    # image libraries in C do, with parts of images, goes nowhere.
+    os.nice(NICENESS)  # keep the server responsive
+    # Discard whatever else is printed: image libraries in C print parts of images.
     output, sys.stderr = os.fdopen(os.dup(1), "wb"), os.fdopen(os.dup(2), "w", buffering=1)
     faulthandler.enable(sys.stderr)
     with Path(os.devnull).open("wb") as null:
@@ -153,14 +142,14 @@ def main(make_backend: Callable[[WorkerSettings], Backend]) -> None:
 
 
 def _exit_with_server(loaded: threading.Event) -> None:
-    """Exit when the input ends before the model is loaded; until then nothing is sent, so it can only end."""
+    """Exit if the input ends before the model is loaded; nothing is sent until then."""
     select.select([sys.stdin], [], [])
     if not loaded.is_set():
         os._exit(0)
 
 
 def _run_or_exit(work: Callable[..., None], *arguments: Any) -> None:
-    """Run work in a thread; an exception, which a thread would lose, ends the process."""
+    """Run work in a thread; end the process at an exception, which a thread would lose."""
     try:
         work(*arguments)
     except BaseException:  # noqa: BLE001 - after any error the process cannot be trusted
@@ -170,7 +159,7 @@ def _run_or_exit(work: Callable[..., None], *arguments: Any) -> None:
 
 
 def _make_backend(settings: WorkerSettings) -> Backend:
-    # Imported here: an exported model does not need PyTorch, and tests with a stub neither.
+    # Imported here, as an exported model does not need PyTorch.
     from megavit.predict.exported_predictor import find_exported_model
 
     if find_exported_model(Path(settings.source)) is None:
