@@ -80,7 +80,7 @@ def test_mistakes_are_told_before_work(run: Path, exported: tuple[Path, str], di
         (["--to", "onnx", "--out", "taken"], "choose a new folder"),
         (["--to", "tflite", "--out", "a"], "onnx"),
         (["--to", "onnx", "--precision", "bfloat16", "--out", "a"], "float32, float16, int8"),
-        (["--to", "onnx", "--input", "bytes", "--out", "a"], "pixels, images"),
+        (["--to", "onnx", "--input", "bytes", "--out", "a"], '"pixels", "images"'),
         (["--to", "web", "--input", "images", "--out", "a"], "leave out --input"),
         (["--to", "onnx", "--data", "nowhere", "--out", "a"], "nowhere"),
     ]:
