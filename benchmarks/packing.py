@@ -157,8 +157,10 @@ def show(found: dict[str, dict]) -> None:
         for what in ("inference", "step"):
             for way, row in result[what].items():
                 difference = result["largest_difference"].get(way)
-                told = "" if difference is None else f"{difference:.1e}"
-                table.add_row(mix, what, way, f"{row['images_per_second']:.1f}", f"{row['packed_is_faster']:.2f}", told)
+                reported = "" if difference is None else f"{difference:.1e}"
+                table.add_row(
+                    mix, what, way, f"{row['images_per_second']:.1f}", f"{row['packed_is_faster']:.2f}", reported
+                )
     Console().print(table)
 
 

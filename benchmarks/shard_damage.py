@@ -3,8 +3,8 @@
     python -m benchmarks.shard_damage [--turns 1000] [--json FILE]
 
 Three kinds of files, each damaged anew in every turn: a shard of ours, with its index; the index itself; and a shard of
-others, that has no index and no digests, written as POSIX, GNU or pax tar of PNG and JPEG files. "told" is damage that
-was named, "harmless" left every image and label what it was; "silent" is neither, and must not be. What a shard of
+others, that has no index and no digests, written as POSIX, GNU or pax tar of PNG and JPEG files. "reported" is damage
+that was named, "harmless" left every image and label what it was; "silent" is neither, and must not be. What a shard of
 others loses in its images before they were ever indexed only their own format can show: PNG has check sums, JPEG none,
 and those are counted by themselves.
 """
@@ -80,15 +80,15 @@ def ours(root: Path, turns: int, draw: random.Random) -> dict[str, Counter[str]]
             for place, one in enumerate(shard.members)
             if data[one.offset : one.offset + one.size] != whole[one.offset : one.offset + one.size]
         }
-        told = bool(faults) and set(faults[0].images or {}) == wrong
-        counted["told" if told else "silent"] += 1
+        reported = bool(faults) and set(faults[0].images or {}) == wrong
+        counted["reported" if reported else "silent"] += 1
     place, of_index = root / "shards" / INDEX, Counter[str]()
     text = place.read_bytes()
     for _ in range(turns):
         try:
             of_index["harmless" if parse_index(damaged(text, draw), INDEX) == index else "silent"] += 1
         except DataError:
-            of_index["told"] += 1
+            of_index["reported"] += 1
     return {"a shard of ours": counted, "its index": of_index}
 
 
@@ -130,13 +130,13 @@ def others(root: Path, turns: int, draw: random.Random, kind: int, image_kind: i
         try:
             index = scan_shards(str(folder), ["a.tar"])
         except DataError:
-            counted["told"] += 1
+            counted["reported"] += 1
             continue
         found = meaning(index, folder)
         if found == right and not index.damaged:
             counted["harmless"] += 1
         elif index.damaged:
-            counted["told"] += 1
+            counted["reported"] += 1
         else:
             counted[_silent(found, right)] += 1
     return counted
@@ -170,11 +170,11 @@ def main() -> None:
     for name, counted in found.items():
         print(f"{name:32} {steps(name):6,} times damaged: {dict(counted)}")  # noqa: T201
     if arguments.json is not None:
-        told = {
+        reported = {
             "about": describe_machine(torch.device("cpu")),
             "damage": {name: dict(one) for name, one in found.items()},
         }
-        arguments.json.write_text(json.dumps(told, indent=1) + "\n")
+        arguments.json.write_text(json.dumps(reported, indent=1) + "\n")
     if any(counted["silent"] for counted in found.values()):
         sys.exit("some damage was silent")
 

@@ -157,9 +157,9 @@ def main() -> None:
                 }
             )
             print(json.dumps(found[-1]), flush=True)  # noqa: T201
-    told = {"about": describe_machine(torch.device("cpu")), "legs": LEGS, "turns": found}
+    reported = {"about": describe_machine(torch.device("cpu")), "legs": LEGS, "turns": found}
     if arguments.json is not None:
-        arguments.json.write_text(json.dumps(told, indent=1) + "\n")
+        arguments.json.write_text(json.dumps(reported, indent=1) + "\n")
     if wrong:
         sys.exit("the order or the losses are not those of the undisturbed run")
 

@@ -171,8 +171,10 @@ def main() -> None:
         sys.stdout.flush()
     write_file(arguments.picture, png(plot(results["runs"], DEPTH)))
     for optimizer, depth, width, rates in table(results["runs"]):
-        told = ", ".join(f"{design} {'none' if rate is None else format(rate, 'g')}" for design, rate in rates.items())
-        sys.stdout.write(f"{optimizer}, {depth} layers, width {width}: {told}\n")
+        reported = ", ".join(
+            f"{design} {'none' if rate is None else format(rate, 'g')}" for design, rate in rates.items()
+        )
+        sys.stdout.write(f"{optimizer}, {depth} layers, width {width}: {reported}\n")
 
 
 if __name__ == "__main__":

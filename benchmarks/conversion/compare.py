@@ -16,7 +16,7 @@ from megavit.weights.pretrained.to_bundle import build_model
 
 EXACT, REFUSED, WRONG = "exact", "refused", "wrong"
 TOLERANCE = 1e-4
-LONGEST = 200  # characters of a sentence in the table
+MAX_SENTENCE = 200  # characters of a sentence in the table
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Row:
     name: str
     verdict: str
     difference: float | None
-    told: str
+    reported: str
 
 
 def shaken(model: nn.Module, seed: int = 0) -> Any:
@@ -53,8 +53,8 @@ def compared(
         source = load_pretrained(str(path))
         model = build_model(source)
     except MegavitError as error:
-        told = " ".join(str(error).replace(f"{path}/", "").replace(f"{path.parent}/", "").split())
-        return Row(name, REFUSED, None, told)
+        reported = " ".join(str(error).replace(f"{path}/", "").replace(f"{path.parent}/", "").split())
+        return Row(name, REFUSED, None, reported)
     torch.manual_seed(0)
     images = torch.randn(2, source.config.channels, *source.config.image_hw)
     with torch.no_grad():
@@ -63,22 +63,25 @@ def compared(
 
 
 def _judged(name: str, source: PretrainedModel, wanted: Tensor, got: Tensor) -> Row:
-    told = "; ".join(source.notes)
+    reported = "; ".join(source.notes)
     if wanted.shape != got.shape:
-        return Row(name, WRONG, None, f"{tuple(got.shape)} instead of {tuple(wanted.shape)}; {told}")
+        return Row(name, WRONG, None, f"{tuple(got.shape)} instead of {tuple(wanted.shape)}; {reported}")
     difference = float((wanted - got).abs().max() / wanted.abs().max().clamp(min=1))
-    return Row(name, EXACT if difference < TOLERANCE else WRONG, difference, told)
+    return Row(name, EXACT if difference < TOLERANCE else WRONG, difference, reported)
 
 
 def written(rows: Sequence[Row], out: Path | None, title: str) -> None:
     """Write the table to standard output, and write it as `out`.json and `out`.md."""
-    rows = [replace(row, told=f"{row.told[:LONGEST]} …" if len(row.told) > LONGEST else row.told) for row in rows]
+    rows = [
+        replace(row, reported=f"{row.reported[:MAX_SENTENCE]} …" if len(row.reported) > MAX_SENTENCE else row.reported)
+        for row in rows
+    ]
     count = {verdict: sum(row.verdict == verdict for row in rows) for verdict in (EXACT, REFUSED, WRONG)}
     total = ", ".join(f"{number} {verdict}" for verdict, number in count.items())
     lines = [f"# {title}", "", total, "", "| model | verdict | difference | told |", "|---|---|---|---|"]
     for row in rows:
         difference = "" if row.difference is None else f"{row.difference:.0e}"
-        lines.append(f"| {row.name} | {row.verdict} | {difference} | {row.told.replace('|', '/')} |")
+        lines.append(f"| {row.name} | {row.verdict} | {difference} | {row.reported.replace('|', '/')} |")
     sys.stdout.write("\n".join(lines) + "\n")
     if out is not None:
         out.with_suffix(".json").write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")

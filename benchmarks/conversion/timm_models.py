@@ -144,8 +144,8 @@ def reason_of(message: str) -> str:
 def same_norm(model: Any, source: PretrainedModel, known: dict[str, Any], path: Path) -> bool:
     """Return whether the epsilon is theirs too, where it was told: no answer of a few layers shows that."""
     last = next(norm for norm in (model.norm, model.fc_norm) if not isinstance(norm, nn.Identity))
-    told = path.is_dir() or "norm_eps" in known
-    return not told or source.config.design.norm_eps == last.eps
+    reported = path.is_dir() or "norm_eps" in known
+    return not reported or source.config.design.norm_eps == last.eps
 
 
 @torch.inference_mode()

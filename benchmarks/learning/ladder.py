@@ -54,7 +54,7 @@ def train(data: Path, out: Path, *options: str) -> dict[str, Any]:
     return json.loads((out / "bundle" / "megavit.json").read_text())
 
 
-def told(name: str, info: dict[str, Any], seconds: float, more: str = "") -> None:
+def reported(name: str, info: dict[str, Any], seconds: float, more: str = "") -> None:
     found = info["metrics"]["accuracy"]
     interval = f"(95%: {found['low']:.1%} to {found['high']:.1%})"
     sys.stdout.write(f"  {name:8} {found['value']:6.1%} {interval}  {seconds:6.1f} s  {more}\n")
@@ -72,11 +72,11 @@ def show(folder: Path, seed: int, arguments: argparse.Namespace) -> None:
     before, after = folder / "known", folder / "after"
     info = train(folder / "before", before, *SMALL, "--epochs", str(arguments.before_epochs), *common)
     sys.stdout.write(f"seed {seed}: {', '.join(info['labels'])} are known\n")
-    told("known", info, last_second(before), "of the five classes it was trained on")
+    reported("known", info, last_second(before), "of the five classes it was trained on")
     for epochs in (arguments.epochs, 5 * arguments.epochs):
         out = folder / f"nothing-{epochs}"
         info = train(after, out, *SMALL, "--epochs", str(epochs), *common)
-        told("nothing", info, last_second(out), f"{epochs} epochs")
+        reported("nothing", info, last_second(out), f"{epochs} epochs")
     for rung in RUNGS:
         info = train(
             after, folder / rung, "--init", str(before), "--finetune", rung, "--epochs", str(arguments.epochs), *common
@@ -85,7 +85,7 @@ def show(folder: Path, seed: int, arguments: argparse.Namespace) -> None:
         seconds = sum(one["seconds"] for one in results) if rung == "auto" else results[-1]["seconds"]
         selected = f"{info['tuning']['selected']}: {info['tuning']['reason']}; held out: "
         more = selected + ", ".join(f"{one['method']} {one['value']:.1%}" for one in results) if rung == "auto" else ""
-        told(rung, info, seconds, more)
+        reported(rung, info, seconds, more)
 
 
 def main() -> None:

@@ -92,7 +92,7 @@ def exhaust(batches: Iterable[object]) -> None:
 
 
 def to_device(feed: TrainLoader, batch_size: int) -> None:
-    for batch in feed.in_turn(batch_size):
+    for batch in feed.sequential_batches(batch_size):
         send(batch, torch.device("cuda"))
     torch.cuda.synchronize()
 
@@ -113,7 +113,7 @@ def contenders(root: Path, arguments: argparse.Namespace) -> dict[str, Callable[
     tensors, pillow = (torchvision_loader(root, side, workers, batch, tensors=tensors) for tensors in (True, False))
     found: dict[str, Callable[[], None]] = {
         "limit: decode and resize": Limit(paths, side, workers),
-        "ours": lambda: exhaust(feed.in_turn(batch)),
+        "ours": lambda: exhaust(feed.sequential_batches(batch)),
         "torchvision, v2 on tensors": lambda: exhaust(tensors),
         "torchvision, v2 on Pillow": lambda: exhaust(pillow),
     }

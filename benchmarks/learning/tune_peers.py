@@ -81,15 +81,15 @@ def train_once(recipe: PeerRecipe, steps: int) -> dict[str, Any]:
 
 def gentler(attempt: Try, recipe: PeerRecipe) -> PeerRecipe:
     """With the best of the lower learning rates, if better: down until it gets worse."""
-    return climb(attempt, recipe, RATES[: RATES.index(recipe.learning_rate)][::-1])
+    return search_rates(attempt, recipe, RATES[: RATES.index(recipe.learning_rate)][::-1])
 
 
 def bolder(attempt: Try, recipe: PeerRecipe) -> PeerRecipe:
     """With the best of the higher learning rates, if better: up until it gets worse."""
-    return climb(attempt, recipe, RATES[RATES.index(recipe.learning_rate) + 1 :])
+    return search_rates(attempt, recipe, RATES[RATES.index(recipe.learning_rate) + 1 :])
 
 
-def climb(attempt: Try, best: PeerRecipe, rates: tuple[float, ...]) -> PeerRecipe:
+def search_rates(attempt: Try, best: PeerRecipe, rates: tuple[float, ...]) -> PeerRecipe:
     for rate in rates:
         other = replace(best, learning_rate=rate)
         if attempt(other) <= attempt(best):

@@ -98,8 +98,10 @@ def open_clip_answers(model: Any, images: Tensor) -> dict[str, Tensor]:
 
 def timm_said(theirs: Any) -> Overrides:
     architecture = getattr(theirs, "pretrained_cfg", {}).get("architecture")
-    told = {"architecture": architecture, "global_pool": theirs.global_pool}
-    return read_timm_settings(told | {"model_args": getattr(theirs, "_model_args", {})})  # as timm itself records them
+    reported = {"architecture": architecture, "global_pool": theirs.global_pool}
+    return read_timm_settings(
+        reported | {"model_args": getattr(theirs, "_model_args", {})}
+    )  # as timm itself records them
 
 
 def simple_vit_said(theirs: Any) -> Overrides:

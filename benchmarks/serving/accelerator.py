@@ -32,6 +32,6 @@ async def accelerated(
     ]
     if python is not None:
         form = [request("/predict", *multipart([image])) for image in images]
-        told = ("--fixed-ms", str(SECONDS * 1000))
-        those.append(Contestant(PEER, lambda: litserve(python, bundle, folder, *told), form))
+        reported = ("--fixed-ms", str(SECONDS * 1000))
+        those.append(Contestant(PEER, lambda: litserve(python, bundle, folder, *reported), form))
     return {"a_batch_takes_ms": SECONDS * 1000, "servers": await gains(those, rounds, seconds)}

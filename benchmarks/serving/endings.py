@@ -23,15 +23,15 @@ async def _ended(server: Served, numbers: Sequence[signal.Signals]) -> tuple[lis
     before = server.processes()
     async with Crowd(server) as crowd:
         await asyncio.sleep(BEFORE_SECONDS)
-        told = time.perf_counter()
+        reported = time.perf_counter()
         for number in numbers:
             server.process.send_signal(number)
             await asyncio.sleep(HEAD_START if len(numbers) > 1 else 0)
         while server.process.poll() is None:
             await asyncio.sleep(0.005)
-        seconds = time.perf_counter() - told
-    earlier = [reply for reply in crowd.replies if reply.sent < told]
-    return earlier, [reply for reply in crowd.replies if reply.sent >= told], seconds, orphans(before)
+        seconds = time.perf_counter() - reported
+    earlier = [reply for reply in crowd.replies if reply.sent < reported]
+    return earlier, [reply for reply in crowd.replies if reply.sent >= reported], seconds, orphans(before)
 
 
 async def _ends(bundle: Path, folder: Path, numbers: Sequence[signal.Signals]) -> dict[str, Any]:

@@ -141,7 +141,7 @@ class Served:
         for process in self.processes():
             process.suspend()
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         for process in self.processes():
             process.resume()
 
@@ -167,7 +167,7 @@ class Served:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.process.poll() is None:
-            self.go_on()
+            self.resume()
             self.stop()
 
 

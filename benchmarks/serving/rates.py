@@ -114,7 +114,7 @@ async def _turns(
             for clients in CLIENTS:
                 first(clients, turn >= 0)
                 for one, server in zip(those, servers, strict=True):
-                    server.go_on()
+                    server.resume()
                     result = await _one(one, server, clients, seconds)
                     server.pause()
                     if turn >= 0:

@@ -27,7 +27,7 @@ async def strained(those: Sequence[Contestant], rounds: int, seconds: float) -> 
             server.pause()
         for turn in range(rounds):
             for one, server in zip(those, servers, strict=True):
-                server.go_on()
+                server.resume()
                 async with Client(server.port) as client:
                     replies, taken = await closed_loop(client, one.requests, 64, seconds)
                     capacity = sum(reply.status == 200 for reply in replies) / taken
@@ -53,7 +53,7 @@ async def alone(those: Sequence[Contestant], raw: Raw, rounds: int) -> dict[str,
             assert isinstance(found, list)
             taken["model alone"] += found
             for one, server in zip(those, servers, strict=True):
-                server.go_on()
+                server.resume()
                 async with Client(server.port) as client:
                     await client.ask(one.requests[0])
                     for place in range(ALONE_COUNT):

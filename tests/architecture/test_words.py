@@ -2,7 +2,6 @@
 
 import ast
 import re
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,25 +23,6 @@ told optimiser normalise Doubts near_copies
 """Classes, functions, variables and modules, each replaced by the usual term."""
 RETIRED = frozenset(WORDS.split())
 
-REMAINING = {
-    "benchmarks": "told",
-    "benchmarks/conversion": "LONGEST told",
-    "benchmarks/learning": "climb told",
-    "benchmarks/parity": "told",
-    "benchmarks/serving": "go_on told",
-    "src/megavit/train": "in_turn",
-    "tests/benchmarks": "told",
-    "tests/check": "judge told",
-    "tests/end_to_end": "told",
-    "tests/evaluate": "told",
-    "tests/helpers": "stand_in told",
-    "tests/model": "stand_in",
-    "tests/page": "stand_in",
-    "tests/train": "told",
-    "tests/weights": "told",
-}
-"""By folder, those that are still there."""
-
 
 def identifiers(path: Path) -> Iterator[str]:
     """Yield the names that a module gives to anything, and its own."""
@@ -62,13 +42,13 @@ def identifiers(path: Path) -> Iterator[str]:
 
 
 def test_retired_names_do_not_come_back() -> None:
-    found: dict[str, set[str]] = defaultdict(set)
-    for top in ("src/megavit", "tests", "benchmarks"):
-        for path in (ROOT / top).rglob("*.py"):
-            parts = path.relative_to(ROOT).parts
-            folder = "/".join(parts[: 3 if top == "src/megavit" else 2][: len(parts) - 1])
-            found[folder] |= RETIRED & set(identifiers(path))
-    assert {folder: names for folder, names in found.items() if names - set(REMAINING.get(folder, "").split())} == {}
+    found = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for top in ("src", "tests", "benchmarks")
+        for path in (ROOT / top).rglob("*.py")
+        for name in RETIRED & set(identifiers(path))
+    }
+    assert found == set()
 
 
 def test_identifiers_are_spelled_as_in_american_english() -> None:

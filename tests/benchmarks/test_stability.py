@@ -45,10 +45,10 @@ def runs() -> list[dict[str, Any]]:
 
 
 def test_the_document_has_the_rates_that_were_measured(runs):
-    told = (ROOT / "docs/benchmarks.md").read_text()
+    reported = (ROOT / "docs/benchmarks.md").read_text()
     for optimizer, depth, width, rates in table(runs):
         row = [f"{optimizer}, {depth} layers", str(width), *(f"{rate:g}" for rate in rates.values() if rate)]
-        assert f"| {' | '.join(row)} |" in told
+        assert f"| {' | '.join(row)} |" in reported
 
 
 def test_with_the_norm_rates_several_times_as_high_are_stable_and_at_low_ones_it_is_no_better(runs):

@@ -30,8 +30,8 @@ def found_by(index: NeighborIndex, rows: Tensor, asked: Tensor, most: int) -> di
 
 
 def found_by_sklearn(rows: Tensor, asked: Tensor, most: int) -> dict[tuple[int, int], float]:
-    judge = NearestNeighbors(n_neighbors=most + 1, algorithm="brute", metric="cosine").fit(rows.numpy())
-    distances, places = judge.kneighbors(rows[asked].numpy())
+    exact = NearestNeighbors(n_neighbors=most + 1, algorithm="brute", metric="cosine").fit(rows.numpy())
+    distances, places = exact.kneighbors(rows[asked].numpy())
     return {
         (query, int(row)): 1 - float(distance)
         for query, some, near in zip(asked.tolist(), places, distances, strict=True)

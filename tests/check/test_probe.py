@@ -37,9 +37,9 @@ def zeros_and_ones() -> LabeledImages:
 
 
 def test_embeddings_of_any_model_tell_wrong_labels(predictor, zeros_and_ones):
-    told = []
-    answers = predict_out_of_fold(predictor, zeros_and_ones, (), lambda done, total: told.append((done, total)))
-    assert answers.indices.tolist() == list(range(COUNT)) and told[-1] == (COUNT, COUNT)
+    reported = []
+    answers = predict_out_of_fold(predictor, zeros_and_ones, (), lambda done, total: reported.append((done, total)))
+    assert answers.indices.tolist() == list(range(COUNT)) and reported[-1] == (COUNT, COUNT)
     torch.testing.assert_close(answers.probabilities.sum(dim=1), torch.ones(COUNT))
     judged = review_labels(zeros_and_ones, answers)
     found = [one.images[0] for one in judged.findings if one.kind in ("label_error", "possible_label_error")]

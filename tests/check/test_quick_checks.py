@@ -43,8 +43,8 @@ def test_a_run_tells_at_most_three_lines_and_nothing_where_all_is_well():
     assert missing.startswith("classes missing from a split: test has no image of 1 of 2: dog, once")
     assert missing.endswith("; megavit check lists them")
     bad = [replace(one, name=f"b{one.name}", target=1, split="test", height=2) for one in even[:5]]
-    told = data_warnings(replace(images, samples=(*even[:65], *bad, leaked)))
-    assert len(told) == MAX_WARNINGS and told[-1].endswith("; megavit check has more")
+    reported = data_warnings(replace(images, samples=(*even[:65], *bad, leaked)))
+    assert len(reported) == MAX_WARNINGS and reported[-1].endswith("; megavit check has more")
 
 
 def test_no_image_is_opened_however_many_there_are():

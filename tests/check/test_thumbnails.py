@@ -26,8 +26,9 @@ def test_images_of_many_channels_are_seen_as_their_mean():
 
 
 def test_progress_ends_with_all_of_them():
-    told = []
+    reported = []
     load_thumbnails(
-        make_labeled_images([make_scene(seed) for seed in range(70)]), lambda done, total: told.append((done, total))
+        make_labeled_images([make_scene(seed) for seed in range(70)]),
+        lambda done, total: reported.append((done, total)),
     )
-    assert told[-1] == (70, 70)
+    assert reported[-1] == (70, 70)

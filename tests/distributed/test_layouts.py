@@ -139,7 +139,10 @@ def test_a_loss_that_is_no_number_in_one_process_is_skipped_by_all(of_two, layou
 
 def test_a_full_disk_of_one_process_is_told_to_all_and_leaves_the_last_checkpoint(of_two):
     found = of_two["full"]
-    assert len(set(found["told"])) == 1 and "process 1 could not write its part of a checkpoint" in found["told"][0]
-    assert "The run can be resumed from step 1" in found["told"][0]
+    assert (
+        len(set(found["reported"])) == 1
+        and "process 1 could not write its part of a checkpoint" in found["reported"][0]
+    )
+    assert "The run can be resumed from step 1" in found["reported"][0]
     assert found["there"] == ["step-000000001"]
     assert found["after"] == ["step-000000001", "step-000000002"]

@@ -94,7 +94,7 @@ def test_names_of_any_bytes_are_told_and_write_nothing_to_the_terminal(faulty, t
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "reported"),
     [
         (["--skip-labels", "--minutes", "1"], "leave one of them out"),
         (["--bundle", "x", "--minutes", "1"], "leave it out"),
@@ -105,7 +105,7 @@ def test_names_of_any_bytes_are_told_and_write_nothing_to_the_terminal(faulty, t
         (["--out", "."], "is not empty"),
     ],
 )
-def test_mistakes_are_told_before_any_work(faulty, tmp_path, flags, told, monkeypatch, capsys):
+def test_mistakes_are_told_before_any_work(faulty, tmp_path, flags, reported, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert app.run(["check", "data", *flags]) == 2
-    assert told in capsys.readouterr().err
+    assert reported in capsys.readouterr().err

@@ -59,9 +59,9 @@ def test_a_converted_model_answers_for_photographs_as_its_library_does(
     theirs: tuple[Any, Path], photographs: list[Path], tmp_path: Path
 ) -> None:
     model, folder = theirs
-    told = run_megavit_json("convert", folder, "--out", "vit", cwd=tmp_path)
-    assert told["source_format"] == "timm"
-    assert told["image_size"] == [32, 32]
+    reported = run_megavit_json("convert", folder, "--out", "vit", cwd=tmp_path)
+    assert reported["source_format"] == "timm"
+    assert reported["image_size"] == [32, 32]
     expected = their_answers(model, photographs)
     done = run_megavit("predict", "vit", *photographs, "--verify", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -106,9 +106,9 @@ def test_a_model_without_a_classifier_says_what_it_is_for(
     torch.save({name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}, tmp_path / "a.pth")
     guessed = run_megavit_json("convert", "a.pth", "--out", "guessed", cwd=tmp_path)
     assert any("assumed, as the files do not say it: heads 1, " in sentence for sentence in guessed["notes"])
-    told = run_megavit_json("convert", "a.pth", "--out", "vit", "--num-heads", "3", cwd=tmp_path)
-    assert not any("heads" in sentence for sentence in told["notes"])
-    assert any("nothing says how its images are prepared" in sentence for sentence in told["notes"])
+    reported = run_megavit_json("convert", "a.pth", "--out", "vit", "--num-heads", "3", cwd=tmp_path)
+    assert not any("heads" in sentence for sentence in reported["notes"])
+    assert any("nothing says how its images are prepared" in sentence for sentence in reported["notes"])
     done = run_megavit("predict", "vit", photographs[0], cwd=tmp_path)
     assert done.returncode == 2
     assert "megavit embed" in done.stderr

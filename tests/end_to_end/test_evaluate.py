@@ -40,9 +40,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def evaluated(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> dict[str, Any]:
     code = command(["evaluate", *map(str, arguments), "--json", "--device", "cpu"])
-    told = json.loads(capsys.readouterr().out)
-    assert code == 0, told
-    return told
+    reported = json.loads(capsys.readouterr().out)
+    assert code == 0, reported
+    return reported
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
@@ -51,13 +51,13 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
 
 
 def test_two_bundles_are_compared_image_by_image(place, tmp_path, capsys):
-    told = evaluated(capsys, place / "a", place / "t.csv", "--against", place / "b", "--out", tmp_path / "o.csv")
+    reported = evaluated(capsys, place / "a", place / "t.csv", "--against", place / "b", "--out", tmp_path / "o.csv")
     said = {name: {} for name in "ab"}
     for name in "ab":
         predictor = load(place / name, device="cpu")
         said[name] = {f"{i}.png": predictor.predict(place / f"{i}.png").label for i in range(COUNT)}
     truth = {f"{i}.png": LABELS[i % 3] for i in range(COUNT)}
-    comparison = told["comparison"]
+    comparison = reported["comparison"]
     right = {name: {path for path in truth if said[name][path] == truth[path]} for name in "ab"}
     assert comparison["only_a"] == len(right["a"] - right["b"])
     assert comparison["only_b"] == len(right["b"] - right["a"])
@@ -86,9 +86,9 @@ def test_images_that_either_bundle_learned_from_are_left_out(place, tmp_path, ca
     samples = load_data(place / "t.csv", DataRecipe(val=0, test=0)).samples
     make_bundle(tmp_path / "first", make_model(3), samples=samples[:10])
     make_bundle(tmp_path / "second", make_model(3, seed=2), samples=samples[5:20])
-    told = evaluated(capsys, tmp_path / "first", place / "t.csv", "--against", tmp_path / "second")
-    assert told["data"]["excluded_as_seen_in_training"] == 20
-    assert told["comparison"]["images"] == told["metrics"]["images"] == COUNT - 20
+    reported = evaluated(capsys, tmp_path / "first", place / "t.csv", "--against", tmp_path / "second")
+    assert reported["data"]["excluded_as_seen_in_training"] == 20
+    assert reported["comparison"]["images"] == reported["metrics"]["images"] == COUNT - 20
     command(["evaluate", str(tmp_path / "first"), str(place / "t.csv"), "--against", str(tmp_path / "second")])
     assert "20 images left out: one of the models was trained or selected on them" in capsys.readouterr().err
 
@@ -109,11 +109,11 @@ def test_groups_and_corruptions_and_the_report_come_together(place, tmp_path, ca
         "data:image/png",
     ):
         assert part in text, part
-    told = evaluated(capsys, place / "a", place / "t.csv", "--group-by", "camera", "--corruptions")
-    assert {one["value"] for one in told["subgroups"]["groups"]} == {"north", "south"}
-    assert sum(one["images"] for one in told["subgroups"]["groups"]) == COUNT
-    assert told["robustness"]["images"] == COUNT
-    assert "comparison" not in told
+    reported = evaluated(capsys, place / "a", place / "t.csv", "--group-by", "camera", "--corruptions")
+    assert {one["value"] for one in reported["subgroups"]["groups"]} == {"north", "south"}
+    assert sum(one["images"] for one in reported["subgroups"]["groups"]) == COUNT
+    assert reported["robustness"]["images"] == COUNT
+    assert "comparison" not in reported
 
 
 def test_labels_and_scores_are_compared_too(place, tmp_path, capsys):
@@ -126,17 +126,17 @@ def test_labels_and_scores_are_compared_too(place, tmp_path, capsys):
             make_bundle(
                 tmp_path / f"{name}{seed}", make_model(len(classes) or 1, seed=seed), classes, target=kind, metrics={}
             )
-    told = evaluated(
+    reported = evaluated(
         capsys, tmp_path / "l0", place / "labels.csv", "--against", tmp_path / "l1", "--group-by", "camera"
     )
-    names = [one["metric"] for one in told["comparison"]["differences"]]
+    names = [one["metric"] for one in reported["comparison"]["differences"]]
     assert names == ["mean average precision", "all labels right"]
-    assert told["subgroups"]["metric"] == "mean average precision"
-    told = evaluated(
+    assert reported["subgroups"]["metric"] == "mean average precision"
+    reported = evaluated(
         capsys, tmp_path / "s0", place / "score.csv", "--against", tmp_path / "s1", "--out", tmp_path / "s.jsonl"
     )
-    assert told["comparison"]["differences"][0]["metric"] == "mean absolute error"
-    assert len((tmp_path / "s.jsonl").read_text().splitlines()) == told["comparison"]["disagreements"] == COUNT
+    assert reported["comparison"]["differences"][0]["metric"] == "mean absolute error"
+    assert len((tmp_path / "s.jsonl").read_text().splitlines()) == reported["comparison"]["disagreements"] == COUNT
 
 
 def test_mistakes_are_told_before_anything_is_measured(place, tmp_path, capsys):

@@ -49,8 +49,8 @@ def test_what_was_skipped_is_told_with_its_reason(run, digits, tmp_path):
         "digit 1/empty.png": "an empty file",
         "digit 1/.DS_Store": HIDDEN,
     }
-    told = run_megavit("train", digits, "--out", tmp_path / "run", "--epochs", "1", cwd=tmp_path).stderr
-    assert "1 file skipped: an empty file" in told and "90 images of 3 classes" in told
+    reported = run_megavit("train", digits, "--out", tmp_path / "run", "--epochs", "1", cwd=tmp_path).stderr
+    assert "1 file skipped: an empty file" in reported and "90 images of 3 classes" in reported
 
 
 def test_every_image_is_in_one_split_and_every_class_in_each(run):

@@ -18,10 +18,10 @@ def quantized(run: Path, digits: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 def test_it_says_what_int8_costs_and_the_bundle_keeps_it(quantized: tuple[Path, str]) -> None:
-    bundle, told = quantized
+    bundle, reported = quantized
     info = json.loads((bundle / "megavit.json").read_text())
     measured = info["int8"]["measured"]
-    assert f"accuracy on {measured['images']} images: {measured['float32']:.2%} in float32" in told
+    assert f"accuracy on {measured['images']} images: {measured['float32']:.2%} in float32" in reported
     assert measured["change"]["low"] <= measured["change"]["value"] <= measured["change"]["high"]
     assert measured["change"]["value"] == pytest.approx(measured["int8"] - measured["float32"])
     assert 0 < measured["images"] < 90  # what the model learned from is left out

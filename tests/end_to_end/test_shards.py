@@ -25,9 +25,9 @@ IMAGES = 90
 @pytest.fixture(scope="module")
 def shards(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shards")
-    told = run_megavit_json("shard", digits, "--out", "shards", "--shard-size", "70kB", cwd=folder)
-    assert told["images"] == IMAGES and told["shards"] == 3
-    assert told["skipped"] == {HIDDEN: 1, "not an image (.txt)": 1, "an empty file": 1}
+    reported = run_megavit_json("shard", digits, "--out", "shards", "--shard-size", "70kB", cwd=folder)
+    assert reported["images"] == IMAGES and reported["shards"] == 3
+    assert reported["skipped"] == {HIDDEN: 1, "not an image (.txt)": 1, "an empty file": 1}
     return folder / "shards"
 
 
@@ -43,8 +43,8 @@ def start(
 
 def wait(*processes: subprocess.Popen[str]) -> None:
     for process in processes:
-        _, told = process.communicate()
-        assert process.returncode == 0, told
+        _, reported = process.communicate()
+        assert process.returncode == 0, reported
 
 
 def answers(path: Path) -> list[tuple[str, str]]:
@@ -69,12 +69,12 @@ def test_training_on_shards_is_training_on_their_folder(run, digits, shards, tmp
     assert run_megavit("train", shards, "--out", "run", *QUICK, cwd=tmp_path).returncode == 0
     weights = [(folder / "bundle" / "model.safetensors").read_bytes() for folder in (run, tmp_path / "run")]
     assert weights[0] == weights[1]
-    told = []
+    reported = []
     for data in (shards, digits):
         assert app.run(["evaluate", str(run), str(data), "--json"]) == 0
-        told.append(json.loads(capsys.readouterr().out))
-        told[-1]["data"].pop("source")
-    assert told[0] == told[1]
+        reported.append(json.loads(capsys.readouterr().out))
+        reported[-1]["data"].pop("source")
+    assert reported[0] == reported[1]
 
 
 def test_check_finds_what_is_damaged(shards, tmp_path):
@@ -86,8 +86,8 @@ def test_check_finds_what_is_damaged(shards, tmp_path):
         file.write(b"\0\0")
     done = run_megavit("check", tmp_path, "--skip-labels", "--json", cwd=tmp_path)
     assert done.returncode == 1
-    told = [one for one in json.loads(done.stdout)["findings"] if one["kind"] == "unreadable"]
-    assert {one["images"][0]: one["message"] for one in told} == {
+    reported = [one for one in json.loads(done.stdout)["findings"] if one["kind"] == "unreadable"]
+    assert {one["images"][0]: one["message"] for one in reported} == {
         first["names"][4]: "not the bytes that were written",
         "digit 1/empty.png": "an empty file",
     }
@@ -196,7 +196,7 @@ def test_embeddings_of_shards_are_complete_too(run, shards, expected, tmp_path):
 def test_mistakes_are_told_in_a_sentence(run, shards, digits, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there.csv").touch()
-    for arguments, told in (
+    for arguments, reported in (
         (("predict", run, shards, "--out", "there.csv"), "there.csv is there already"),
         (("predict", run, shards, "--out", "out.txt"), "predictions are written as .jsonl or .csv, or into a folder"),
         (("predict", run, digits, "--out", "x.csv", "--nproc", "2"), "several processes can only share shards"),
@@ -215,4 +215,4 @@ def test_mistakes_are_told_in_a_sentence(run, shards, digits, tmp_path, monkeypa
         (("train", tmp_path / "no.tar"), "there are no images in the 1 shards"),
     ):
         assert app.run([str(argument) for argument in arguments]) == 2
-        assert told in capsys.readouterr().err
+        assert reported in capsys.readouterr().err

@@ -60,10 +60,10 @@ def test_labels_from_a_table_to_answers(pictures, tmp_path):
     assert again["metrics"] == answer["test"] and again["target"] == "multilabel"
     done = run_megavit("predict", "run", pictures, "--out", "a.csv", "--verify", cwd=tmp_path)
     assert done.returncode == 2  # for the tables, which are no images
-    told = {Path(row["path"]).name: row["labels"] for row in rows(tmp_path / "a.csv") if not row["error"]}
+    reported = {Path(row["path"]).name: row["labels"] for row in rows(tmp_path / "a.csv") if not row["error"]}
     truth = {row["path"]: row["labels"] for row in rows(pictures / "labels.csv")}
-    assert len(told) == COUNT
-    right = sum(set(told[name].split("|")) == set(labels.split("|")) for name, labels in truth.items())
+    assert len(reported) == COUNT
+    right = sum(set(reported[name].split("|")) == set(labels.split("|")) for name, labels in truth.items())
     assert right > 0.8 * COUNT
 
 

@@ -10,9 +10,9 @@ from tests.helpers.digits import make_digits_folder
 
 
 def test_a_run_says_how_far_it_can_be_trusted(run):
-    told = json.loads((run / "bundle" / "megavit.json").read_text())["calibration"]
-    assert told["temperature"] > 0 and told["images"] == 9 and told["ood_threshold"] is not None
-    assert 0 <= told["test_metrics"]["calibrated"]["ece"]["value"] <= 1
+    reported = json.loads((run / "bundle" / "megavit.json").read_text())["calibration"]
+    assert reported["temperature"] > 0 and reported["images"] == 9 and reported["ood_threshold"] is not None
+    assert 0 <= reported["test_metrics"]["calibrated"]["ece"]["value"] <= 1
     page = (run / "report.html").read_text()
     assert 'id="uncertainty"' in page and "out of distribution" in page
     assert (run / "figures" / "reliability.png").is_file()

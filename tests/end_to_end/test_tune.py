@@ -30,10 +30,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def train(*arguments: str | Path) -> tuple[int, str]:
     """The command in this process, which spares its start: (exit code, what it says)."""
-    told = io.StringIO()
-    with contextlib.redirect_stderr(told), contextlib.redirect_stdout(told):
+    reported = io.StringIO()
+    with contextlib.redirect_stderr(reported), contextlib.redirect_stdout(reported):
         code = run(["train", *map(str, arguments)])
-    return code, told.getvalue()
+    return code, reported.getvalue()
 
 
 def info_of(out: Path) -> dict[str, Any]:
@@ -43,30 +43,30 @@ def info_of(out: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def before(data: Path) -> Path:
     flags = ["--model", "pico", "--epochs", "12", "--precision", "float32", "--device", "cpu", "--batch-size", "32"]
-    code, told = train(data / "before", "--out", data / "known", *flags)
-    assert code == 0, told
+    code, reported = train(data / "before", "--out", data / "known", *flags)
+    assert code == 0, reported
     return data / "known"
 
 
 @pytest.fixture(scope="module")
 def lora(data: Path, before: Path) -> Path:
     """A run of low-rank additions that nobody disturbed."""
-    code, told = train(data / "after", "--init", before, "--finetune", "lora", "--out", data / "lora", *FLAGS)
-    assert code == 0 and "lora is selected: it was asked for" in told, told
+    code, reported = train(data / "after", "--init", before, "--finetune", "lora", "--out", data / "lora", *FLAGS)
+    assert code == 0 and "lora is selected: it was asked for" in reported, reported
     return data / "lora"
 
 
 def test_with_few_images_it_beats_beginning_from_nothing_and_says_how(data, before, tmp_path):
     assert train(data / "after", "--model", "pico", "--out", tmp_path / "nothing", *FLAGS)[0] == 0
-    code, told = train(data / "after", "--init", before, "--out", tmp_path / "tuned", *FLAGS)
-    assert code == 0, told
+    code, reported = train(data / "after", "--init", before, "--out", tmp_path / "tuned", *FLAGS)
+    assert code == 0, reported
     nothing, tuned = info_of(tmp_path / "nothing"), info_of(tmp_path / "tuned")
     assert tuned["metrics"]["accuracy"]["value"] > nothing["metrics"]["accuracy"]["value"] + 0.05
     assert not nothing["tuning"]
     tuning = tuned["tuning"]
     names = [result["method"] for result in tuning["results"]]
     assert names == ["knn", "probe", "lora", "last", "all"][: len(names)] and len(names) >= 3
-    assert tuning["selected"] in names and f"{tuning['selected']} is selected: {tuning['reason']}" in told
+    assert tuning["selected"] in names and f"{tuning['selected']} is selected: {tuning['reason']}" in reported
     assert "images of training and validation, each by a model trained on the other 4 folds" in tuning["held_out"]
     assert all(result["seconds"] > 0 for result in tuning["results"])
     page = (tmp_path / "tuned" / "report.html").read_text()
@@ -75,8 +75,8 @@ def test_with_few_images_it_beats_beginning_from_nothing_and_says_how(data, befo
 
 
 def test_a_method_that_is_asked_for_is_the_one_in_the_bundle(data, before, tmp_path):
-    code, told = train(data / "after", "--init", before, "--finetune", "last", "--out", tmp_path / "run", *FLAGS)
-    assert code == 0 and "last is selected: it was asked for" in told
+    code, reported = train(data / "after", "--init", before, "--finetune", "last", "--out", tmp_path / "run", *FLAGS)
+    assert code == 0 and "last is selected: it was asked for" in reported
     first, source = load(tmp_path / "run").model, load(before).model
     frozen = {name for name, tensor in first.state_dict().items() if torch.equal(tensor, source.state_dict()[name])}
     assert "patch_embedding.projection.weight" in frozen and "transformer.layers.2.mlp.out.weight" in frozen
@@ -85,8 +85,8 @@ def test_a_method_that_is_asked_for_is_the_one_in_the_bundle(data, before, tmp_p
 
 def test_a_probe_at_another_size_has_the_rest_as_it_was_and_says_what_was_resampled(data, before, tmp_path):
     line = [data / "after", "--init", before, "--finetune", "probe", "--image-size", "12", "--out", tmp_path / "run"]
-    code, told = train(*line, "--minutes", "0.2")
-    assert code == 0 and "positions resampled from 4 × 4 to 6 × 6 patches" in told
+    code, reported = train(*line, "--minutes", "0.2")
+    assert code == 0 and "positions resampled from 4 × 4 to 6 × 6 patches" in reported
     info = info_of(tmp_path / "run")
     assert info["model"]["image_size"] == [12, 12] and info["preprocessing"]["height"] == 12
     assert not (tmp_path / "run" / "stages").exists()
@@ -102,14 +102,14 @@ def test_a_killed_run_resumes_to_the_same_weights(data, before, lora, tmp_path):
     process.kill()
     process.communicate()
     assert not (out / "bundle").exists()
-    code, told = train("--resume", out)
-    assert code == 0, told
+    code, reported = train("--resume", out)
+    assert code == 0, reported
     assert (out / WEIGHTS).read_bytes() == (lora / WEIGHTS).read_bytes()
 
 
 def test_the_written_recipe_gives_the_same_weights(data, lora, tmp_path):
-    code, told = train(data / "after", "--recipe", lora / "recipe.toml", "--out", tmp_path / "again")
-    assert code == 0, told
+    code, reported = train(data / "after", "--recipe", lora / "recipe.toml", "--out", tmp_path / "again")
+    assert code == 0, reported
     assert (tmp_path / "again" / WEIGHTS).read_bytes() == (lora / WEIGHTS).read_bytes()
 
 
@@ -117,12 +117,12 @@ def test_weights_that_have_changed_are_not_gone_on_with(lora, tmp_path):
     plan = json.loads((lora / "plan.json").read_text())
     plan["init"] = "0" * 64
     (tmp_path / "plan.json").write_text(json.dumps(plan))
-    code, told = train("--resume", tmp_path)
-    assert code == 2 and "are not what they were when the run began" in told
+    code, reported = train("--resume", tmp_path)
+    assert code == 2 and "are not what they were when the run began" in reported
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "reported"),
     [
         (["--model", "pico"], "leave out 'pico'"),
         (["--patch-size", "4"], "patch_size is 2 × 2 in the weights"),
@@ -130,16 +130,18 @@ def test_weights_that_have_changed_are_not_gone_on_with(lora, tmp_path):
         (["--init", "nowhere"], "there is no nowhere"),
     ],
 )
-def test_what_the_weights_do_not_leave_open_is_refused_before_anything_is_written(data, before, tmp_path, flags, told):
+def test_what_the_weights_do_not_leave_open_is_refused_before_anything_is_written(
+    data, before, tmp_path, flags, reported
+):
     init = [] if "--init" in flags else ["--init", before]
     code, said = train(data / "after", *init, *flags, "--out", tmp_path / "run")
-    assert code == 2 and told in said
+    assert code == 2 and reported in said
     assert not (tmp_path / "run" / "plan.json").exists()
 
 
 def test_tune_without_init_is_refused(data):
-    code, told = train(data / "after", "--finetune", "lora")
-    assert code == 2 and "--init" in told
+    code, reported = train(data / "after", "--finetune", "lora")
+    assert code == 2 and "--init" in reported
 
 
 @pytest.mark.parametrize("column", ["labels", "score"])
@@ -150,8 +152,8 @@ def test_labels_and_scores_are_tuned_too(data, before, tmp_path, column):
         lines += [f"{path},{target}" for path in sorted((data / "after" / "test" / str(digit)).iterdir())]
     (tmp_path / "table.csv").write_text("\n".join(lines))
     line = [tmp_path / "table.csv", "--init", before, "--finetune", "lora", "--out", tmp_path / "run", "--epochs", "2"]
-    code, told = train(*line, *FLAGS[2:])
-    assert code == 0, told
+    code, reported = train(*line, *FLAGS[2:])
+    assert code == 0, reported
     knn, probe, lora = info_of(tmp_path / "run")["tuning"]["results"]
     # Of chance 0 and about 0.4; neighbors say little about a score, and are measured only.
     least = 0.1 if column == "score" else 0.6

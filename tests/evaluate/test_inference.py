@@ -109,11 +109,11 @@ def test_classes_that_the_bundle_does_not_know_are_refused_by_name():
 def test_of_many_classes_the_refusal_names_ten():
     with pytest.raises(DataError) as caught:
         select_split(images_of([], tuple(f"x{i:02}" for i in range(50))), [f"y{i:02}" for i in range(50)], ())
-    told = str(caught.value)
-    assert "'x09'" in told
-    assert "'x10'" not in told
-    assert "'y09' …" in told
-    assert "'y10'" not in told
+    reported = str(caught.value)
+    assert "'x09'" in reported
+    assert "'x10'" not in reported
+    assert "'y09' …" in reported
+    assert "'y10'" not in reported
 
 
 # measuring
@@ -140,15 +140,15 @@ def test_the_metrics_are_those_of_the_predictors_answers(batch_size, predictor):
     samples = [sample(name, classes.index(answer)) for name, answer in zip(memory, answers, strict=True)]
     samples[3] = replace(samples[3], target=(samples[3].label + 1) % 3)  # one answer is wrong
     images = replace(images_of(samples, classes), memory=memory)
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     choice = select_split(images, predictor.labels, ())
     outputs = run_inference(
-        predictor, images, choice.samples, batch_size, lambda done, total: told.append((done, total))
+        predictor, images, choice.samples, batch_size, lambda done, total: reported.append((done, total))
     )
     predicted = predictor.calibrator.outputs(outputs.logits).argmax(dim=1).tolist()
     assert [LABELS[label] for label in predicted] == answers
     assert sum(label == one.label for label, one in zip(predicted, choice.samples, strict=True)) == 10
-    assert told == [(min(done, 11), 11) for done in range(batch_size, 11 + batch_size, batch_size)]
+    assert reported == [(min(done, 11), 11) for done in range(batch_size, 11 + batch_size, batch_size)]
 
 
 def test_a_folder_of_images_that_were_moved_and_renamed_is_recognized(tmp_path):

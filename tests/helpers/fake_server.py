@@ -108,7 +108,7 @@ class FakeServer:
 
 
 @contextmanager
-def serve_fake(stand_in: FakeServer | None, root: Path | None = None) -> Iterator[str]:
+def serve_fake(fake: FakeServer | None, root: Path | None = None) -> Iterator[str]:
     """The address of a server on loopback: of the API with the page, or of the static folder `root`."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -119,19 +119,19 @@ def serve_fake(stand_in: FakeServer | None, root: Path | None = None) -> Iterato
             file = _file_of(path, root)
             if file is not None and file.is_file():
                 self._send(200, {"Content-Type": TYPES[file.suffix]}, file.read_bytes())
-            elif stand_in is None:
+            elif fake is None:
                 self._send(404, {}, b"")
             else:
-                self._send_json(stand_in.on_get(path, self.headers["Authorization"]))
+                self._send_json(fake.on_get(path, self.headers["Authorization"]))
 
         def do_POST(self) -> None:
-            assert stand_in is not None
+            assert fake is not None
             address = urlsplit(self.path)
             query = {name: values[0] for name, values in parse_qs(address.query).items()}
             body = self.rfile.read(int(self.headers["Content-Length"]))
             _, _, model, verb = address.path.split("/")
             assert verb == "predict"
-            self._send_json(stand_in.on_post(Asked(model, query, body, self.headers["Authorization"])))
+            self._send_json(fake.on_post(Asked(model, query, body, self.headers["Authorization"])))
 
         def _send_json(self, reply: Reply) -> None:
             status, headers, body = reply
@@ -139,7 +139,7 @@ def serve_fake(stand_in: FakeServer | None, root: Path | None = None) -> Iterato
 
         def _send(self, status: int, headers: dict[str, str], body: bytes) -> None:
             self.send_response(status)
-            policy = {} if stand_in is None else {"Content-Security-Policy": POLICY}
+            policy = {} if fake is None else {"Content-Security-Policy": POLICY}
             for name, value in (headers | policy | {"Content-Length": str(len(body))}).items():
                 self.send_header(name, value)
             self.end_headers()

@@ -192,7 +192,7 @@ def test_stacks_of_one_length_become_one_group() -> None:
 def test_what_the_kernel_of_all_lengths_is_given_and_gives_is_in_its_layout(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stand-in with its documented layout, (T, H, K), where there is no GPU to run it on."""
 
-    def stand_in(
+    def fake(
         q: Tensor, k: Tensor, v: Tensor, starts: Tensor, other_starts: Tensor, longest: int, other_longest: int
     ) -> Tensor:
         assert starts is other_starts and longest == other_longest == 7
@@ -204,7 +204,7 @@ def test_what_the_kernel_of_all_lengths_is_given_and_gives_is_in_its_layout(monk
     query, key, value = torch.randn(3, 1, 2, 25, 8)
     expected = attend_packed(query, key, value, packing)
     monkeypatch.setattr(module, "can_use_varlen", lambda _query: True)
-    monkeypatch.setattr(varlen, "varlen_attn", stand_in)
+    monkeypatch.setattr(varlen, "varlen_attn", fake)
     torch.testing.assert_close(attend_packed(query, key, value, packing), expected)
 
 

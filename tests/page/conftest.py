@@ -9,7 +9,7 @@ from tests.helpers.fake_server import FakeServer, serve_fake
 
 @pytest.fixture
 def server() -> Iterator[FakeServer]:
-    stand_in = FakeServer()
-    with serve_fake(stand_in) as address:
-        stand_in.address = address
-        yield stand_in
+    fake = FakeServer()
+    with serve_fake(fake) as address:
+        fake.address = address
+        yield fake

@@ -11,13 +11,13 @@ from megavit.train.progress import NullReporter
 
 class Counting:
     def __init__(self):
-        self.told, self.said = [], []
+        self.reported, self.said = [], []
 
     def say(self, text):
         self.said.append(text)
 
     def progress(self, what, done, total):
-        self.told.append((what, done, total))
+        self.reported.append((what, done, total))
 
     def data(self, dataset): ...
 
@@ -55,7 +55,7 @@ def test_every_image_is_answered_for_by_models_that_learned_from_others(digits, 
     held = [names for _, names in seen]
     assert sum(map(len, held)) == len(set().union(*held)) == len(digits.samples)
     assert not any({one.name for one in learned} & {one.name for one in names} for learned, names in seen)
-    assert watch.told[-1][1:] == (100, 100) and len({what for what, *_ in watch.told}) == 1
+    assert watch.reported[-1][1:] == (100, 100) and len({what for what, *_ in watch.reported}) == 1
 
 
 def test_a_wish_to_stop_ends_it_with_a_word(digits, monkeypatch):

@@ -68,7 +68,7 @@ def test_the_order_is_gone_through_once(tmp_path, monkeypatch, memory, workers):
 
 @pytest.mark.parametrize("memory", [True, False])
 def test_in_turn_gives_every_image_once_in_order_with_a_short_last_batch(tmp_path, monkeypatch, memory):
-    batches = list(make_feed(tmp_path, monkeypatch, memory=memory).in_turn(4))
+    batches = list(make_feed(tmp_path, monkeypatch, memory=memory).sequential_batches(4))
     assert [len(batch) for batch in batches] == [4, 2]
     assert (torch.cat([torch.as_tensor(batch) for batch in batches])[:, 0, 0, 0] // 10).tolist() == list(range(COUNT))
 
@@ -78,13 +78,13 @@ def test_a_file_that_vanishes_is_named(tmp_path, monkeypatch, workers):
     feed = make_feed(tmp_path, monkeypatch, memory=False, workers=workers)
     (tmp_path / "3.png").unlink()
     with pytest.raises(DataError, match=r"3\.png.*cannot any more"):
-        list(feed.in_turn(2))
+        list(feed.sequential_batches(2))
 
 
 def test_what_is_in_memory_does_not_need_its_files_any_more(tmp_path, monkeypatch):
     feed = make_feed(tmp_path, monkeypatch, memory=True)
     (tmp_path / "3.png").unlink()
-    assert sum(map(len, feed.in_turn(2))) == COUNT
+    assert sum(map(len, feed.sequential_batches(2))) == COUNT
 
 
 def test_a_process_that_dies_is_told_of(tmp_path, monkeypatch):
@@ -98,7 +98,7 @@ def test_a_process_that_dies_is_told_of(tmp_path, monkeypatch):
 
     monkeypatch.setattr(type(feed.images), "read", lambda self, index: die(index))
     with pytest.raises(DataError, match="process that reads images has died"):
-        list(feed.in_turn(2))
+        list(feed.sequential_batches(2))
 
 
 def test_one_message_stands_for_a_batch_with_an_unreadable_image():
@@ -126,7 +126,7 @@ def test_images_that_keep_their_shape_come_as_a_list(tmp_path, monkeypatch, memo
     if not memory:
         (tmp_path / "3.png").unlink()
         with pytest.raises(DataError, match=r"3\.png.*cannot any more"):
-            list(feed.in_turn(2))
+            list(feed.sequential_batches(2))
 
 
 @given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=5))
@@ -149,4 +149,4 @@ def test_a_part_has_its_own_images_with_their_labels(tmp_path, monkeypatch, memo
     part = feed.subset(torch.tensor([1, 4, 5]))
     ((pictures, labels),) = part.batches([[0, 1, 2]])
     assert (torch.as_tensor(pictures)[:, 0, 0, 0] // 10).tolist() == [1, 4, 5] and labels.tolist() == [1, 0, 1]
-    assert len(part) == 3 and len(feed) == COUNT and sum(map(len, feed.in_turn(2))) == COUNT
+    assert len(part) == 3 and len(feed) == COUNT and sum(map(len, feed.sequential_batches(2))) == COUNT

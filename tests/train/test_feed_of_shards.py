@@ -73,8 +73,8 @@ def test_damage_is_told_once_and_changes_nothing_else(memory, folder, monkeypatc
     at = read(folder).samples[7].location
     assert at is not None
     flip_bit(Path(at.file), at.offset + at.size - 20)
-    told = Told()
-    found = stream(make_feed(folder, monkeypatch, memory, told), 0, STEPS)
+    reported = Told()
+    found = stream(make_feed(folder, monkeypatch, memory, reported), 0, STEPS)
     number = int(read(folder).samples[7].name[-8:-4])
     differ = [
         (before, after)
@@ -84,7 +84,7 @@ def test_damage_is_told_once_and_changes_nothing_else(memory, folder, monkeypatc
     ]
     assert {before for before, _ in differ} == {number} and len(differ) >= STEPS * BATCH // IMAGES
     assert {after % 3 for _, after in differ} == {number % 3} and len({after for _, after in differ}) == 1
-    (line,) = told.lines
+    (line,) = reported.lines
     assert line.endswith("is damaged (not the bytes that were written): another image of its kind takes its place")
 
 
@@ -93,9 +93,9 @@ def test_of_much_damage_a_few_lines_are_told(folder, monkeypatch):
         assert sample.location is not None
         flip_bit(Path(sample.location.file), sample.location.offset + sample.location.size - 20)
     for memory in (True, False):
-        told = Told()
-        feed = make_feed(folder, monkeypatch, memory, told)
+        reported = Told()
+        feed = make_feed(folder, monkeypatch, memory, reported)
         stream(feed, 0, STEPS)
         assert len(feed.images.damaged) == 15
-        assert len(told.lines) == MAX_REPORTED + 1
-        assert told.lines[-1] == "more images are damaged; megavit check lists them all"
+        assert len(reported.lines) == MAX_REPORTED + 1
+        assert reported.lines[-1] == "more images are damaged; megavit check lists them all"

@@ -95,7 +95,7 @@ class TrainLoader:
         )
         yield from self.batches(order)
 
-    def in_turn(self, batch_size: int = INFERENCE_BATCH_SIZE) -> Iterator[Images]:
+    def sequential_batches(self, batch_size: int = INFERENCE_BATCH_SIZE) -> Iterator[Images]:
         """Return an iterator over batches of all images, in order."""
         return (images for images, _ in self.batches(sequential_batches(len(self), batch_size)))
 

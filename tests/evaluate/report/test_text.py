@@ -34,9 +34,9 @@ def test_the_better_model_is_named_with_its_test():
 
 def test_groups_that_differ_name_the_worst_and_the_best():
     low, high = Subgroup("", 40, Interval(0.5, 0.4, 0.6)), Subgroup("north", 60, Interval(0.9, 0.8, 0.95))
-    told = describe_subgroups(Subgroups("camera", "accuracy", (low, high), 0.001, True))
-    assert "differ by more than chance (p = 0.001): accuracy is between 50.0% in (empty) and 90.0% in north" in told
-    assert "does not say why" in told
+    reported = describe_subgroups(Subgroups("camera", "accuracy", (low, high), 0.001, True))
+    assert "differ by more than chance (p = 0.001): accuracy is between 50.0% in (empty) and 90.0% in north" in reported
+    assert "does not say why" in reported
     alike = describe_subgroups(Subgroups("camera", "accuracy", (low, high), 0.3, False))
     assert "Chance alone may explain" in alike and "does not show them equal" in alike
     assert "Too few groups" in describe_subgroups(Subgroups("camera", "x", (low, Subgroup("b", 1, None)), 1.0, False))

@@ -102,14 +102,14 @@ def test_the_same_again_and_whatever_the_batch(tmp_path):
 
 
 def test_progress_counts_every_picture_once(tmp_path):
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     images = labeled(5, "classification")
     compute_robustness(
-        predictor_of(tmp_path / "b"), images, images.samples, 2, lambda done, total: told.append((done, total))
+        predictor_of(tmp_path / "b"), images, images.samples, 2, lambda done, total: reported.append((done, total))
     )
     total = 5 * (1 + 3 * 2)
-    assert told[-1] == (total, total)
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert reported[-1] == (total, total)
+    assert [done for done, _ in reported] == sorted(done for done, _ in reported)
 
 
 def test_color_is_left_out_of_a_gray_model(tmp_path):

@@ -141,16 +141,16 @@ def full_disk(folder: Path) -> dict[str, Any]:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     if get_dist_context().rank == 1:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-    told = ""
+    reported = ""
     try:
         save_state(state, folder)
     except OutputError as error:
-        told = str(error)
+        reported = str(error)
     there = sorted(path.name for path in folder.iterdir())
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    told = get_dist_context().all_gather(told)
+    reported = get_dist_context().all_gather(reported)
     save_state(state, folder)
-    return {"told": told, "there": there, "after": sorted(path.name for path in folder.iterdir())}
+    return {"reported": reported, "there": there, "after": sorted(path.name for path in folder.iterdir())}
 
 
 def same(state: TrainState, other: TrainState) -> bool:

@@ -89,9 +89,9 @@ def test_a_run_that_diverges_goes_back_and_leaves_out_the_images_that_led_there(
     # Every batch comes once, in order: those of the abandoned steps are not asked for again.
     order = ResumableBatchSampler(COUNT, BATCH, 0, start=0, steps=STEPS + state.dropped_batches)
     assert loader.trained() == list(order)
-    told = [record.step for record in state.history]
-    assert told == sorted(set(told))
-    assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == told
+    reported = [record.step for record in state.history]
+    assert reported == sorted(set(reported))
+    assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == reported
 
 
 @pytest.mark.parametrize("done", [30, BACK + 1, BROKEN - 1, BROKEN, BROKEN + 5, BROKEN + PATIENCE + 3, 115])

@@ -12,13 +12,13 @@ def test_the_report_tells_the_largest_logits_of_the_run_and_that_it_went_back():
     state.skipped, state.rollbacks = 2, 1
     state.record(replace(RECORD, attention_logit=12.34, head_logit=3.0))
     state.record(replace(RECORD, attention_logit=None, head_logit=4.56))
-    told = dict(describe_environment(state, task))
-    assert told["largest logits"] == "12.3 in attention, 4.56 of the head"
-    assert (told["skipped steps"], told["rollbacks"]) == ("2", "1")
+    reported = dict(describe_environment(state, task))
+    assert reported["largest logits"] == "12.3 in attention, 4.56 of the head"
+    assert (reported["skipped steps"], reported["rollbacks"]) == ("2", "1")
 
 
 def test_the_report_of_a_run_that_was_not_watched_or_did_not_go_back_says_nothing_of_it():
     task, state = make_task(), fresh_state(make_task())
     state.record(RECORD)
-    told = dict(describe_environment(state, task))
-    assert "largest logits" not in told and "rollbacks" not in told
+    reported = dict(describe_environment(state, task))
+    assert "largest logits" not in reported and "rollbacks" not in reported

@@ -81,9 +81,9 @@ def test_every_tensor_that_does_not_fit_is_listed_in_one_error(bundle):
     tensors["mlp_head.weight"] = torch.zeros(5, 8)
     save_file(tensors, bundle / WEIGHTS)
     reseal_bundle(bundle)
-    told = refusal(bundle).splitlines()
-    assert told[0] == f"the weights in {bundle / WEIGHTS} do not fit the model:"
-    assert sorted(told[1:]) == sorted(
+    reported = refusal(bundle).splitlines()
+    assert reported[0] == f"the weights in {bundle / WEIGHTS} do not fit the model:"
+    assert sorted(reported[1:]) == sorted(
         [
             "  mlp_head.bias: is missing",
             "  norm.weight: is missing",

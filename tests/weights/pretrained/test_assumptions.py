@@ -102,8 +102,8 @@ def test_an_activation_cannot_be_said_of_gates(tmp_path: Path) -> None:
 def test_the_command_line_takes_them_all(tmp_path: Path) -> None:
     model: Any = timm.create_model("vit_tiny_patch16_224", num_heads=2, **SIZES)
     bare(tmp_path / "a.pth", model)
-    told = run_megavit("convert", "a.pth", "--out", "one", cwd=tmp_path)
-    assert "assumed, as the files do not say it: heads 1" in told.stderr
+    reported = run_megavit("convert", "a.pth", "--out", "one", cwd=tmp_path)
+    assert "assumed, as the files do not say it: heads 1" in reported.stderr
     options = ["--num-heads", "2", "--activation", "quick_gelu", "--norm-eps", "1e-5", "--pool", "mean"]
     done = run_megavit("convert", "a.pth", "--out", "two", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -20,7 +20,7 @@ def test_it_is_read_exactly(name: str, tmp_path: Path) -> None:
     assert row.verdict == EXACT, row
 
 
-def told(path: Path, weights: str | None = None) -> str:
+def reported(path: Path, weights: str | None = None) -> str:
     return "; ".join(load_pretrained(str(path), state_dict=weights).notes)
 
 
@@ -28,7 +28,7 @@ def test_of_several_models_the_averaged_is_taken_and_the_others_named_and_to_be_
     student, teacher = vit(0), vit(1)
     both = {"student": prefixed(student, "module.backbone."), "teacher": prefixed(teacher, "backbone.")}
     torch.save(both, tmp_path / "a.pth")
-    said = told(tmp_path / "a.pth")
+    said = reported(tmp_path / "a.pth")
     assert "the weights under 'teacher/backbone' taken" in said
     assert "other weights left, under 'student/module.backbone'" in said
     other = load_pretrained(str(tmp_path / "a.pth"), state_dict="student/module.backbone")

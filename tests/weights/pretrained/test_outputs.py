@@ -62,17 +62,17 @@ def test_what_cannot_be_is_refused_by_name(settings: dict[str, Any], outputs: in
 def test_what_is_assumed_is_said_and_nothing_else(
     settings: dict[str, Any], outputs: int, asked: Any, kind: str, words: str | None
 ) -> None:
-    target, told = infer_target(settings, outputs, asked)
+    target, reported = infer_target(settings, outputs, asked)
     assert target.kind == kind
-    assert (words in " ".join(told)) if words else not told
+    assert (words in " ".join(reported)) if words else not reported
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_settings_say_the_target_that_they_were_written_for(case: str) -> None:
     target = CASES[case].target
-    found, told = infer_target(target_settings(target), len(CASES[case].labels) or 1)
+    found, reported = infer_target(target_settings(target), len(CASES[case].labels) or 1)
     assert found == target
-    assert not told
+    assert not reported
 
 
 def test_the_target_of_a_score_need_not_know_how_it_was_trained() -> None:
@@ -107,10 +107,10 @@ def test_the_target_of_a_score_need_not_know_how_it_was_trained() -> None:
 def test_outputs_have_the_names_that_are_theirs(
     settings: dict[str, Any], outputs: int, names: dict[int, str], fault: str | None
 ) -> None:
-    found, told = class_names(settings, outputs)
+    found, reported = class_names(settings, outputs)
     assert len(found) == outputs
     assert {i: found[i] for i in names} == names
-    assert (fault in told[0]) if fault else not told
+    assert (fault in reported[0]) if fault else not reported
 
 
 def test_names_of_any_kind_go_to_transformers_and_back_in_their_order(tmp_path: Path) -> None:
@@ -127,13 +127,13 @@ def test_names_of_any_kind_go_to_transformers_and_back_in_their_order(tmp_path: 
 
 def test_what_the_other_library_has_no_place_for_is_said_and_in_the_card(tmp_path: Path) -> None:
     source = load_pretrained(str(write_case(tmp_path / "ours", CASES["calibrated labels"])))
-    told = " ".join(save_pretrained("timm", source, tmp_path / "theirs"))
+    reported = " ".join(save_pretrained("timm", source, tmp_path / "theirs"))
     for words in (
         "sigmoid of each of its 3 outputs",
         "a temperature of 0.4, is in the head",
         "thresholds of the labels",
     ):
-        assert words in told
+        assert words in reported
     card = (tmp_path / "theirs" / "README.md").read_text()
     assert "library_name: timm" in card
     assert "sigmoid of each" in card
@@ -146,8 +146,8 @@ def test_a_smoothed_calibration_can_be_left_out_and_no_other(tmp_path: Path) -> 
     smoothed = write_case(tmp_path / "smoothed", REFUSED["smoothed classes"])
     with pytest.raises(BundleError, match="--temperature-only"):
         save_pretrained("timm", load_pretrained(str(smoothed)), tmp_path / "theirs")
-    told = save_pretrained("timm", load_pretrained(str(smoothed)), tmp_path / "theirs", calibrated=False)
-    assert "calibration was left out" in told[0]
+    reported = save_pretrained("timm", load_pretrained(str(smoothed)), tmp_path / "theirs", calibrated=False)
+    assert "calibration was left out" in reported[0]
     assert load_pretrained(str(tmp_path / "theirs")).target == Target()
     held = load_pretrained(str(write_case(tmp_path / "held", CASES["calibrated classes"])))
     with pytest.raises(ConfigError, match="leave it out"):

@@ -96,8 +96,8 @@ def test_what_training_scripts_save_beside_the_weights_does_not_keep_them_from_b
 def test_what_was_not_loaded_is_said(zipped: bool, tmp_path: Path) -> None:
     saved = {"model": vit().state_dict(), "args": argparse.Namespace(out=pathlib.PurePosixPath("a"))}
     torch.save(saved, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
-    (told,) = [one for one in load_pretrained(str(tmp_path / "a.pth")).notes if "not loaded" in one]
-    assert told.endswith("could run code: argparse.Namespace, pathlib.PurePosixPath")
+    (reported,) = [one for one in load_pretrained(str(tmp_path / "a.pth")).notes if "not loaded" in one]
+    assert reported.endswith("could run code: argparse.Namespace, pathlib.PurePosixPath")
 
 
 def test_a_model_saved_whole_is_read_without_its_class(tmp_path: Path) -> None:

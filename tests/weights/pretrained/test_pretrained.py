@@ -64,18 +64,18 @@ def test_the_head_stays_the_models_own_unless_it_is_asked_for():
 def test_at_another_size_the_model_answers_as_the_source_does_for_images_of_that_size(design, size):
     model = make_model(design=design, pool="cls").eval()
     new = of_size(model, image_size=size)
-    told = initialize_from(new, source_of(model), head=True)
+    reported = initialize_from(new, source_of(model), head=True)
     images = random(2, 3, *size)
     torch.testing.assert_close(new(images), model(images))
-    assert bool(told) == (design.positions == "learned")
-    assert all("positions resampled from 2 × 2 to" in one for one in told)
+    assert bool(reported) == (design.positions == "learned")
+    assert all("positions resampled from 2 × 2 to" in one for one in reported)
 
 
 def test_a_model_of_gray_images_answers_as_the_source_does_for_three_equal_channels():
     model = make_model(design=Design(patch_overlap=1)).eval()
     new = of_size(model, channels=1)
-    (told,) = initialize_from(new, source_of(model), head=True)
-    assert "summed over its 3 channels" in told
+    (reported,) = initialize_from(new, source_of(model), head=True)
+    assert "summed over its 3 channels" in reported
     gray = random(2, 1, 8, 8)
     torch.testing.assert_close(new(gray), model(gray.expand(-1, 3, -1, -1)))
 

@@ -148,8 +148,8 @@ def measure_final_pass(state: TrainState, task: Task, loader: TrainLoader, max_s
     if state.parallel.dist.is_distributed:  # its own model is sharded
         model = MegaVit.from_config(model.config).to(state.device)
     engine = Engine(model, task.preprocessing)
-    engine.choose_runtime(next(loader.in_turn()))  # excludes the slower warm-up from the measurement
-    outputs = (output.logits for output in map(engine, loader.in_turn()))
+    engine.choose_runtime(next(loader.sequential_batches()))  # excludes the slower warm-up from the measurement
+    outputs = (output.logits for output in map(engine, loader.sequential_batches()))
     return _measure_pass(outputs, len(loader), max_seconds, ParallelContext())
 
 

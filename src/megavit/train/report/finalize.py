@@ -153,7 +153,7 @@ def evaluate_model(
 
 
 def _run_inference(engine: Engine, loader: TrainLoader) -> ModelOutput:
-    return ModelOutput(*(torch.cat(parts) for parts in zip(*map(engine, loader.in_turn()), strict=True)))
+    return ModelOutput(*(torch.cat(parts) for parts in zip(*map(engine, loader.sequential_batches()), strict=True)))
 
 
 def _make_title(dataset: LabeledImages) -> str:

@@ -137,6 +137,6 @@ def test_what_is_left_out_is_only_what_is_known() -> None:
 @given(st.dictionaries(st.text(), st.lists(st.integers(0, 4), max_size=4).map(tuple), max_size=4), st.data())
 def test_shapes_of_anything_are_a_plain_error(shapes: dict[str, tuple[int, ...]], data: st.DataObject) -> None:
     peer = data.draw(st.sampled_from(PEERS))
-    told = {name: data.draw(st.lists(st.integers(0, 4), max_size=4).map(tuple)) for name in peer.signature}
+    reported = {name: data.draw(st.lists(st.integers(0, 4), max_size=4).map(tuple)) for name in peer.signature}
     with pytest.raises(MegavitError):
-        peer.config(shapes | told, {})
+        peer.config(shapes | reported, {})

@@ -146,8 +146,8 @@ def test_every_argument_that_is_refused_is_in_one_error() -> None:
 
 
 def test_arguments_go_before_what_the_architecture_is() -> None:
-    told = {"num_heads": 2, "depth": 4, "act_layer": "quick_gelu", "global_pool": "avg", "norm_layer": "rmsnorm"}
-    facts = read_timm_settings({"architecture": "vit_base_patch16_clip_224", "model_args": told | {"img_size": 64}})
+    reported = {"num_heads": 2, "depth": 4, "act_layer": "quick_gelu", "global_pool": "avg", "norm_layer": "rmsnorm"}
+    facts = read_timm_settings({"architecture": "vit_base_patch16_clip_224", "model_args": reported | {"img_size": 64}})
     assert {name: facts[name] for name in ("heads", "depth", "mlp", "pool", "norm", "norm_eps", "image_size")} == {
         "heads": 2, "depth": 4, "mlp": "quick_gelu", "pool": "mean", "norm": "rms", "norm_eps": 1e-6,
         "image_size": (64, 64),
@@ -238,12 +238,12 @@ def test_an_architecture_that_is_not_known_has_its_assumptions_said(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "reported"),
     [(PLAIN, ROTARY), (ROTARY, PLAIN), (PLAIN, "vit_pwee_patch16_reg1_gap_256"), (ROTARY, "eva02_tiny_patch14_224")],
 )
-def test_settings_of_another_architecture_are_one_error(name: str, told: str, tmp_path: Path) -> None:
+def test_settings_of_another_architecture_are_one_error(name: str, reported: str, tmp_path: Path) -> None:
     folder = saved(small(name, depth=1, embed_dim=64, num_heads=2), tmp_path / "model")
-    (folder / "config.json").write_text(json.dumps({"architecture": told, "model_args": {"depth": 1}}))
+    (folder / "config.json").write_text(json.dumps({"architecture": reported, "model_args": {"depth": 1}}))
     with pytest.raises(BundleError, match="it is another model's"):
         load_pretrained(str(folder))
 

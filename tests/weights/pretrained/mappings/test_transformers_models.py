@@ -57,7 +57,7 @@ def test_it_answers_as_the_class_does(model_type: str, name: str, tmp_path: Path
 def test_what_is_another_model_is_refused_by_name(model_type: str, name: str, reason: str, tmp_path: Path) -> None:
     row = row_of(model_type, name, tmp_path)
     assert row.verdict == REFUSED, row
-    assert reason in row.told
+    assert reason in row.reported
 
 
 @pytest.mark.parametrize(
