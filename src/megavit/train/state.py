@@ -7,15 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from megavit.config.checks import check_integer, check_range
 from megavit.config.recipe import OptimizerRecipe
 from megavit.distributed.context import ParallelContext
 from megavit.distributed.dtensor_utils import to_local
-from megavit.errors import BundleError
+from megavit.errors import BundleError, ConfigError
 from megavit.model.vit import MegaVit
-from megavit.train.checkpoint.manifest import StateNumbers
 from megavit.train.history import EpochRecord
 from megavit.train.optim.optimizer import make_optimizers, update_ema
-from megavit.train.spike_detection import SpikeDetector
+from megavit.train.spike_detection import WINDOW, SpikeDetector
 
 
 @dataclass
@@ -143,10 +143,63 @@ class TrainState:
             )
         return tensors
 
-    def take_numbers(self, numbers: StateNumbers) -> None:
+    def take_numbers(self, numbers: "StateNumbers") -> None:
         """Set all fields that are not tensors from a checkpoint's numbers."""
         for name in (*NUMBERS, "history", "spike_detector"):
             setattr(self, name, getattr(numbers, name))
+
+
+MAX_STEPS = 10**12
+_COUNTS = ("step", "skipped", "skipped_in_a_row", "loss_steps", "rollbacks", "rollback_step", "dropped_batches")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateNumbers:
+    """The fields of a `megavit.train.state.TrainState` that are not tensors, and its `tp_size`."""
+
+    step: int
+    progress: float
+    validated: float
+    skipped: int
+    skipped_in_a_row: int
+    loss_sum: float
+    loss_steps: int
+    seconds: float
+    best_epoch: int | None
+    history: list[EpochRecord]
+    rollbacks: int
+    rollback_step: int
+    dropped_batches: int
+    spike_detector: SpikeDetector
+    tp_size: int
+
+    def __post_init__(self) -> None:
+        for name in _COUNTS:
+            check_integer(name, getattr(self, name), minimum=0)
+        check_integer("tp_size", self.tp_size, minimum=1)
+        check_range("step", self.step, 0, MAX_STEPS)
+        check_range("dropped_batches", self.dropped_batches, 0, MAX_STEPS)
+        check_range("progress", self.progress, 0, 1)
+        check_range("validated", self.validated, 0, self.progress)
+        check_range("seconds", self.seconds, 0, float("inf"))
+        check_range("rollback_step", self.rollback_step, 0, self.step)
+        check_range("skipped", self.skipped, 0, self.step)
+        check_range("skipped_in_a_row", self.skipped_in_a_row, 0, self.skipped)
+        check_range("loss_steps", self.loss_steps, 0, self.step)
+        steps = [epoch.step for epoch in self.history]
+        if steps != sorted(steps) or not all(0 < step <= self.step for step in steps):
+            raise ConfigError(f"history must be of ascending steps from 1 to {self.step}, got {steps[:5]}")
+        if any(epoch.val_metric > 1 for epoch in self.history):
+            raise ConfigError("history must be of metrics of at most 1")
+        if self.history:
+            check_integer("best_epoch", self.best_epoch, minimum=0)
+            check_range("best_epoch", self.best_epoch, 0, len(self.history) - 1)
+        elif self.best_epoch is not None:
+            raise ConfigError(f"best_epoch must be none where there is no history, got {self.best_epoch}")
+        if max(len(self.spike_detector.losses), len(self.spike_detector.norms)) > WINDOW:
+            raise ConfigError(f"spike_detector must be of {WINDOW} steps at most")
+        for name in ("outliers", "high_losses"):
+            check_integer(f"spike_detector.{name}", getattr(self.spike_detector, name), minimum=0)
 
 
 NUMBERS = tuple(e.name for e in fields(StateNumbers) if e.name not in ("history", "spike_detector", "tp_size"))
