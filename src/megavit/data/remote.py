@@ -225,7 +225,7 @@ def _store(url: str) -> Iterator[tuple[Any, str]]:
         store, path = fsspec.core.url_to_fs(url)
     except (ImportError, ValueError) as error:
         raise DataError(f"{url!r} cannot be read: {error}") from error
-    except Exception as error:
+    except Exception as error:  # each store has errors of its own
         raise RefusedError(_first_line(error)) from error
     try:
         yield store, path
@@ -233,7 +233,7 @@ def _store(url: str) -> Iterator[tuple[Any, str]]:
         raise RefusedError(f"not allowed ({_first_line(error)})") from error
     except (OSError, MegavitError):
         raise
-    except Exception as error:
+    except Exception as error:  # each store has errors of its own
         raise OSError(_first_line(error)) from error
 
 

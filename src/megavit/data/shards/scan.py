@@ -188,9 +188,9 @@ def _member(name: str, entry: TarEntry, data: bytes) -> Member:
     return Member(name, None, entry.offset, entry.size, content_digest(data), height, width, channels)
 
 
-def _kind(folder: str, parse_target: Sequence[NamedTarget | None]) -> TargetKind:
+def _kind(folder: str, targets: Sequence[NamedTarget | None]) -> TargetKind:
     kinds: dict[type, TargetKind] = {str: "classification", tuple: "multilabel", float: "regression"}
-    found = sorted({kinds[type(target)] for target in parse_target})
+    found = sorted({kinds[type(target)] for target in targets})
     if len(found) > 1:
         raise DataError(
             f"the shards of {folder!r} have targets of several kinds, {' and '.join(found)}: keep to one of them"
@@ -198,7 +198,7 @@ def _kind(folder: str, parse_target: Sequence[NamedTarget | None]) -> TargetKind
     return found[0] if found else "classification"
 
 
-def _classes(parse_target: Sequence[NamedTarget | None]) -> tuple[str, ...]:
-    names = {name for target in parse_target for name in names_in(target)}
+def _classes(targets: Sequence[NamedTarget | None]) -> tuple[str, ...]:
+    names = {name for target in targets for name in names_in(target)}
     numbers = all(name.isascii() and name.isdigit() for name in names)
     return tuple(sorted(names, key=lambda name: (int(name) if numbers else 0, name)))
