@@ -1,7 +1,6 @@
 """Workers that die, hang, or are replaced, while requests wait for them."""
 
 import asyncio
-import os
 import signal
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -97,29 +96,30 @@ def test_a_client_that_goes_is_no_error_and_frees_its_place(folder: Path) -> Non
 
 
 def test_a_new_bundle_takes_over_without_a_failure(folder: Path) -> None:
-    seen: list[str] = []
+    seen: list[list[str]] = [[], [], []]
     with stub_server(folder) as server, ThreadPoolExecutor() as pool:
         over = threading.Event()
 
-        def ask() -> list[str]:
-            labels = []
+        def ask(labels: list[str]) -> None:
             with server.client() as client:
                 while not over.is_set():
                     reply = client.post("/predict", content=b"version")
                     assert reply.status_code == 200
                     labels.append(reply.json()["predictions"][0]["label"])
-            return labels
 
-        asking: list[Future[list[str]]] = [pool.submit(ask) for _ in range(3)]
-        for version in ("2", "3"):
-            stub_folder(folder, version=version)
-            server.until(lambda version=version: len(server.events("model_reloaded")) == int(version) - 1)
-        over.set()
-        for one in asking:
-            labels = one.result()
+        asking: list[Future[None]] = [pool.submit(ask, labels) for labels in seen]
+        try:
+            server.until(lambda: all(seen))
+            for version in ("2", "3"):
+                stub_folder(folder, version=version)
+                server.until(lambda version=version: all(labels[-1] == version for labels in seen))
+        finally:
+            over.set()
+        for one, labels in zip(asking, seen, strict=True):
+            one.result()
             assert labels == sorted(labels)
-            seen += labels
-        assert {"1", "3"} <= set(seen)
+            assert set(labels) == {"1", "2", "3"}
+        server.until(lambda: len(server.events("model_reloaded")) == 2)
         server.until(lambda: len(server.workers()) == 1)
         assert server.metric("megavit_reloads_total", model="stub", outcome="succeeded") == 2
         assert server.metric("megavit_worker_restarts_total", model="stub") == 0
@@ -156,7 +156,8 @@ def test_a_worker_that_does_not_restart_is_retried_and_the_server_reports_not_re
 
 def test_a_killed_server_leaves_no_worker(folder: Path) -> None:
     with stub_server(folder) as server:
-        os.kill(server.process.pid, signal.SIGKILL)  # what comes after the `with` waits for its workers' end
+        server.process.kill()
+        server.process.wait()  # what comes after the `with` waits for its workers' end
 
 
 def test_what_a_worker_prints_is_neither_a_result_nor_logged(folder: Path) -> None:
