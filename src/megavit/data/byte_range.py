@@ -10,9 +10,9 @@ from hashlib import blake2b
 from megavit.data.decode.limits import check_file_size
 from megavit.errors import DataError, ImageError
 
-NOT_THERE = "its shard is not there"
-CUT_SHORT = "its shard is cut short"
-CHANGED = "not the bytes that were written"
+NOT_THERE = "its shard is missing"
+CUT_SHORT = "its shard is truncated"
+CHANGED = "its bytes do not match their digest"
 
 MAX_CONCURRENT_REQUESTS = 16  # number of concurrent requests to a store by each process
 
@@ -65,7 +65,7 @@ def read_range(file: str, offset: int, size: int) -> bytes:
         raise ImageError(NOT_THERE) from error
     except OSError as error:
         if error.errno == errno.EIO and not is_url(file):
-            raise ImageError("the disk cannot read it") from error
+            raise ImageError("the disk reported a read error") from error
         raise _unreachable(file, error) from error
     if len(data) != size:
         raise ImageError(CUT_SHORT)
@@ -93,7 +93,7 @@ def iter_chunks(file: str, size: int) -> Iterator[bytes]:
 
 
 def _unreachable(file: str, error: OSError) -> DataError:
-    return DataError(f"{file!r} cannot be read: {error.strerror or error}; try again when it can")
+    return DataError(f"{file!r} cannot be read: {error.strerror or error}; try again later")
 
 
 def _read_local(file: str, offset: int, size: int) -> bytes:

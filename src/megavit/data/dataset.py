@@ -165,16 +165,15 @@ class LabeledImages:
         # Hashing costs up to a tenth of decoding, so an unchanged stamp suffices.
         if (stamp is None or stamp != sample.stamp) and content_digest(data) != sample.digest:
             raise DataError(
-                f"{sample.name!r} of {self.source!r} is not what it was when the run began: its bytes have changed. "
-                "Put it back as it was, or start again"
+                f"{sample.name!r} of {self.source!r} has changed since the run began: its bytes differ. "
+                "Restore the original, or start again"
             )
         return data
 
     def unreadable_error(self, sample: Sample, reason: str) -> DataError:
         """Return an error for a sample that was readable when the data was scanned and is not any more."""
         return DataError(
-            f"{sample.name!r} of {self.source!r} could be read before and cannot any more: {reason}. "
-            "Restore it, or start again without it"
+            f"{sample.name!r} of {self.source!r} can no longer be read: {reason}. Restore it, or start again without it"
         )
 
     def read_or_replace(self, sample: Sample) -> tuple[Sample, bytes, Skipped | None]:

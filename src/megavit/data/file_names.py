@@ -3,7 +3,7 @@
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "ppm", "pgm", "bmp", "gif", "tif", "tiff", "avif", "npy", "img", "bin")
 """File name suffixes of images; the content determines the format."""
 
-HIDDEN = "hidden, or kept there by a system"
+HIDDEN = "hidden or created by the system"
 WRITTEN = "written by megavit"
 
 EXPLAINED = ".explained.png"

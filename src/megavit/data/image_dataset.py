@@ -52,7 +52,7 @@ def preprocess(image: torch.Tensor, size: tuple[int, int], preprocessing: Prepro
     channels = preprocessing.channels
     if not can_convert_channels(image.shape[0], channels):
         wanted = "1, 3 or 4" if channels in COLOR_CHANNELS else str(channels)
-        raise ImageError(f"{image.shape[0]} channels, where the model takes images of {wanted}")
+        raise ImageError(f"the image has {image.shape[0]} channels, but the model expects {wanted}")
     if image.shape[0] == 4 and channels != 4:
         image = _opaque(image)
     if preprocessing.resize_dtype == "float32":

@@ -52,7 +52,7 @@ def load_data(
     """
     text = os.fspath(source)
     if not text.strip():
-        raise DataError("the name of the data is empty, which would be the current folder; give its name, or . for it")
+        raise DataError("the name of the data is empty: pass a path, or . for the current folder")
     known = None if known_classes is None else {canonical(name) for name in known_classes}
 
     def check_splits(present: set[str | None]) -> None:
@@ -60,8 +60,8 @@ def load_data(
         for split in required_splits:
             if split not in present and shares.get(split) == 0:
                 raise DataError(
-                    f"{text!r} has no images for {split} of its own, and [data] {split} = 0 keeps none back: "
-                    f"give it a share such as {split} = 0.1"
+                    f"{text!r} has no {split} images of its own, and [data] {split} = 0 holds none out: "
+                    f"set a share such as {split} = 0.1"
                 )
 
     if text.startswith(PREFIX):
@@ -102,7 +102,7 @@ def scan_source(
     elif path.is_dir():
         listing = list_folder(path, known_classes)
     else:
-        fault = "is a file that is none of these" if path.exists() else "is not there"
+        fault = "is a file of another kind" if path.exists() else "does not exist"
         demos = ", ".join(PREFIX + demo for demo in DEMOS)
         raise DataError(
             f"data can be a folder, a {' or '.join(TABLES)} table, shards, or {demos}; {text!r} {fault}. {EXPECTED}"
@@ -117,7 +117,7 @@ def check_outside_data(out: Path, source: str) -> None:
     data = Path(source)
     if not source.startswith(PREFIX) and data.is_dir() and out.resolve().is_relative_to(data.resolve()):
         raise OutputError(
-            f"{out} lies within the data, {source}, and would become a class of it; choose a place outside with --out"
+            f"{out} is inside the data folder {source} and would become one of its classes: choose another with --out"
         )
 
 
@@ -125,7 +125,7 @@ def _assemble(
     source: str, listing: Listing, found: Sequence[ImageInfo | str], recipe: DataRecipe, *, evaluated: bool
 ) -> LabeledImages:
     if listing.target == "multilabel" and not listing.classes:
-        raise DataError(f"no image of {source!r} has a label; fill the column labels, such as with cat|indoors")
+        raise DataError(f"no image of {source!r} has a label: fill in the column labels, such as with cat|indoors")
     if listing.target == "classification" and len(listing.classes) < 2 and not evaluated:
         raise DataError(
             f"{source!r} has only one class, {listing.classes[0]!r}; a classifier needs at least two"
@@ -180,7 +180,7 @@ def _suggest_inner_folder(listing: Listing) -> str:
     if len(folders) < 2 or listing.root is None:
         return ""
     inner = ", ".join(repr(name) for _, name in folders[:3])
-    return f". If the folders within, {inner}, are the classes, give {str(listing.root / folders[0][0])!r}"
+    return f". If the folders in it, {inner}, are the classes, pass {str(listing.root / folders[0][0])!r}"
 
 
 def _separate_odd_channels(
@@ -195,7 +195,7 @@ def _separate_odd_channels(
     usual = max(kinds, key=lambda kind: (kinds[kind], kind), default=0)
     wanted = "1, 3 or 4" if usual == 3 else str(usual)
     return [pair for pair in good if kind(pair[1]) == usual], [
-        (candidate, f"{info.channels} channels, where most images have {wanted}")
+        (candidate, f"{info.channels} channels, but most images have {wanted}")
         for candidate, info in good
         if kind(info) != usual
     ]
@@ -211,7 +211,7 @@ def _check_classes(
     """Raise a DataError for a class whose name is not text, or that has no readable or no training image."""
     for name in classes:
         if any("\ud800" <= letter <= "\udfff" for letter in name):  # bytes that are not UTF-8
-            raise DataError(f"the class {name!r} of {source!r} has a name that is not text; rename its folder")
+            raise DataError(f"the class {name!r} of {source!r} has a name that is not valid UTF-8: rename its folder")
     if evaluated and good:
         return
     readable = {name for candidate in good for name in candidate.names}
@@ -223,8 +223,7 @@ def _check_classes(
         if name not in readable:
             why = f"; {'; '.join(reasons[name][:3])}" if reasons[name] else ""
             raise DataError(
-                f"the class {name!r} of {source!r} has no image that can be read{why}. "
-                "Add images to it, or remove the class"
+                f"the class {name!r} of {source!r} has no readable image{why}. Add images to it, or remove the class"
             )
     trained = {name for candidate in good if candidate.split in (None, "train") for name in candidate.names}
     untrained = [name for name in classes if name not in trained]
@@ -232,6 +231,6 @@ def _check_classes(
         alike = next((group for group in find_look_alikes(classes) if set(group) & set(untrained)), None)
         same = f". Is it one class: {show_code_points(alike)}?" if alike else ""
         raise DataError(
-            f"{source!r} has images of {', '.join(map(repr, untrained[:5]))} for validation or test, but none that can "
-            f"be read for training. Add some to train, or remove the class{same}"
+            f"{source!r} has images of {', '.join(map(repr, untrained[:5]))} for validation or test, but none that "
+            f"can be read for training. Add some to train, or remove the class{same}"
         )

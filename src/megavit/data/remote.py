@@ -130,7 +130,7 @@ async def _head(session: Session, request: Request) -> int:
     _, headers, _ = await _send(session, request)
     size = headers.get("content-length", "")
     if not size.isdecimal() or len(size) > _MAX_DIGITS:
-        raise RefusedError("the server does not say how large it is; copy the shards here")
+        raise RefusedError("the server does not report its size: copy the shards to a local folder")
     return int(size)
 
 
@@ -155,18 +155,21 @@ async def _send(session: Session, request: Request) -> tuple[int, httpx.Headers,
                             data += chunk
                             if len(data) > request.size:  # a server that ignores the range sends other bytes
                                 raise DataError(
-                                    f"the server of {url!r} sends more than it is asked for; copy the shards here"
+                                    f"the server of {url!r} sends more bytes than requested: copy the shards to a "
+                                    "local folder"
                                 )
                             limit.reschedule(began + GRACE_SECONDS + len(data) / MIN_BYTES_PER_SECOND)
                     return response.status_code, response.headers, bytes(data)
-            raise DataError(f"the server of {url!r} redirects on and on; name the files where they are")
+            raise DataError(
+                f"the server of {url!r} redirects more than {MAX_REDIRECTS} times: pass the final URLs of the files"
+            )
     except TimeoutError as error:
         raise DataError(
-            f"the server of {url!r} is too slow, or never ends: less than {MIN_BYTES_PER_SECOND // 2**10} KiB a second "
-            "came; copy the shards here"
+            f"the server of {url!r} is too slow, or its response never ends: it sent less than "
+            f"{MIN_BYTES_PER_SECOND // 2**10} KiB per second; copy the shards to a local folder"
         ) from error
     except httpx.InvalidURL as error:
-        raise RefusedError(f"no URL: {error}") from error
+        raise RefusedError(f"invalid URL: {error}") from error
     except httpx.HTTPError as error:
         raise OSError(_first_line(error)) from error
 
@@ -176,7 +179,7 @@ def _check_status(url: str, response: httpx.Response) -> None:
     if code in (404, 410):
         raise FileNotFoundError(url)
     if code not in (200, 206, 416):
-        fault = f"the server answers {code} {response.reason_phrase}".strip()
+        fault = f"the server responded with {code} {response.reason_phrase}".strip()
         raise OSError(fault) if code >= 500 or code == 429 else RefusedError(fault)
 
 
@@ -184,7 +187,9 @@ def _check_partial(request: Request, response: httpx.Response) -> None:
     # A range that covers the full file may come back with status 200.
     is_whole = request.offset == 0 and response.headers.get("content-length") == str(request.size)
     if response.status_code != 206 and not is_whole:
-        raise DataError(f"the server of {request.url!r} does not answer for parts of a file; copy the shards here")
+        raise DataError(
+            f"the server of {request.url!r} does not support range requests: copy the shards to a local folder"
+        )
 
 
 def _redirected(url: str, here: httpx.URL, response: httpx.Response) -> httpx.URL:
@@ -192,12 +197,12 @@ def _redirected(url: str, here: httpx.URL, response: httpx.Response) -> httpx.UR
     try:
         there = here.join(response.headers["location"])
     except httpx.InvalidURL as error:
-        raise RefusedError(f"the server redirects to what is no URL: {error}") from error
+        raise RefusedError(f"the server redirects to an invalid URL: {error}") from error
     encrypted = (here.scheme, there.scheme, here.port, there.port) == ("http", "https", None, None)
     if there.host != here.host or not (encrypted or (there.scheme, there.port) == (here.scheme, here.port)):
         raise DataError(
-            f"the server of {url!r} redirects to another, {there.host!r}, which is not followed: name the files where "
-            "they are, if you trust that server, or copy the shards here"
+            f"the server of {url!r} redirects to another server, {there.host!r}, which is not followed: pass the URLs "
+            "there if you trust that server, or copy the shards to a local folder"
         )
     return there
 
@@ -211,8 +216,8 @@ def _check_address(session: Session, url: str, location: httpx.URL, response: ht
     public = ipaddress.ip_address(str(address[0]).partition("%")[0]).is_global
     if session.public.setdefault(location.host, public) and not public:
         raise DataError(
-            f"the server of {url!r} was at a public address and is now at {address[0]}, within this network, which is "
-            "not read; copy the shards here"
+            f"the server of {url!r} had a public address and now has the private address {address[0]}, which is "
+            "refused: copy the shards to a local folder"
         )
 
 
@@ -230,7 +235,7 @@ def _store(url: str) -> Iterator[tuple[Any, str]]:
     try:
         yield store, path
     except PermissionError as error:
-        raise RefusedError(f"not allowed ({_first_line(error)})") from error
+        raise RefusedError(f"permission denied ({_first_line(error)})") from error
     except (OSError, MegavitError):
         raise
     except Exception as error:  # each store has errors of its own
@@ -246,7 +251,7 @@ def _store_size(url: str) -> int:
     with _store(url) as (store, path):
         size = store.size(path)
         if size is None:
-            raise RefusedError("its store does not say how large it is")
+            raise RefusedError("the store does not report its size")
         return int(size)
 
 

@@ -28,9 +28,9 @@ def map_in_processes(function: Callable[[Task], Result], tasks: Iterable[Task], 
             yield from pool.map(function, tasks)
         except BrokenProcessPool as error:
             raise DataError(
-                "a process that reads images has died, which is mostly the system's doing when memory runs out: "
-                "close other programs or make the images smaller, then run it again. (A script of your own that "
-                'starts processes must do so below `if __name__ == "__main__":`.)'
+                "a process that reads images has died, probably because the system ran out of memory: close other "
+                "programs or make the images smaller, then run it again. (A script that starts processes must do so "
+                'below `if __name__ == "__main__":`.)'
             ) from error
 
 

@@ -35,7 +35,7 @@ def test_other_words_are_no_split(name):
 
 def test_a_shard_that_tells_two_splits_is_refused():
     assert split_of("photos-000000.tar") is None
-    with pytest.raises(DataError, match="tells train and val: rename it"):
+    with pytest.raises(DataError, match="contains train and val: rename it"):
         split_of("train-val-000000.tar")
 
 

@@ -44,10 +44,10 @@ def rescale_to_uint8(values: np.ndarray, top: int) -> np.ndarray:
 def unit_to_uint8(values: np.ndarray) -> np.ndarray:
     """Rescale floats in [0, 1] to uint8 with rounding, or raise an ImageError for values outside."""
     if not np.isfinite(values).all():
-        raise ImageError("floating-point pixels must lie between 0 and 1; some are not finite (NaN or infinity)")
+        raise ImageError("floating-point pixels must be between 0 and 1, but some are not finite (NaN or infinity)")
     low, high = float(values.min()), float(values.max())
     if low < 0 or high > 1:
-        raise ImageError(f"floating-point pixels must lie between 0 and 1; these go from {low:.4g} to {high:.4g}")
+        raise ImageError(f"floating-point pixels must be between 0 and 1, but these range from {low:.4g} to {high:.4g}")
     return np.rint(values * 255).astype(np.uint8)
 
 
@@ -59,12 +59,12 @@ def _from_float(image: Image.Image) -> np.ndarray:
 def _from_deep(image: Image.Image) -> np.ndarray:
     # In mode I, only these formats are known to have 16 bits.
     if image.mode == "I" and image.format not in ("PPM", "PNG"):
-        raise ImageError("32-bit whole numbers have no known scale; save the picture with 8 or 16 bits")
+        raise ImageError("32-bit integers have no known scale: save the image with 8 or 16 bits")
     values, top = np.asarray(image), 65_535
     if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(_BITS) == (12,):
         top = 4_095
     if values.min() < 0 or values.max() > top:
-        raise ImageError(f"pixels must lie between 0 and {top}; these go from {values.min()} to {values.max()}")
+        raise ImageError(f"pixels must be between 0 and {top}, but these range from {values.min()} to {values.max()}")
     if _zero_is_white(image):
         values = top - values
     gray = rescale_to_uint8(values, top)

@@ -36,7 +36,7 @@ SETTLED_SECONDS = 2.5
 """Age from which a file's times are reliable; file systems store them in steps of up to two seconds."""
 
 NOT_AN_IMAGE = "not an image"
-DAMAGED = "damaged or cut short"
+DAMAGED = "damaged or truncated"
 
 # Without a handler, Python would print Pillow's log messages on damaged files.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -82,7 +82,7 @@ def inspect_image(data: bytes) -> tuple[int, int, int]:
 def _decode(data: bytes, need: TargetSize | None, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, tuple[int, int]]:
     check_file_size(len(data))
     if data.startswith((b"P1", b"P2", b"P3")) and len(data) > MAX_TEXT_BYTES:
-        raise ImageError(f"a picture in digits above the limit of {MAX_TEXT_BYTES // 2**20} MiB")
+        raise ImageError(f"the plain (ASCII) PNM file exceeds the limit of {MAX_TEXT_BYTES // 2**20} MiB")
     with _refusals(data[:16]):
         check_structure(data)
         if data.startswith(NPY_SIGNATURE):
@@ -130,7 +130,7 @@ def read_file_with_stamp(path: Path) -> tuple[bytes, int | None]:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise ImageError("a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file")
+            raise ImageError("it is a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file")
         check_file_size(status.st_size)
         with path.open("rb") as file:
             before = _stamp(os.fstat(file.fileno()))
@@ -147,7 +147,7 @@ def read_file_with_stamp(path: Path) -> tuple[bytes, int | None]:
     except OSError as error:
         raise ImageError((error.strerror or "cannot be read").lower()) from error
     except ValueError as error:
-        raise ImageError("not a possible file name") from error
+        raise ImageError("not a valid file name") from error
 
 
 def _stamp(status: os.stat_result) -> int | None:
@@ -165,7 +165,7 @@ def from_pillow(image: Image.Image) -> np.ndarray:
 def _pixels(image: Image.Image) -> np.ndarray:
     image.load()
     if not image.width or not image.height:
-        raise ImageError("no pixels")
+        raise ImageError("the image has no pixels")
     pixels = to_array(image)
     # Done last, since transposing loses the format.
     turn = _orientation(image)
@@ -204,9 +204,9 @@ def _refusals(head: bytes = b"") -> Iterator[None]:
     except UnidentifiedImageError as error:
         raise ImageError(DAMAGED if _SIGNATURE.match(head) else NOT_AN_IMAGE) from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"more pixels than the limit of {MAX_PIXELS // 10**6} million") from error
+        raise ImageError(f"the image exceeds the limit of {MAX_PIXELS // 10**6} million pixels") from error
     except MemoryError as error:
-        raise ImageError("more pixels than there is memory for") from error
+        raise ImageError("there is not enough memory for its pixels") from error
     except Exception as error:
         raise ImageError(DAMAGED) from error
 

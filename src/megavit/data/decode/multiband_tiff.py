@@ -42,31 +42,31 @@ def read_multiband_tiff(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray
     try:
         tifffile = importlib.import_module("tifffile")
     except ImportError:
-        raise ImageError("a TIFF of many bands, which takes the package tifffile to read: install it") from None
+        raise ImageError("reading a multi-band TIFF requires the package tifffile: install it") from None
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages.first
         height, width, bands = page.imagelength, page.imagewidth, page.samplesperpixel
         check_image_size(width, height, max_pixels)
         if bands > MAX_CHANNELS:
-            raise ImageError(f"{bands} bands, above the limit of {MAX_CHANNELS}")
+            raise ImageError(f"{bands} bands exceed the limit of {MAX_CHANNELS}")
         if height * width * bands > _MAX_VALUES:
-            raise ImageError(f"{height} × {width} pixels of {bands} bands, above the limit of {_MAX_VALUES:,} values")
+            raise ImageError(f"{height} × {width} pixels of {bands} bands exceed the limit of {_MAX_VALUES:,} values")
         if page.compression != _NONE:
             _check_deflated(data, page)
         pixels = np.asarray(page.asarray(maxworkers=1))
         if page.axes == "SYX":
             pixels = np.moveaxis(pixels, 0, -1)
         elif page.axes not in ("YXS", "YX"):
-            raise ImageError(f"a TIFF with the axes {page.axes}; height, width and bands are read")
+            raise ImageError(f"the TIFF has the axes {page.axes}, but only height, width and bands are supported")
     return to_uint8(pixels)
 
 
 def _check_deflated(data: bytes, page: Any) -> None:
     """Refuse a strip or tile that expands to more than the image, since a few bytes could fill the memory."""
     if page.compression not in _DEFLATE:
-        raise ImageError("a TIFF of many bands that is neither uncompressed nor deflated; save it as one of these")
+        raise ImageError("a multi-band TIFF must be uncompressed or deflated: save it as one of these")
     # A tile at the edge may extend beyond the image.
     most = 2 * page.nbytes + 2**24
     for start, count in zip(page.dataoffsets, page.databytecounts, strict=True):
         if len(zlib.decompressobj().decompress(data[start : start + count], most + 1)) > most:
-            raise ImageError("a part that unpacks to more than the whole picture")
+            raise ImageError("a strip or tile decompresses to more than the entire image")

@@ -39,7 +39,7 @@ def read_npy(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
     version = npy.read_magic(stream)
     if version not in read_header:
-        raise ImageError(f"a .npy file of version {version[0]}.{version[1]}, which is not for numbers")
+        raise ImageError(f".npy version {version[0]}.{version[1]} is not supported: save a numeric array")
     shape, by_columns, kind = read_header[version](stream)
     if kind.kind not in "uif":
         raise ImageError(f"pixels must be uint8, uint16, or floating point from 0 to 1; got {kind}")
@@ -59,7 +59,7 @@ def _channels_last(array: np.ndarray, first: bool) -> np.ndarray:
         channels, other = -1, 0
     pixels = array[..., None] if array.ndim == 2 else np.moveaxis(array, channels, -1) if array.ndim == 3 else array
     if pixels.ndim != 3 or not 1 <= pixels.shape[-1] <= MAX_CHANNELS or not pixels.size:
-        raise ImageError(f"{expected}, with pixels and 1 to {MAX_CHANNELS} channels; got {shape}")
+        raise ImageError(f"{expected}, with 1 to {MAX_CHANNELS} channels and at least one pixel; got {shape}")
     if pixels.shape[-1] not in _COLOR and shape[other] < min(shape[1], shape[channels]):
-        raise ImageError(f"{expected}; got {shape}, whose channels seem to be at the other end")
+        raise ImageError(f"{expected}; got {shape}, whose channels seem to be {'last' if first else 'first'}")
     return pixels

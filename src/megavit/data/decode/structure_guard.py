@@ -44,7 +44,7 @@ def check_structure(data: bytes) -> None:
     elif data.startswith(b"GIF8"):
         _check_gif(data)
     elif data.startswith((b"P1", b"P2", b"P3")) and data.count(b"#") > MAX_TEXT_COMMENTS:
-        raise ImageError(f"a picture in digits with more than {MAX_TEXT_COMMENTS:,} comments")
+        raise ImageError(f"the plain (ASCII) PNM file has more than {MAX_TEXT_COMMENTS:,} comments")
 
 
 def check_exif(data: bytes) -> None:
@@ -60,7 +60,7 @@ def _check_jpeg(data: bytes) -> int:
         # Before the first scan, Pillow reads stray bytes one by one.
         parts += 1 if scans else found.end() - at
         if parts > MAX_PARTS:
-            raise ImageError("a JPEG with too many markers")
+            raise ImageError("the JPEG has too many markers")
         at, marker = found.end(), data[found.end() - 1]
         if marker == _SCAN:
             head = min(head, at)
@@ -68,7 +68,7 @@ def _check_jpeg(data: bytes) -> int:
                 break
             scans += 1
             if scans > MAX_SCANS:
-                raise ImageError(f"a JPEG of more than {MAX_SCANS} scans")
+                raise ImageError(f"the JPEG has more than {MAX_SCANS} scans")
         if marker == _END and scans:
             break
         if marker not in _ALONE:
@@ -87,7 +87,7 @@ def _check_png(data: bytes) -> list[tuple[int, int]]:
         at = end
         chunks += 1
         if chunks > most:
-            raise ImageError("a PNG with too many chunks")
+            raise ImageError("the PNG has too many chunks")
     return exif
 
 
@@ -107,13 +107,13 @@ def _check_gif(data: bytes) -> None:
                 break
         parts += 1 + blocks
         if parts > MAX_PARTS or comment > MAX_GIF_COMMENT:
-            raise ImageError("a GIF with too much before its first frame")
+            raise ImageError("the GIF has too much data before its first frame")
 
 
 def _check_directories(data: bytes, places: list[tuple[int, int]]) -> None:
     held, parts, most = 0, 0, max(MAX_DIRECTORY, 2 * len(data))
     if sum(data.count(_PREFIX, start, end) for start, end in places) > MAX_PREFIXES:
-        raise ImageError("more EXIF than a picture has")
+        raise ImageError("the image has too many EXIF blocks")
     for start, end in places:
         for signature in _DIRECTORIES:
             at = data.find(signature, start, end + len(signature))
@@ -121,7 +121,7 @@ def _check_directories(data: bytes, places: list[tuple[int, int]]) -> None:
                 entries, size = _directory(data, at)
                 parts, held = parts + 1 + entries, held + size
                 if held > most or parts > 2 * MAX_PARTS:
-                    raise ImageError("more tags than a picture has")
+                    raise ImageError("the image has too many or too large tags")
                 at = data.find(signature, at + 1, end)
 
 
@@ -148,5 +148,5 @@ def _directory(data: bytes, start: int) -> tuple[int, int]:
         if size > inside and start + offset + size <= len(data):
             held += size
             if not start and tag < _PRIVATE_TAGS and kind not in _BYTE_TYPES and count > MAX_VALUES:
-                raise ImageError("a TIFF in too many pieces")
+                raise ImageError("the TIFF has a tag with too many values")
     return entries, held

@@ -43,8 +43,8 @@ def iter_batches(pictures: ImageDataset, order: Iterable[list[int]], workers: in
         if not str(error).startswith("DataLoader worker"):
             raise
         raise DataError(
-            "a process that reads images has died, which is mostly the system's doing when memory runs out: "
-            "close other programs or make the images smaller"
+            "a process that reads images has died, probably because the system ran out of memory: close other "
+            "programs or make the images smaller"
         ) from error
 
 

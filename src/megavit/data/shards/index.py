@@ -160,24 +160,24 @@ def parse_index(text: str | bytes, where: str) -> ShardIndex:
     try:
         _check(table.get("format") == FORMAT, f"format {FORMAT}", table.get("format"))
         stored = table.pop("fingerprint", None)
-        _check(stored == _fingerprint(table), "the fingerprint of what stands in it", stored)
+        _check(stored == _fingerprint(table), "the fingerprint of its content", stored)
         target, classes = table["target"], _strings(table["classes"])
         _check(target in get_args(TargetKind), "a kind of target", target)
         shards = tuple(_shard(row, target, len(classes)) for row in table["shards"])
         names = [shard.name for shard in shards]
         _check(names == sorted(set(names)), "shards in the order of their names", names[:5])
         images = [member.name for shard in shards for member in shard.members]
-        _check(len(set(images)) == len(images), "a name for each image", "the same twice")
+        _check(len(set(images)) == len(images), "a unique name for each image", "duplicates")
         skipped, damaged = (
             tuple((name, reason) for name, reason in map(_strings, table[key])) for key in ("skipped", "damaged")
         )
         for name, _ in damaged:
-            _check(is_shard_name(name.partition("/")[0]), "a shard's name before what is damaged in it", name)
+            _check(is_shard_name(name.partition("/")[0]), "a damaged entry that begins with a shard's name", name)
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error or type(error).__name__
         raise DataError(
             f"{where} is damaged: {reason}; restore it, or remove it to have the shards indexed "
-            "anew, if they carry their classes themselves"
+            "again, if they contain the names of their classes"
         ) from None
     return ShardIndex(target, classes, shards, skipped, damaged)
 
@@ -201,9 +201,9 @@ def _shard(row: dict[str, Any], target: str, classes: int) -> Shard:
 
 def _member(values: Sequence[Any], whole: int, target: str, classes: int) -> Member:
     name, stored, offset, size, digest, height, width, channels = values
-    _check(is_name(name), "a name that a file can have", name)
-    _check(_whole(offset) and _whole(size) and offset >= 0 and 0 < size <= MAX_BYTES, "a place", (offset, size))
-    _check(offset + size <= whole, f"a place within {whole:,} bytes", (offset, size))
+    _check(is_name(name), "a valid file name", name)
+    _check(_whole(offset) and _whole(size) and offset >= 0 and 0 < size <= MAX_BYTES, "a byte range", (offset, size))
+    _check(offset + size <= whole, f"a byte range within {whole:,} bytes", (offset, size))
     _check(_is_hex(digest, _DIGEST), "a digest", digest)
     _check(all(_whole(side) and side > 0 for side in (height, width, channels)), "a size", (height, width, channels))
     return Member(name, _target(stored, target, classes), offset, size, digest, height, width, channels)

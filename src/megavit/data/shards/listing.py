@@ -13,8 +13,8 @@ from megavit.data.shards.verify import ShardFault, Verify, find_size_mismatches,
 from megavit.data.targets import name_target
 from megavit.errors import DataError
 
-UNLABELED = "no .cls or .json says what it is"
-WHOLE = "; each of its images is whole"
+UNLABELED = "it has no target in a .cls or .json"
+WHOLE = "; all of its images are intact"
 
 
 def list_shards(
@@ -53,12 +53,12 @@ def list_shards(
     skipped = (
         *(Skipped(name, reason) for name, reason in (*index.skipped, *index.damaged)),
         *(Skipped(fault.shard, _describe(fault)) for fault in faults if not fault.images),
-        *(Skipped(name, "a shard that the index does not know") for name in _unknown(source, index)),
+        *(Skipped(name, "a shard that is not in the index") for name in _unknown(source, index)),
     )
     if all(member.target is None for shard in index.shards for member in shard.members):
         raise DataError(
-            f"the shards of {source!r} say of no image what it is: each needs a .cls with its class, or a .json with "
-            "label, labels or score. A tar of class folders is for megavit shard: unpack it, then "
+            f"no image in the shards of {source!r} has a target: each needs a .cls with its class, or a .json with "
+            "label, labels or score. To use a tar of class folders, unpack it, then run "
             "megavit shard FOLDER --out SHARDS"
         )
     root = None if is_url(folder) else Path(folder)
@@ -66,17 +66,17 @@ def list_shards(
 
 
 def _refuse(source: str, index: ShardIndex, faults: Sequence[ShardFault]) -> None:
-    hint = 'go on without with --on-corrupt skip (on_corrupt = "skip")'
+    hint = 'continue without with --on-corrupt skip (on_corrupt = "skip")'
     if faults:
         raise DataError(
-            f"{len(faults):,} of the {len(index.shards):,} shards of {source!r} are not as they were written: "
+            f"{len(faults):,} of the {len(index.shards):,} shards of {source!r} do not match their index: "
             f"{faults[0].shard} is {faults[0].reason}; restore them, or {hint}"
         )
     if index.damaged:
         name, reason = index.damaged[0]
         raise DataError(
-            f"{len(index.damaged):,} of what is in the shards of {source!r} cannot be used: {name!r}: {reason}; "
-            f"restore it, or {hint}"
+            f"{len(index.damaged):,} entries in the shards of {source!r} cannot be used, such as {name!r}: {reason}; "
+            f"restore them, or {hint}"
         )
 
 
@@ -89,7 +89,7 @@ def _chosen(index: ShardIndex, verified: Verify) -> Sequence[Shard]:
 
 def _describe(fault: ShardFault) -> str:
     if fault.images is None:
-        return f"{fault.reason}; images of the same class stand in for those that cannot be read"
+        return f"{fault.reason}; unreadable images are replaced by others of the same class"
     return fault.reason + WHOLE
 
 

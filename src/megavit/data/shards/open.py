@@ -45,19 +45,19 @@ def is_shards(source: str) -> bool:
 def check_not_nearly_shards(source: str) -> None:
     """Raise a DataError for compressed shards, or a folder of folders of shards."""
     if _is_compressed(source):
-        raise DataError(f"{source!r} is compressed, and parts of it cannot be read; gunzip it first")
+        raise DataError(f"{source!r} is compressed, so parts of it cannot be read: decompress it first")
     try:
         entries = sorted(entry for entry in Path(source).iterdir() if not is_hidden(entry.name))
         inner = [next(entry.glob("*.tar"), None) for entry in entries if entry.is_dir()]
     except OSError:
         return
     if entries and all(_is_compressed(entry.name) for entry in entries):
-        raise DataError(f"the shards of {source!r} are compressed, and parts of them cannot be read; gunzip them first")
+        raise DataError(f"the shards of {source!r} are compressed, so parts of them cannot be read: decompress them")
     found = next((tar for tar in inner if tar is not None), None)
     if found is not None and len(inner) == len(entries):
         raise DataError(
-            f"{source!r} has shards in folders within, such as {str(found)!r}; name one of these folders, or put all "
-            "shards into one folder, with train-, val- or test- before their names"
+            f"{source!r} has its shards in subfolders, such as {str(found)!r}: pass one of these folders, or put all "
+            "shards into one folder, with names that begin with train-, val- or test-"
         )
 
 
@@ -88,7 +88,7 @@ def open_shards(source: str, progress: "Progress | None" = None) -> tuple[str, S
         return source, index
     if is_url(source):
         like = join_path(source, "train-{0000..0031}.tar")
-        raise DataError(f"there is no {INDEX} at {source!r}; name shards that have none as in {like}")
+        raise DataError(f"there is no {INDEX} at {source!r}: pass shards without an index as {like}")
     names = sorted(entry.name for entry in Path(source).iterdir() if _is_shard(entry))
     index = scan_shards(source, names, progress)
     # A truncated shard may be complete the next time.
@@ -105,8 +105,8 @@ def read_index(where: str) -> ShardIndex | None:
         return None
     if size > MAX_INDEX_BYTES:
         raise DataError(
-            f"{where} is of {size:,} bytes, more than the {MAX_INDEX_BYTES:,} that an index may have, which are about "
-            "ten million images: divide the shards over several folders"
+            f"{where} has {size:,} bytes, but an index may have at most {MAX_INDEX_BYTES:,} (about ten million "
+            "images): divide the shards among several folders"
         )
     try:
         return parse_index(read_range(where, 0, size), where)
@@ -129,6 +129,6 @@ def _expanded(pattern: str) -> list[str]:
         return [pattern]
     first, last = int(found[1]), int(found[2])
     if not 0 <= last - first < _MOST_SHARDS:
-        raise DataError(f"{found[0]} must count upwards, and to no more than {_MOST_SHARDS:,} shards")
+        raise DataError(f"{found[0]} must be an ascending range of at most {_MOST_SHARDS:,} shards")
     width = len(found[1])
     return [f"{pattern[: found.start()]}{number:0{width}}{pattern[found.end() :]}" for number in range(first, last + 1)]

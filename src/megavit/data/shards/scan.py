@@ -116,7 +116,7 @@ def split_of(name: str) -> str | None:
     splits = parse_name(name).splits
     if len(splits) > 1:
         raise DataError(
-            f"the name of the shard {name!r} tells {' and '.join(splits)}: rename it, so that it tells one split"
+            f"the name of the shard {name!r} contains {' and '.join(splits)}: rename it so that it names one split"
         )
     return splits[0] if splits else None
 
@@ -127,7 +127,7 @@ def _scan(task: tuple[str, str]) -> _Found | str:
     try:
         size = get_file_size(file)
         if size is None:
-            return "not there"
+            return "missing"
         stream = Forward(file, size)
         return _samples(name, size, stream)
     except ImageError as error:
@@ -145,7 +145,7 @@ def _samples(shard: str, size: int, stream: Forward) -> _Found:
         key, kind = split_key(entry.name)
         name = f"{shard}/{entry.name}"
         if not is_name(name):
-            damaged.append((shard, f"a file whose name none can have: {name!a:.80}"))
+            damaged.append((shard, f"a file with an invalid name: {name!a:.80}"))
         elif any(map(is_hidden, entry.name.split("/"))):
             skipped.append((name, HIDDEN))
         else:
@@ -169,13 +169,13 @@ def _take(sample: SampleFiles, name: str, kind: str, entry: TarEntry, stream: Fo
         raise ImageError(entry.fault)
     if kind in IMAGE_SUFFIXES:
         if sample.image is not None:
-            raise ImageError("a second image of one sample")
+            raise ImageError("a second image for the same sample")
         sample.image = _member(name, entry, _content(stream, entry))
         return
     target = parse_target(kind, _content(stream, entry)) if entry.size <= _MOST_TEXT else None
     if sample.targets.setdefault(kind, target) != target:
         sample.targets[kind] = None
-        raise ImageError(f"a second .{kind} of one sample, which says otherwise")
+        raise ImageError(f"a second .{kind} for the same sample, with another target")
 
 
 def _content(stream: Forward, entry: TarEntry) -> bytes:
@@ -193,7 +193,7 @@ def _kind(folder: str, targets: Sequence[NamedTarget | None]) -> TargetKind:
     found = sorted({kinds[type(target)] for target in targets})
     if len(found) > 1:
         raise DataError(
-            f"the shards of {folder!r} have targets of several kinds, {' and '.join(found)}: keep to one of them"
+            f"the shards of {folder!r} have targets of several kinds, {' and '.join(found)}: use only one of them"
         )
     return found[0] if found else "classification"
 

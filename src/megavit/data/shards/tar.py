@@ -67,21 +67,21 @@ def read_entries(stream: Readable, whole: int) -> Iterator[TarEntry | str]:
             offset += BLOCK
             if zeros == 2:
                 if not _only_zeros(stream, offset, whole):
-                    yield "damaged: its end comes before some of its content"
+                    yield "damaged: it has content after its end marker"
                 return
             continue
         if zeros:
-            yield "damaged: a header of its files cannot be read"
+            yield "damaged: the header of a file cannot be read"
             return
         try:
             info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except tarfile.HeaderError:
-            yield "damaged: a header of its files cannot be read"
+            yield "damaged: the header of a file cannot be read"
             return
         start = offset + BLOCK
         offset = start + info.size + -info.size % BLOCK
         if info.size < 0:
-            yield "damaged: a file of less than nothing"
+            yield "damaged: it has a file of negative size"
             return
         if info.type in (tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE):
             if info.size <= _MOST_HEADER and info.type != tarfile.XGLTYPE:
@@ -89,21 +89,21 @@ def read_entries(stream: Readable, whole: int) -> Iterator[TarEntry | str]:
                 name = found or name
             continue
         if start + info.size > whole:
-            yield f"cut short within {(name or info.name)[-80:]!r}"
+            yield f"truncated within {(name or info.name)[-80:]!r}"
             return
         if not info.isdir():
             yield TarEntry(name or info.name, start, info.size, _fault(info))
         name = ""
     if not zeros:
-        yield "cut short"
+        yield "truncated"
 
 
 def _fault(info: tarfile.TarInfo) -> str:
     if info.type in (tarfile.LNKTYPE, tarfile.SYMTYPE):
-        return "a link, which is not followed; write the file itself into the tar"
+        return "a link, which is not followed: put the file itself into the tar"
     if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE):
-        return "not a plain file"
-    return f"a file above the limit of {MAX_BYTES // 2**20} MiB" if info.size > MAX_BYTES else ""
+        return "not a regular file"
+    return f"the file exceeds the limit of {MAX_BYTES // 2**20} MiB" if info.size > MAX_BYTES else ""
 
 
 def _only_zeros(stream: Readable, start: int, end: int) -> bool:

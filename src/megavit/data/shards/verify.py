@@ -68,7 +68,7 @@ def _examine(task: tuple[str, Shard]) -> ShardFault | None:
             where.read()
         except ImageError as error:
             damaged[place] = error.reason
-    return ShardFault(shard.name, reason or "damaged: not the bytes that were written", damaged)
+    return ShardFault(shard.name, reason or "damaged: its SHA-256 differs from that in the index", damaged)
 
 
 def _is_written(file: str, shard: Shard) -> bool:
@@ -83,7 +83,7 @@ def _is_written(file: str, shard: Shard) -> bool:
 
 def _size_fault(size: int | None, shard: Shard) -> str:
     if size is None:
-        return "not there"
+        return "missing"
     if size != shard.size:
-        return f"{'cut short' if size < shard.size else 'too long'}: {size:,} bytes, where {shard.size:,} were written"
+        return f"{'truncated' if size < shard.size else 'too long'}: {size:,} bytes instead of {shard.size:,}"
     return ""

@@ -38,8 +38,10 @@ class SampleFiles:
         dotted = next((kind for kind in sorted(self.kinds) if kind.rpartition(".")[2] in IMAGE_SUFFIXES), None)
         if dotted is not None:
             kind = dotted.rpartition(".")[2]
-            return f"a sample of .{dotted}, where an image is KEY.{kind}: no dot may stand in its key"
-        return f"a sample without an image, of {', '.join(f'.{kind}' for kind in sorted(self.kinds))}"[:_LONGEST_NAME]
+            return f"a sample with .{dotted}, but images must be named KEY.{kind}, with no dot in the key"
+        return f"a sample without an image, with only {', '.join(f'.{kind}' for kind in sorted(self.kinds))}"[
+            :_LONGEST_NAME
+        ]
 
     @property
     def are_notes(self) -> bool:
@@ -66,7 +68,7 @@ def parse_target(kind: str, data: bytes) -> NamedTarget | None:
         score = table.get("score") if isinstance(table, dict) else None
         score = float(score) if isinstance(score, int | float) and not isinstance(score, bool) else None
     except (ValueError, OverflowError, RecursionError) as error:
-        raise ImageError(f"a .{kind} that cannot be read") from error
+        raise ImageError(f"not a valid .{kind}") from error
     if not isinstance(table, dict):
         return None
     if isinstance(table.get("labels"), list):
@@ -81,5 +83,5 @@ def parse_target(kind: str, data: bytes) -> NamedTarget | None:
 def _name(kind: str, label: object) -> str:
     name = str(label)[:_LONGEST_NAME]
     if is_missing(name):
-        raise ImageError(f"a .{kind} with the label {name!r}, as programs write that there is none")
+        raise ImageError(f"the .{kind} has the label {name!r}, which usually means a missing value")
     return canonical(name)

@@ -67,12 +67,12 @@ def write_shards(
         DataError: if a file has changed since it was scanned, or no image is readable.
     """
     if size < LEAST_BYTES:
-        raise OutputError(f"a shard must be of at least {LEAST_BYTES:,} bytes, got {size:,}")
+        raise OutputError(f"a shard must have at least {LEAST_BYTES:,} bytes, got {size:,}")
     plan = list(_planned(listing, found, size, seed))
     total = sum(image.space for _, _, images in plan for image in images)
     with writing("the shards", out):
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise OutputError(f"{out} is there already, and not empty; choose a new folder with --out")
+            raise OutputError(f"{out} already exists and is not empty: choose a new folder with --out")
         out.parent.mkdir(parents=True, exist_ok=True)
     check_writable(out.parent, "writing the shards", need=total)
     with writing("the shards", out), new_folder(out) as folder:
@@ -106,7 +106,7 @@ def _planned(
 ) -> Iterator[tuple[str, str | None, list[_Image]]]:
     good = [(one, facts) for one, facts in zip(listing.candidates, found, strict=True) if isinstance(facts, ImageInfo)]
     if not good:
-        raise DataError("there are no images that can be read to write into shards")
+        raise DataError("there are no readable images to write into shards")
     number = {name: place for place, name in enumerate(listing.classes)}
     key = 0
     for split in sorted({one.split for one, _ in good}, key=str):
@@ -191,7 +191,7 @@ def _content(image: _Image) -> bytes:
     try:
         data = image.source.read() if isinstance(image.source, ByteRange) else read_file(Path(image.source))
     except ImageError as error:
-        raise DataError(f"{image.name!r} could be read before and cannot any more: {error.reason}") from error
+        raise DataError(f"{image.name!r} can no longer be read: {error.reason}") from error
     if content_digest(data) != image.facts.digest:
-        raise DataError(f"{image.name!r} has changed while the shards were written; write them again")
+        raise DataError(f"{image.name!r} changed while the shards were being written: write them again")
     return data

@@ -121,7 +121,7 @@ def find_classes(tree: FolderTree, known: Collection[str] | None = None) -> Clas
 
 
 def _with_way(found: ClassFolders, top: str, above: list[str]) -> ClassFolders:
-    notes = [f"the classes are looked for in {top!r}, as there is no other folder beside it"] if top else []
+    notes = [f"the class folders are read from {top!r}, the only folder at its level"] if top else []
     return ClassFolders(found.classes, above + found.above, notes + found.notes)
 
 
@@ -143,12 +143,12 @@ def _split_first(tree: FolderTree, top: str, folders: list[str], known: Collecti
     others = [folder for folder in folders if folder not in named]
     if not named or not any(tree.folders(folder) for folder in named):
         if named and not others:
-            raise DataError(f"{_place(tree, top)} has {_listed(named)}, but no class folders within. {EXPECTED}")
+            raise DataError(f"{_place(tree, top)} has {_listed(named)}, but no class folders in them. {EXPECTED}")
         return None
     if others:
         raise DataError(
-            f"{_place(tree, top)} has {_listed(named)}, with folders within as if these were splits, and also "
-            f"{_listed(others[:5])}: move the one or the other elsewhere. {EXPECTED}"
+            f"{_place(tree, top)} has the split folders {_listed(named)}, with folders in them, and also the folders "
+            f"{_listed(others[:5])}: move one or the other elsewhere. {EXPECTED}"
         )
     _check_train(tree, top, named, known)
     notes = _how_named(named)
@@ -156,14 +156,14 @@ def _split_first(tree: FolderTree, top: str, folders: list[str], known: Collecti
     above = [*named]
     down = _down(tree, within, known)
     if down:
-        notes.append(f"the classes are looked for in {_listed(down.values())}, as there is no other folder beside them")
+        notes.append(f"the class folders are read from {_listed(down.values())}, the only folders at their level")
         above += down.values()
         within = {folder: tree.folders(inner) for folder, inner in down.items()}
     for folder, inner in within.items():
         if len(set(_named(inner).values())) > 1:
             raise DataError(
-                f"{_place(tree, folder)} is named after a split, and has folders named after splits within, "
-                f"{_listed(inner[:5])}: keep one of the two. {EXPECTED}"
+                f"{_place(tree, folder)} is named after a split and contains folders named after splits, "
+                f"{_listed(inner[:5])}: keep one of the two levels. {EXPECTED}"
             )
     classes = [ClassFolder(one, _label(one), named[folder]) for folder, inner in within.items() for one in inner]
     _check_not_masks(tree, [one.folder for one in classes if one.split == "train"])
@@ -181,20 +181,20 @@ def _class_first(tree: FolderTree, top: str, folders: list[str], known: Collecti
     if len(folders) == 1 and known is not None and _label(folders[0]) not in known:
         return None
     example = (several or folders)[0]
-    layout = f"{_place(tree, top)} has folders named after splits within others, such as {_listed(named[example])}"
+    layout = f"{_place(tree, top)} has folders named after splits in other folders, such as {_listed(named[example])}"
     for folder, inner in within.items():
         rest = [one for one in inner if one not in named[folder]]
         if rest or not named[folder] or _has_images(tree, folder):
             beside = rest[0] if rest else folder
             raise DataError(
-                f"{layout}, but {beside!r} is in no split; put every image of a class into one of its splits, or name "
-                f"these folders otherwise. {EXPECTED}"
+                f"{layout}, but {beside!r} is in no split: put every image of a class into one of its splits, or "
+                f"rename these folders. {EXPECTED}"
             )
         deeper = next((deep for one in inner for deep in tree.folders(one)), None)
         if deeper is not None:
             raise DataError(
-                f"{layout}, and these have folders of their own, such as {deeper!r}: if those are the classes, give "
-                f"{str(tree.root / example)!r} alone, otherwise take them away. {EXPECTED}"
+                f"{layout}, and these have subfolders, such as {deeper!r}: if those are the classes, use only "
+                f"{str(tree.root / example)!r}; if not, remove them. {EXPECTED}"
             )
     splits = {one: split for marked in named.values() for one, split in marked.items()}
     _check_train(tree, top, splits, known)
@@ -233,15 +233,15 @@ def _check_one_meaning(tree: FolderTree, folders: list[str], named: dict[str, st
     if same is not None:
         first = next(iter(same.values()))
         raise DataError(
-            f"the folders {_listed(same.values())} of {str(tree.root)!r} seem to be splits of one class, and would be "
-            f"trained as classes: put them into folders of the splits, such as "
+            f"the folders {_listed(same.values())} of {str(tree.root)!r} seem to be splits of one class, but would be "
+            f"used as classes: move them into split folders, such as "
             f"DATA/{next(iter(same))}/{'_'.join(parse_name(_base(first)).rest)}. {EXPECTED}"
         )
 
 
 def _check_train(tree: FolderTree, top: str, named: dict[str, str], known: Collection[str] | None) -> None:
     if known is None and "train" not in named.values():
-        raise DataError(f"{_place(tree, top)} has {_listed(named)}, but no train. {EXPECTED}")
+        raise DataError(f"{_place(tree, top)} has {_listed(named)}, but no train folder. {EXPECTED}")
 
 
 def _check_not_masks(tree: FolderTree, folders: list[str]) -> None:
@@ -249,7 +249,7 @@ def _check_not_masks(tree: FolderTree, folders: list[str]) -> None:
     drawn = [name for name in names if name in _DRAWN_ON_THEM]
     if drawn and len(drawn) < len(names) and all(name in _PICTURES for name in names if name not in drawn):
         raise DataError(
-            f"the folders {_listed(folders)} of {str(tree.root)!r} seem to be pictures and what is drawn on them, "
+            f"the folders {_listed(folders)} of {str(tree.root)!r} seem to be images and their annotations, "
             f"not classes. {EXPECTED}"
         )
 
@@ -260,7 +260,7 @@ def _same_within(tree: FolderTree, folders: list[str]) -> list[str]:
     if len(folders) < 2 or len(set(within)) > 1 or len(within[0]) < 2 or any(_has_images(tree, one) for one in folders):
         return []
     return [
-        f"each of the classes {_listed(folders[:3])} holds the same folders, {_listed(within[0][:3])}: if those are "
+        f"each of the classes {_listed(folders[:3])} has the same subfolders, {_listed(within[0][:3])}: if those are "
         "the classes, move them to the top, or into folders named train, val and test"
     ]
 
@@ -307,7 +307,7 @@ def _joined(folders: list[ClassFolder]) -> list[str]:
 
 def _check_root(root: Path) -> None:
     if not root.exists():
-        raise DataError(f"there is nothing at {str(root)!r}. {EXPECTED}")
+        raise DataError(f"{str(root)!r} does not exist. {EXPECTED}")
     if not root.is_dir():
         raise DataError(f"{str(root)!r} is a file, not a folder. {EXPECTED}")
     try:

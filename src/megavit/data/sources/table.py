@@ -81,11 +81,13 @@ def list_table(table: Path) -> Listing:
                     "lines"
                 )
     if not candidates:
-        raise DataError(f"{str(table)!r} names no images. {EXPECTED}")
+        raise DataError(f"{str(table)!r} lists no images. {EXPECTED}")
     classes = tuple(sorted({name for candidate in candidates for name in candidate.names}))
     notes = []
     if names.changed:
-        notes.append(f"found {names.changed:,} by another form of the name in the table: Unicode, spaces, or \\ for /")
+        notes.append(
+            f"found {names.changed:,} under another form of the name in the table: Unicode, spaces, or \\ for /"
+        )
     if column == "label":
         notes += _several(classes)
     if column == "labels" and all(len(candidate.names) == 1 for candidate in candidates):
@@ -106,15 +108,15 @@ def read_column(table: Path, column: str) -> dict[str, str]:
         ]
         if len(places) != 1:
             others = [name for place, name in enumerate(names) if place not in header.index.values()]
-            has = f"it has {', '.join(map(repr, others))} besides" if others else "and no other than path and answer"
+            has = f"its other columns are {', '.join(map(repr, others))}" if others else "it has only path and target"
             found = "more than one column" if places else "no column"
             raise DataError(f"{str(table)!r} has {found} {column!r}; {has}")
         for number, row in opened.rows:
             name, value = disk.find(row[header.index["path"]]), row[places[0]].strip()
             if values.setdefault(name, value) != value:
                 raise DataError(
-                    f"{str(table)!r}, line {number}: {column} of {name!r} is {value!r}, and before it was "
-                    f"{values[name]!r}; keep one of the lines"
+                    f"{str(table)!r}, line {number}: {column} of {name!r} is {value!r}, but an earlier line "
+                    f"has {values[name]!r}: keep one of the lines"
                 )
     return values
 
@@ -137,9 +139,9 @@ def _opened(table: Path) -> Iterator[_Table]:
 def _header(table: Path, file: BinaryIO) -> tuple[str, Header, int]:
     start = file.read(8)
     if start.startswith(_UTF_16) or start[1::2] == b"\0\0\0\0":
-        raise DataError(f"{str(table)!r}, line 1: not UTF-8 text but UTF-16; save the table as CSV UTF-8")
+        raise DataError(f"{str(table)!r}, line 1: UTF-16 text instead of UTF-8: save the table as CSV UTF-8")
     if start.startswith(_SPREADSHEETS):
-        raise DataError(f"{str(table)!r} is no text but a spreadsheet's own or a compressed file; save it as CSV UTF-8")
+        raise DataError(f"{str(table)!r} is a spreadsheet or a compressed file, not text: save it as CSV UTF-8")
     file.seek(0)
     text = io.TextIOWrapper(file, "utf-8-sig", "replace", newline="")
     number, declared, first = 1, None, text.readline(MAX_ROW + 1)
@@ -152,7 +154,7 @@ def _header(table: Path, file: BinaryIO) -> tuple[str, Header, int]:
         text.detach()
     if len(first) > MAX_ROW:
         raise DataError(
-            f"{str(table)!r} has a first line of more than {MAX_ROW:,} characters, which names no columns. {EXPECTED}"
+            f"the first line of {str(table)!r} has more than {MAX_ROW:,} characters, so it is not a header. {EXPECTED}"
         )
     return *find_header(table, first.rstrip("\r\n"), declared), number
 
@@ -194,15 +196,15 @@ def _lines(table: _Table) -> Iterator[_Line]:
         }
     if several and not parted:
         raise TableError(
-            f'line {several[0]}: the labels {several[1]!r} may be one or several: part several with "|", such as '
+            f'line {several[0]}: the labels {several[1]!r} may be one or several: separate several with "|", such as '
             f"{'|'.join(several[1].replace(',', ' ').split()[:2])}; if an image has just one, call the column label"
         )
     named = next((place for place, found in splits.items() if "train" in found and len(found) > 1), None)
     if named is not None:
         column = table.header.names[named]
         raise DataError(
-            f"{str(table.path)!r} has no column split, but {column!r} says nothing but train, val or test: call it "
-            "split, or take it away if it means something else"
+            f"{str(table.path)!r} has no column split, but {column!r} contains only train, val or test: rename it to "
+            "split, or remove it if it means something else"
         )
 
 
@@ -235,8 +237,10 @@ def _several(classes: tuple[str, ...]) -> list[str]:
     ]
     if not found:
         return []
-    return [f"several labels are taken for one class: {abbreviate(found, 3)}; if an image may have several, call the "
-            'column labels and part them with "|"']  # fmt: skip
+    return [
+        f"class names that seem to be several labels: {abbreviate(found, 3)}; if an image may have several, call the "
+        'column labels and separate them with "|"'
+    ]
 
 
 class PathResolver:

@@ -77,13 +77,13 @@ def read_is_valid(cell: str) -> str:
 def _check_given(what: str, name: str) -> None:
     if is_missing(name):
         raise DataError(
-            f"the {what} is {name!r}, as programs write that there is none: remove the line, or if it is a name, write "
-            f"it otherwise, such as {name.strip('<>#/').lower()}_"
+            f"the {what} is {name!r}, which usually means a missing value: remove the line, or if it is a name, spell "
+            f"it differently, such as {name.strip('<>#/').lower()}_"
         )
 
 
 def _list(text: str) -> list[str]:
-    how = f'part labels by "{LABEL_SEPARATOR}", such as cat{LABEL_SEPARATOR}indoors'
+    how = f'separate labels by "{LABEL_SEPARATOR}", such as cat{LABEL_SEPARATOR}indoors'
     try:
         # Python would join 'a' 'b', NumPy's form of two labels, into one string.
         found = None if re.search(r"""['"]\s+['"]""", text) else ast.literal_eval(text)
@@ -93,5 +93,5 @@ def _list(text: str) -> list[str]:
         return []
     labels = [found] if isinstance(found, str) else found
     if not isinstance(labels, list | tuple | set) or not all(isinstance(label, str) for label in labels):
-        raise DataError(f"the labels {text[:80]!r} are no list of texts that can be read; {how}")
+        raise DataError(f"the labels {text[:80]!r} are not a valid list of strings; {how}")
     return [label.strip() for label in labels if isinstance(label, str) and label.strip()]

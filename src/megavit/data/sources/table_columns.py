@@ -27,7 +27,7 @@ _NAMES: dict[str, tuple[str, str]] = {
 }
 
 EXPECTED = (
-    "Expected a header with the columns path and label, and if you like split, then a line an image:\n"
+    "Expected a header with the columns path, label and optionally split, then one line per image:\n"
     "  path,label,split\n"
     "  photos/1.jpg,cat,train\n"
     'Instead of label: labels, for any number of them ("cat|indoors"), or score, for a number'
@@ -66,16 +66,16 @@ def find_header(table: Path, first: str, declared: str | None = None) -> tuple[s
         targets = [column for column in TARGETS if found[column]]
         if found["path"] and len(targets) > 1:
             raise DataError(
-                f"{str(table)!r} has the columns {' and '.join(targets)}: keep one of label, labels and score, which "
-                "says what is to be learned"
+                f"{str(table)!r} has the columns {' and '.join(targets)}: keep only one of label, labels and "
+                "score, as the target"
             )
         if not found["path"] or not targets:
             continue
         for column, places in found.items():
             if len(places) > 1:
                 raise DataError(
-                    f"{str(table)!r} has more than one column for the {column}: {first[:200]!r}; rename the ones that "
-                    f"do not count, and call the one that does {column}"
+                    f"{str(table)!r} has more than one column for the {column}: {first[:200]!r}; rename the unused "
+                    f"ones, and call the one to use {column}"
                 )
         return delimiter, Header(tuple(names), {column: places[0] for column, places in found.items() if places})
     raise DataError(f"{str(table)!r} begins with {first[:80]!r}. {EXPECTED}")

@@ -64,7 +64,7 @@ class FolderTree:
                 self.skipped.append(Skipped(folder, _reason(error)))
                 continue
             if identity in entered:
-                self.skipped.append(Skipped(folder, "a link to a folder that is read already"))
+                self.skipped.append(Skipped(folder, "a link to a folder that was already read"))
                 continue
             entered.add(identity)
             folders, files = self.take(folder)

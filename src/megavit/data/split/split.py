@@ -75,10 +75,10 @@ def complete_splits(
     )
     for index, split in zip(pool, drawn, strict=True):
         splits[index] = split
-    as_given = f"{', '.join(present)} as the data has it" if present else ""
+    as_given = f"{', '.join(present)} as defined by the data" if present else ""
     amounts = " and ".join(f"{share:.3g} for {split}" for split, share in shares.items())
     ours = f"of {SPLIT_POPULATION[target]}, {amounts}, drawn with seed {recipe.seed}" if shares else ""
-    return splits, "; ".join(filter(None, (as_given, ours))) or "everything is for training"
+    return splits, "; ".join(filter(None, (as_given, ours))) or "all images are for training"
 
 
 def _draw(seed: int, label: str, digest: str) -> bytes:
