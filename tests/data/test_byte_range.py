@@ -94,7 +94,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    monkeypatch.setattr(remote, "_WAITS", (0.0, 0.0))
+    monkeypatch.setattr(remote, "_RETRY_SECONDS", (0.0, 0.0))
     (tmp_path / "web").mkdir()
     server = Store(tmp_path / "web")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -163,7 +163,7 @@ def test_a_store_that_refuses_for_a_while_is_asked_again(store):
 
 
 def test_a_store_that_cannot_be_reached_says_nothing_against_the_image(monkeypatch):
-    monkeypatch.setattr(remote, "_WAITS", ())
+    monkeypatch.setattr(remote, "_RETRY_SECONDS", ())
     with pytest.raises(DataError, match="cannot be read") as caught:
         read_range("http://127.0.0.1:9/a.tar", 0, 10)
     assert not isinstance(caught.value, ImageError)
@@ -191,7 +191,7 @@ def test_a_whole_file_may_be_answered_as_one(store):
     ],
 )
 def test_a_bad_server_is_told_and_asked_again_only_where_that_may_help(fault, message, asked, store, monkeypatch):
-    monkeypatch.setattr(remote, "_WAITS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(remote, "_RETRY_SECONDS", (0.0, 0.0, 0.0))
     (store.root / "a.tar").write_bytes(bytes(100))
     store.fault = fault
     with pytest.raises(DataError, match=message) as caught:
@@ -219,7 +219,7 @@ def test_an_error_of_a_kind_that_only_the_store_knows_is_a_message(monkeypatch):
     def fail(*_: object, **__: object) -> None:
         raise Odd("no credentials\nand much more")
 
-    monkeypatch.setattr(remote, "_WAITS", (0.0,))
+    monkeypatch.setattr(remote, "_RETRY_SECONDS", (0.0,))
     for method in ("cat_file", "size"):
         monkeypatch.setattr(fsspec.filesystem("memory").__class__, method, fail)
     for ask in (lambda: read_range("memory://a.tar", 0, 10), lambda: get_file_size("memory://a.tar")):

@@ -69,7 +69,7 @@ def serving(reply: Reply) -> Iterator[Server]:
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Reply], Server]]:
-    monkeypatch.setattr(remote, "_WAITS", ())
+    monkeypatch.setattr(remote, "_RETRY_SECONDS", ())
     with ExitStack() as stack:
         yield lambda reply: stack.enter_context(serving(reply))
         remote.close_session()
@@ -148,7 +148,7 @@ def drip(handler: Handler) -> None:
 @pytest.mark.parametrize("reply", [drip_body, drip_head])
 def test_a_byte_every_now_and_then_is_no_answer(serve, monkeypatch, reply):
     monkeypatch.setattr(remote, "GRACE_SECONDS", 0.5)
-    monkeypatch.setattr(remote, "_WAITS", (0.0,) * 3)
+    monkeypatch.setattr(remote, "_RETRY_SECONDS", (0.0,) * 3)
     server = serve(reply)
     with pytest.raises(DataError, match="is too slow, or its response never ends"):
         read_range(f"{server.url}/a.tar", 0, 10**8)

@@ -168,7 +168,7 @@ def test_one_image_of_a_list_that_cannot_be_read_is_an_error(predictor):
         (b"some text", "not an image"),
         (png(pixels())[:-30], "damaged or truncated"),
         (np.zeros((4, 4, 2), np.uint8), "the image has 2 channels, but the model expects 1, 3 or 4"),
-        (np.zeros((0, 4, 3), np.uint8), "with pixels"),
+        (np.zeros((0, 4, 3), np.uint8), "at least one pixel"),
         (np.zeros((4, 4), np.int64), "uint8"),
         (torch.zeros(2, 4, 4), "the image has 2 channels, but the model expects 1, 3 or 4"),
         (None, "got NoneType"),

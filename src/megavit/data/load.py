@@ -102,10 +102,10 @@ def scan_source(
     elif path.is_dir():
         listing = list_folder(path, known_classes)
     else:
-        fault = "is a file of another kind" if path.exists() else "does not exist"
+        problem = "is a file of another kind" if path.exists() else "does not exist"
         demos = ", ".join(PREFIX + demo for demo in DEMOS)
         raise DataError(
-            f"data can be a folder, a {' or '.join(TABLES)} table, shards, or {demos}; {text!r} {fault}. {EXPECTED}"
+            f"data can be a folder, a {' or '.join(TABLES)} table, shards, or {demos}; {text!r} {problem}. {EXPECTED}"
         )
     check_splits({candidate.split for candidate in listing.candidates})
     assert listing.root is not None
@@ -132,16 +132,18 @@ def _assemble(
             f"{_suggest_inner_folder(listing)}"
         )
     pairs = list(zip(listing.candidates, found, strict=True))
-    bad = [(candidate, reason) for candidate, reason in pairs if isinstance(reason, str)]
-    good, odd = _separate_odd_channels([(one, info) for one, info in pairs if isinstance(info, ImageInfo)])
-    bad += odd
-    _check_classes(source, listing.classes, [candidate for candidate, _ in good], bad, evaluated)
+    unusable = [(candidate, reason) for candidate, reason in pairs if isinstance(reason, str)]
+    usable, odd_channels = _separate_odd_channels(
+        [(candidate, info) for candidate, info in pairs if isinstance(info, ImageInfo)]
+    )
+    unusable += odd_channels
+    _check_classes(source, listing.classes, [candidate for candidate, _ in usable], unusable, evaluated)
 
-    good.sort(key=lambda pair: pair[0].name)
-    digests = [info.digest for _, info in good]
+    usable.sort(key=lambda pair: pair[0].name)
+    digests = [info.digest for _, info in usable]
     splits, split_description = complete_splits(
-        [candidate.split for candidate, _ in good],
-        stratify([candidate.target for candidate, _ in good], digests),
+        [candidate.split for candidate, _ in usable],
+        stratify([candidate.target for candidate, _ in usable], digests),
         digests,
         recipe,
         listing.target,
@@ -159,14 +161,14 @@ def _assemble(
             candidate.location,
             info.stamp,
         )
-        for (candidate, info), split in zip(good, splits, strict=True)
+        for (candidate, info), split in zip(usable, splits, strict=True)
     )
     return LabeledImages(
         source,
         listing.root,
         listing.classes,
         samples,
-        (*listing.skipped, *(Skipped(candidate.name, reason) for candidate, reason in bad)),
+        (*listing.skipped, *(Skipped(candidate.name, reason) for candidate, reason in unusable)),
         split_description,
         target=listing.target,
         on_corrupt=recipe.on_corrupt,
@@ -184,19 +186,19 @@ def _suggest_inner_folder(listing: Listing) -> str:
 
 
 def _separate_odd_channels(
-    good: Scanned,
+    usable: Scanned,
 ) -> tuple[list[tuple[Candidate, ImageInfo]], list[tuple[Candidate, str]]]:
     """Split images into those with the usual number of channels and the others; 1, 3 and 4 count as one."""
 
     def kind(info: ImageInfo) -> int:
         return 3 if info.channels in (1, 3, 4) else info.channels
 
-    kinds = Counter(kind(info) for _, info in good)
+    kinds = Counter(kind(info) for _, info in usable)
     usual = max(kinds, key=lambda kind: (kinds[kind], kind), default=0)
     wanted = "1, 3 or 4" if usual == 3 else str(usual)
-    return [pair for pair in good if kind(pair[1]) == usual], [
+    return [pair for pair in usable if kind(pair[1]) == usual], [
         (candidate, f"{info.channels} channels, but most images have {wanted}")
-        for candidate, info in good
+        for candidate, info in usable
         if kind(info) != usual
     ]
 
@@ -204,19 +206,19 @@ def _separate_odd_channels(
 def _check_classes(
     source: str,
     classes: Sequence[str],
-    good: Sequence[Candidate],
-    bad: Sequence[tuple[Candidate, str]],
+    usable: Sequence[Candidate],
+    unusable: Sequence[tuple[Candidate, str]],
     evaluated: bool,
 ) -> None:
     """Raise a DataError for a class whose name is not text, or that has no readable or no training image."""
     for name in classes:
         if any("\ud800" <= letter <= "\udfff" for letter in name):  # bytes that are not UTF-8
             raise DataError(f"the class {name!r} of {source!r} has a name that is not valid UTF-8: rename its folder")
-    if evaluated and good:
+    if evaluated and usable:
         return
-    readable = {name for candidate in good for name in candidate.names}
+    readable = {name for candidate in usable for name in candidate.names}
     reasons: dict[str, list[str]] = defaultdict(list)
-    for candidate, reason in bad:
+    for candidate, reason in unusable:
         for name in candidate.names:
             reasons[name].append(f"{candidate.name!r}: {reason}")
     for name in classes:
@@ -225,12 +227,12 @@ def _check_classes(
             raise DataError(
                 f"the class {name!r} of {source!r} has no readable image{why}. Add images to it, or remove the class"
             )
-    trained = {name for candidate in good if candidate.split in (None, "train") for name in candidate.names}
-    untrained = [name for name in classes if name not in trained]
-    if untrained:
-        alike = next((group for group in find_look_alikes(classes) if set(group) & set(untrained)), None)
-        same = f". Is it one class: {show_code_points(alike)}?" if alike else ""
+    in_train = {name for candidate in usable if candidate.split in (None, "train") for name in candidate.names}
+    not_in_train = [name for name in classes if name not in in_train]
+    if not_in_train:
+        look_alikes = next((group for group in find_look_alikes(classes) if set(group) & set(not_in_train)), None)
+        hint = f". Is it one class: {show_code_points(look_alikes)}?" if look_alikes else ""
         raise DataError(
-            f"{source!r} has images of {', '.join(map(repr, untrained[:5]))} for validation or test, but none that "
-            f"can be read for training. Add some to train, or remove the class{same}"
+            f"{source!r} has images of {', '.join(map(repr, not_in_train[:5]))} for validation or test, but none that "
+            f"can be read for training. Add some to train, or remove the class{hint}"
         )

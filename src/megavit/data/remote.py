@@ -21,7 +21,7 @@ GRACE_SECONDS, MIN_BYTES_PER_SECOND = 40.0, 2**14
 """Time limit of a response, and the rate at which received bytes extend it, against servers that trickle bytes."""
 MAX_REDIRECTS = 5
 _MAX_DIGITS = 15
-_WAITS = (0.2, 1.0, 4.0)  # seconds between retries; an overloaded store refuses some requests
+_RETRY_SECONDS = (0.2, 1.0, 4.0)  # seconds between retries; an overloaded store refuses some requests
 
 T = TypeVar("T")
 
@@ -52,15 +52,15 @@ def fetch_size(url: str) -> int:
     return _retry(lambda: _session(os.getpid()).run(_head(_session(os.getpid()), Request("HEAD", url))))
 
 
-def _retry(ask: Callable[[], T]) -> T:
-    for wait in _WAITS:
+def _retry(request: Callable[[], T]) -> T:
+    for seconds in _RETRY_SECONDS:
         try:
-            return ask()
+            return request()
         except (FileNotFoundError, RefusedError):
             raise
         except OSError:
-            time.sleep(wait)
-    return ask()
+            time.sleep(seconds)
+    return request()
 
 
 def _is_http(url: str) -> bool:
@@ -95,8 +95,8 @@ class Session:
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
 
     def close(self) -> None:
         self.run(self.client.aclose())
@@ -136,7 +136,7 @@ async def _head(session: Session, request: Request) -> int:
 
 async def _send(session: Session, request: Request) -> tuple[int, httpx.Headers, bytes]:
     url = request.url
-    began = asyncio.get_running_loop().time()
+    start = asyncio.get_running_loop().time()
     try:
         location = httpx.URL(url)
         async with asyncio.timeout(GRACE_SECONDS) as limit:
@@ -144,7 +144,7 @@ async def _send(session: Session, request: Request) -> tuple[int, httpx.Headers,
                 async with session.client.stream(request.method, location, headers=request.headers) as response:
                     _check_address(session, url, location, response)
                     if response.has_redirect_location:
-                        location = _redirected(url, location, response)
+                        location = _redirect_target(url, location, response)
                         continue
                     _check_status(url, response)
                     data = bytearray()
@@ -158,7 +158,7 @@ async def _send(session: Session, request: Request) -> tuple[int, httpx.Headers,
                                     f"the server of {url!r} sends more bytes than requested: copy the shards to a "
                                     "local folder"
                                 )
-                            limit.reschedule(began + GRACE_SECONDS + len(data) / MIN_BYTES_PER_SECOND)
+                            limit.reschedule(start + GRACE_SECONDS + len(data) / MIN_BYTES_PER_SECOND)
                     return response.status_code, response.headers, bytes(data)
             raise DataError(
                 f"the server of {url!r} redirects more than {MAX_REDIRECTS} times: pass the final URLs of the files"
@@ -179,32 +179,34 @@ def _check_status(url: str, response: httpx.Response) -> None:
     if code in (404, 410):
         raise FileNotFoundError(url)
     if code not in (200, 206, 416):
-        fault = f"the server responded with {code} {response.reason_phrase}".strip()
-        raise OSError(fault) if code >= 500 or code == 429 else RefusedError(fault)
+        message = f"the server responded with {code} {response.reason_phrase}".strip()
+        raise OSError(message) if code >= 500 or code == 429 else RefusedError(message)
 
 
 def _check_partial(request: Request, response: httpx.Response) -> None:
     # A range that covers the full file may come back with status 200.
-    is_whole = request.offset == 0 and response.headers.get("content-length") == str(request.size)
-    if response.status_code != 206 and not is_whole:
+    is_full_file = request.offset == 0 and response.headers.get("content-length") == str(request.size)
+    if response.status_code != 206 and not is_full_file:
         raise DataError(
             f"the server of {request.url!r} does not support range requests: copy the shards to a local folder"
         )
 
 
-def _redirected(url: str, here: httpx.URL, response: httpx.Response) -> httpx.URL:
+def _redirect_target(url: str, current: httpx.URL, response: httpx.Response) -> httpx.URL:
     """Return the target of a redirect, which must be on the same server, or on the same host with TLS."""
     try:
-        there = here.join(response.headers["location"])
+        target = current.join(response.headers["location"])
     except httpx.InvalidURL as error:
         raise RefusedError(f"the server redirects to an invalid URL: {error}") from error
-    encrypted = (here.scheme, there.scheme, here.port, there.port) == ("http", "https", None, None)
-    if there.host != here.host or not (encrypted or (there.scheme, there.port) == (here.scheme, here.port)):
+    is_upgrade = (current.scheme, target.scheme, current.port, target.port) == ("http", "https", None, None)
+    if target.host != current.host or not (
+        is_upgrade or (target.scheme, target.port) == (current.scheme, current.port)
+    ):
         raise DataError(
-            f"the server of {url!r} redirects to another server, {there.host!r}, which is not followed: pass the URLs "
+            f"the server of {url!r} redirects to another server, {target.host!r}, which is not followed: pass the URLs "
             "there if you trust that server, or copy the shards to a local folder"
         )
-    return there
+    return target
 
 
 def _check_address(session: Session, url: str, location: httpx.URL, response: httpx.Response) -> None:
@@ -213,8 +215,8 @@ def _check_address(session: Session, url: str, location: httpx.URL, response: ht
     address = stream.get_extra_info("server_addr") if stream is not None else None
     if not isinstance(address, tuple):
         return
-    public = ipaddress.ip_address(str(address[0]).partition("%")[0]).is_global
-    if session.public.setdefault(location.host, public) and not public:
+    is_public = ipaddress.ip_address(str(address[0]).partition("%")[0]).is_global
+    if session.public.setdefault(location.host, is_public) and not is_public:
         raise DataError(
             f"the server of {url!r} had a public address and now has the private address {address[0]}, which is "
             "refused: copy the shards to a local folder"

@@ -69,7 +69,7 @@ def test_multilabel_and_regression_have_their_own_columns(tmp_path):
         writer.write(BAD)
     assert (
         tmp_path / "score.csv"
-    ).read_text() == "path,score,out_of_distribution,error\na.png,0.1,,\nb.png,,,an empty file\n"
+    ).read_text() == "path,score,out_of_distribution,error\na.png,0.1,,\nb.png,,,the file is empty\n"
 
 
 def test_on_the_terminal_every_prediction_is_one_line(capsys):

@@ -23,14 +23,14 @@ class TooManyPixelsError(ImageError):
 
 def check_image_size(width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:
     """Raise an ImageError for an invalid size, or `TooManyPixelsError` for more than `max_pixels` pixels."""
-    came = f"{width} × {height} pixels"
+    size = f"{width} × {height} pixels"
     if not width or not height:
         raise ImageError("the image has no pixels")
     if width > MAX_SIDE or height > MAX_SIDE:
-        raise ImageError(f"{came} exceed the limit of {MAX_SIDE} per side")
+        raise ImageError(f"{size} exceed the limit of {MAX_SIDE} per side")
     if max(width, height) > MAX_ASPECT * min(width, height):
-        raise ImageError(f"{came}: one side is more than {MAX_ASPECT} times the other")
-    _check_pixels(width, height, max_pixels, came)
+        raise ImageError(f"{size}: one side is more than {MAX_ASPECT} times the other")
+    _check_pixels(width, height, max_pixels, size)
 
 
 def check_tile(width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:
@@ -38,7 +38,7 @@ def check_tile(width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:
     _check_pixels(width, height, max_pixels, f"tiles of {width} × {height} pixels")
 
 
-def _check_pixels(width: int, height: int, max_pixels: int, came: str) -> None:
+def _check_pixels(width: int, height: int, max_pixels: int, what: str) -> None:
     if width * height > max_pixels:
         limit = f"{max_pixels // 10**6} million" if max_pixels >= 10**6 else f"{max_pixels:,}"
-        raise TooManyPixelsError(f"{came} exceed the limit of {limit}")
+        raise TooManyPixelsError(f"{what} exceed the limit of {limit}")

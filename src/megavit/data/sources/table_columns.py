@@ -62,7 +62,7 @@ def find_header(table: Path, first: str, declared: str | None = None) -> tuple[s
             names = next(csv.reader([first], delimiter=delimiter, skipinitialspace=True), [])
         except csv.Error:
             continue
-        found = {column: _places(column, names) for column in _NAMES}
+        found = {column: _find_columns(column, names) for column in _NAMES}
         targets = [column for column in TARGETS if found[column]]
         if found["path"] and len(targets) > 1:
             raise DataError(
@@ -71,21 +71,21 @@ def find_header(table: Path, first: str, declared: str | None = None) -> tuple[s
             )
         if not found["path"] or not targets:
             continue
-        for column, places in found.items():
-            if len(places) > 1:
+        for column, indices in found.items():
+            if len(indices) > 1:
                 raise DataError(
                     f"{str(table)!r} has more than one column for the {column}: {first[:200]!r}; rename the unused "
                     f"ones, and call the one to use {column}"
                 )
-        return delimiter, Header(tuple(names), {column: places[0] for column, places in found.items() if places})
+        return delimiter, Header(tuple(names), {column: indices[0] for column, indices in found.items() if indices})
     raise DataError(f"{str(table)!r} begins with {first[:80]!r}. {EXPECTED}")
 
 
-def _places(column: str, names: Sequence[str]) -> list[int]:
-    plain = [name.strip().casefold().replace(" ", "_").replace("-", "_") for name in names]
-    own, others = _NAMES[column]
-    return _those(plain, own.split()) or _those(plain, others.split())
+def _find_columns(column: str, names: Sequence[str]) -> list[int]:
+    normalized = [name.strip().casefold().replace(" ", "_").replace("-", "_") for name in names]
+    preferred, synonyms = _NAMES[column]
+    return _indices_of(normalized, preferred.split()) or _indices_of(normalized, synonyms.split())
 
 
-def _those(names: Iterable[str], wanted: Sequence[str]) -> list[int]:
+def _indices_of(names: Iterable[str], wanted: Sequence[str]) -> list[int]:
     return [index for index, name in enumerate(names) if name in wanted]
