@@ -10,7 +10,7 @@ from megavit.data.file_names import HIDDEN
 from megavit.data.load import load_data
 from megavit.data.shards.index import INDEX
 from megavit.data.shards.open import is_shards, open_shards
-from megavit.data.shards.scan import split_of
+from megavit.data.shards.scan import shard_split
 from megavit.errors import DataError
 from tests.helpers.shards import make_class_folders, make_png, make_shards, make_tar
 
@@ -120,7 +120,7 @@ def test_different_kinds_of_targets_are_refused(tmp_path):
     ],
 )
 def test_a_shard_is_of_the_split_that_its_name_says(name, split):
-    assert split_of(name) == split
+    assert shard_split(name) == split
 
 
 @pytest.mark.parametrize("left", [100, 512, 700, 1024 + 60, 4096, 4096 + 512])

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from megavit.data.scan import Progress
 
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
-_MOST_SHARDS = 1_000_000
+_MAX_SHARDS = 1_000_000
 MAX_INDEX_BYTES = 2**30
 
 
@@ -76,19 +76,19 @@ def open_shards(source: str, progress: "Progress | None" = None) -> tuple[str, S
 
     if is_tar(source):
         folder, _, pattern = source.rpartition("/")
-        names = _expanded(pattern)
-        beside = read_index(join_path(folder, INDEX))
-        known = {shard.name: shard for shard in beside.shards} if beside else {}
-        if beside is None or not set(names) <= set(known):
+        names = _expand_braces(pattern)
+        index = read_index(join_path(folder, INDEX))
+        known = {shard.name: shard for shard in index.shards} if index else {}
+        if index is None or not set(names) <= set(known):
             return folder, scan_shards(folder, names, progress)
-        damaged = tuple(row for row in beside.damaged if row[0].partition("/")[0] in names)
-        return folder, replace(beside, shards=tuple(known[name] for name in sorted(set(names))), damaged=damaged)
+        damaged = tuple(row for row in index.damaged if row[0].partition("/")[0] in names)
+        return folder, replace(index, shards=tuple(known[name] for name in sorted(set(names))), damaged=damaged)
     index = read_index(join_path(source, INDEX))
     if index is not None:
         return source, index
     if is_url(source):
-        like = join_path(source, "train-{0000..0031}.tar")
-        raise DataError(f"there is no {INDEX} at {source!r}: pass shards without an index as {like}")
+        example = join_path(source, "train-{0000..0031}.tar")
+        raise DataError(f"there is no {INDEX} at {source!r}: pass shards without an index as {example}")
     names = sorted(entry.name for entry in Path(source).iterdir() if _is_shard(entry))
     index = scan_shards(source, names, progress)
     # A truncated shard may be complete the next time.
@@ -98,20 +98,20 @@ def open_shards(source: str, progress: "Progress | None" = None) -> tuple[str, S
     return source, index
 
 
-def read_index(where: str) -> ShardIndex | None:
+def read_index(location: str) -> ShardIndex | None:
     """Read an index by path or URL, or return None if there is none; raise a DataError if unreadable or damaged."""
-    size = get_file_size(where)
+    size = get_file_size(location)
     if size is None:
         return None
     if size > MAX_INDEX_BYTES:
         raise DataError(
-            f"{where} has {size:,} bytes, but an index may have at most {MAX_INDEX_BYTES:,} (about ten million "
+            f"{location} has {size:,} bytes, but an index may have at most {MAX_INDEX_BYTES:,} (about ten million "
             "images): divide the shards among several folders"
         )
     try:
-        return parse_index(read_range(where, 0, size), where)
+        return parse_index(read_range(location, 0, size), location)
     except ImageError as error:
-        raise DataError(f"{where} cannot be read: {error.reason}") from error
+        raise DataError(f"{location} cannot be read: {error.reason}") from error
 
 
 def _is_compressed(name: str) -> bool:
@@ -122,13 +122,13 @@ def _is_shard(entry: Path) -> bool:
     return is_shard_name(entry.name) and entry.is_file()
 
 
-def _expanded(pattern: str) -> list[str]:
+def _expand_braces(pattern: str) -> list[str]:
     """Expand `train-{0000..0031}.tar` to the names of all its files."""
     found = _BRACES.search(pattern)
     if found is None:
         return [pattern]
     first, last = int(found[1]), int(found[2])
-    if not 0 <= last - first < _MOST_SHARDS:
-        raise DataError(f"{found[0]} must be an ascending range of at most {_MOST_SHARDS:,} shards")
+    if not 0 <= last - first < _MAX_SHARDS:
+        raise DataError(f"{found[0]} must be an ascending range of at most {_MAX_SHARDS:,} shards")
     width = len(found[1])
     return [f"{pattern[: found.start()]}{number:0{width}}{pattern[found.end() :]}" for number in range(first, last + 1)]

@@ -199,9 +199,10 @@ def _parse_lines(table: _Table) -> Iterator[_Line]:
             if (split := parse_split(row[position])) is not None
         }
     if ambiguous and not separated:
+        number, labels = ambiguous
         raise TableError(
-            f'line {ambiguous[0]}: the labels {ambiguous[1]!r} may be one or several: separate several with "|", such '
-            f"as {'|'.join(ambiguous[1].replace(',', ' ').split()[:2])}; if an image has just one, call the column label"
+            f'line {number}: the labels {labels!r} may be one or several: separate several with "|", such as '
+            f"{'|'.join(labels.replace(',', ' ').split()[:2])}; if an image has just one, call the column label"
         )
     split_column = next((position for position, found in splits.items() if "train" in found and len(found) > 1), None)
     if split_column is not None:
