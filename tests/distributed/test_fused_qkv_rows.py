@@ -46,5 +46,5 @@ def test_layers_that_cannot_be_divided_are_refused(processes, reason):
 def test_norms_within_a_branch_are_refused_but_by_one_process():
     config = ViTConfig(**SIZES, design=Design(attention_out_norm=True))
     check_tensor_parallel(config, 1)
-    with pytest.raises(ConfigError, match="no norm inside"):
+    with pytest.raises(ConfigError, match="norms inside"):
         check_tensor_parallel(config, 2)

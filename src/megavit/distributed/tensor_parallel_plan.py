@@ -36,7 +36,7 @@ def check_tensor_parallel(config: ViTConfig, tp_size: int) -> None:
     if tp_size == 1:
         return
     if design.block == "zeta" or design.attention_out_norm or design.mlp_out_norm:
-        raise ConfigError("tensor parallelism is for layers whose branches have no norm inside: leave out tp")
+        raise ConfigError("tensor parallelism does not support layers with norms inside their branches: leave out tp")
     for name, size in (("heads", config.heads), ("mlp_dim", config.mlp_dim)):
         if size % tp_size:
             raise ConfigError(f"tp must divide the model's {name}, {size}, got {tp_size}")

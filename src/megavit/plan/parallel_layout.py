@@ -126,5 +126,5 @@ def list_layouts(config: ViTConfig, training: Training, gpus: int, node: int) ->
 
 
 def get_divisors(number: int) -> list[int]:
-    small = [one for one in range(1, int(number**0.5) + 1) if number % one == 0]
-    return small + [number // one for one in reversed(small) if one * one != number]
+    small = [divisor for divisor in range(1, int(number**0.5) + 1) if number % divisor == 0]
+    return small + [number // divisor for divisor in reversed(small) if divisor**2 != number]
