@@ -23,7 +23,7 @@ from megavit.data.sources.table_cells import (
 from megavit.data.sources.table_columns import EXPECTED, TARGETS, Header, find_header
 from megavit.data.split.split_names import parse_split
 from megavit.errors import DataError
-from megavit.runtime.csv_files import MAX_ROW, TableError, read_csv, restored
+from megavit.runtime.csv_files import MAX_ROW_LENGTH, TableError, read_csv, unescape_row
 
 _CONFLICT_HINTS = {"labels": "list all its labels in one line"}
 _SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"\x1f\x8b")
@@ -146,17 +146,18 @@ def _read_header(table: Path, file: BinaryIO) -> tuple[str, Header, int]:
         raise DataError(f"{str(table)!r} is a spreadsheet or a compressed file, not text: save it as CSV UTF-8")
     file.seek(0)
     text = io.TextIOWrapper(file, "utf-8-sig", "replace", newline="")
-    number, declared, first = 1, None, text.readline(MAX_ROW + 1)
+    number, declared, first = 1, None, text.readline(MAX_ROW_LENGTH + 1)
     try:
         while first and (
             not first.strip() or ((declared := declared or _declared_delimiter(first)) and _declared_delimiter(first))
         ):
-            number, first = number + 1, text.readline(MAX_ROW + 1)
+            number, first = number + 1, text.readline(MAX_ROW_LENGTH + 1)
     finally:
         text.detach()
-    if len(first) > MAX_ROW:
+    if len(first) > MAX_ROW_LENGTH:
         raise DataError(
-            f"the first line of {str(table)!r} has more than {MAX_ROW:,} characters, so it is not a header. {EXPECTED}"
+            f"the first line of {str(table)!r} has more than {MAX_ROW_LENGTH:,} characters, so it is not a header. "
+            f"{EXPECTED}"
         )
     return *find_header(table, first.rstrip("\r\n"), declared), number
 
@@ -173,7 +174,7 @@ def _rows(rows: Iterator[tuple[int, list[str]]], header: Header, header_line: in
             continue
         if len(row) != len(header.names):
             raise TableError(f"line {number}: expected {len(header.names)} columns as in the header, got {len(row)}")
-        yield number, restored(row)
+        yield number, unescape_row(row)
 
 
 def _parse_lines(table: _Table) -> Iterator[_Line]:

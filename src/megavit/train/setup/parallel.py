@@ -38,5 +38,5 @@ def override_parallel(recipe: Recipe, overrides: dict[str, Any], dist: DistConte
     parallel = replace(before, **(settings | overrides))
     resolved = resolve_parallel(replace(recipe, parallel=parallel), dist)
     parts = recipe.run.gradient_accumulation or 1
-    parts = math.ceil(parts * before.places / resolved.parallel.places)
+    parts = math.ceil(parts * before.dp_world_size / resolved.parallel.dp_world_size)
     return replace(resolved, run=replace(resolved.run, gradient_accumulation=parts))
