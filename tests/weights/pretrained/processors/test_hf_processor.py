@@ -87,7 +87,7 @@ def test_a_size_that_the_model_was_not_made_for_is_told(tmp_path: Path) -> None:
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": 48}))
     reported = load_pretrained(str(tmp_path)).notes
     assert "made for images of 32 × 32 pixels, and given 48 × 48: positions are resampled" in reported
-    assert load_pretrained(str(tmp_path), whole_images=True).notes == reported[:1]
+    assert load_pretrained(str(tmp_path), pixel_values_only=True).notes == reported[:1]
 
 
 @torch.no_grad()

@@ -112,7 +112,7 @@ def test_oblong_images_that_timm_covers_are_refused_with_what_to_do() -> None:
 def test_training_takes_the_values_where_it_does_not_cut(name: str) -> None:
     """A training uses whole images at a size of its own: how theirs were cut is no reason to refuse the weights."""
     settings, processor, _ = REFUSED[name]
-    found = read_preprocessing(config(), settings, processor, whole_images=True)
+    found = read_preprocessing(config(), settings, processor, pixel_values_only=True)
     assert found is not None
     assert (found.height, found.width, found.resize) == (224, 224, None)
 
