@@ -64,7 +64,7 @@ def hugging_face_files(pretrained: PretrainedModel) -> tuple[Files, dict[str, Te
         if getattr(design, name) != value
     ]
     if design.mlp not in HF_ACTIVATIONS:
-        faults.append(f"  mlp: {design.mlp!r}, expected {', '.join(HF_ACTIVATIONS)}")
+        faults.append(f"  mlp: {design.mlp!r}, expected one of {', '.join(HF_ACTIVATIONS)}")
     if config.heads * config.dim_head != config.dim:
         faults.append(f"  heads × dim_head: {config.heads} × {config.dim_head}, expected dim, {config.dim}")
     if faults:

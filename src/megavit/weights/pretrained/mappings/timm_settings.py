@@ -121,7 +121,7 @@ def _faults(arguments: Mapping[str, Any], given: set[str], model: str | None) ->
             faults.append(f"  {name}: {arguments[name]!r}, {other}")
     for name, values in (("global_pool", POOLS), ("norm", NORMS.values()), ("block_fn", BLOCKS)):
         if name in arguments and arguments[name] not in values:
-            reason = OTHER_BLOCKS.get(arguments[name], f"expected {', '.join(values)}")
+            reason = OTHER_BLOCKS.get(arguments[name], f"expected one of {', '.join(values)}")
             faults.append(f"  {'norm_layer' if name == 'norm' else name}: {arguments[name]!r}, {reason}")
     if "act_layer" in arguments:
         faults += _faults_of_mlp(arguments)
@@ -148,7 +148,7 @@ def _faults_of_mlp(arguments: Mapping[str, Any]) -> list[str]:
     if layer != "Mlp":
         return [f"  mlp_layer: {layer!r}, expected Mlp or SwiGLUPacked"]
     usual = [name for name in get_args(Mlp) if name != "swiglu"]
-    return [] if activation in usual else [f"  act_layer: {activation!r}, expected {', '.join(usual)}"]
+    return [] if activation in usual else [f"  act_layer: {activation!r}, expected one of {', '.join(usual)}"]
 
 
 def _faults_of_eva(arguments: Mapping[str, Any]) -> list[str]:
