@@ -13,6 +13,7 @@ from megavit.config.recipe import Recipe, RunRecipe
 from megavit.config.vit import ViTConfig
 from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.image_dataset import COLOR_CHANNELS, can_convert_channels
+from megavit.distributed.tensor_parallel_support import check_tensor_parallel
 from megavit.errors import ConfigError
 from megavit.train.budget.model_selection import CANDIDATES, Candidate
 from megavit.train.loop.build import make_model_config, median_short_side
@@ -183,10 +184,7 @@ def check_resources(
             f"a batch of {batch_size} images cannot be divided among {parallel.dp_world_size} processes: choose a "
             f"--batch-size that divides by {parallel.dp_world_size}"
         )
-    if parallel.tp > 1:
-        from megavit.distributed.tensor_parallel_plan import check_tensor_parallel
-
-        check_tensor_parallel(config, parallel.tp)
+    check_tensor_parallel(config, parallel.tp)
     if not parallel.is_sharded:  # `megavit plan` estimates sharded models
         _check_memory(config, recipe, device)
 
