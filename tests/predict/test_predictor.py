@@ -358,7 +358,7 @@ def test_the_folder_may_be_text_or_a_path_or_that_of_the_run(bundle, tmp_path):
 
 
 def test_what_cannot_be_loaded_is_refused(bundle, tmp_path):
-    with pytest.raises(BundleError, match="there is no"):
+    with pytest.raises(BundleError, match="does not exist"):
         load(tmp_path / "none")
     with pytest.raises(ConfigError, match="cuda:99"):
         load(bundle, device="cuda:99")
