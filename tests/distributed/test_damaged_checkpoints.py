@@ -79,7 +79,7 @@ def later(run: Path, step: int, change: dict[str, object]) -> Path:
 
 
 def test_one_of_another_model_is_refused(run):
-    with pytest.raises(BundleError, match="not of this model"):
+    with pytest.raises(BundleError, match="does not fit this model"):
         load_checkpoint(run, make_state(make_task(), ParallelContext(), SERIAL))
 
 

@@ -126,7 +126,7 @@ def write_file_atomically(path: Path, content: bytes) -> Path:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(
-            f"expected to write the report to {path}, but: {error.strerror or error}; "
-            "choose a folder that can be written and has space"
+            f"the report could not be written to {path}: {error.strerror or error}; "
+            "choose a writable folder with enough space"
         ) from error
     return path
