@@ -92,7 +92,7 @@ def test_the_values_follow_the_samples_whatever_their_order(tmp_path):
     ("value", "said"),
     [
         (lambda i: i, f"{MAX_GROUPS + 1} different values.*ranges"),
-        (lambda i: "north", "all 51 images evaluated have 'north'"),
+        (lambda i: "north", "all 51 evaluated images have 'north'"),
     ],
 )
 def test_columns_that_make_no_groups_are_refused_with_advice(tmp_path, value, said):

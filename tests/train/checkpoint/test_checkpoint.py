@@ -94,7 +94,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, name, harm):
 def test_with_no_sound_checkpoint_the_error_says_what_is_wrong_with_each(tmp_path):
     save_checkpoint(tmp_path, trained(1))
     (list_checkpoints(tmp_path)[0] / "manifest.json").write_text(json.dumps({"sha256": "no"}))
-    with pytest.raises(BundleError, match=r"no checkpoint.*start the training again\n.*is damaged: its SHA-256"):
+    with pytest.raises(BundleError, match=r"no intact checkpoint.*start the training again\n.*is damaged: its SHA-256"):
         load_checkpoint(tmp_path, fresh_state(make_task()))
 
 

@@ -124,7 +124,7 @@ def test_how_often_checkpoints_are_written_changes_nothing(tmp_path):
 
 
 def test_where_it_diverges_again_and_again_the_run_ends_with_advice(tmp_path):
-    with pytest.raises(TrainingError, match=f"went back {MAX_ROLLBACKS} times; a lower learning rate"):
+    with pytest.raises(TrainingError, match=f"even after {MAX_ROLLBACKS} rollbacks: a lower learning rate"):
         train_spiking(tmp_path, dict.fromkeys(range(BROKEN, 2000), 30.0))
 
 

@@ -351,7 +351,7 @@ def test_a_report_that_cannot_be_finished_leaves_the_old_one_whole(tmp_path, mon
 
 def test_a_folder_that_is_a_file_is_an_error_that_says_so(tmp_path):
     (tmp_path / "taken").write_text("")
-    with pytest.raises(OutputError, match="choose a folder"):
+    with pytest.raises(OutputError, match="choose a writable folder"):
         write_report(tmp_path / "taken", bare())
 
 
