@@ -166,5 +166,5 @@ def test_both_files_are_written_to_a_new_folder_outside_the_data(checked, tmp_pa
     with pytest.raises(OutputError, match="lies within the data"):
         check_output_folder(data / "out", str(data))
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="choose another place"):
+    with pytest.raises(OutputError, match="choose another path"):
         check_output_folder(tmp_path / "file", str(data))

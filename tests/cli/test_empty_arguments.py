@@ -37,7 +37,7 @@ def test_an_empty_argument_is_refused_by_every_command(before, arguments, empty,
     assert run([argument.format(empty) for argument in arguments]) == 2
     shown = capsys.readouterr()
     assert shown.out == "" and shown.err == (
-        f"megavit: the argument after {before} is empty, probably an unset variable; give a name, or . for the "
+        f"megavit: the argument after {before} is empty, probably an unset variable: pass a name, or . for the "
         "current folder\n"
     )
     assert list(tmp_path.iterdir()) == []

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from megavit.config.vit import Design, ViTConfig
 from megavit.distributed.fused_qkv_rows import count_fused, group_by_matrix, group_by_process
-from megavit.distributed.tensor_parallel_plan import check_tensor_parallel
+from megavit.distributed.tensor_parallel_support import check_tensor_parallel
 from megavit.errors import ConfigError
 from megavit.model.vit import MegaVit
 
@@ -46,5 +46,5 @@ def test_layers_that_cannot_be_divided_are_refused(processes, reason):
 def test_norms_within_a_branch_are_refused_but_by_one_process():
     config = ViTConfig(**SIZES, design=Design(attention_out_norm=True))
     check_tensor_parallel(config, 1)
-    with pytest.raises(ConfigError, match="no norm inside"):
+    with pytest.raises(ConfigError, match="norms inside"):
         check_tensor_parallel(config, 2)

@@ -36,7 +36,7 @@ def test_an_index_of_tensors_is_read(folder):
 def test_an_index_that_would_run_something_does_not(folder, tmp_path):
     made = tmp_path / "made"
     (folder / INDEX).write_bytes(pickle.dumps(Harmful(made)))
-    with pytest.raises(BundleError, match="has no place in there"):
+    with pytest.raises(BundleError, match="is not allowed"):
         read_index(folder, set())
     assert not made.exists()
 
@@ -49,14 +49,14 @@ def test_what_is_no_index_is_refused(folder, content):
 
 
 def test_an_index_of_files_elsewhere_is_refused(folder):
-    with pytest.raises(BundleError, match=r"points to __0_0\.distcp"):
+    with pytest.raises(BundleError, match=r"refers to files outside the checkpoint: __0_0\.distcp"):
         read_index(folder, {"other.distcp"})
 
 
 def test_an_index_of_more_than_tensors_is_refused(tmp_path):
     with pytest.warns(UserWarning, match="single process"):
         dcp.save({"words": b"bytes"}, storage_writer=dcp.FileSystemWriter(tmp_path), no_dist=True)
-    with pytest.raises(BundleError, match="has no place in there"):
+    with pytest.raises(BundleError, match="is not allowed"):
         read_index(tmp_path, {"__0_0.distcp"})
 
 
@@ -73,5 +73,5 @@ class Attribute:
 def test_of_getattr_only_values_of_enumerations_are_given():
     value = next(iter(_MEM_FORMAT_ENCODING))
     assert IndexUnpickler(io.BytesIO(pickle.dumps(Attribute(type(value), value.name)))).load() is value
-    with pytest.raises(BundleError, match="has no place in there"):
+    with pytest.raises(BundleError, match="is not allowed"):
         IndexUnpickler(io.BytesIO(pickle.dumps(Attribute(dcp.metadata.Metadata, "__init__")))).load()

@@ -113,7 +113,7 @@ def test_after_a_process_that_hangs_all_are_started_again(run, undisturbed):
     wait_until_ended([workers[0]])  # after timeout_seconds
     wait_until_ended([workers[1]])  # the agent kills it
     assert process.wait() == 0
-    assert run.output().count("has lost another one, which has ended or hangs") == 1
+    assert run.output().count("lost another process, which has ended or hangs") == 1
     run.assert_equals(undisturbed)
 
 

@@ -44,10 +44,10 @@ def test_from_python_it_is_what_the_head_classifies(run, digits, tmp_path):
 def test_what_cannot_be_written_is_refused_before_any_work(run, digits, tmp_path):
     (tmp_path / "there.npz").touch()
     for flags, reported in (
-        (["--out", "there.npz"], "is there already"),
+        (["--out", "there.npz"], "already exists"),
         (["--out", "a.txt"], ".npz or .csv"),
-        ([], "give --out"),
-        (["--ouch"], "no option --ouch"),
+        ([], "pass --out"),
+        (["--ouch"], "unknown option --ouch"),
     ):
         done = run_megavit("embed", run, digits, *flags, cwd=tmp_path)
         assert done.returncode == 2 and reported in done.stderr

@@ -142,9 +142,9 @@ def test_labels_and_scores_are_compared_too(place, tmp_path, capsys):
 def test_mistakes_are_told_before_anything_is_measured(place, tmp_path, capsys):
     a, table = place / "a", place / "t.csv"
     (tmp_path / "taken.html").write_text("mine")
-    assert "give the other with --against" in refused(capsys, a, table, "--out", tmp_path / "o.csv")
+    assert "pass the second one with --against" in refused(capsys, a, table, "--out", tmp_path / "o.csv")
     assert "c has 'owl'" in refused(capsys, a, table, "--against", place / "c")
-    assert "is there already" in refused(capsys, a, table, "--report", tmp_path / "taken.html")
+    assert "already exists" in refused(capsys, a, table, "--report", tmp_path / "taken.html")
     assert "as .html" in refused(capsys, a, table, "--report", tmp_path / "page.pdf")
     assert ".csv or .jsonl" in refused(capsys, a, table, "--against", place / "b", "--out", tmp_path / "o.xls")
     assert "no column 'lens'; it has 'camera', 'many' besides" in refused(capsys, a, table, "--group-by", "lens")

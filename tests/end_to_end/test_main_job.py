@@ -115,7 +115,7 @@ def test_csv_and_jsonl_hold_the_same_answers_and_an_old_file_is_not_overwritten(
             assert row["label"] == line["label"] and row["label_2"] == line["top"][1]["label"]
             assert float(row["probability"]) == pytest.approx(line["probability"], abs=1e-6)
     again = run_megavit("predict", run, folder, "--out", "a.csv", cwd=tmp_path)
-    assert again.returncode == 2 and "a.csv is there already" in again.stderr
+    assert again.returncode == 2 and "a.csv already exists" in again.stderr
 
 
 def test_the_bundle_works_from_python_in_three_lines_and_in_another_place(run, digits, tmp_path):

@@ -172,7 +172,7 @@ def test_a_file_that_is_there_is_refused_however_often_torchrun_starts_again(
             monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", str(attempt))
             code = app.run(["predict", str(run), str(shards), "--out", "out.csv"])
             assert code == (2 if job == "first" else 0)
-            assert ("out.csv is there already" in capsys.readouterr().err) == (job == "first")
+            assert ("out.csv already exists" in capsys.readouterr().err) == (job == "first")
     assert (tmp_path / "out.csv").read_text() == "precious"
 
 
@@ -197,13 +197,16 @@ def test_mistakes_are_told_in_a_sentence(run, shards, digits, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there.csv").touch()
     for arguments, reported in (
-        (("predict", run, shards, "--out", "there.csv"), "there.csv is there already"),
+        (("predict", run, shards, "--out", "there.csv"), "there.csv already exists"),
         (("predict", run, shards, "--out", "out.txt"), "predictions are written as .jsonl or .csv, or into a folder"),
-        (("predict", run, digits, "--out", "x.csv", "--nproc", "2"), "several processes can only share shards"),
-        (("predict", run, shards, "--nproc", "2"), "give --out FOLDER or FILE: several processes"),
+        (("predict", run, digits, "--out", "x.csv", "--nproc", "2"), "several processes can only be used for shards"),
+        (
+            ("predict", run, shards, "--nproc", "2"),
+            "several processes cannot print their predictions: pass --out FOLDER or FILE",
+        ),
         (
             ("predict", run, shards, "--out", "x.csv", "--nproc", "0"),
-            "nproc must be a whole number, at least 1 and no more than 1,024",
+            "nproc must be an integer, at least 1 and at most 1,024",
         ),
         (("shard", "demo:digits", "--out", "x"), "demo:digits has no files"),
         (

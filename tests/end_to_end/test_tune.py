@@ -128,7 +128,7 @@ def test_weights_that_have_changed_are_not_gone_on_with(lora, tmp_path):
     [
         (["--model", "pico"], "leave out 'pico'"),
         (["--patch-size", "4"], "patch_size is 2 × 2 in the weights"),
-        (["--image-size", "9"], "the nearest that does is 8 or 10"),
+        (["--image-size", "9"], "the nearest such value is 8 or 10"),
         (["--init", "nowhere"], "there is no nowhere"),
     ],
 )

@@ -160,7 +160,7 @@ def test_a_sabotaged_export_is_refused_and_leaves_nothing(target: str, wrong: st
                     monkeypatch.setattr(module, name, lambda x, _, real=real: real(x, other[wrong]))
         real_build = openvino.build
         monkeypatch.setattr(openvino, "build", lambda model, _, product: real_build(model, other[wrong], product))
-    with pytest.raises(ExportError, match=r"of 10 real images 'picture .*nothing is written"):
+    with pytest.raises(ExportError, match=r"on 10 real images, of which 'picture .*nothing was written"):
         export(predictor, target, tmp_path / "out", parity_images(predictor))
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
@@ -182,7 +182,7 @@ def test_int8_that_costs_too_much_is_refused(tmp_path: Path, monkeypatch) -> Non
     from megavit.engine import int8
 
     monkeypatch.setattr(int8, "LEVELS", 4)  # of 2 bits
-    with pytest.raises(ExportError, match=r"int8 in openvino loses .* more than 0.5; nothing is written"):
+    with pytest.raises(ExportError, match=r"int8 in openvino loses .* more than 0.5; nothing was written"):
         export(predictor, "openvino", tmp_path / "out", right, precision="int8")
     assert not (tmp_path / "out").exists()
 
@@ -192,7 +192,7 @@ def test_what_cannot_be_done_is_told_before_anything_is_written(tmp_path: Path) 
     images = parity_images(predictor)
     with pytest.raises(ConfigError, match="onnx, openvino, web, torch, aotinductor, executorch"):
         export(predictor, "tensorflow", tmp_path / "out", images)
-    with pytest.raises(ConfigError, match="onnx is exported in float32, float16, int8, not in bfloat16"):
+    with pytest.raises(ConfigError, match="onnx can be exported in float32, float16, int8, not in bfloat16"):
         export(predictor, "onnx", tmp_path / "out", images, precision="bfloat16")
     with pytest.raises(ConfigError, match="--data"):
         export(predictor, "onnx", tmp_path / "out", [replace(one, label=None) for one in images], precision="int8")
@@ -219,7 +219,7 @@ def test_the_file_says_what_it_is() -> None:
     assert about["sets"].keys() == {"0.8", "0.9", "0.95", "0.99"} and len(about["sets"]["0.9"]) == 3
     assert about["ood_threshold"] == 9.0 and about["channels"] == 3
     said = (folder / "README.md").read_text()
-    assert "6 pictures and 4 of them at other sizes" in said and "0 of 10 get another prediction" in said
+    assert "6 pictures and 4 of them at other sizes" in said and "0 of 10 get a different prediction" in said
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_the_script_beside_it_answers_as_the_bundle(target: str, case: str, tmp_
             ),
             "regression": lambda found=found: f"{found.score:.6g}",
         }[case]()
-        mark = " (unlike the training images: this means little)" if found.out_of_distribution else ""
+        mark = " (unlike the training images: not reliable)" if found.out_of_distribution else ""
         expected.append(f"{paths[-1]}: {said}{mark}")
     script = [sys.executable, "-W", "error", str(folder / "predict.py"), *paths]
     done = subprocess.run(script, capture_output=True, text=True, check=False)

@@ -109,5 +109,5 @@ def test_the_script_beside_an_export_predicts_as_python() -> None:
         else:
             in_order = sorted(expected["labels"], key=lambda one: about["labels"].index(one["label"]))
             text = ", ".join(f"{one['label']} {one['probability']:.1%}" for one in in_order) or "none"
-        mark = " (unlike the training images: this means little)" if expected.get("out_of_distribution") else ""
+        mark = " (unlike the training images: not reliable)" if expected.get("out_of_distribution") else ""
         assert printed.getvalue() == f"a.png: {text}{mark}\n"

@@ -53,7 +53,7 @@ def test_an_exported_model_predicts_like_its_bundle_without_pytorch(
         assert [one["label"] for one in answer["prediction_set"]] == [one[0] for one in expected.prediction_set or ()]
         assert answer["out_of_distribution"] == expected.out_of_distribution
     reply = server.post(png(), params={"explanation": 1})
-    assert (reply.status_code, "gives no explanations" in reply.json()["error"]["message"]) == (422, True)
+    assert (reply.status_code, "does not support explanations" in reply.json()["error"]["message"]) == (422, True)
     assert server.post(png(), params={"coverage": 0.33}).status_code == 422
     assert server.post(b"no image").status_code == 422
 

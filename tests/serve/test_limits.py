@@ -124,11 +124,11 @@ FILE = b'content-disposition: form-data; name="images"; filename="a.png"\r\n\r\n
 @pytest.mark.parametrize(
     ("parts", "end", "message"),
     [
-        ([FILE, FILE], b"", "cut short"),
-        ([FILE], b"--cu", "cut short"),
+        ([FILE, FILE], b"", "truncated"),
+        ([FILE], b"--cu", "truncated"),
         ([], b"--cut--\r\n", "no image"),
-        ([], b"", "cut short"),
-        ([b'content-disposition: form-data; name="top"\r\n\r\n3'], b"--cut--\r\n", "options go into the query"),
+        ([], b"", "truncated"),
+        ([b'content-disposition: form-data; name="top"\r\n\r\n3'], b"--cut--\r\n", "pass options in the query string"),
         ([b"content-type: image/png\r\n\r\nimage"], b"--cut--\r\n", "no name"),
     ],
 )

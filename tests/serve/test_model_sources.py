@@ -29,9 +29,9 @@ def test_a_model_is_named_after_its_folder_or_its_run_or_as_given(runs: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["flowers", "flowers"], "two models are called flowers"),
-        (["run 1"], "cannot be a model's name"),
-        (["a/b=flowers"], "cannot be a model's name"),
+        (["flowers", "flowers"], "two models are named flowers"),
+        (["run 1"], "cannot be used as a model name"),
+        (["a/b=flowers"], "cannot be used as a model name"),
         ([], "no model"),
     ],
 )

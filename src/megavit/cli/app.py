@@ -92,14 +92,14 @@ def run(arguments: Sequence[str]) -> int:
     except OSError as error:
         # Everything else: a name that is too long, a folder without permission, a full device.
         path = f"{os.fspath(error.filename)!r}: " if error.filename is not None else ""
-        show_error("OSError", f"the system refuses: {path}{error.strerror or error}", arguments)
+        show_error("OSError", f"operating system error: {path}{error.strerror or error}", arguments)
         _discard(sys.stdout)
         return 2
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise
         advice = "a smaller --batch-size, --image-size or --model needs less"
-        show_error("MemoryError", f"there is not enough memory; {advice}", arguments)
+        show_error("MemoryError", f"out of memory; {advice}", arguments)
         return 2
     return code if isinstance(code, int) else 0
 
@@ -116,7 +116,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
         if not argument.strip() or (name.startswith("--") and equals and not value.strip()):
             before = name if equals else arguments[index - 1] if index else "megavit"
             raise ConfigError(
-                f"the argument after {before} is empty, probably an unset variable; give a name, or . for the current "
+                f"the argument after {before} is empty, probably an unset variable: pass a name, or . for the current "
                 "folder"
             )
 

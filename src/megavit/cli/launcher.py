@@ -63,7 +63,7 @@ def launch(nproc: int, arguments: Sequence[str], resume_command: str) -> int:
         except ChildFailedError as error:
             if not error_code.exists():
                 raise LostProcessError(
-                    f"the processes have died {MAX_RESTARTS + 1} times: see above why; {resume_command} continues"
+                    f"the processes have died {MAX_RESTARTS + 1} times, see above; to continue, run {resume_command}"
                 ) from error
         for path in (error_code, error_code.with_name(_FINAL_CODE)):
             if path.exists():

@@ -37,11 +37,11 @@ LIMITS = {
 
 def check_numbers(arguments: Mapping[str, Any]) -> None:
     """Raise a ConfigError with one line for each number beyond its limits."""
-    wrong = [f"--{name.replace('_', '-')} must be {_limits(name, value)}, got {value}"
+    errors = [f"--{name.replace('_', '-')} must be {_limits(name, value)}, got {value}"
              for name, value in arguments.items()
              if is_number(value) and not _fits(name, value)]  # fmt: skip
-    if wrong:
-        raise ConfigError("\n".join(wrong))
+    if errors:
+        raise ConfigError("\n".join(errors))
 
 
 def _fits(name: str, value: float) -> bool:
@@ -50,6 +50,6 @@ def _fits(name: str, value: float) -> bool:
 
 
 def _limits(name: str, value: float) -> str:
-    least = "0 or more" if name in MAY_BE_ZERO else "at least 1" if isinstance(value, int) else "above 0"
-    kind = "a whole number" if isinstance(value, int) else "a number"
-    return f"{kind}, {least} and no more than {LIMITS.get(name, DEFAULT_LIMIT):,}"
+    minimum = "0 or more" if name in MAY_BE_ZERO else "at least 1" if isinstance(value, int) else "above 0"
+    kind = "an integer" if isinstance(value, int) else "a number"
+    return f"{kind}, {minimum} and at most {LIMITS.get(name, DEFAULT_LIMIT):,}"

@@ -66,7 +66,7 @@ class InferenceCommand:
         if shards is None and self.out is not None:
             check_new_file(self.out, self.what, self.suffixes)
         with report_once():
-            model = load()  # first, so that an invalid bundle leaves no empty file
+            model = load()  # before the file is created, so that an invalid bundle leaves no empty one
             if shards is not None and self.out is not None:
                 return self._write_shards(shards, self.out, model)
         total, failed = model.write(iter_images(self.images, sys.stdin.buffer), self.out)
@@ -86,9 +86,11 @@ class InferenceCommand:
         is_shards = len(self.images) == 1 and source not in ("", STANDARD_INPUT) and is_shard_source(source)
         several = get_dist_context().is_distributed or (self.nproc or 1) > 1
         if several and not is_shards:
-            raise ConfigError("several processes can only share shards: megavit shard DATA --out FOLDER makes them")
+            raise ConfigError(
+                "several processes can only be used for shards: create them with megavit shard DATA --out FOLDER"
+            )
         if several and self.out is None:
-            raise ConfigError(f"give --out FOLDER or FILE: several processes cannot print their {self.what}")
+            raise ConfigError(f"several processes cannot print their {self.what}: pass --out FOLDER or FILE")
         if not is_shards or self.out is None:
             return None
         if self.out.suffix not in ("", *self.suffixes):
@@ -124,9 +126,9 @@ class InferenceCommand:
         if parts.is_file and out.exists():  # merged, but a process was killed before the removal
             parts.remove()
             return 0
-        todo = list(parts.missing(rank, world))
+        missing = list(parts.missing(rank, world))
         written = 0
-        for name in todo:
+        for name in missing:
             if stopped_elsewhere():
                 return 0
             if parts.is_file and out.exists():
@@ -152,10 +154,10 @@ class InferenceCommand:
             parts.merge()
         else:
             parts.remove_leftovers()
-        earlier = 0 if parts.is_file and world > 1 else len(mine) - len(todo)
+        done_before = 0 if parts.is_file and world > 1 else len(mine) - len(missing)
         notes.print(
-            f"{written if earlier else total:,} {self.what} of {len(mine) - earlier:,} shards in {out}"
-            + (f"; {earlier:,} shards had been done before" if earlier else "")
+            f"{written if done_before else total:,} {self.what} of {len(mine) - done_before:,} shards in {out}"
+            + (f"; {done_before:,} shards were already done" if done_before else "")
         )
         code = report_failures(failed, total)
         return set_final_code(code) if code and world > 1 else code
@@ -193,7 +195,7 @@ def _is_done(out: Path, rank: int) -> bool:
     if (rank or get_dist_context().restarts) and not is_refused():
         return True
     mark_refused()
-    raise OutputError(f"{out} is there already; move it away or choose another name")
+    raise OutputError(f"{out} already exists: move it or choose another name")
 
 
 def check_images(images: Sequence[str], command: str) -> None:
@@ -201,10 +203,12 @@ def check_images(images: Sequence[str], command: str) -> None:
     from megavit.predict.standard_input import STANDARD_INPUT
 
     if not images:
-        raise ConfigError(f"IMAGES are missing: megavit {command} BUNDLE photo.jpg, a folder, or - for standard input")
+        raise ConfigError(
+            f"IMAGES are missing: pass files, folders, or - for standard input to megavit {command} BUNDLE"
+        )
     for name in images:
         if name.startswith("-") and name != STANDARD_INPUT and not os.path.exists(name):  # noqa: PTH110 - raises nothing
-            raise ConfigError(f"there is no option {name}; megavit {command} --help lists all options")
+            raise ConfigError(f"unknown option {name}; megavit {command} --help lists all options")
 
 
 def local_device(device: str) -> str:

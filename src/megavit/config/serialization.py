@@ -74,7 +74,7 @@ def parse_json(text: str | bytes, where: str, kind: type[MegavitError] = ConfigE
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         table = dict(pairs)
         if len(table) < len(pairs):
-            raise ValueError("a key stands twice in one object")
+            raise ValueError("the same key appears twice in one object")
         return table
 
     def refuse(constant: str) -> NoReturn:
@@ -88,7 +88,7 @@ def parse_json(text: str | bytes, where: str, kind: type[MegavitError] = ConfigE
     except (ValueError, RecursionError) as error:
         raise kind(f"{where} is not valid JSON: {error}") from None
     if not isinstance(table, dict):
-        raise kind(f"{where} must hold a JSON object, got {type(table).__name__}")
+        raise kind(f"{where} must contain a JSON object, got {type(table).__name__}")
     return table
 
 

@@ -23,7 +23,7 @@ from megavit.data.split.split_names import SPLITS
 from megavit.data.targets import TargetValue as TargetValue
 from megavit.data.targets import name_target
 from megavit.errors import DataError, ImageError, OutputError
-from megavit.runtime.csv_files import TableError, csv_text, read_csv, restored
+from megavit.runtime.csv_files import TableError, csv_text, read_csv, unescape_row
 
 T = TypeVar("T")
 _ROWS = 4096  # hashed at a time
@@ -260,7 +260,7 @@ def read_samples(path: Path) -> tuple[SampleRow, ...]:
         with path.open("rb") as file:
             rows = read_csv(file, errors="surrogateescape")
             header = next(rows, (0, []))[1]
-            lines = [restored(line) for _, line in rows]
+            lines = [unescape_row(line) for _, line in rows]
     except OSError as error:
         raise DataError(f"the list of samples {str(path)!r} cannot be read: {error.strerror}") from error
     except TableError as error:

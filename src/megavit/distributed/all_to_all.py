@@ -19,16 +19,16 @@ def scatter_whole(parts: Sequence[Tensor], like: Tensor) -> Tensor | None:
     `parts` are local shards of at most `group_size` matrices, sharded as `like`.
     """
     mesh, rows, width = _mesh(like), _rows(like), parts[0].shape[1]
-    me, count = mesh.get_local_rank("shard"), len(parts)
-    mine = parts[0].new_empty((sum(rows) if me < count else 0) * width)
+    own_rank, count = mesh.get_local_rank("shard"), len(parts)
+    mine = parts[0].new_empty((sum(rows) if own_rank < count else 0) * width)
     dist.all_to_all_single(
         mine,
         torch.cat([part.flatten() for part in parts]),
-        output_split_sizes=[size * width if me < count else 0 for size in rows],
-        input_split_sizes=[rows[me] * width if player < count else 0 for player in range(len(rows))],
+        output_split_sizes=[size * width if own_rank < count else 0 for size in rows],
+        input_split_sizes=[rows[own_rank] * width if rank < count else 0 for rank in range(len(rows))],
         group=mesh.get_group("shard"),
     )
-    if me >= count:
+    if own_rank >= count:
         return None
     mine = mine.view(-1, width)
     axis = _axis_within_layer(like)
@@ -42,7 +42,7 @@ def scatter_whole(parts: Sequence[Tensor], like: Tensor) -> Tensor | None:
 def gather_shards(own: Tensor | None, count: int, like: Tensor, dtype: torch.dtype) -> list[Tensor]:
     """Return this process's shards of `count` full matrices, of which it has `own`; the inverse of `scatter_whole`."""
     mesh, rows = _mesh(like), _rows(like)
-    me, axis = mesh.get_local_rank("shard"), _axis_within_layer(like)
+    own_rank, axis = mesh.get_local_rank("shard"), _axis_within_layer(like)
     width = like.shape[1]
     if axis is not None:
         tensor = mesh["tensor"]
@@ -50,15 +50,15 @@ def gather_shards(own: Tensor | None, count: int, like: Tensor, dtype: torch.dty
         own = None if own is None else own.chunk(tensor.size(), axis)[tensor.get_local_rank()]
     local: Tensor = like.to_local()  # pyrefly: ignore[missing-attribute]
     sent = local.new_empty(0, dtype=dtype) if own is None else own.to(dtype).flatten()
-    mine = local.new_empty(count * rows[me] * width, dtype=dtype)
+    mine = local.new_empty(count * rows[own_rank] * width, dtype=dtype)
     dist.all_to_all_single(
         mine,
         sent,
-        output_split_sizes=[rows[me] * width if player < count else 0 for player in range(len(rows))],
-        input_split_sizes=[size * width if me < count else 0 for size in rows],
+        output_split_sizes=[rows[own_rank] * width if rank < count else 0 for rank in range(len(rows))],
+        input_split_sizes=[size * width if own_rank < count else 0 for size in rows],
         group=mesh.get_group("shard"),
     )
-    return list(mine.view(count, rows[me], width).unbind())
+    return list(mine.view(count, rows[own_rank], width).unbind())
 
 
 def _mesh(like: Tensor) -> Any:
@@ -77,4 +77,4 @@ def _rows(like: Tensor) -> list[int]:
     count = group_size(like)
     rows = like.shape[0] // (_mesh(like)["tensor"].size() if _axis_within_layer(like) == 0 else 1)
     each = -(-rows // count)
-    return [max(0, min(each, rows - player * each)) for player in range(count)]
+    return [max(0, min(each, rows - rank * each)) for rank in range(count)]

@@ -41,7 +41,7 @@ class ParallelContext:
     ) -> None:
         self.dist = dist or DistContext()
         recipe = recipe or ParallelRecipe()
-        self.tp_size, self.dp_world_size, self.is_sharded = recipe.tp, recipe.places, recipe.divides
+        self.tp_size, self.dp_world_size, self.is_sharded = recipe.tp, recipe.dp_world_size, recipe.is_sharded
         self.dp_rank = self.dist.rank // recipe.tp
         self.seed_suffix: tuple[int, ...] = ()
         self.param_dtype = torch.float32
@@ -51,7 +51,7 @@ class ParallelContext:
         if self.dist.is_distributed:
             from megavit.distributed.parallelize import make_mesh
 
-            # Silences advice on the gathering order, which FSDP2 determines.
+            # Silence advice on the gathering order, which FSDP2 determines.
             logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
             self.seed_suffix = (self.dp_rank,)
             kind = device.type if device else "cpu"
@@ -99,8 +99,8 @@ class ParallelContext:
 
         sums = torch.tensor([loss / self.dist.world_size, 0.0 if math.isfinite(norm) else 1.0], dtype=torch.float64)
         dist.all_reduce(sums)
-        mean, faults = sums.tolist()
-        return mean, math.nan if faults else norm
+        mean, nonfinite = sums.tolist()
+        return mean, math.nan if nonfinite else norm
 
     def all_reduce_max(self, *numbers: float) -> list[float]:
         """Return the maximum of each number over the processes."""

@@ -41,14 +41,14 @@ class IndexUnpickler(pickle.Unpickler):
         if (module, name) == ("builtins", "getattr"):
             return _get_enum_member
         if module in ("pathlib", "pathlib._local") and name in PATHS:
-            return pathlib.PurePath  # the path of writing is not used
-        raise BundleError(f"the index of a checkpoint holds {module}.{name}, which has no place in there")
+            return pathlib.PurePath  # the path where it was written is not used
+        raise BundleError(f"the index of a checkpoint refers to {module}.{name}, which is not allowed")
 
 
 def _get_enum_member(kind: Any, name: Any) -> Enum:
     """Return the member of an enumeration, which some Python versions pickle as a call of getattr."""
     if not (isinstance(kind, type) and issubclass(kind, Enum)):
-        raise BundleError(f"the index of a checkpoint asks for {name!r} of {kind!r}, which has no place in there")
+        raise BundleError(f"the index of a checkpoint refers to {name!r} of {kind!r}, which is not allowed")
     return kind[name]
 
 
@@ -61,12 +61,12 @@ def read_index(folder: Path, files: set[str]) -> Metadata:
     except Exception as error:  # noqa: BLE001 - a damaged pickle may raise anything
         raise BundleError(f"{folder / INDEX} cannot be read: {error}") from None
     if not isinstance(index, Metadata) or not isinstance(index.storage_data, dict):
-        raise BundleError(f"{folder / INDEX} is no index of tensors")
+        raise BundleError(f"{folder / INDEX} is not an index of tensors")
     if not all(isinstance(entry, TensorStorageMetadata) for entry in index.state_dict_metadata.values()):
-        raise BundleError(f"{folder / INDEX} holds more than tensors")
-    outside = {entry.relative_path for entry in index.storage_data.values()} - files
+        raise BundleError(f"{folder / INDEX} contains more than tensors")
+    outside = sorted(map(str, {entry.relative_path for entry in index.storage_data.values()} - files))
     if outside:
-        raise BundleError(f"{folder / INDEX} points to {', '.join(sorted(map(str, outside)))}")
+        raise BundleError(f"{folder / INDEX} refers to files outside the checkpoint: {', '.join(outside)}")
     return index
 
 

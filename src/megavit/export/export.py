@@ -75,7 +75,7 @@ def export(
     check_export_options(target, input, precision, out, runtime)
     export_target = TARGETS[target]
     if precision == "int8" and not any(image.label is not None for image in images):
-        raise ConfigError("int8 is judged by its accuracy, which takes labeled images: give them with --data")
+        raise ConfigError("int8 is verified by its accuracy, which needs labeled images: pass them with --data")
     check_size(predictor)
     info = replace(export_info(predictor, input, precision), recorded=input == PIXELS and target != "web")
     outputs = output_names(predictor)
@@ -102,19 +102,19 @@ def check_export_options(
     check_choice("to", target, tuple(TARGETS))
     precisions = TARGETS[target].precisions
     if precision not in precisions:
-        raise ConfigError(f"{target} is exported in {', '.join(precisions)}, not in {precision}")
+        raise ConfigError(f"{target} can be exported in {', '.join(precisions)}, not in {precision}")
     if target == "web" and input != PIXELS:
-        raise ConfigError("the page of --to web gives the model pixels: leave out --input")
+        raise ConfigError("--to web supports only --input pixels: leave out --input")
     if target == "executorch":
         from megavit.export.targets.executorch import check_installed
 
         check_installed()
         if input != IMAGES:
-            raise ConfigError("executorch runs models of prepared images: add --input images")
+            raise ConfigError("executorch supports only preprocessed images: add --input images")
     if runtime is not None and target != "web":
-        raise ConfigError(f"--onnxruntime-web is for --to web alone, not for {target}")
+        raise ConfigError(f"--onnxruntime-web is only for --to web, not for {target}")
     if out.exists():
-        raise OutputError(f"{out} exists already; choose a new folder")
+        raise OutputError(f"{out} already exists: choose a new folder")
 
 
 def model_size(folder: Path) -> int:

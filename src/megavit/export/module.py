@@ -72,6 +72,6 @@ def check_size(predictor: Predictor) -> None:
     """Raise a ConfigError if the bundle keeps the images' aspect ratio, so that they have no fixed size."""
     if predictor.info.preprocessing.keep_aspect:
         raise ConfigError(
-            "this bundle keeps the images' aspect ratio, and an exported model takes images of one fixed size: "
-            "train without --keep-aspect for one that can be exported"
+            "this bundle keeps the images' aspect ratio, but an exported model needs images of a fixed size: train "
+            "without --keep-aspect to export the model"
         )

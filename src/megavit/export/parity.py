@@ -136,16 +136,16 @@ def check_parity(result: ParityResult, precision: ExportPrecision, max_accuracy_
         if not drop <= max_accuracy_drop:
             raise ExportError(
                 f"int8 in {target} loses {drop:.2f} points of accuracy on {result.images:,} images, more than "
-                f"{max_accuracy_drop:g}; nothing is written. --max-accuracy-drop allows more, --precision float16 "
-                "costs next to nothing"
+                f"{max_accuracy_drop:g}; nothing was written: raise --max-accuracy-drop, or use --precision float16, "
+                "which loses next to nothing"
             )
         return
     if not (result.output_error <= tolerance.outputs and result.feature_error <= tolerance.features):
         raise ExportError(
-            f"{target} does not give PyTorch's outputs: of {result.images:,} real images {result.worst!r} is the "
-            f"farthest off, outputs differ by up to {result.output_error:.2g} (at most {tolerance.outputs:g} is "
-            f"allowed) and features by {result.feature_error:.2g} of the largest ({tolerance.features:g}); nothing is "
-            "written"
+            f"the outputs of {target} do not match PyTorch's: on {result.images:,} real images, of which "
+            f"{result.worst!r} is the worst, outputs differ by up to {result.output_error:.2g} (allowed: "
+            f"{tolerance.outputs:g}) and features by {result.feature_error:.2g} of the largest (allowed: "
+            f"{tolerance.features:g}); nothing was written"
         )
 
 

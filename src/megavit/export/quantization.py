@@ -52,7 +52,7 @@ def evaluate_int8(
     from megavit.engine.int8 import calibrate
 
     if predictor.target != "classification":
-        raise DataError(f"int8 is judged by accuracy, and this bundle is for {predictor.target}")
+        raise DataError(f"int8 is verified by its accuracy, but this bundle is for {predictor.target}")
     preprocessing = predictor.info.preprocessing
     check_channels(images, choice.samples, preprocessing.channels)
     chosen = {sample.name for sample in choice.samples}

@@ -119,20 +119,20 @@ def get_gpu(name: str) -> Gpu:
     """Return the GPU called `name`, or raise ConfigError if it is not in the table."""
     if name not in GPUS:
         raise ConfigError(
-            f"there is no GPU {name!r} in the table; it has {', '.join(GPUS)}. For another give --gpu-memory, --tflops "
-            "and --memory-bandwidth (and --gpus-per-node, --link-bandwidth, --network-bandwidth)"
+            f"unknown GPU {name!r}: choose one of {', '.join(GPUS)}; describe others with --gpu-memory, --tflops and "
+            "--memory-bandwidth (and --gpus-per-node, --link-bandwidth, --network-bandwidth)"
         )
     return GPUS[name]
 
 
-def override_gpu(gpu: Gpu, **figures: float | None) -> Gpu:
+def override_gpu(gpu: Gpu, **overrides: float | None) -> Gpu:
     """Return `gpu` with the values that are not None: memory in GiB, tflops of dense bfloat16, bandwidths in GB/s.
 
     Raises:
         ConfigError: if a value is not positive.
     """
     changes: dict[str, Any] = {}
-    for name, value in figures.items():
+    for name, value in overrides.items():
         if value is None:
             continue
         check_positive(name, value)
@@ -150,14 +150,14 @@ def override_gpu(gpu: Gpu, **figures: float | None) -> Gpu:
 
 def estimate_seconds(exchange: Communication, layout: ParallelLayout, gpu: Gpu) -> float:
     """Return the seconds of a collective's calls in sequence on a ring (arXiv 1909.09756, section 2)."""
-    ranks, near = count_ranks(exchange.axis, layout, gpu)
+    ranks, per_node = count_ranks(exchange.axis, layout, gpu)
     if ranks == 1:
         return 0.0
-    nodes = -(-ranks // near)
-    lanes = 1 if exchange.collective == "all-to-all" else near
+    nodes = -(-ranks // per_node)
+    lanes = 1 if exchange.collective == "all-to-all" else per_node
     rate = gpu.link_bandwidth if nodes == 1 else min(gpu.link_bandwidth, lanes * gpu.network_bandwidth)
     rounds = 2 if exchange.collective == "all-reduce" else 1
-    latency = (near - 1) * HOP_LATENCY + (nodes - 1) * NETWORK_LATENCY
+    latency = (per_node - 1) * HOP_LATENCY + (nodes - 1) * NETWORK_LATENCY
     moved = exchange.bytes * (ranks - 1) / ranks
     return rounds * (moved / (rate * LINK_SHARE) + exchange.calls * latency)
 
@@ -165,5 +165,5 @@ def estimate_seconds(exchange: Communication, layout: ParallelLayout, gpu: Gpu) 
 def count_ranks(axis: Axis, layout: ParallelLayout, gpu: Gpu) -> tuple[int, int]:
     """Return the number of ranks along an axis, and how many of them share a node; "tensor" is the innermost axis."""
     ranks = {"replicate": layout.replicate, "shard": layout.shard, "tensor": layout.tensor}[axis]
-    apart = {"replicate": layout.shard * layout.tensor, "shard": layout.tensor, "tensor": 1}[axis]
-    return ranks, max(1, min(ranks, gpu.gpus_per_node // apart))
+    stride = {"replicate": layout.shard * layout.tensor, "shard": layout.tensor, "tensor": 1}[axis]
+    return ranks, max(1, min(ranks, gpu.gpus_per_node // stride))

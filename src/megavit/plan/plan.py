@@ -14,8 +14,8 @@ from megavit.plan.parallel_layout import ParallelLayout, Training, list_layouts,
 from megavit.plan.parameters import find_padded_parameters
 from megavit.plan.step_time import StepTime, estimate_step_time
 
-SECONDS_A_DAY = 86_400
-# Factors of more GPUs to try if no layout fits.
+SECONDS_PER_DAY = 86_400
+# Multiples of the GPUs to try if no layout fits.
 GROWTH = (2, 4, 8, 16, 32)
 
 
@@ -66,7 +66,7 @@ class Plan:
         return training_flops(self.config) * self.training.batch
 
     def estimate_days(self, estimate: LayoutEstimate, images: int) -> float:
-        return images / self.training.batch * estimate.step_time.step / SECONDS_A_DAY
+        return images / self.training.batch * estimate.step_time.step / SECONDS_PER_DAY
 
     def compute_communication(self, estimate: LayoutEstimate) -> list[Communication]:
         return compute_communication(self.config, self.training, estimate.layout)
@@ -85,21 +85,21 @@ def make_plan(config: ViTConfig, training: Training, gpu: Gpu, gpus: int) -> Pla
     check_integer("gpus", gpus, minimum=1)
     check_supported(config)
     best: dict[tuple[int, int, int], LayoutEstimate] = {}
-    least: dict[tuple[int, int, int], LayoutEstimate] = {}
+    smallest: dict[tuple[int, int, int], LayoutEstimate] = {}
     for layout in list_layouts(config, training, gpus, gpu.gpus_per_node):
         mesh = (layout.replicate, layout.shard, layout.tensor)
         phase, memory = compute_peak_memory(config, training, layout)
-        found = LayoutEstimate(layout, phase, memory, estimate_step_time(config, training, layout, gpu))
+        estimate = LayoutEstimate(layout, phase, memory, estimate_step_time(config, training, layout, gpu))
         if memory.total <= gpu.usable:
-            if mesh not in best or _order(found) < _order(best[mesh]):
-                best[mesh] = found
-        elif mesh not in least or memory.total < least[mesh].memory.total:
-            least[mesh] = found
+            if mesh not in best or _order(estimate) < _order(best[mesh]):
+                best[mesh] = estimate
+        elif mesh not in smallest or memory.total < smallest[mesh].memory.total:
+            smallest[mesh] = estimate
     meshes = set(list_meshes(config, gpus, gpu.gpus_per_node))
-    if not best and not least:
+    if not best and not smallest:
         raise ConfigError(
-            f"a batch of {training.batch:,} images does not divide over {gpus:,} GPUs: the images of a step are shared "
-            f"among replicate × shard = GPUs / tensor of them; the nearest batch that does is "
+            f"a batch of {training.batch:,} images cannot be divided over {gpus:,} GPUs: it must be a multiple of "
+            f"replicate × shard = GPUs / tensor; the nearest batch size that is divisible is "
             f"{max(1, round(training.batch / gpus)) * gpus:,}"
         )
     return Plan(
@@ -108,15 +108,15 @@ def make_plan(config: ViTConfig, training: Training, gpu: Gpu, gpus: int) -> Pla
         gpu,
         gpus,
         fitting=tuple(sorted(best.values(), key=_order)),
-        too_large=tuple(sorted((e for mesh, e in least.items() if mesh not in best), key=lambda c: c.memory.total)),
-        indivisible=tuple(sorted(meshes - set(best) - set(least))),
+        too_large=tuple(sorted((e for mesh, e in smallest.items() if mesh not in best), key=lambda c: c.memory.total)),
+        indivisible=tuple(sorted(meshes - set(best) - set(smallest))),
     )
 
 
 def check_supported(config: ViTConfig) -> None:
     """Raise ConfigError for models that the memory formulas do not cover."""
     design = config.design
-    unknown = {
+    unsupported = {
         "block zeta": design.block == "zeta",
         "dropout": config.dropout > 0 or config.emb_dropout > 0,
         "drop_path": design.drop_path > 0,
@@ -125,27 +125,27 @@ def check_supported(config: ViTConfig) -> None:
         "rms norms": design.norm == "rms",
         "rotary positions": design.rotary,
     }
-    for name, is_used in unknown.items():
+    for name, is_used in unsupported.items():
         if is_used:
-            raise ConfigError(f"megavit plan knows no formula for {name}: leave it out of the model, or measure a step")
+            raise ConfigError(f"megavit plan does not support {name}: remove it from the model, or measure a step")
 
 
 def suggest_remedy(plan: Plan) -> str | None:
     """Return flags, or a number of GPUs, for which a layout fits, or None if none is found."""
     training = plan.training
-    tries: list[tuple[str, Training]] = []
+    candidates: list[tuple[str, Training]] = []
     if training.precision == "float32":
-        tries.append(("--precision bfloat16", replace(training, precision="bfloat16")))
+        candidates.append(("--precision bfloat16", replace(training, precision="bfloat16")))
     if training.optimizer == "muon":
-        tries.append(("--optimizer adamw", replace(training, optimizer="adamw")))
-    for flags, changed in tries:
+        candidates.append(("--optimizer adamw", replace(training, optimizer="adamw")))
+    for flags, changed in candidates:
         if make_plan(plan.config, changed, plan.gpu, plan.gpus).fitting:
-            return f"{flags} fits"
+            return f"it fits with {flags}"
     for factor in GROWTH:
-        wanted = plan.gpus * factor
-        batch = max(training.batch, wanted)
-        if batch % wanted == 0 and make_plan(plan.config, replace(training, batch=batch), plan.gpu, wanted).fitting:
-            return f"{wanted:,} such GPUs fit" + (f" with --batch-size {batch}" if batch != training.batch else "")
+        gpus = plan.gpus * factor
+        batch = max(training.batch, gpus)
+        if batch % gpus == 0 and make_plan(plan.config, replace(training, batch=batch), plan.gpu, gpus).fitting:
+            return f"it fits on {gpus:,} such GPUs" + (f" with --batch-size {batch}" if batch != training.batch else "")
     return None
 
 
@@ -153,12 +153,12 @@ def explain_misfit(plan: Plan) -> str:
     """Return a sentence on a plan without a fitting layout: the nearest layout, and a remedy."""
     nearest = plan.too_large[0]
     parts = sorted(nearest.memory.to_dict().items(), key=lambda item: -item[1])[:3]
-    most = ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts)
+    largest = ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts)
     remedy = suggest_remedy(plan)
     return (
-        f"no layout fits into {plan.gpu.usable / GIB:.1f} GiB a GPU; the nearest, {nearest.layout.name} with "
-        f"{nearest.layout.micro_batch_size} image(s) at once, needs {nearest.memory.total / GIB:.1f} GiB ({most}); "
-        + (remedy or "a smaller --image-size, a larger --patch-size or a smaller model takes less")
+        f"no layout fits into {plan.gpu.usable / GIB:.1f} GiB per GPU; the closest, {nearest.layout.name} with "
+        f"micro-batch size {nearest.layout.micro_batch_size}, needs {nearest.memory.total / GIB:.1f} GiB ({largest}); "
+        + (remedy or "a smaller --image-size, a larger --patch-size or a smaller model needs less memory")
     )
 
 

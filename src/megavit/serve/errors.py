@@ -21,7 +21,7 @@ CODES = {
     503: "service_unavailable",
     504: "gateway_timeout",
 }
-"""HTTP's names of the statuses (RFC 9110); those of `http.HTTPStatus` differ between Python versions."""
+"""HTTP's names for the statuses (RFC 9110); those of `http.HTTPStatus` differ between Python versions."""
 
 
 class ApiError(MegavitError):

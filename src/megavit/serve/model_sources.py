@@ -32,17 +32,17 @@ def parse_sources(arguments: Sequence[str]) -> list[tuple[str, str]]:
         if not source or Path(argument).exists():
             source, name = argument, _default_name(argument)
         if not _NAME.fullmatch(name):
-            raise ConfigError(f"{name!r} cannot be a model's name in a URL; choose another, as in name={source}")
+            raise ConfigError(f"{name!r} cannot be used as a model name in a URL: choose another, as in name={source}")
         if name in sources:
-            raise ConfigError(f"two models are called {name}; give one another name, as in other={source}")
+            raise ConfigError(f"two models are named {name}: rename one of them, as in other={source}")
         if not source.startswith(_HUB) and get_version(source) is None:
             raise BundleError(
-                f"{source} is not a bundle: it has no {_MARKERS[0]}; a bundle is the folder that megavit train writes, "
-                "or megavit export for onnx or openvino"
+                f"{source} is not a bundle: it has no {_MARKERS[0]}; use a folder written by megavit train, or by "
+                "megavit export for onnx or openvino"
             )
         sources[name] = source
     if not sources:
-        raise ConfigError("there is no model to serve; name the folder of a bundle or of a run")
+        raise ConfigError("there is no model to serve: pass the folder of a bundle or run")
     return list(sources.items())
 
 

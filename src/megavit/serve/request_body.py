@@ -11,11 +11,11 @@ from starlette.requests import Request
 from megavit.serve.errors import ApiError
 from megavit.serve.settings import Settings
 
-_MAX_NAME = 255
-# Parsing takes quadratic time.
-_MAX_CONTENT_TYPE = 1024
+_MAX_NAME_LENGTH = 255
+# Parsing a content type takes quadratic time.
+_MAX_CONTENT_TYPE_LENGTH = 1024
 
-# Python prints records without a handler; the response reports these errors.
+# Without a handler Python prints these records; the response reports the errors.
 logging.getLogger("python_multipart").addHandler(logging.NullHandler())
 
 
@@ -32,7 +32,7 @@ class ByteBudget:
     def check(self, size: int) -> None:
         """Raise an ApiError if `size` more bytes would exceed the limit."""
         if self.used + size > self._limit:
-            raise ApiError(429, "the server holds as many bytes as it may; try again in a moment", retry_after=1)
+            raise ApiError(429, "the server's memory for requests is full; try again in a moment", retry_after=1)
 
     def acquire(self, size: int) -> None:
         self.check(size)
@@ -80,7 +80,7 @@ async def read_body(request: Request, settings: Settings, budget: ByteBudget) ->
                     parser.write(chunk)
         except TimeoutError:
             limit = f"{settings.read_timeout:g} seconds"
-            raise ApiError(408, f"the request did not arrive within {limit}; send it faster, or less of it") from None
+            raise ApiError(408, f"the request did not arrive within {limit}: send less data, or faster") from None
         body = parser.finish()
     except BaseException:
         budget.release(received)
@@ -104,12 +104,12 @@ def _too_large(settings: Settings) -> ApiError:
 
 def _make_parser(request: Request, settings: Settings) -> "_RawParser | _FormParser":
     content_type = request.headers.get("content-type", "")
-    if len(content_type) > _MAX_CONTENT_TYPE:
-        raise ApiError(400, f"the content type has more than {_MAX_CONTENT_TYPE} characters")
+    if len(content_type) > _MAX_CONTENT_TYPE_LENGTH:
+        raise ApiError(400, f"the content type has more than {_MAX_CONTENT_TYPE_LENGTH} characters")
     kind, options = parse_options_header(content_type)
     if kind != b"multipart/form-data":
         if kind.startswith(b"multipart/"):
-            raise ApiError(400, "several images are sent as multipart/form-data, no other kind of multipart")
+            raise ApiError(400, "send several images as multipart/form-data: no other multipart type is supported")
         return _RawParser()
     if not options.get(b"boundary"):
         raise ApiError(400, "the content type multipart/form-data has no boundary")
@@ -157,18 +157,18 @@ class _FormParser:
         try:
             self._parser.write(chunk)
         except FormParserError:
-            raise ApiError(400, "the body is not the multipart/form-data that its content type announces") from None
+            raise ApiError(400, "the content type is multipart/form-data, but the body is malformed") from None
 
     def finish(self) -> RequestBody:
         if not self._complete:
-            raise ApiError(400, "the multipart/form-data is cut short: its last boundary is missing")
+            raise ApiError(400, "the multipart/form-data is truncated: its final boundary is missing")
         if not self._images:
-            raise ApiError(400, "there is no image in the request; send at least one part with a file")
+            raise ApiError(400, "the request contains no image: send at least one part with a file")
         return RequestBody(self._images, multipart=True)
 
     def _begin_part(self) -> None:
         if len(self._images) == self._max_images:
-            raise ApiError(413, f"there are more than {self._max_images} images in the request; send several requests")
+            raise ApiError(413, f"the request contains more than {self._max_images} images: split it into several")
         self._headers = {}
 
     def _end_header(self) -> None:
@@ -180,8 +180,8 @@ class _FormParser:
         if kind != b"form-data" or b"name" not in options:
             raise ApiError(400, "a part of the multipart/form-data has no name in its Content-Disposition")
         if b"filename" not in options and b"content-type" not in self._headers:
-            raise ApiError(400, "a part of the multipart/form-data is not a file; options go into the query")
-        filename = options.get(b"filename", b"").decode(errors="replace")[:_MAX_NAME]
+            raise ApiError(400, "a part of the multipart/form-data is not a file: pass options in the query string")
+        filename = options.get(b"filename", b"").decode(errors="replace")[:_MAX_NAME_LENGTH]
         self._images.append(UploadedImage(filename or None, bytearray()))
 
     def _end(self) -> None:

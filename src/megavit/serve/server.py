@@ -195,9 +195,9 @@ def _get_url(listener: socket.socket) -> str:
 
 async def _wait_for_first(*awaitables: Awaitable[Any]) -> None:
     """Wait until one awaitable is done, cancel the other tasks, and raise its exception if it has one."""
-    tasks = [asyncio.ensure_future(one) for one in awaitables]
-    done, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in others:
+    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
+    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
         if not isinstance(awaitables[tasks.index(task)], asyncio.Future):
             task.cancel()
     for task in done:

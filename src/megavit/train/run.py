@@ -208,7 +208,7 @@ def _resume(
         length = plan.length
         if length.time is not None:
             # Initial estimate for the new number of processes, updated by the budget.
-            speedup = plan.recipe.parallel.places / planned.recipe.parallel.places
+            speedup = plan.recipe.parallel.dp_world_size / planned.recipe.parallel.dp_world_size
             length = replace(length, time=replace(length.time, step=length.time.step / speedup))
         return _restore(ctx, plan.recipe, length)
 

@@ -77,7 +77,7 @@ def test_names_that_are_too_long_for_a_file_are_cut(place, capsys) -> None:
     [
         (["--label", "rabbit"], "such as cat, dog, newt, got 'rabbit'"),
         (["--method", "guess"], 'Invalid value "guess" for --method'),
-        (["--ouch"], "no option --ouch"),
+        (["--ouch"], "unknown option --ouch"),
     ],
 )
 def test_wrong_usage_is_reported_before_any_work(place, capsys, flags, message) -> None:

@@ -35,7 +35,7 @@ def test_an_existing_file_is_kept_and_refused_before_any_work(tmp_path: Path) ->
     existing = tmp_path / "a.csv"
     existing.write_text("mine")
     for attempt in (lambda: check_new_file(existing, "lists", (".csv",)), lambda: write_disagreements(existing, FOUND)):
-        with pytest.raises(OutputError, match="is there already"):
+        with pytest.raises(OutputError, match="already exists"):
             attempt()
     assert existing.read_text() == "mine"
     with pytest.raises(OutputError, match="there is no folder"):

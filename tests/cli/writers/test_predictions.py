@@ -42,7 +42,7 @@ def test_a_prediction_is_in_the_file_before_the_next_one_is_computed(tmp_path):
 
 def test_a_file_that_is_there_is_not_touched(tmp_path):
     (tmp_path / "a.csv").write_text("mine")
-    with pytest.raises(OutputError, match="is there already"):
+    with pytest.raises(OutputError, match="already exists"):
         write(tmp_path / "a.csv", [GOOD], 2)
     assert (tmp_path / "a.csv").read_text() == "mine"
 

@@ -56,5 +56,5 @@ def test_a_folder_that_is_no_runtime_is_refused_before_anything_is_written(tmp_p
 def test_without_npm_it_says_what_to_do(tmp_path: Path, monkeypatch) -> None:
     predictor = make_predictor(tmp_path / "flowers")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ConfigError, match=r"there is no npm: install it, or .* --onnxruntime-web"):
+    with pytest.raises(ConfigError, match=r"was not found: install it, or .* --onnxruntime-web"):
         export(predictor, "web", tmp_path / "out", [ParityImage("a", make_images(3)[0])])

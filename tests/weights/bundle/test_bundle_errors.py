@@ -139,7 +139,7 @@ def test_a_description_that_cannot_be_is_refused(change, said, bundle):
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("[]", "must hold a JSON object"), ('{"format": 1, "format": 1}', "twice"), ("[" * 100_000, "not valid JSON")],
+    [("[]", "must contain a JSON object"), ('{"format": 1, "format": 1}', "twice"), ("[" * 100_000, "not valid JSON")],
 )
 def test_a_description_of_another_kind_is_refused(text, said, bundle):
     (bundle / INFO).write_text(text)

@@ -41,7 +41,7 @@ def bench(
     from megavit.runtime.storage import write_file, writing
 
     if out is not None and out.exists():
-        raise OutputError(f"{out} is there already; choose another --out")
+        raise OutputError(f"{out} already exists: choose another --out")
     names = models or ((EXAMPLE, "S") if quick else (EXAMPLE, "S", "B"))
     for name in names:
         get_config(name)

@@ -38,7 +38,7 @@ def calibrate(
     from megavit.weights.bundle.bundle import SAMPLES, copy_bundle
 
     if out.exists():
-        raise OutputError(f"{out} is there already; choose a new folder with --out")
+        raise OutputError(f"{out} already exists: choose a new folder with --out")
     predictor = load(bundle, device=device)
     with counting("checking images") as progress:
         images = load_data(data, DataRecipe(val=0, test=0), progress, known_classes=predictor.labels)

@@ -43,9 +43,9 @@ def check(
         skip_labels: Do not look for label errors.
     """
     if bundle is not None and minutes is not None:
-        raise ConfigError("--minutes is for the models that are trained if there is no --bundle; leave it out")
+        raise ConfigError("--minutes limits the training of models, and with --bundle none is trained: leave it out")
     if skip_labels and (bundle is not None or minutes is not None):
-        raise ConfigError("--skip-labels and --bundle or --minutes contradict each other; leave one of them out")
+        raise ConfigError("--skip-labels cannot be combined with --bundle or --minutes: leave out one of them")
 
     from megavit.check.check import run_checks
     from megavit.check.report import PAGE, TABLE, check_output_folder, write_report
@@ -88,9 +88,9 @@ def reason_to_skip_labels(images: "LabeledImages") -> str:
 
     if images.target != "classification":
         what = "several labels" if images.target == "multilabel" else "a number"
-        return f"the images have {what} each, and label errors are only found in single classes"
+        return f"the images have {what} each, but label errors can only be found among single classes"
     if len(images.samples) < MIN_IMAGES:
-        return f"{len(images.samples)} images are too few to learn from; it takes {MIN_IMAGES}"
+        return f"{len(images.samples)} images are too few to learn from: at least {MIN_IMAGES} are needed"
     return ""
 
 

@@ -77,12 +77,12 @@ def convert(
         "channels": channels,
     }
     if drop_calibration and to == "bundle":
-        raise ConfigError("--drop-calibration is for --to timm and --to huggingface: leave it out")
+        raise ConfigError("--drop-calibration is only for --to timm and --to huggingface: leave it out")
     known = {name: value for name, value in options.items() if value is not None}
     pretrained = load_pretrained(source, known, state_dict=state_dict, target=target)
     if class_names is not None:
         if pretrained.format == MEGAVIT:
-            raise ConfigError(f"{source} is a bundle, which names its classes itself; leave --class-names out")
+            raise ConfigError(f"{source} is a bundle, which has its own class names: leave out --class-names")
         pretrained = replace(pretrained, labels=read_class_names(class_names, pretrained.config.num_classes))
     remarks = list(pretrained.notes)
     if to == "bundle":

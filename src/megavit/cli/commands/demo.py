@@ -60,11 +60,11 @@ def remove_earlier(out: Path) -> None:
         if not (out / PLAN).exists():
             return
         if read_plan(out).source != SOURCE:
-            raise OutputError(f"{out} holds a run that is not a demo; choose another --out")
+            raise OutputError(f"{out} contains a run that is not a demo: choose another --out")
         parts = (*PARTS, PLAN)
         for path in out.iterdir():
             if path.name not in parts and not path.name.startswith("."):
-                raise OutputError(f"{out} holds more than an earlier demo: {path.name}; choose another --out")
+                raise OutputError(f"{out} contains more than an earlier demo: {path.name}; choose another --out")
         for path in (out / part for part in parts):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)

@@ -45,7 +45,7 @@ def embed(
         name="embed", images=images, out=out, nproc=nproc, suffixes=(".npz", ".csv"), what="embeddings"
     )
     if out is None and not json:
-        raise ConfigError("give --out FILE.npz or FILE.csv for the embeddings, or --json to print them")
+        raise ConfigError("pass --out FILE.npz or FILE.csv for the embeddings, or --json to print them")
 
     def load_model() -> InferenceModel:
         predictor = load(bundle, device=local_device(device), precision=precision, verify=verify)

@@ -52,7 +52,7 @@ def evaluate(
 
     if out is not None and against is None:
         raise ConfigError(
-            "--out lists the images whose prediction differs between two bundles: give the other with --against"
+            "--out lists the images whose prediction differs between two bundles: pass the second one with --against"
         )
     if out is not None:
         check_new_file(out, "lists of images", (".csv", ".jsonl"))

@@ -67,5 +67,5 @@ def export(
         print_json(result.to_dict() | {"out": str(out), "to": to, "precision": precision, "bytes": size})
         return 0
     results.print(describe_parity(result, export_info(predictor, input, precision), source))
-    results.print(f"{out}: {size / 1e6:.1f} MB; README.md there says how to use it")
+    results.print(f"{out}: {size / 1e6:.1f} MB; its README.md explains how to use it")
     return 0

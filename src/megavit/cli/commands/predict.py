@@ -94,7 +94,7 @@ def _load(
         return load(bundle, device=device, precision=precision, verify=verify, keep_aspect=keep_aspect)
     if device not in ("auto", "cpu") or precision != "float32" or verify or keep_aspect:
         raise ConfigError(
-            f"{bundle} holds an exported model, which runs on the processor as it was exported: leave out --device, "
-            "--precision, --verify and --keep-aspect, or give the bundle that it was made of"
+            f"{bundle} contains an exported model, which runs on the CPU with the settings of its export: leave out "
+            "--device, --precision, --verify and --keep-aspect, or use the bundle it was exported from"
         )
     return load_exported(bundle)

@@ -36,7 +36,7 @@ def quantize(
     from megavit.weights.bundle.bundle import SAMPLES, copy_bundle
 
     if out.exists():
-        raise OutputError(f"{out} is there already; choose a new folder with --out")
+        raise OutputError(f"{out} already exists: choose a new folder with --out")
     predictor = load(bundle, device="cpu")
     check_precision("int8", next(predictor.model.parameters()).device)
     with counting("checking images") as progress:
@@ -56,10 +56,11 @@ def quantize(
         f"of {result.change.value * 100:+.2f} points (95%: {low} to {high}); {result.speedup:.1f} times as fast"
     )
     if result.speedup < 1:
-        notes.print("int8 is slower than float32 on this processor: use it on another one only", style="yellow")
+        notes.print("int8 is slower than float32 on this CPU: use it only on others", style="yellow")
     if not accepted:
         notes.print(
-            f"more than {max_accuracy_drop:g} points are lost: nothing is written; --max-accuracy-drop allows more",
+            f"int8 loses more than {max_accuracy_drop:g} points of accuracy; nothing was written: --max-accuracy-drop "
+            "allows more",
             style="yellow",
         )
         return 1

@@ -41,7 +41,7 @@ def shard(
     seed = 0 if seed is None else seed
     limit = parse_bytes(shard_size)
     if data.startswith(PREFIX):
-        raise ConfigError(f"{data} has no files to write into shards; give a folder, a table or shards")
+        raise ConfigError(f"{data} has no files to write into shards: pass a folder, a table or shards")
     check_outside_data(out, data)
     with counting("checking images") as progress:
         listing, scan = scan_source(data, progress=progress, verify="all")

@@ -106,11 +106,11 @@ def train(
     layout = {key: value for key, value in layout.items() if value is not None}
     flags = {table: {key: value for key, value in keys.items() if value is not None} for table, keys in changes.items()}
     if minutes is not None and epochs is not None:
-        raise ConfigError("--minutes and --epochs both set the length of the training; give only one of them")
+        raise ConfigError("--minutes and --epochs both set the length of the training: pass only one of them")
     if finetune is not None and init is None and resume is None:
-        raise ConfigError("--finetune needs pretrained weights; give them with --init BUNDLE")
+        raise ConfigError("--finetune needs pretrained weights: pass them with --init BUNDLE")
     if resume is not None and (out is not None or recipe != "auto" or any(flags.values())):
-        raise ConfigError("--resume continues the run with its own settings; it takes no others")
+        raise ConfigError("--resume continues the run with its own settings: leave out all others")
     if resume is None and data is None:
         raise ConfigError("DATA is missing: megavit train FOLDER, or megavit train --resume RUN")
 
@@ -122,7 +122,7 @@ def train(
     processes = settings["parallel"].get("nproc") or 1
     in_torchrun = "WORLD_SIZE" in os.environ
     if in_torchrun and resume is None and out is None:
-        raise ConfigError("the processes must agree on a folder for the run: name it with --out")
+        raise ConfigError("all processes need the same folder for the run: pass it with --out")
     use_default = out is None and resume is None
     out = default_out(str(data)) if use_default else out
     if isinstance(processes, int) and processes > 1 and not in_torchrun:
@@ -166,9 +166,9 @@ def read_recipe(recipe: str) -> tuple[str, dict[str, Any]]:
     settings = read_toml(Path(recipe))
     base = settings.pop("base", "auto")
     check_choice(f"base in {recipe}", base, ["auto", *RECIPES])
-    wrong = [name for name, table in settings.items() if not isinstance(table, dict)]
-    if wrong:
-        raise ConfigError(f"{recipe}: {', '.join(wrong)} must be in a table such as [run]")
+    loose = [name for name, table in settings.items() if not isinstance(table, dict)]
+    if loose:
+        raise ConfigError(f"{recipe}: {', '.join(loose)} must be in a table such as [run]")
     return base, settings
 
 

@@ -49,7 +49,7 @@ def show_check(result: CheckResult, reason: str) -> None:
             results.print(f"  … and {len(findings) - MAX_SHOWN:,} more")
     results.print()
     if reason:
-        notes.print(f"label errors were not looked for: {reason}", style="dim")
+        notes.print(f"label errors were not checked: {reason}", style="dim")
     serious = sum(finding.severity == "serious" for finding in result.findings)
     if serious:
         results.print(f"{serious:,} serious of {len(result.findings):,} findings", style="bold")

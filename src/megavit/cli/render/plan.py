@@ -61,7 +61,7 @@ def show_plan(model: str, plan: Plan, images: int | None) -> None:
         )
     if plan.indivisible:
         grids = ", ".join("×".join(map(str, grid)) for grid in plan.indivisible[:MAX_SHOWN])
-        results.print(f"\nthe batch size does not divide by the layouts (replicate × FSDP × TP) {grids}")
+        results.print(f"\nthe batch size is not divisible over the layouts (replicate × FSDP × TP) {grids}")
     results.print(
         f"\nAssumed: matrix products at {plan.gpu.achievable:.0%} of the peak; links at {LINK_SHARE:.0%} of theirs; "
         "FSDP communication overlaps with computation, tensor parallel communication does not; a tenth of the memory "

@@ -27,7 +27,7 @@ class LineFile:
             try:
                 self._file = self.path.open("x", buffering=1, encoding="utf-8", errors="surrogateescape", newline="")
             except FileExistsError:
-                raise OutputError(f"{self.path} is there already; move it away or choose another name") from None
+                raise OutputError(f"{self.path} already exists: move it or choose another name") from None
         if self.is_csv:
             self._table = CsvWriter(self._file)
             try:
@@ -67,7 +67,7 @@ def check_new_file(path: Path, what: str, suffixes: Sequence[str]) -> None:
     if path.suffix not in suffixes:
         raise OutputError(f"{what} are written as {' or '.join(suffixes)}, not as {path.name!r}")
     if path.exists():
-        raise OutputError(f"{path} is there already; move it away or choose another name")
+        raise OutputError(f"{path} already exists: move it or choose another name")
     folder = path.absolute().parent
     if not folder.is_dir():
-        raise OutputError(f"there is no folder {folder}; make it, or choose another place")
+        raise OutputError(f"there is no folder {folder}: create it or choose another")

@@ -23,7 +23,7 @@ from megavit.data.sources.table_cells import (
 from megavit.data.sources.table_columns import EXPECTED, TARGETS, Header, find_header
 from megavit.data.split.split_names import parse_split
 from megavit.errors import DataError
-from megavit.runtime.csv_files import MAX_ROW, TableError, read_csv, restored
+from megavit.runtime.csv_files import MAX_ROW_LENGTH, TableError, read_csv, unescape_row
 
 _ONCE = {"labels": "list all its labels in one line"}
 _SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"\x1f\x8b")
@@ -142,17 +142,18 @@ def _header(table: Path, file: BinaryIO) -> tuple[str, Header, int]:
         raise DataError(f"{str(table)!r} is no text but a spreadsheet's own or a compressed file; save it as CSV UTF-8")
     file.seek(0)
     text = io.TextIOWrapper(file, "utf-8-sig", "replace", newline="")
-    number, declared, first = 1, None, text.readline(MAX_ROW + 1)
+    number, declared, first = 1, None, text.readline(MAX_ROW_LENGTH + 1)
     try:
         while first and (
             not first.strip() or ((declared := declared or _declared_delimiter(first)) and _declared_delimiter(first))
         ):
-            number, first = number + 1, text.readline(MAX_ROW + 1)
+            number, first = number + 1, text.readline(MAX_ROW_LENGTH + 1)
     finally:
         text.detach()
-    if len(first) > MAX_ROW:
+    if len(first) > MAX_ROW_LENGTH:
         raise DataError(
-            f"{str(table)!r} has a first line of more than {MAX_ROW:,} characters, which names no columns. {EXPECTED}"
+            f"{str(table)!r} has a first line of more than {MAX_ROW_LENGTH:,} characters, which names no columns. "
+            f"{EXPECTED}"
         )
     return *find_header(table, first.rstrip("\r\n"), declared), number
 
@@ -169,7 +170,7 @@ def _rows(rows: Iterator[tuple[int, list[str]]], header: Header, last: int) -> I
             continue
         if len(row) != len(header.names):
             raise TableError(f"line {number}: expected {len(header.names)} columns as in the header, got {len(row)}")
-        yield number, restored(row)
+        yield number, unescape_row(row)
 
 
 def _lines(table: _Table) -> Iterator[_Line]:

@@ -23,8 +23,7 @@ def run(pixels):
 """,
     "openvino": """model = openvino.Core().read_model(here / "model.xml")
 about = json.loads(model.get_rt_info("megavit").astype(str))
-# f32: otherwise processors with 16-bit arithmetic use it. The caches: otherwise memory grows with the number of image
-# sizes.
+# Without f32, OpenVINO computes in 16 bits on CPUs that can. Without limits, its caches grow with every image size.
 os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = "0"
 settings = {"INFERENCE_PRECISION_HINT": "f32", "CPU_RUNTIME_CACHE_CAPACITY": "64"}
 compiled = openvino.Core().compile_model(model, "CPU", settings)
@@ -59,12 +58,12 @@ READ_COLOR = """def read(path):
         canvas = Image.new("RGB", image.size, "white")
         canvas.paste(image.convert("RGB"), mask=image.getchannel("A"))
         return np.asarray(canvas)
-    # Gray of 16 bits, or of floats from 0 to 1.
+    # 16-bit gray, or floats from 0 to 1.
     if image.mode == "I" and kind not in ("PNG", "PPM"):
-        raise ValueError("32-bit whole numbers have no known scale")
+        raise ValueError("32-bit integers have no known scale")
     values, top = np.asarray(image), 1 if image.mode == "F" else 4095 if tags.get(258) == (12,) else 65535
     if not ((values >= 0) & (values <= top)).all():
-        raise ValueError(f"pixels must lie between 0 and {top}")
+        raise ValueError(f"pixels must be between 0 and {top}")
     gray = np.rint(values * 255) if top == 1 else (values.astype(np.int64) * 255 + top // 2) // top
     if tags.get(262) == 0:  # of a TIFF whose 0 is white
         gray = 255 - gray
@@ -78,10 +77,10 @@ READ_ARRAY = """def read(path):
         raise ValueError("expected uint8 (height, width, CHANNELS)")
     return pixels
 """
-CHECK_FILES = """# The files must be those that were written.
+CHECK_FILES = """# Check that the files are complete and undamaged.
 for name, digest in json.loads((here / "megavit-export.json").read_text())["files"].items():
     if hashlib.sha256((here / name).read_bytes()).hexdigest() != digest:
-        sys.exit(f"{name} is damaged: copy the whole folder again")
+        sys.exit(f"{name} is damaged: copy the folder again")
 """
 LOOP = """failed = 0
 for path in sys.argv[1:]:
@@ -105,7 +104,7 @@ PRINT_PREDICTION: Mapping[str, str] = {
 """,
 }
 PRINT_MARK = """    unlike = outputs["distance"][0] > about["ood_threshold"]
-    mark = " (unlike the training images: this means little)" if unlike else ""
+    mark = " (unlike the training images: not reliable)" if unlike else ""
 """
 
 

@@ -5,10 +5,10 @@ from megavit.export.parity import TOLERANCES, ParityResult
 from megavit.weights.bundle.model_card import describe_resizing
 
 RUNTIMES = {
-    "onnx": "`model.onnx`, for ONNX Runtime and whatever else reads ONNX",
+    "onnx": "`model.onnx`, for ONNX Runtime and other runtimes that read ONNX",
     "openvino": "`model.xml` and `model.bin`, for OpenVINO",
-    "torch": "`model.pt2`, for `torch.export.load`: PyTorch alone, without megavit",
-    "aotinductor": "`model.pt2`, compiled for processors like the one that it was made on, for "
+    "torch": "`model.pt2`, for `torch.export.load`: needs PyTorch only, not megavit",
+    "aotinductor": "`model.pt2`, compiled for CPUs like the one that it was exported on, for "
     "`torch._inductor.aoti_load_package`, from Python or C++",
     "executorch": "`model.pte`, for ExecuTorch, one image at a time",
     "web": "`index.html`, a page that predicts in the browser: put the folder on any web server; no image is sent",
@@ -19,7 +19,7 @@ OUTPUTS = {
     SCORE: "float32 (batch,): in the unit of the training scores",
     EMBEDDING: "float32 (batch, dim): the features, for search and clustering",
     DISTANCE: "float32 (batch,): above {ood_threshold:.6g}, an image is unlike the training images, and its prediction "
-    "means little",
+    "is not reliable",
 }
 
 
@@ -45,7 +45,7 @@ def render_readme(target: str, info: ExportInfo, outputs: tuple[str, ...], parit
     script = " `predict.py` shows how to use all of it." if has_script else ""
     return f"""# {info.name}, exported by megavit
 
-{RUNTIMES[target]}. Made from the bundle of {info.created}; {info.precision}.
+{RUNTIMES[target]}. Exported from the bundle of {info.created}; {info.precision}.
 
 ## Input
 
@@ -69,7 +69,7 @@ def describe_parity(result: ParityResult, info: ExportInfo, source: str) -> str:
         f"Compared with PyTorch in float32 on {source}"
         + (f" and {result.stretched} of them at other sizes" if result.stretched else "")
         + f": outputs differ by at most {result.output_error:.2g}, features by {result.feature_error:.2g} of the "
-        f"largest; {result.changed} of {result.images:,} get another prediction."
+        f"largest; {result.changed} of {result.images:,} get a different prediction."
     )
     if info.precision in TOLERANCES:
         tolerance = TOLERANCES[info.precision]

@@ -29,7 +29,7 @@ def write_onnx(predictor: Predictor, path: Path, input: InputKind, precision: Ex
     size = sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
     if size > MAX_FILE_BYTES:
         raise ConfigError(
-            f"the weights take {size / 2**30:.1f} GiB, and an ONNX file has 2 GiB at most: export to openvino or torch"
+            f"the weights take {size / 2**30:.1f} GiB, but ONNX files are limited to 2 GiB: export to openvino or torch"
         )
     with suppress_output():
         program = torch.onnx.export(
@@ -43,7 +43,7 @@ def write_onnx(predictor: Predictor, path: Path, input: InputKind, precision: Ex
             verbose=False,
         )
     if program is None:
-        raise OutputError("PyTorch gave no ONNX program for this model")
+        raise OutputError("PyTorch could not convert this model to ONNX")
     program.save(path, external_data=False)
     if precision == "int8":
         _quantize(path)

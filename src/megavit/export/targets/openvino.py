@@ -38,7 +38,7 @@ def build_graph(
     check_size(predictor)
     model, preprocessing, info = predictor.model, predictor.info.preprocessing, predictor.info
     if not can_build(model) or model.config.design.patch_overlap:
-        raise ConfigError("this model has a layer that is not supported for OpenVINO here: export it to onnx")
+        raise ConfigError("this model has a layer that the OpenVINO export does not support: export it to onnx")
     linear = half_linear if precision == "float16" else graph.linear
     with torch.no_grad():
         core = build(model, preprocessing, linear if bounds is None else QuantizedLinear(bounds))
@@ -124,7 +124,7 @@ def _distance(embedding: Node, ood: MahalanobisOOD) -> Node:
 
 
 def _by_channel(value: float | tuple[float, ...], channels: int) -> Node:
-    return constant(graph.by_channel(value, channels)[None, :, None, None])
+    return constant(graph.per_channel(value, channels)[None, :, None, None])
 
 
 def resize_and_crop(pixels: Node, preprocessing: Preprocessing) -> Node:

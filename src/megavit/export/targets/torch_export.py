@@ -35,7 +35,7 @@ def write_aotinductor(
             settings = {"aot_inductor.metadata": {METADATA: metadata}}
             aoti_compile_and_package(program, package_path=str(path), inductor_configs=settings)
     except InvalidCxxCompiler:
-        raise ConfigError("aotinductor needs a C++ compiler such as g++, and found none: install one") from None
+        raise ConfigError("aotinductor needs a C++ compiler such as g++, but none was found: install one") from None
 
 
 def open_torch(path: Path, predictor: Predictor) -> Callable[[np.ndarray], dict[str, np.ndarray]]:

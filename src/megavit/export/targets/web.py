@@ -21,8 +21,8 @@ def write_web(
     predictor: Predictor, folder: Path, precision: ExportPrecision, metadata: str, runtime: Path | None
 ) -> None:
     """Fill an empty folder with the page, model and runtime; raise a ConfigError if npm or files are missing."""
-    with _runtime(runtime) as files, tempfile.TemporaryDirectory() as place:
-        model = Path(place) / "model.onnx"
+    with _runtime(runtime) as files, tempfile.TemporaryDirectory() as scratch:
+        model = Path(scratch) / "model.onnx"
         write_onnx(predictor, model, "pixels", precision, metadata)
         write_site(folder, model, json.loads(metadata), files)
 
@@ -33,14 +33,14 @@ def _runtime(folder: Path | None) -> Iterator[Path]:
         check_runtime(folder)
         yield folder
         return
-    advice = "or fetch the package elsewhere and give its folder dist with --onnxruntime-web"
+    advice = "or download the package elsewhere and pass its dist folder with --onnxruntime-web"
     npm = shutil.which("npm")
     if npm is None:
-        raise ConfigError(f"a page needs onnxruntime-web, which npm fetches, and there is no npm: install it, {advice}")
-    with tempfile.TemporaryDirectory() as place:
-        command = [npm, "install", "--prefix", place, "--no-audit", "--no-fund", "--ignore-scripts", PACKAGE]
-        done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
+        raise ConfigError(f"npm is needed to download onnxruntime-web, but was not found: install it, {advice}")
+    with tempfile.TemporaryDirectory() as prefix:
+        command = [npm, "install", "--prefix", prefix, "--no-audit", "--no-fund", "--ignore-scripts", PACKAGE]
+        done = subprocess.run(command, cwd=prefix, capture_output=True, text=True, check=False)
         if done.returncode:
             errors = [line for line in done.stderr.splitlines() if "error" in line.lower()] or ["no reason given"]
-            raise ConfigError(f"npm could not fetch {PACKAGE} ({errors[0].strip()}): see to its registry, {advice}")
-        yield Path(place) / "node_modules" / "onnxruntime-web" / "dist"
+            raise ConfigError(f"npm could not download {PACKAGE} ({errors[0].strip()}): check its registry, {advice}")
+        yield Path(prefix) / "node_modules" / "onnxruntime-web" / "dist"

@@ -38,17 +38,17 @@ class MemoryTracker(TorchDispatchMode):
         self._sizes: dict[int, int] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        answer = func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
         if func.namespace in NAMESPACES:
-            self._sent(func, args)
-        self.see((answer, args, kwargs))
-        return answer
+            self._count_collective(func, args)
+        self.track((result, args, kwargs))
+        return result
 
-    def see(self, tree: Any) -> None:
+    def track(self, tree: Any) -> None:
         """Count the storages of all tensors in `tree` that are new or resized."""
         for leaf in tree_leaves(tree):
             if isinstance(leaf, Tensor):
-                for part in _plain(leaf):
+                for part in _plain_tensors(leaf):
                     self._count(part.untyped_storage())
 
     def _count(self, storage: torch.UntypedStorage) -> None:
@@ -68,40 +68,40 @@ class MemoryTracker(TorchDispatchMode):
         self.alive += change
         self.peak = max(self.peak, self.alive)
 
-    def _sent(self, func: Any, args: Any) -> None:
+    def _count_collective(self, func: Any, args: Any) -> None:
         name = func._schema.name.partition("::")[2]
-        what = COLLECTIVES.get(name)
-        if what is None:
+        collective = COLLECTIVES.get(name)
+        if collective is None:
             return
         tensors = [leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor)]
         # The largest tensor of an all-gather or reduce-scatter is the full one.
-        self.communication[what] += max(one.numel() * one.element_size() for one in tensors)
-        self.calls[what] += 1
+        self.communication[collective] += max(tensor.nbytes for tensor in tensors)
+        self.calls[collective] += 1
 
 
 @contextmanager
 def track_resizes(tracker: MemoryTracker) -> Iterator[None]:
     """Have `tracker` follow storages that are resized in place."""
-    plain: Callable[[torch.UntypedStorage, int], Any] = torch.UntypedStorage.resize_
+    original: Callable[[torch.UntypedStorage, int], Any] = torch.UntypedStorage.resize_
 
     def resize_(storage: torch.UntypedStorage, size: int) -> Any:
-        answer = plain(storage, size)
+        result = original(storage, size)
         tracker._count(storage)
-        return answer
+        return result
 
     torch.UntypedStorage.resize_ = resize_  # pyrefly: ignore[bad-assignment]
     try:
         yield
     finally:
-        torch.UntypedStorage.resize_ = plain  # pyrefly: ignore[bad-assignment]
+        torch.UntypedStorage.resize_ = original  # pyrefly: ignore[bad-assignment]
 
 
-def _plain(tensor: Tensor) -> Iterator[Tensor]:
+def _plain_tensors(tensor: Tensor) -> Iterator[Tensor]:
     """Yield the plain tensors inside a wrapper such as a DTensor, or the tensor itself."""
     if hasattr(tensor, "__tensor_flatten__") and not hasattr(tensor, "fake_mode"):
         names, _ = tensor.__tensor_flatten__()
         for part in (getattr(tensor, name) for name in names):
             if isinstance(part, Tensor):
-                yield from _plain(part)
+                yield from _plain_tensors(part)
     else:
         yield tensor

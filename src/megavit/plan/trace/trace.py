@@ -27,19 +27,19 @@ class TraceResult:
 
     Attributes:
         memory: peak bytes, without optimizer and averages.
-        held: number of parameters stored on the rank, with padding.
+        stored: number of parameters stored on the rank, with padding.
         communication: bytes of full tensors by collective, as in `megavit.plan.communication`.
     """
 
     memory: int
-    held: int
+    stored: int
     communication: Counter[str]
     calls: Counter[str]
 
 
 def trace(config: ViTConfig, training: Training, layout: ParallelLayout) -> TraceResult:
     """Trace the forward and backward passes of one step on rank 0, without its optimizer."""
-    with fake_process_group(layout.gpus), attention_of(training):
+    with fake_process_group(layout.gpus), gpu_attention(training):
         with FakeTensorMode() as fake:
             model = fake_model(config).train()
         model.transformer.gradient_checkpointing = layout.gradient_checkpointing
@@ -54,19 +54,19 @@ def _passes(config: ViTConfig, training: Training, layout: ParallelLayout, wrapp
     tracker = MemoryTracker()
     with track_resizes(tracker), tracker:
         inputs = torch.empty(images, config.channels, *config.image_hw)
-        before = torch.empty_like(inputs, dtype=torch.uint8)  # as read
+        unnormalized = torch.empty_like(inputs, dtype=torch.uint8)
         targets = torch.empty(images, max(1, config.num_classes))
-        tracker.see([*wrapped.parameters(), *wrapped.buffers(), inputs, targets])
-        held = sum(_stored(parameter) for parameter in wrapped.parameters())
-        parts = zip(inputs.split(layout.micro_batch_size), targets.split(layout.micro_batch_size), strict=True)
-        for number, (part, wanted) in enumerate(parts, start=1):
-            last = number == layout.gradient_accumulation
+        tracker.track([*wrapped.parameters(), *wrapped.buffers(), inputs, targets])
+        stored = sum(_local_size(parameter) for parameter in wrapped.parameters())
+        micro_batches = zip(inputs.split(layout.micro_batch_size), targets.split(layout.micro_batch_size), strict=True)
+        for index, (micro_batch, target) in enumerate(micro_batches, start=1):
+            last = index == layout.gradient_accumulation
             if isinstance(wrapped, SummedGradients):
                 wrapped.last = last
             with no_sync(wrapped, enabled=not last):
-                step(wrapped, part, wanted, layout.numerics(training).autocast)
-        del before
-    return TraceResult(tracker.peak, held, tracker.communication, tracker.calls)
+                step(wrapped, micro_batch, target, layout.numerics(training).autocast)
+        del unnormalized
+    return TraceResult(tracker.peak, stored, tracker.communication, tracker.calls)
 
 
 def step(model: nn.Module, images: Tensor, targets: Tensor, autocast: bool) -> None:
@@ -89,7 +89,7 @@ def fake_process_group(count: int) -> Iterator[None]:
 
 
 @contextmanager
-def attention_of(training: Training) -> Iterator[None]:
+def gpu_attention(training: Training) -> Iterator[None]:
     """Disable eager CPU attention while a plan for GPUs is traced on a CPU."""
     before = attention.MAX_EAGER_TOKENS
     attention.MAX_EAGER_TOKENS = before if training.processor else 0  # pyrefly: ignore[bad-assignment]
@@ -129,9 +129,9 @@ class SummedGradients(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        for number, parameter in enumerate(model.parameters()):
-            self.register_buffer(f"bucket_{number}", torch.empty_like(parameter))
-            parameter.register_post_accumulate_grad_hook(partial(self._send, bucket=f"bucket_{number}"))
+        for index, parameter in enumerate(model.parameters()):
+            self.register_buffer(f"bucket_{index}", torch.empty_like(parameter))
+            parameter.register_post_accumulate_grad_hook(partial(self._send, bucket=f"bucket_{index}"))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.model(images)
@@ -145,6 +145,6 @@ class SummedGradients(nn.Module):
         parameter.grad.copy_(copy)
 
 
-def _stored(parameter: Tensor) -> int:
+def _local_size(parameter: Tensor) -> int:
     local = parameter.to_local() if hasattr(parameter, "to_local") else parameter  # pyrefly: ignore
     return local.untyped_storage().nbytes() // local.element_size()

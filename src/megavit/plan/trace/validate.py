@@ -48,14 +48,16 @@ def compare_with_trace(config: ViTConfig, training: Training, layout: ParallelLa
         training = replace(training, processor=True)
     traced = trace(config, training, layout)
     weights = shard_parameters(config, layout.shard, layout.tensor)
-    beside = compute_optimizer_state(weights, training) + training.averages * 4 * traced.held
+    untraced = compute_optimizer_state(weights, training) + training.averages * 4 * traced.stored
     formula = max(
-        one.total for phase, one in compute_memory_by_phase(config, training, layout).items() if phase != "optimizer"
+        memory.total
+        for phase, memory in compute_memory_by_phase(config, training, layout).items()
+        if phase != "optimizer"
     )
     sent = sum_passes(compute_communication(config, training, layout))
     names = sorted({*sent, *traced.communication})
     return TraceComparison(
-        memory=(formula, traced.memory + beside),
+        memory=(formula, traced.memory + untraced),
         communication={name: (sent.get(name, 0), traced.communication[name]) for name in names},  # pyrefly: ignore
     )
 

@@ -58,7 +58,7 @@ def time_prediction(backend: Backend, blank: Any) -> float:
 def group_by_options(options: Sequence[PredictOptions]) -> Iterator[tuple[int, float | None, list[int]]]:
     """Yield each combination of `top` and `coverage` with the indices of its images."""
     groups: dict[tuple[int, float | None], list[int]] = defaultdict(list)
-    for index, one in enumerate(options):
-        groups[one.top, one.coverage].append(index)
+    for index, option in enumerate(options):
+        groups[option.top, option.coverage].append(index)
     for (top, coverage), indices in groups.items():
         yield top, coverage, indices

@@ -22,8 +22,8 @@ class ExportedBackend:
     def __init__(self, settings: WorkerSettings) -> None:
         if settings.device not in ("auto", "cpu") or settings.precision != "float32" or settings.keep_aspect:
             raise ConfigError(
-                f"{settings.source} holds an exported model, which runs on the processor as it was exported: leave out "
-                "--device, --precision and --keep-aspect, or give the bundle that it was made of"
+                f"{settings.source} contains an exported model, which runs on the CPU with the settings of its export: "
+                "leave out --device, --precision and --keep-aspect, or use the bundle it was exported from"
             )
         self._model = load_exported(Path(settings.source))
 
@@ -46,7 +46,7 @@ class ExportedBackend:
 
     def preprocess(self, data: bytes, options: PredictOptions, max_pixels: int) -> np.ndarray:
         if options.explanation:
-            raise ConfigError("an exported model gives no explanations: serve the bundle that it was made of")
+            raise ConfigError("an exported model does not support explanations: serve the bundle it was exported from")
         self._model.check_coverage(options.coverage)
         pixels, _ = read_image_file(data, self._model.info.preprocessing.decode_size, max_pixels)
         return to_input_channels(pixels, self._model.info)

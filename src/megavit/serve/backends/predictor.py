@@ -103,8 +103,8 @@ class PredictorBackend:
             predictions = self._predictor.calibrator.predictions(selected, self._predictor.labels, top, coverage)
             for index, prediction in zip(indices, predictions, strict=True):
                 results[index] = prediction.to_dict()
-        for index, one in enumerate(options):
-            if one.embedding:
+        for index, option in enumerate(options):
+            if option.embedding:
                 results[index]["embedding"] = output.pooled[index].tolist()
         return results
 

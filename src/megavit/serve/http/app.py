@@ -82,7 +82,7 @@ def make_app(models: Mapping[str, ModelService], settings: Settings, metrics: Me
     async def predict_with(request: Request, model: str, query: Annotated[PredictQuery, QueryParameters()]) -> Response:
         """Predict one image, or each of several, with the model of that name."""
         if model not in models:
-            raise ApiError(404, f"there is no model of that name; there is {', '.join(models)}")
+            raise ApiError(404, f"there is no model with this name; choose one of {', '.join(models)}")
         return await respond(request, models[model], query)
 
     @app.get("/models", response_model=Models, responses=error_responses(401, 421, 503), **protected)
@@ -147,7 +147,7 @@ async def _wait_for_replies(request: Request, images: list[PendingImage], timeou
             return [reply.result() for reply in replies]
         if disconnect.done():
             raise ClientDisconnect
-        raise ApiError(504, f"there was no prediction within {timeout:g} seconds; try again, or with fewer images")
+        raise ApiError(504, f"the prediction took more than {timeout:g} seconds; try again, or send fewer images")
     finally:
         disconnect.cancel()
         everything.cancel()
@@ -176,11 +176,11 @@ def _to_api_error(error: Exception) -> ApiError:
         case RequestValidationError():
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"][1:])
-            return ApiError(422, f"the query parameter {name!r}: {first['msg']}")
+            return ApiError(422, f"invalid query parameter {name!r}: {first['msg']}")
         case HTTPException(status_code=404):
             return ApiError(404, "there is nothing at this path")
         case HTTPException(status_code=405, headers=headers):
-            return ApiError(405, "this path does not take this method", allow=(headers or {}).get("Allow"))
+            return ApiError(405, "this path does not support this method", allow=(headers or {}).get("Allow"))
         case HTTPException():
             return ApiError(error.status_code, error.detail)
     raise error

@@ -46,7 +46,7 @@ class ConnectionLimit:
             self._refused, self._logged = 0, time.monotonic()
         if spare <= SPARE_DESCRIPTORS // 2:
             transport.abort()
-        return ApiError(503, "the server has as many connections as it can hold; try again", retry_after=2)
+        return ApiError(503, "the server has reached its connection limit; try again in a moment", retry_after=2)
 
 
 class DrainingTransport:

@@ -70,15 +70,15 @@ class ServerMiddleware:
         """Raise an ApiError for a request that must not reach the application."""
         host, colon, port = headers.get("host", "").rpartition(":")
         if self._only_loopback and not is_loopback(host if colon and port.isdigit() else headers.get("host", "")):
-            raise ApiError(421, "this server answers to localhost only; megavit serve --host sets another address")
+            raise ApiError(421, "this server only accepts requests to localhost: set another address with --host")
         path = scope["path"]
         if headers.get("sec-fetch-site") == "cross-site" and scope["method"] != "GET":
-            raise ApiError(403, "this request comes from a page of another site; only pages of this server are served")
+            raise ApiError(403, "this request comes from a page of another site; only this server's pages may send it")
         is_public = path == "/" or any(path == prefix or path.startswith(f"{prefix}/") for prefix in PUBLIC_PATHS)
         if self._key is not None and not is_public:
             key = headers.get("authorization", "").encode("latin-1", errors="replace")
             if not hmac.compare_digest(key, self._key):
-                raise ApiError(401, "this server requires its key: send the header Authorization: Bearer KEY")
+                raise ApiError(401, "this server requires an API key: send the header Authorization: Bearer KEY")
         if self.draining and not path.startswith("/health"):
             raise ApiError(503, "the server is shutting down; try again in a moment", retry_after=2)
 
@@ -108,10 +108,10 @@ class _RequestHandler:
                 await self._middleware.app(self._scope, self.receive, self.send)
         except ClientDisconnect:
             self._disconnected = True
-        except Exception:  # noqa: BLE001 - a bug of ours must not stop the server
+        except Exception:  # noqa: BLE001 - a bug must not stop the server
             log_event("error", request=self._id, error=traceback.format_exc())
             if self._status is None:
-                error = ApiError(500, "internal error of the server; its log has the details")
+                error = ApiError(500, "internal server error: see the server's log for details")
                 await error_response(error)(self._scope, self.receive, self.send)
         self._log(time.perf_counter() - started)
 

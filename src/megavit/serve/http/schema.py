@@ -79,7 +79,7 @@ class Health(BaseModel):
 
 
 class ErrorDetail(BaseModel):
-    code: str = Field(description="HTTP's name of the status.")
+    code: str = Field(description="HTTP's name for the status.")
     message: str = Field(description="What is wrong and what to do.")
 
 
@@ -95,11 +95,11 @@ _REASONS = {
     408: "The request arrived too slowly.",
     413: "The request is too large.",
     421: "The Host header is not this server's.",
-    422: "A parameter is wrong, or the single image cannot be read.",
+    422: "A parameter is invalid, or the only image cannot be read.",
     429: "The queue is full.",
     500: "The image crashed the worker process twice.",
     503: "The model is not ready, or the server is shutting down.",
-    504: "There was no prediction in time.",
+    504: "The prediction was not ready in time.",
 }
 _RETRY_AFTER = {
     "headers": {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}, "required": True}}

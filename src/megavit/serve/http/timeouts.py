@@ -96,7 +96,7 @@ class TimeoutProtocol(HttpToolsProtocol):
         if len(self.url) > MAX_URL_BYTES:
             self._abort_parsing(ApiError(414, f"the URL exceeds the limit of {MAX_URL_BYTES // 1024} KiB"))
         if len(self.pipeline) == MAX_PIPELINED:
-            self._abort_parsing(ApiError(429, f"more than {MAX_PIPELINED} requests wait behind an unanswered one"))
+            self._abort_parsing(ApiError(429, f"more than {MAX_PIPELINED} pipelined requests wait for a response"))
         self.scope["state"]["started"] = self._started
         super().on_headers_complete()
         self._in_body = True
@@ -106,7 +106,7 @@ class TimeoutProtocol(HttpToolsProtocol):
     def on_chunk_header(self) -> None:
         self._chunks += 1
         if self._chunks > FREE_CHUNKS and self._received < MIN_CHUNK_BYTES * (self._chunks - 1):
-            self._abort_parsing(ApiError(400, "the body comes in chunks of a few bytes each; send larger ones"))
+            self._abort_parsing(ApiError(400, "the chunks of the body have only a few bytes each: send larger ones"))
 
     def on_body(self, body: bytes) -> None:
         self._overhead = 0
@@ -140,7 +140,7 @@ class TimeoutProtocol(HttpToolsProtocol):
             self._write_timer.cancel()
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(self._error or ApiError(400, "this is not HTTP/1.1"))
+        self._refuse(self._error or ApiError(400, "the request is not valid HTTP/1.1"))
 
     @property
     def is_new(self) -> bool:

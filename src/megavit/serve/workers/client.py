@@ -16,13 +16,13 @@ from megavit.serve.workers.protocol import encode_header, read_message_async
 
 _MAX_STDERR_LINES = 60
 _KILL_SECONDS = 5.0
-# Before the slow imports: on Linux the worker ends with the server.
+# Runs before the slow imports: on Linux the worker then exits with the server.
 _RUN = """
 import os, runpy, sys
 from megavit.runtime.process_group import die_with_parent
 die_with_parent()
 if os.getppid() != int(sys.argv.pop(1)):
-    sys.exit("the server has ended")
+    sys.exit("the server has exited")
 runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
 # Smaller bodies are copied after their header, as two writes would wake the worker twice.
@@ -113,8 +113,8 @@ class WorkerClient:
         except TimeoutError:
             await client.stop(0)
             raise BundleError(
-                f"{settings.source} was not loaded within {timeout:g} seconds; check that its files can be read, or "
-                "give it more time with --load-timeout"
+                f"{settings.source} was not loaded within {timeout:g} seconds: check that its files are readable, "
+                "or increase --load-timeout"
             ) from None
         except BaseException:
             await client.stop(0)

@@ -87,7 +87,7 @@ class ModelService:
         if self.in_progress + images > self._settings.queue_size:
             raise ApiError(
                 429,
-                f"{self.in_progress} images wait for the model {self.name} already; try again in a moment",
+                f"{self.in_progress} images are already waiting for the model {self.name}; try again in a moment",
                 retry_after=min(60, max(1, math.ceil(self.in_progress * self._image_seconds))),
             )
 
@@ -160,17 +160,17 @@ class ModelService:
         try:
             if self._current is None:
                 await asyncio.sleep(self._backoff)
-            own = self._settings
+            shared = self._settings
             settings = WorkerSettings(
                 source=self._source,
-                device=own.device,
-                precision=own.precision,
-                keep_aspect=own.keep_aspect,
-                max_batch_size=own.max_batch_size,
-                max_pixels=own.max_pixels,
-                max_batch_seconds=own.timeout / 4,
+                device=shared.device,
+                precision=shared.precision,
+                keep_aspect=shared.keep_aspect,
+                max_batch_size=shared.max_batch_size,
+                max_pixels=shared.max_pixels,
+                max_batch_seconds=shared.timeout / 4,
             )
-            client = await WorkerClient.start(own.worker_module, settings, own.load_timeout, self.spawned.set)
+            client = await WorkerClient.start(shared.worker_module, settings, shared.load_timeout, self.spawned.set)
         except _START_ERRORS as error:
             self._on_load_failure(version, error)
         else:
@@ -265,7 +265,7 @@ class ModelService:
                 self._finish(image, WorkerReply("canceled"))
             elif image.solo_crashes >= MAX_SOLO_CRASHES:
                 self._finish(
-                    image, WorkerReply("failed", "this image crashed the worker process twice; it is given up")
+                    image, WorkerReply("failed", "this image crashed the worker process twice and is not retried")
                 )
             else:
                 self._suspects.append(image)

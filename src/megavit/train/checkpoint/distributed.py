@@ -20,7 +20,7 @@ from megavit.distributed.fused_qkv_rows import copy_shard_, count_fused, group_b
 from megavit.errors import BundleError, OutputError
 from megavit.model.vit import MegaVit
 from megavit.runtime.process_group import DistContext
-from megavit.runtime.storage import sha256, sync_folder, take_place, writing
+from megavit.runtime.storage import replace_folder, sha256, sync_folder, writing
 from megavit.train.checkpoint.manifest import write_manifest
 from megavit.train.state import NUMBERS, TrainState
 from megavit.weights.bundle.safetensors_io import load_weights
@@ -96,7 +96,7 @@ def _publish(folder: Path, target: Path, numbers: dict[str, Any], digests: dict[
     with writing("a checkpoint", target.parent):
         write_manifest(folder, numbers, digests)
         sync_folder(folder)
-        take_place(folder, target)
+        replace_folder(folder, target)
         sync_folder(target.parent)
 
 

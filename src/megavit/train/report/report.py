@@ -14,7 +14,7 @@ from megavit.evaluate.metrics.classification import MAX_NAMED_CLASSES, Classific
 from megavit.evaluate.metrics.dispatch import Metrics
 from megavit.evaluate.metrics.multilabel import MultilabelMetrics
 from megavit.evaluate.metrics.regression import RegressionMetrics
-from megavit.evaluate.report.html import data_uri, metrics_context, number, percent, render_page, write_file_atomically
+from megavit.evaluate.report.html import data_uri, metrics_context, number, percent, render_page, write_report_file
 from megavit.evaluate.uncertainty.uncertainty import UncertaintyMetrics
 from megavit.train.history import EpochRecord, TuneSummary
 from megavit.train.report import figures
@@ -120,8 +120,8 @@ def write_report(folder: Path, report: Report) -> Path:
         **_target_context(report),
     )
     for name, figure in drawings.items():
-        write_file_atomically(folder / "figures" / name, figures.png(figure))
-    return write_file_atomically(folder / "report.html", page)
+        write_report_file(folder / "figures" / name, figures.png(figure))
+    return write_report_file(folder / "report.html", page)
 
 
 def _target_context(report: Report) -> dict[str, Any]:

@@ -39,5 +39,5 @@ def override_parallel(recipe: Recipe, overrides: dict[str, Any], dist: DistConte
     parallel = replace(before, **(settings | overrides))
     resolved = resolve_parallel(replace(recipe, parallel=parallel), dist)
     accumulation = recipe.run.gradient_accumulation or 1
-    accumulation = math.ceil(accumulation * before.places / resolved.parallel.places)
+    accumulation = math.ceil(accumulation * before.dp_world_size / resolved.parallel.dp_world_size)
     return replace(resolved, run=replace(resolved.run, gradient_accumulation=accumulation))

@@ -13,6 +13,7 @@ from megavit.config.recipe import Recipe, RunRecipe
 from megavit.config.vit import ViTConfig
 from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.image_dataset import COLOR_CHANNELS, can_convert_channels
+from megavit.distributed.tensor_parallel_support import check_tensor_parallel
 from megavit.errors import ConfigError
 from megavit.train.budget.model_selection import CANDIDATES, Candidate
 from megavit.train.loop.build import make_model_config, median_short_side
@@ -85,7 +86,7 @@ def resolve_batch(
 ) -> Recipe:
     """Return `recipe` with batch size and gradient accumulation, or raise ConfigError for inconsistent model sizes."""
     config = make_model_config(recipe, dataset, pretrained)
-    run = fill_in_batch(recipe.run, config, len(dataset.in_split("train")), device, recipe.parallel.places)
+    run = fill_in_batch(recipe.run, config, len(dataset.in_split("train")), device, recipe.parallel.dp_world_size)
     return replace(recipe, run=run)
 
 
@@ -180,19 +181,16 @@ def check_resources(
         recipe.parallel,
         recipe.run.batch_size,
     )
-    if (batch_size or 1) % parallel.places:
+    if (batch_size or 1) % parallel.dp_world_size:
         raise ConfigError(
-            f"a batch of {batch_size} images cannot be divided among {parallel.places} processes: choose a "
-            f"--batch-size divisible by {parallel.places}"
+            f"a batch of {batch_size} images cannot be divided among {parallel.dp_world_size} processes: choose a "
+            f"--batch-size divisible by {parallel.dp_world_size}"
         )
-    if parallel.tp > 1:
-        from megavit.distributed.tensor_parallel_plan import check_tensor_parallel
-
-        check_tensor_parallel(config, parallel.tp)
-    if not parallel.divides:  # `megavit plan` estimates sharded models
+    check_tensor_parallel(config, parallel.tp)
+    if not parallel.is_sharded:  # `megavit plan` estimates sharded models
         _check_memory(config, recipe, device)
 
 
 def _check_memory(config: ViTConfig, recipe: Recipe, device: torch.device) -> None:
-    local_batch_size = max(1, (recipe.run.batch_size or 1) // recipe.parallel.places)
+    local_batch_size = max(1, (recipe.run.batch_size or 1) // recipe.parallel.dp_world_size)
     check_memory(config, replace(recipe.run, batch_size=local_batch_size), device)

@@ -91,7 +91,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "two unknown settings": ({"model_type": "vit"}, {"gamma": 2, "sharpen": 1}, "gamma 2, sharpen 1"),
     "no size": ({"model_type": "vit"}, {"size": None}, "size None"),
     "no mean": ({"model_type": "vit"}, {"image_mean": None}, "image_mean is None"),
-    "a crop that is padded": ({"model_type": "clip"}, {"crop_size": 256}, "256 × 256 that is cut out"),
+    "a crop that is padded": ({"model_type": "clip"}, {"crop_size": 256}, "at least the crop size, 256 × 256"),
 }
 
 
