@@ -86,7 +86,7 @@ def test_damage_is_told_once_and_changes_nothing_else(memory, folder, monkeypatc
     assert {after % 3 for _, after in differ} == {number % 3} and len({after for _, after in differ}) == 1
     (line,) = reported.lines
     assert line.endswith(
-        "is damaged (not the bytes that were written): another image with the same or a similar target replaces it"
+        "is damaged (its bytes do not match their digest): another image with the same or a similar target replaces it"
     )
 
 

@@ -2,7 +2,8 @@
 
 Northcutt, Jiang, Chuang: Confident Learning: Estimating Uncertainty in Dataset Labels (arXiv 1911.00068), section 3.
 An image is confidently of class j if its probability of j reaches the mean for images labeled j; if j is not its
-label, the label is an issue. `cleanlab` is not used because of its license (AGPL).
+label, the label is an issue. The tests hold the issues equal to those of `cleanlab`, which would add pandas to what
+users install, and ranks by the margin.
 
 The paper ranks issues by the margin between the two probabilities; here they are ranked by their ratio. Of 60 labels
 swapped among 6,000 images of Fashion-MNIST, the first 60 issues contained 40 by the ratio and 30 by the margin

@@ -188,14 +188,14 @@ class ExportedPredictor:
 
 def to_input_channels(pixels: np.ndarray, info: ExportInfo) -> np.ndarray:
     """Return a uint8 image (H, W, C) with the model's channels, or raise an ImageError if they cannot be converted."""
-    have, want = pixels.shape[2], info.channels
-    if have == 4 and want == 3:
+    channels, expected = pixels.shape[2], info.channels
+    if channels == 4 and expected == 3:
         pixels = np.array(composite_on_white(PIL.Image.fromarray(np.ascontiguousarray(pixels)), "RGB"))
-    elif have == 1 and want == 3:
+    elif channels == 1 and expected == 3:
         pixels = pixels.repeat(3, axis=2)
-    elif have != want:
-        wanted = "1, 3 or 4" if want == 3 else str(want)
-        raise ImageError(f"{have} channels, where the model takes images of {wanted}")
+    elif channels != expected:
+        accepted = "1, 3 or 4" if expected == 3 else str(expected)
+        raise ImageError(f"the image has {channels} channels, but the model expects {accepted}")
     return pixels
 
 
