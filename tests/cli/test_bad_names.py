@@ -17,7 +17,7 @@ BAD = {
     "https://a.example/photo.jpg": "images are not fetched",
     "s3://bucket/photo.png": "images are not fetched",
     "file:///nowhere/photo.jpg": "images are not fetched",
-    "nowhere.tar": "nowhere.tar: not there",
+    "nowhere.tar": "nowhere.tar: missing",
     "cut.tar": "cut.tar: damaged",
     "index": "megavit-shards.json is damaged",
     "empty": "there are no images in it",

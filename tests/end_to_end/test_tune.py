@@ -127,7 +127,7 @@ def test_weights_that_have_changed_are_not_gone_on_with(lora, tmp_path):
         (["--model", "pico"], "leave out 'pico'"),
         (["--patch-size", "4"], "patch_size is 2 × 2 in the weights"),
         (["--image-size", "9"], "the nearest such value is 8 or 10"),
-        (["--init", "nowhere"], "there is no nowhere"),
+        (["--init", "nowhere"], "nowhere does not exist"),
     ],
 )
 def test_what_the_weights_do_not_leave_open_is_refused_before_anything_is_written(

@@ -369,7 +369,7 @@ def test_a_line_that_is_no_path_costs_no_other():
 
 
 def test_no_name_costs_the_others(monkeypatch):
-    monkeypatch.setattr("megavit.data.remote._WAITS", ())
+    monkeypatch.setattr("megavit.data.remote._RETRY_SECONDS", ())
     touch("good.png", "hidden/.a.png", "index/megavit-shards.json", "cut.tar", "no shards/a.txt")
     Path("index/megavit-shards.json").write_text("{}")
     Path("cut.tar").write_bytes(b"x" * 700)

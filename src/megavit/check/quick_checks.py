@@ -58,7 +58,7 @@ def _format_warning(kind: Kind, findings: list[Finding]) -> str:
 
 # files
 
-HARMLESS = (HIDDEN, WRITTEN, OUTSIDE, "a link to a folder that is read already", "listed twice")
+HARMLESS = (HIDDEN, WRITTEN, OUTSIDE, "a link to a folder that was already read", "listed twice")
 """Reasons of `megavit.data` for skipping a file that do not indicate a problem."""
 
 _IMAGE_SUFFIXES = frozenset(
@@ -104,7 +104,7 @@ def _is_harmless(skipped: Skipped) -> bool:
 
 def _has_other_channels(skipped: Skipped) -> bool:
     count, _, rest = skipped.reason.partition(" ")
-    return count.isdigit() and rest.startswith("channels, where most")
+    return count.isdigit() and rest.startswith("channels, but most")
 
 
 # classes

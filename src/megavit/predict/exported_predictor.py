@@ -195,7 +195,7 @@ def to_input_channels(pixels: np.ndarray, info: ExportInfo) -> np.ndarray:
         pixels = pixels.repeat(3, axis=2)
     elif have != want:
         wanted = "1, 3 or 4" if want == 3 else str(want)
-        raise ImageError(f"{have} channels, where the model takes images of {wanted}")
+        raise ImageError(f"the image has {have} channels, but the model expects {wanted}")
     return pixels
 
 

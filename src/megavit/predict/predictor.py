@@ -249,13 +249,13 @@ def with_aspect_kept(bundle: Bundle) -> Bundle:
     return replace(bundle, info=replace(bundle.info, preprocessing=preprocessing))
 
 
-def read_image(image: Any, need: TargetSize | None) -> tuple[Tensor, tuple[int, int]]:
+def read_image(image: Any, target_size: TargetSize | None) -> tuple[Tensor, tuple[int, int]]:
     """Return the pixels of an image, uint8 (C, H, W), and its (height, width) at full scale.
 
-    For `image` and errors see `Predictor.predict`, for `need` see `megavit.data.decode.tensor.decode_with_size`.
+    For `image` and errors see `Predictor.predict`, for `target_size` see `megavit.data.decode.tensor.decode_with_size`.
     """
     if (file := image_file(image)) is not None:
-        return decode_with_size(file, need)
+        return decode_with_size(file, target_size)
     match image:
         case PIL.Image.Image():
             pixels = from_pillow(image)

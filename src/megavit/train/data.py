@@ -91,7 +91,7 @@ class TrainLoader:
             rank=parallel.dp_rank,
             world_size=parallel.dp_world_size,
             windows=make_shard_windows(self.images.samples),
-            ahead=self.memory is None,
+            read_ahead=self.memory is None,
         )
         yield from self.batches(order)
 

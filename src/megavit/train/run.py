@@ -74,7 +74,7 @@ def train(
     # Settings and weights are checked before the images are read.
     draft = draft_recipe(recipe, overrides, dist)
     init = draft.model.init
-    pretrained = None if init is None else load_pretrained(init, whole_images=True, head=False)
+    pretrained = None if init is None else load_pretrained(init, pixel_values_only=True, head=False)
     with dist.init_process_group(dist.pick_device(draft.run.device), draft.parallel.timeout_seconds):
         if dist.run_on_main(lambda: claim_run_dir(run_dir, source)):
             return _resume(run_dir, reporter, clock)

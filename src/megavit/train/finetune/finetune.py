@@ -63,7 +63,7 @@ def start_finetuning(ctx: RunContext, request: TrainRequest) -> TrainResult:
 
 def resume_finetuning(ctx: RunContext, plan: Plan) -> TrainResult:
     """Resume the fine-tuning in the run directory, or raise DataError if the pretrained weights have changed."""
-    source = load_pretrained(plan.recipe.model.init or "", whole_images=True, head=False)
+    source = load_pretrained(plan.recipe.model.init or "", pixel_values_only=True, head=False)
     if fingerprint(source) != plan.init:
         raise DataError(
             f"the weights of {source.name} are not what they were when the run began: put them back, or start a new run"
