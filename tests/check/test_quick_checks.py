@@ -40,7 +40,7 @@ def test_a_run_tells_at_most_three_lines_and_nothing_where_all_is_well():
     leaked = replace(even[0], name="again", split="test")
     leak, missing = data_warnings(replace(images, samples=(*even, leaked)))
     assert leak == "one image in two splits: the same file in train and test, once"
-    assert missing.startswith("classes missing from a split: test has no image of 1 of 2: dog, once")
+    assert missing.startswith("classes missing from a split: test has no images of 1 of 2 classes: dog, once")
     assert missing.endswith("; megavit check lists them")
     bad = [replace(one, name=f"b{one.name}", target=1, split="test", height=2) for one in even[:5]]
     reported = data_warnings(replace(images, samples=(*even[:65], *bad, leaked)))
@@ -112,7 +112,7 @@ def test_a_class_missing_from_a_split_is_told_and_an_empty_split_is_not():
         *make_sized_samples(5, split="test"),
     )
     (missing,) = class_findings(replace(make_labeled_images([make_scene(0)]), samples=samples))
-    assert (missing.kind, missing.message) == ("missing_class", "test has no image of 1 of 2: dog")
+    assert (missing.kind, missing.message) == ("missing_class", "test has no images of 1 of 2 classes: dog")
 
 
 def test_labels_are_uneven_by_nature_and_scores_have_no_classes():

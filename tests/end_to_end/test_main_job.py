@@ -132,7 +132,7 @@ def test_the_bundle_works_from_python_in_three_lines_and_in_another_place(run, d
 def test_a_second_run_does_not_touch_the_first(run, digits):
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     refused = run_megavit("train", digits, "--out", run, *QUICK, cwd=run.parent)
-    assert refused.returncode == 2 and "holds a run already" in refused.stderr
+    assert refused.returncode == 2 and "already contains a run" in refused.stderr
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 

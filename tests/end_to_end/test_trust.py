@@ -36,7 +36,7 @@ def test_sets_and_marks_are_told_of_each_image(run, digits, tmp_path):
 
 
 def test_a_coverage_that_cannot_be_had_is_refused_before_anything_is_written(run, digits, tmp_path):
-    for coverage, reason in (("0.99", "ask for at most 0.9"), ("95", "between 0 and 1")):
+    for coverage, reason in (("0.99", "use a coverage of at most 0.9"), ("95", "between 0 and 1")):
         done = run_megavit("predict", run, digits, "--coverage", coverage, "--out", "a.csv", cwd=tmp_path)
         assert done.returncode == 2 and reason in done.stderr
         assert not (tmp_path / "a.csv").exists()

@@ -75,11 +75,11 @@ def calibrate_probabilities(probabilities: Tensor, labels: Tensor) -> Tensor:
     from scipy.optimize import minimize_scalar
 
     logits = probabilities.double().clamp_min(1e-12).log()
-    sound = torch.ones(len(labels), dtype=torch.bool)
-    sound[score_label_issues(probabilities, labels).indices] = False
+    is_trusted = torch.ones(len(labels), dtype=torch.bool)
+    is_trusted[score_label_issues(probabilities, labels).indices] = False
 
     def loss(power: float) -> float:
-        return F.cross_entropy(logits[sound] * 2.0**power, labels[sound]).item()
+        return F.cross_entropy(logits[is_trusted] * 2.0**power, labels[is_trusted]).item()
 
     best = minimize_scalar(loss, bounds=(-4.0, 4.0), method="bounded").x
     return (logits * 2.0**best).softmax(dim=1)

@@ -69,8 +69,8 @@ class Predictor:
         """Pickle only the folder and the metadata; the model is loaded again when unpickled."""
         if self.engine.is_changed:
             raise ConfigError(
-                "this model's weights were changed after it was loaded, and it is pickled as its folder: save it as a "
-                "bundle, and load that"
+                "this model's weights were changed after it was loaded, but only its folder is pickled: save it as a "
+                "bundle and load that"
             )
         device = str(next(self.model.parameters()).device)
         return _reload, (self.folder.resolve(), self.info, device, self.engine.precision)
@@ -232,14 +232,14 @@ def load(
     name = os.fspath(folder)
     bundle = load_bundle(download(name) if is_hub_name(name) else Path(name), verify=verify)
     if checked == "int8" and not bundle.info.int8:
-        raise ConfigError(f"{name} has no bounds for int8; megavit quantize BUNDLE DATA --out FOLDER measures them")
+        raise ConfigError(f"{name} has no bounds for int8: measure them with megavit quantize BUNDLE DATA --out FOLDER")
     return Predictor(with_aspect_kept(bundle) if keep_aspect else bundle, chosen, checked)
 
 
 def _reload(folder: Path, info: BundleInfo, device: str, precision: Precision) -> Predictor:
     bundle = load_bundle(folder)
     if bundle.info.files != info.files:
-        raise BundleError(f"the bundle in {folder} is not the one that was pickled; load it anew")
+        raise BundleError(f"the bundle in {folder} is not the one that was pickled: load it again")
     return Predictor(replace(bundle, info=info), pick_device(device), precision)
 
 

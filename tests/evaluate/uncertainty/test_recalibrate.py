@@ -72,7 +72,7 @@ def test_a_converted_model_has_figures_once_it_is_calibrated(digits, tmp_path):
 
 
 def test_too_few_images_are_refused(bundle, digits):
-    with pytest.raises(DataError, match=f"give {MIN_IMAGES} or more"):
+    with pytest.raises(DataError, match=f"pass at least {MIN_IMAGES} that"):
         calibrate(
             load(bundle), digits, SplitSelection(digits.samples[: MIN_IMAGES - 1], 0, "all"), lambda done, total: None
         )

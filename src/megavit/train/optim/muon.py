@@ -76,9 +76,9 @@ class Muon(torch.optim.Optimizer):
             own = scatter_whole(ahead, parameters[0])
             orthogonalized = None if own is None else self._orthogonalize(own[None], group)[0]
             changes = gather_shards(orthogonalized, len(ahead), parameters[0], self.dtype)
-        mine = [to_local(p) for p in parameters]
-        torch._foreach_mul_(mine, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(mine, [change.to(mine[0].dtype) for change in changes], alpha=-group["lr"])
+        weights = [to_local(p) for p in parameters]
+        torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(weights, [change.to(weights[0].dtype) for change in changes], alpha=-group["lr"])
 
     def _orthogonalize(self, matrices: Tensor, group: dict[str, Any]) -> Tensor:
         """Return the updates (count, rows, columns) for a learning rate of -1, in `dtype`."""
