@@ -80,11 +80,11 @@ def test_a_batch_of_the_stand_in_for_an_accelerator_takes_no_longer_than_one_ima
             assert [reply.status for reply in replies] == [200] * 80
             lines = server.get("/metrics")[1].decode().splitlines()
             assert server.stop(signal.SIGTERM) == (0, 0)
-            assert {"serving", "ended"} <= {line["event"] for line in server.log()}
+            assert {"serving", "stopped"} <= {line["event"] for line in server.log()}
         below = {
             line.split('le="')[1].split('"')[0]: float(line.split()[-1])
             for line in lines
-            if "batch_images_bucket" in line
+            if "batch_size_bucket" in line
         }
         return int(below["+Inf"] - below["2.0"])
 
