@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Run = dict[str, Any]
-# A rate is stable if its loss is at most this many times the best of its width and seed, over all designs and rates; for
+# A rate is stable if its loss is at most this many times the best of its width and seed, over designs and rates; for
 # several seeds, the median of these ratios counts.
 STABLE = 1.5
 COLORS = {"MegaVit": LIGHT.accent, "MegaVit without QK-norm": "#d98324", "plain ViT": "#8d8f94"}
