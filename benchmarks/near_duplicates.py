@@ -75,10 +75,10 @@ def main() -> None:
     found: dict[str, set[tuple[int, ...]]] = {}
     seconds: dict[str, list[float]] = {"all pairs": [], "index": []}
     compared: dict[str, int] = {}
-    default = neighbors.EXACT
+    default = neighbors.MAX_EXACT_ROWS
     for _ in range(options.rounds):
         for method, exact in (("all pairs", len(descriptors)), ("index", default)):
-            neighbors.EXACT = exact
+            neighbors.MAX_EXACT_ROWS = exact
             started = time.process_time()
             index = NeighborIndex(descriptors)
             pairs = find_candidates(descriptors, index)

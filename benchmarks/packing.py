@@ -66,7 +66,7 @@ def masked(model: MegaVit, images: list[Tensor]) -> Tensor:
     def attend(query: Tensor, key: Tensor, value: Tensor, packing: Packing, _dropout: float = 0.0) -> Tensor:
         if not masks:
             lengths = packing.starts.diff()
-            image = torch.arange(packing.images, device=query.device).repeat_interleave(lengths)
+            image = torch.arange(packing.num_images, device=query.device).repeat_interleave(lengths)
             masks.append(image[:, None] == image)
         return F.scaled_dot_product_attention(query, key, value, attn_mask=masks[0])
 

@@ -87,7 +87,7 @@ def measure_reading(count: int, turns: int) -> tuple[dict[str, float], dict[str,
         windows = make_shard_windows(shards.samples)
         steps = count // BATCH
         plain = ResumableBatchSampler(count, BATCH, 0, start=0, steps=steps)
-        windowed = ResumableBatchSampler(count, BATCH, 0, start=0, steps=steps, windows=windows, ahead=True)
+        windowed = ResumableBatchSampler(count, BATCH, 0, start=0, steps=steps, windows=windows, read_ahead=True)
         readers: dict[str, Reader] = {
             "files, read": lambda: read_one_by_one(files, plain.epoch(0)),
             "shards, read": lambda: read_one_by_one(shards, plain.epoch(0)),

@@ -47,7 +47,7 @@ def test_a_folder_in_another_unicode_form_is_the_class_that_the_bundle_knows(cap
 def test_a_class_that_looks_like_a_known_one_is_shown_with_code_points(capsys):
     assert run(["evaluate", "bundle", "typo", "--device", "cpu"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith("Are they one: 'dog' (U+0064) and 'Dog' (U+0044)?")
+    assert line.endswith("Are these the same: 'dog' (U+0064) and 'Dog' (U+0044)?")
 
 
 @pytest.mark.parametrize("verb", ["calibrate", "quantize"])

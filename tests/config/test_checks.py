@@ -85,7 +85,7 @@ def test_a_check_names_the_setting_and_what_came(check: str, value: Any) -> None
 @pytest.mark.parametrize(
     ("check", "value", "allowed"),
     [
-        ("whole", 0, "a whole number of at least 1"),
+        ("whole", 0, "an integer of at least 1"),
         ("fraction", 1, "[0, 1)"),
         ("positive", 0, "above 0"),
         ("range", 181, "from 0 to 180"),

@@ -33,9 +33,9 @@ def test_gray_and_rgb_are_taken(channels: int) -> None:
         ({"std": 0}, ["std", "from 1e-06", "got 0"]),
         ({"std": -0.5}, ["std", "from 1e-06", "got -0.5"]),
         ({"std": float("nan")}, ["std", "got nan"]),
-        ({"crop_size": 40}, ["crop_size", "give resize as well"]),
-        ({"resize": 64, "crop_size": 30}, ["crop_size must be at least the model's 32 × 32", "got 30"]),
-        ({"resize": 40, "crop_size": (32, 48)}, ["resize must be at least the 32 × 48", "got 40"]),
+        ({"crop_size": 40}, ["crop_size", "set resize as well"]),
+        ({"resize": 64, "crop_size": 30}, ["crop_size must be at least the model's input size, 32 × 32", "got 30"]),
+        ({"resize": 40, "crop_size": (32, 48)}, ["resize must be at least the crop size, 32 × 48", "got 40"]),
         ({"crop_rounding": "up"}, ["crop_rounding", "half_even, floor", "got 'up'"]),
         ({"resize_dtype": "float16"}, ["resize_dtype", "uint8, float32", "got 'float16'"]),
         ({"channels": 1, "resize_dtype": "float32"}, ["resize_dtype", "several channels"]),
@@ -148,9 +148,9 @@ def test_without_it_every_image_gets_the_same_size(height: int, width: int) -> N
     ("changes", "words"),
     [
         ({"keep_aspect": 1}, "keep_aspect must be true or false, got 1"),
-        ({"patch_size": 0}, "patch_size must be a whole number of at least 1"),
-        ({"patch_size": (4, 5, 6)}, "patch_size must be one whole number or"),
-        ({"patch_size": 5, "keep_aspect": True}, "32, must divide by the patch's height, 5"),
+        ({"patch_size": 0}, "patch_size must be an integer of at least 1"),
+        ({"patch_size": (4, 5, 6)}, "patch_size must be an integer or"),
+        ({"patch_size": 5, "keep_aspect": True}, "32, must be divisible by the patch's height, 5"),
     ],
 )
 def test_patches_that_do_not_fit_are_refused(changes: dict[str, Any], words: str) -> None:

@@ -30,7 +30,7 @@ from megavit.errors import ConfigError
         (ModelRecipe, {"drop_path": -0.1}, ["drop_path", "[0, 1)"]),
         (DataRecipe, {"val": 1.0}, ["val", "[0, 1)"]),
         (DataRecipe, {"test": -0.1}, ["test", "[0, 1)"]),
-        (DataRecipe, {"val": 0.5, "test": 0.5}, ["val and test", "0.5 + 0.5"]),
+        (DataRecipe, {"val": 0.5, "test": 0.5}, ["val + test", "0.5 + 0.5"]),
         (DataRecipe, {"on_corrupt": "ignore"}, ["on_corrupt", "skip, fail", "'ignore'"]),
         (DataRecipe, {"seed": -1}, ["seed", "at least 0", "got -1"]),
         (DataRecipe, {"balance": "weights"}, ["balance", "none, loss, sampler", "'weights'"]),
@@ -133,7 +133,7 @@ def test_images_are_not_mirrored_or_turned_unless_asked() -> None:
 
 def test_weights_to_begin_with_leave_no_preset_open() -> None:
     assert ModelRecipe(init="runs/before").preset == "auto"
-    with pytest.raises(ConfigError, match=r"init and a preset .* 'runs/before' brings its own; leave out 'nano'"):
+    with pytest.raises(ConfigError, match=r"init and preset .* leave out 'nano' to use that of 'runs/before'"):
         ModelRecipe(init="runs/before", preset="nano")
 
 
@@ -145,8 +145,8 @@ def test_a_layers_share_of_the_rate_is_above_zero_and_at_most_one(decay: float) 
 
 def test_processes_divide_into_copies_shards_and_those_of_a_layer():
     parallel = ParallelRecipe(nproc=8, fsdp=2, tp=2)
-    assert (parallel.replicate, parallel.places) == (2, 4)
-    assert (ParallelRecipe().replicate, ParallelRecipe().places) == (1, 1)
+    assert (parallel.replicate, parallel.dp_world_size) == (2, 4)
+    assert (ParallelRecipe().replicate, ParallelRecipe().dp_world_size) == (1, 1)
 
 
 @pytest.mark.parametrize(

@@ -337,8 +337,8 @@ def test_a_date_where_a_number_belongs_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('{"a": 1, "a": 1}', "a key stands twice"),
-        ('{"a": {"b": 1, "c": 2, "b": 3}}', "a key stands twice"),
+        ('{"a": 1, "a": 1}', "the same key appears twice"),
+        ('{"a": {"b": 1, "c": 2, "b": 3}}', "the same key appears twice"),
         ('{"a": NaN}', "NaN is not a JSON number"),
         ('{"a": [-Infinity]}', "-Infinity is not a JSON number"),
         ('{"a": 1e999}', "not a JSON number"),
@@ -357,7 +357,7 @@ def test_what_is_no_json_is_refused(text, said):
 
 @pytest.mark.parametrize("text", ["[]", "1", "null", '"a"'])
 def test_json_that_is_no_object_is_refused(text):
-    with pytest.raises(ConfigError, match="must hold a JSON object, got"):
+    with pytest.raises(ConfigError, match="must contain a JSON object, got"):
         parse_json(text, "a.json")
 
 

@@ -26,7 +26,7 @@ GOOD: dict[str, Any] = {
     [
         ({"image_size": (30, 32)}, ["height, 30", "patch's height, 4", "28 or 32"]),
         ({"image_size": (32, 33)}, ["width, 33", "patch's width, 4", "32 or 36"]),
-        ({"image_size": 3}, ["height, 3", "nearest that does is 4"]),
+        ({"image_size": 3}, ["height, 3", "nearest such value is 4"]),
         ({"image_size": 64, "patch_size": (16, 48)}, ["width, 64", "patch's width, 48", "48 or 96"]),
         ({"image_size": 0}, ["image_size", "at least 1", "got 0"]),
         ({"image_size": -8}, ["image_size", "got -8"]),
@@ -66,8 +66,8 @@ GOOD: dict[str, Any] = {
         ({"design": Design(positions="rope"), "dim_head": 10}, ["rope", "dim_head", "by 4", "10"]),
         ({"design": Design(positions="learned_rope"), "dim_head": 10}, ["learned_rope", "dim_head", "by 4", "10"]),
         ({"design": Design(positions="sincos"), "dim": 30}, ["sincos", "dim", "by 4", "30"]),
-        ({"pool": "map", "heads": 5}, ["map", "32", "divide by 5"]),
-        ({"pool": "map", "design": Design(pool_heads=5)}, ["map", "32", "divide by 5"]),
+        ({"pool": "map", "heads": 5}, ["map", "32", "divisible by 5"]),
+        ({"pool": "map", "design": Design(pool_heads=5)}, ["map", "32", "divisible by 5"]),
         ({"design": Design(positions="rope_grid"), "dim_head": 10}, ["rope_grid", "dim_head", "by 4", "10"]),
     ],
 )
@@ -194,7 +194,7 @@ def test_pair_names_what_it_was_asked_for() -> None:
     assert pair("crop", 7) == (7, 7)
     assert pair("crop", [7, 9]) == (7, 9)
     letters: Any = "79"
-    with pytest.raises(ConfigError, match="crop must be one whole number or a"):
+    with pytest.raises(ConfigError, match="crop must be an integer or a"):
         pair("crop", letters)
 
 
@@ -217,5 +217,5 @@ def test_the_height_is_checked_by_the_patch_height() -> None:
     ],
 )
 def test_the_block_of_zetascale_has_no_choice_of_parts(changes: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=rf"zetascale, whose {next(iter(changes))} is"):
+    with pytest.raises(ConfigError, match=rf"zetascale, requires {next(iter(changes))} "):
         replace(ZETA, **changes)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from megavit.config.vit import Design, ViTConfig
 from megavit.distributed.fused_qkv_rows import count_fused, group_by_matrix, group_by_process
-from megavit.distributed.tensor_parallel_plan import check_tensor_parallel
+from megavit.distributed.tensor_parallel_support import check_tensor_parallel
 from megavit.errors import ConfigError
 from megavit.model.vit import MegaVit
 

@@ -80,7 +80,7 @@ def test_a_torn_checkpoint_is_left_out_and_the_one_before_is_taken(run, undistur
     part = max((run.out / "checkpoints").glob("step-*")) / "__1_0.distcp"
     os.truncate(part, part.stat().st_size // 2)
     assert run.resume() == 0
-    assert "left out a damaged checkpoint" in run.output()
+    assert "skipped a damaged checkpoint" in run.output()
     run.assert_equals(undisturbed)
 
 
@@ -113,7 +113,7 @@ def test_after_a_process_that_hangs_all_are_started_again(run, undisturbed):
     wait_until_ended([workers[0]])  # after timeout_seconds
     wait_until_ended([workers[1]])  # the agent kills it
     assert process.wait() == 0
-    assert run.output().count("has lost another one, which has ended or hangs") == 1
+    assert run.output().count("lost another process, which has ended or hangs") == 1
     run.assert_equals(undisturbed)
 
 

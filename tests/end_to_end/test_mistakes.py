@@ -13,7 +13,7 @@ from tests.helpers.command_line import run_megavit
     [
         (["trian"], ["trian", "megavit --help"]),
         (["train"], ["DATA is missing"]),
-        (["train", "nowhere"], ["'nowhere' is not there", "DATA/cat/1.jpg"]),
+        (["train", "nowhere"], ["'nowhere' does not exist", "DATA/cat/1.jpg"]),
         (["train", "demo:cats"], ["demo:cats", "digits"]),
         (["train", "demo:digits", "--epochs", "many"], ["--epochs", "many"]),
         (["train", "demo:digits", "--epochs", "0"], ["epochs", "at least 1", "0"]),

@@ -44,7 +44,7 @@ def test_a_run_that_is_asked_to_stop_says_how_to_resume(digits, undisturbed, tmp
     os.kill(process.pid, number)
     _, errors = process.communicate()
     assert process.returncode == 128 + number
-    assert b"all is saved" in errors and b"--resume" in errors and b"Traceback" not in errors
+    assert b"all progress is saved" in errors and b"--resume" in errors and b"Traceback" not in errors
     assert run_megavit("train", "--resume", out, cwd=tmp_path).returncode == 0
     assert read_weights(out) == read_weights(undisturbed)
 
@@ -61,7 +61,7 @@ def test_a_run_whose_images_have_changed_is_not_resumed(digits, tmp_path):
     assert run_megavit("train", "data", "--out", "run", *QUICK, cwd=tmp_path).returncode == 0
     (tmp_path / "data" / "digit 0" / "000.png").unlink()
     refused = run_megavit("train", "--resume", "run", cwd=tmp_path)
-    assert refused.returncode == 2 and "is not what it was when the run began" in refused.stderr
+    assert refused.returncode == 2 and "has changed since the run began" in refused.stderr
 
 
 def test_a_run_that_another_process_trains_is_left_to_it(digits, tmp_path):

@@ -67,7 +67,7 @@ def test_a_run_of_two_that_is_asked_to_stop_says_how_to_resume_and_one_process_c
     process.terminate()
     _, errors = process.communicate()
     assert process.returncode == 128 + signal.SIGTERM
-    assert errors.count(b"all is saved") == 1 and b"--resume" in errors and b"Traceback" not in errors, errors
+    assert errors.count(b"all progress is saved") == 1 and b"--resume" in errors and b"Traceback" not in errors, errors
     wait_until_gone(out)
     assert run_megavit("train", "--resume", out, cwd=tmp_path).returncode == 0
     assert (out / "bundle").exists()

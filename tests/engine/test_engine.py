@@ -139,7 +139,7 @@ def test_a_precision_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="float16"):
         check_precision("float16", cpu)
     monkeypatch.setattr(module, "has_bfloat16", lambda device: False)
-    with pytest.raises(ConfigError, match="no bfloat16"):
+    with pytest.raises(ConfigError, match="does not support bfloat16"):
         check_precision("bfloat16", cpu)
 
 

@@ -102,7 +102,7 @@ def test_the_model_is_left_as_it_was_when_something_breaks_on_the_way(differenti
     before = state_of(model)
     with pytest.raises(RuntimeError, match="in the middle"):
         record_attention(model, x, differentiable=differentiable)
-    with pytest.raises(ValueError, match="must divide"):
+    with pytest.raises(ValueError, match="must be divisible"):
         record_attention(model, torch.randn(2, 3, 9, 8), differentiable=differentiable)
     assert state_of(model) == before
     hook.remove()

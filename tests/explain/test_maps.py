@@ -195,7 +195,7 @@ def test_what_cannot_be_explained_is_refused() -> None:
     method: Method = "saliency"  # pyrefly: ignore[bad-assignment]
     with pytest.raises(ConfigError, match="method must be one of integrated_gradients, relevance, rollout"):
         compute_relevance(model, x, method=method)
-    with pytest.raises(ValueError, match="must divide"):
+    with pytest.raises(ValueError, match="must be divisible"):
         compute_relevance(model, torch.randn(2, 3, 9, 8))
     headless = make_model(0)
     with pytest.raises(ConfigError, match="no classifier"):

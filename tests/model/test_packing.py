@@ -158,7 +158,7 @@ def test_patches_that_are_left_keep_their_own_rotations() -> None:
     ("images", "message"),
     [
         ([], "at least one image"),
-        ([torch.zeros(3, 8, 8), torch.zeros(3, 8, 10)], r"image 1 of 2: .*width, 10, must divide .* 8 or 12"),
+        ([torch.zeros(3, 8, 8), torch.zeros(3, 8, 10)], r"image 1 of 2: .*width, 10, must be divisible .* 8 or 12"),
         ([torch.zeros(1, 8, 8)], "image 0 of 1: .*3 channels, got 1"),
         ([torch.zeros(3, 8, 8), torch.zeros(2, 3, 8, 8)], r"image 1 of 2: .*\(channels, height, width\)"),
         ([torch.zeros(3, 8, 8), torch.zeros(3, 8, 8, dtype=torch.uint8)], "image 1 of 2: .*floating point"),
@@ -176,7 +176,7 @@ def test_packing_splits_and_joins_without_loss() -> None:
     parts = packing.split(x)
     assert [part.shape for part in parts] == [(2, 3, 2), (1, 4, 2)]
     assert torch.equal(packing.join(parts), x)
-    assert packing.images == 3 and packing.longest == 4
+    assert packing.num_images == 3 and packing.max_tokens == 4
     assert packing.repeat(torch.tensor([1, 2, 3]).view(3, 1, 1)).flatten().tolist() == [1] * 3 + [2] * 3 + [3] * 4
 
 

@@ -77,7 +77,7 @@ def test_any_image_that_the_patches_tile_has_a_grid(size: tuple[int, int], grid:
         (torch.zeros(2, 3, 8, 12, dtype=torch.bool), ["floating point", "torch.bool"]),
         (torch.zeros(2, 3, 9, 12), ["height, 9", "patch's height, 4", "8 or 12"]),
         (torch.zeros(2, 3, 8, 11), ["width, 11", "patch's width, 4", "8 or 12"]),
-        (torch.zeros(2, 3, 3, 12), ["height, 3", "nearest that does is 4"]),
+        (torch.zeros(2, 3, 3, 12), ["height, 3", "nearest such value is 4"]),
         (torch.zeros(2, 3, 0, 12), ["pixels", "0 × 12"]),
         (torch.zeros(2, 3, 8, 0), ["pixels", "8 × 0"]),
     ],

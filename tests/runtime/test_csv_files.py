@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megavit.runtime.csv_files import CsvWriter, TableError, csv_text, read_csv, restored
+from megavit.runtime.csv_files import CsvWriter, TableError, csv_text, read_csv, unescape_row
 
 DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b")
 
 
 def rows_of(data: bytes) -> list[list[str]]:
-    return [restored(row) for _, row in read_csv(io.BytesIO(data), errors="surrogateescape")]
+    return [unescape_row(row) for _, row in read_csv(io.BytesIO(data), errors="surrogateescape")]
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_row_without_end_is_refused_before_it_is_in_memory(start, tmp_path):
         file.write(start + b"x,\n" * 10 if start.endswith(b"x\n") else start)
         file.truncate(200_000_000)
     tracemalloc.start()
-    with path.open("rb") as file, pytest.raises(TableError, match=r"a row of more than 1,048,576|quotation marks"):
+    with path.open("rb") as file, pytest.raises(TableError, match=r"the row has more than 1,048,576|quotation marks"):
         list(read_csv(file))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

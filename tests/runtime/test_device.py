@@ -26,7 +26,7 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert pick_device("cuda") == torch.device("cuda")
     assert pick_device("cuda:0") == torch.device("cuda:0")
-    with pytest.raises(ConfigError, match=r"no cuda:1 here.* 1 CUDA devices"):
+    with pytest.raises(ConfigError, match=r"device cuda:1 does not exist.* 1 CUDA devices"):
         pick_device("cuda:1")
 
 

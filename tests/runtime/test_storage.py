@@ -291,7 +291,7 @@ def test_a_folder_that_can_be_written_is_made_and_left_empty(tmp_path):
 
 
 def test_too_little_room_is_said_with_folder_and_amounts(tmp_path):
-    with pytest.raises(OutputError, match=r"the run needs about 1,000,000,000,000 MB in (.*), and [\d,]+ MB") as caught:
+    with pytest.raises(OutputError, match=r"needs about 1,000,000,000,000 MB in .*, but only [\d,]+ MB") as caught:
         check_writable(tmp_path, "the run", need=10**18)
     assert str(tmp_path) in str(caught.value)
 
@@ -306,7 +306,7 @@ def test_a_file_in_the_way_of_a_folder_is_said(inner, tmp_path):
 
 
 def test_a_place_where_nothing_can_be_made_is_said():
-    with pytest.raises(OutputError, match=r"the run could not be written to /proc/run: .*; choose another place"):
+    with pytest.raises(OutputError, match=r"the run could not be written to /proc/run: .*; choose another path"):
         check_writable(Path("/proc/run"), "the run", need=0)
 
 

@@ -54,7 +54,7 @@ def end(writer: subprocess.Popen[str]) -> None:
 
 
 def write(kind: str, target: Path) -> None:
-    unfinished._found_in.cache_clear()  # as in a new process
+    unfinished._find_temporary.cache_clear()  # as in a new process
     if kind == "file":
         write_file(target, "all of it")
     else:

@@ -48,9 +48,9 @@ def check_bool(name: str, value: Any) -> None:
 
 def check_integer(name: str, value: Any, *, minimum: int, maximum: int | None = None) -> None:
     if not is_number(value) or not isinstance(value, int) or value < minimum:
-        raise ConfigError(f"{name} must be a whole number of at least {minimum}, got {value!r}")
+        raise ConfigError(f"{name} must be an integer of at least {minimum}, got {value!r}")
     if maximum is not None and value > maximum:
-        raise ConfigError(f"{name} must be a whole number from {minimum} to {maximum}, got {value!r}")
+        raise ConfigError(f"{name} must be an integer from {minimum} to {maximum}, got {value!r}")
 
 
 def check_fraction(name: str, value: Any) -> None:
@@ -82,7 +82,7 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
 
 def check_channels(name: str, value: Any) -> None:
     if type(value) is not int or not 1 <= value <= MAX_CHANNELS:
-        raise ConfigError(f"{name} must be a whole number from 1 to {MAX_CHANNELS}, got {value!r}")
+        raise ConfigError(f"{name} must be an integer from 1 to {MAX_CHANNELS}, got {value!r}")
 
 
 def check_device(name: str, value: Any) -> None:

@@ -73,14 +73,16 @@ class ExportInfo:
         check_integer("format", self.format, minimum=1)
         size, gray = self.preprocessing, self.preprocessing.channels == 1 and self.input == PIXELS
         if (self.height, self.width) != (size.height, size.width) or self.channels != (3 if gray else size.channels):
-            raise ConfigError("height, width and channels must be those of preprocessing (3 for pixels of gray)")
+            raise ConfigError(
+                "height, width and channels must equal those of preprocessing (3 for pixels of a gray model)"
+            )
         count = len(self.labels)
         if len(set(self.labels)) != count or (self.target == "regression" and count):
-            raise ConfigError("labels must be different from each other, and regression has none")
+            raise ConfigError("labels must be unique, and empty for regression")
         if len(self.thresholds) != (count if self.target == "multilabel" else 0):
-            raise ConfigError(f"thresholds must be one for each of {count} labels, and none for another target")
+            raise ConfigError(f"there must be one threshold for each of {count} labels, and none for other targets")
         for coverage, limits in {**(self.sets or {}), **(self.intervals or {})}.items():
             if coverage not in map(str, COVERAGES):
-                raise ConfigError(f"sets and intervals are of the coverages {COVERAGES}, got {coverage!r}")
+                raise ConfigError(f"sets and intervals must have coverages from {COVERAGES}, got {coverage!r}")
             if isinstance(limits, list) and len(limits) != count:
                 raise ConfigError(f"sets must have one limit for each of {count} labels, got {len(limits)}")

@@ -13,12 +13,12 @@ MISSING = frozenset(
 )
 """Ways to write a missing value: the defaults of `pandas.read_csv`, and pandas' NaT."""
 
-_NO_WIDTH = re.compile(
+_ZERO_WIDTH = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
     "\u2060-\u206f\ufe00-\ufe0f\ufeff]"
 )
 # Cyrillic and Greek letters that look like Latin ones (Unicode Technical Standard 39).
-_DRAWN_ALIKE = str.maketrans(
+_LOOK_ALIKES = str.maketrans(
     "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u0501\u04bb\u043a\u043c\u0442\u0432\u043d"
     "\u03bf\u03b1\u03bd\u03c1\u03ba\u03b9\u03c7\u03c4\u03c5",
     "aeopcyxijsdhkmtbhoavpkixtu",
@@ -61,21 +61,21 @@ def show_code_points(names: Sequence[str]) -> str:
     """Return the names with the code points in which they differ, as in "'é' (U+00E9)"."""
     parts: list[str] = []
     for name in names:
-        own: Counter[str] = Counter()
+        differing: Counter[str] = Counter()
         for other in names:
-            own |= Counter(name) - Counter(other)
-        points = " ".join(f"U+{ord(letter):04X}" for letter in own)
+            differing |= Counter(name) - Counter(other)
+        points = " ".join(f"U+{ord(letter):04X}" for letter in differing)
         parts.append(f"'{printable(name)}'" + (f" ({points})" if points else ""))
     return " and ".join(parts)
 
 
-def abbreviate(names: Sequence[str], most: int = 12) -> str:
-    """Return the first `most` names on one line, each cut to 40 characters, and the number of the others."""
-    shown = [printable(name if len(name) <= 40 else f"{name[:39]}…") for name in names[:most]]
-    return ", ".join(shown) + (f", and {len(names) - most:,} more" if len(names) > most else "")
+def abbreviate(names: Sequence[str], max_names: int = 12) -> str:
+    """Return the first `max_names` names on one line, each cut to 40 characters, and the number of the others."""
+    shown = [printable(name if len(name) <= 40 else f"{name[:39]}…") for name in names[:max_names]]
+    return ", ".join(shown) + (f", and {len(names) - max_names:,} more" if len(names) > max_names else "")
 
 
 def _skeleton(name: str) -> str:
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-    plain = _NO_WIDTH.sub("", folded).translate(_DRAWN_ALIKE)
+    plain = _ZERO_WIDTH.sub("", folded).translate(_LOOK_ALIKES)
     return " ".join(re.sub(r"[\s_\-]+", " ", plain).split())

@@ -64,7 +64,7 @@ class Preprocessing(Settings):
         for value in self._for_channels("std"):
             check_range("std", value, 1e-6, 1e6)
         if self.resize_dtype == "float32" and self.channels == 1:
-            raise ConfigError("resize_dtype float32 is for images of several channels; gray is made of whole levels")
+            raise ConfigError("resize_dtype float32 requires several channels, as gray images have integer levels")
         self._check_resize()
         patch_hw = pair("patch_size", self.patch_size)
         object.__setattr__(self, "patch_size", patch_hw)
@@ -88,15 +88,15 @@ class Preprocessing(Settings):
         if not self.keep_aspect:
             return pair("resize", self.resize) if self.resize else (self.height, self.width)
         patch_height, patch_width = pair("patch_size", self.patch_size)
-        most = (self.height // patch_height) * (self.width // patch_width)
+        max_patches = (self.height // patch_height) * (self.width // patch_width)
         # At least two pixels, as for `height` and `width`.
-        least_rows, least_columns = -(-2 // patch_height), -(-2 // patch_width)
+        min_rows, min_columns = -(-2 // patch_height), -(-2 // patch_width)
         # A single division of integers gives the same result on every machine.
-        rows = math.sqrt(most * height * patch_width / (width * patch_height))
-        columns = most / rows
+        rows = math.sqrt(max_patches * height * patch_width / (width * patch_height))
+        columns = max_patches / rows
         grids = [
-            (r, min(max(c, least_columns), most // r))
-            for r in (min(max(whole, least_rows), most // least_columns) for whole in (int(rows), int(rows) + 1))
+            (r, min(max(c, min_columns), max_patches // r))
+            for r in (min(max(n, min_rows), max_patches // min_columns) for n in (int(rows), int(rows) + 1))
             for c in (int(columns), int(columns) + 1)
         ]
         r, c = min(grids, key=lambda grid: (abs(math.log(grid[0] / rows)) + abs(math.log(grid[1] / columns)), grid))
@@ -119,26 +119,23 @@ class Preprocessing(Settings):
     def _check_resize(self) -> None:
         if self.resize is None:
             if self.crop_size is not None:
-                raise ConfigError("crop_size says what is cut out of a resized image; give resize as well")
+                raise ConfigError("crop_size sets the crop of a resized image: set resize as well")
             return
         if not isinstance(self.resize, int):
             object.__setattr__(self, "resize", pair("resize", self.resize))
         if self.keep_aspect:
-            raise ConfigError("resize and keep_aspect both say what becomes of an image's shape; give one of them")
+            raise ConfigError("resize and keep_aspect both set how an image is resized: set only one of them")
         if self.crop_size is not None and not isinstance(self.crop_size, int):
             object.__setattr__(self, "crop_size", pair("crop_size", self.crop_size))
         check_range("resize", max(pair("resize", self.resize)), 1, MAX_SIDE)
         crop_height, crop_width = self.crop_hw
         if crop_height < self.height or crop_width < self.width:
             raise ConfigError(
-                f"crop_size must be at least the model's {self.height} × {self.width}, which is part of it; got "
-                f"{self.crop_size}"
+                f"crop_size must be at least the model's input size, {self.height} × {self.width}; got {self.crop_size}"
             )
         height, width = pair("resize", self.resize)
         if height < crop_height or width < crop_width:
-            raise ConfigError(
-                f"resize must be at least the {crop_height} × {crop_width} that is cut out of it; got {self.resize}"
-            )
+            raise ConfigError(f"resize must be at least the crop size, {crop_height} × {crop_width}; got {self.resize}")
 
     def _for_channels(self, name: str) -> tuple[float, ...]:
         value = getattr(self, name)

@@ -65,7 +65,7 @@ def preset(
         ConfigError: if the name is unknown or the sizes do not fit together.
     """
     if name not in PRESETS:
-        raise ConfigError(f"there is no preset {name!r}; the presets are {', '.join(PRESETS)}")
+        raise ConfigError(f"there is no preset {name!r}: choose one of {', '.join(PRESETS)}")
     row = PRESETS[name]
     config = ViTConfig(
         image_size=row.image_size if image_size is None else image_size,

@@ -67,8 +67,7 @@ class ModelRecipe(Settings):
         super().__post_init__()
         if self.init is not None and self.preset != "auto":
             raise ConfigError(
-                f"init and a preset (--model) both say which model: {self.init!r} brings its own; leave out "
-                f"{self.preset!r}"
+                f"init and preset (--model) both set the model: leave out {self.preset!r} to use that of {self.init!r}"
             )
 
 
@@ -101,7 +100,7 @@ class DataRecipe(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.val + self.test >= 1:
-            raise ConfigError(f"val and test together must leave images to train on, got {self.val} + {self.test}")
+            raise ConfigError(f"val + test must be below 1, to leave images to train on; got {self.val} + {self.test}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,7 +248,7 @@ class ParallelRecipe(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.nproc is not None and self.nproc % (self.fsdp * self.tp):
-            raise ConfigError(f"nproc must divide by fsdp × tp, got {self.nproc} and {self.fsdp} × {self.tp}")
+            raise ConfigError(f"nproc must be divisible by fsdp × tp, got {self.nproc} and {self.fsdp} × {self.tp}")
 
     @property
     def replicate(self) -> int:
@@ -257,12 +256,12 @@ class ParallelRecipe(Settings):
         return (self.nproc or 1) // (self.fsdp * self.tp)
 
     @property
-    def places(self) -> int:
+    def dp_world_size(self) -> int:
         """The number of processes that get different images."""
         return self.replicate * self.fsdp
 
     @property
-    def divides(self) -> bool:
+    def is_sharded(self) -> bool:
         """Whether the model is sharded, so that no process holds all of it."""
         return self.fsdp > 1 or self.tp > 1
 

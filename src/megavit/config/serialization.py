@@ -20,14 +20,14 @@ _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 def from_dict(kind: type[T], settings: dict[str, Any], where: str) -> T:
     """Build a dataclass from nested plain values, or raise a ConfigError that names `where` and all invalid keys."""
     try:
-        return _reader(kind).validate_json(json.dumps([settings], default=str))[0]
+        return _type_adapter(kind).validate_json(json.dumps([settings], default=str))[0]
     except ValidationError as error:
         faults = [_fault(fault) for fault in error.errors(include_url=False)]
         raise ConfigError("\n".join([f"{where} cannot be used:", *faults])) from None
 
 
 @cache
-def _reader(kind: type[T]) -> TypeAdapter[list[T]]:
+def _type_adapter(kind: type[T]) -> TypeAdapter[list[T]]:
     # pydantic accepts a configuration for a list of dataclasses, but not for a dataclass.
     return TypeAdapter(list[kind], config=_STRICT)
 
@@ -74,7 +74,7 @@ def parse_json(text: str | bytes, where: str, kind: type[MegavitError] = ConfigE
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         table = dict(pairs)
         if len(table) < len(pairs):
-            raise ValueError("a key stands twice in one object")
+            raise ValueError("the same key appears twice in one object")
         return table
 
     def refuse(constant: str) -> NoReturn:
@@ -88,7 +88,7 @@ def parse_json(text: str | bytes, where: str, kind: type[MegavitError] = ConfigE
     except (ValueError, RecursionError) as error:
         raise kind(f"{where} is not valid JSON: {error}") from None
     if not isinstance(table, dict):
-        raise kind(f"{where} must hold a JSON object, got {type(table).__name__}")
+        raise kind(f"{where} must contain a JSON object, got {type(table).__name__}")
     return table
 
 

@@ -14,7 +14,7 @@ TargetKind = Literal["classification", "multilabel", "regression"]
 LABEL_SEPARATOR = "|"
 
 _ESCAPED = re.compile(r"[\\|;]")
-_PIECE = re.compile(r"\\[\\|;]|.", re.DOTALL)
+_CHARACTER = re.compile(r"\\[\\|;]|.", re.DOTALL)
 
 
 def join_labels(labels: Iterable[str]) -> str:
@@ -22,14 +22,14 @@ def join_labels(labels: Iterable[str]) -> str:
     return LABEL_SEPARATOR.join(_ESCAPED.sub(r"\\\g<0>", label) for label in labels)
 
 
-def split_labels(cell: str, parting: str = LABEL_SEPARATOR) -> list[str]:
-    """Split a cell made by `join_labels` at any character of `parting` into stripped labels without empty ones."""
+def split_labels(cell: str, separators: str = LABEL_SEPARATOR) -> list[str]:
+    """Split a cell made by `join_labels` at any character of `separators` into stripped labels without empty ones."""
     labels = [""]
-    for piece in _PIECE.findall(cell):
-        if piece in parting:
+    for character in _CHARACTER.findall(cell):
+        if character in separators:
             labels.append("")
         else:
-            labels[-1] += piece[-1]
+            labels[-1] += character[-1]
     return [label.strip() for label in labels if label.strip()]
 
 

@@ -85,7 +85,7 @@ class Design(Settings):
         return "rope" in self.positions
 
     def _check_zeta(self) -> None:
-        parts = {
+        supported = {
             "qk_norm": False,
             "qkv_bias": False,
             "norm": "layer",
@@ -96,10 +96,10 @@ class Design(Settings):
             "layer_scale": None,
             "drop_path": 0.0,
         }
-        for name, wanted in parts.items():
-            if getattr(self, name) != wanted:
+        for name, required in supported.items():
+            if getattr(self, name) != required:
                 raise ConfigError(
-                    f'block "zeta" is for the weights of zetascale, whose {name} is {wanted!r}; '
+                    f'block "zeta", for the weights of zetascale, requires {name} {required!r}, '
                     f"got {getattr(self, name)!r}"
                 )
 
@@ -160,13 +160,13 @@ class ViTConfig(Settings):
             raise ConfigError(f"design must be a megavit.Design, got {self.design!r}")
         check_divisible(self.image_hw, self.patch_hw)
         if self.design.positions == "sincos" and self.dim % 4:
-            raise ConfigError(f"sincos positions need dim to divide by 4, got dim {self.dim}")
+            raise ConfigError(f"sincos positions require dim to be divisible by 4, got {self.dim}")
         if self.design.rotary and self.dim_head % 4:
             raise ConfigError(
-                f"{self.design.positions} positions need dim_head to divide by 4, got dim_head {self.dim_head}"
+                f"{self.design.positions} positions require dim_head to be divisible by 4, got {self.dim_head}"
             )
         if self.pool == "map" and self.dim % self.pool_heads:
-            raise ConfigError(f"map pooling splits dim over heads: {self.dim} does not divide by {self.pool_heads}")
+            raise ConfigError(f"map pooling splits dim over heads: {self.dim} is not divisible by {self.pool_heads}")
 
     @property
     def image_hw(self) -> tuple[int, int]:
@@ -209,7 +209,7 @@ def pair(name: str, size: Size) -> tuple[int, int]:
     """Return `size` as (height, width), or raise a ConfigError that names the setting `name`."""
     sides = (size, size) if isinstance(size, int) else size
     if isinstance(sides, str | bytes) or not isinstance(sides, Sequence) or len(sides) != 2:
-        raise ConfigError(f"{name} must be one whole number or a (height, width) pair, got {size!r}")
+        raise ConfigError(f"{name} must be an integer or a (height, width) pair, got {size!r}")
     for side in sides:
         check_integer(name, side, minimum=1)
     return sides[0], sides[1]
@@ -222,6 +222,6 @@ def check_divisible(image_hw: tuple[int, int], patch_hw: tuple[int, int]) -> Non
             below, above = side // patch * patch, (side // patch + 1) * patch
             nearest = f"{below} or {above}" if below else f"{above}"
             raise ConfigError(
-                f"the image's {what}, {side}, must divide by the patch's {what}, {patch}; "
-                f"the nearest that does is {nearest}"
+                f"the image's {what}, {side}, must be divisible by the patch's {what}, {patch}; "
+                f"the nearest such value is {nearest}"
             )

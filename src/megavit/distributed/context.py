@@ -41,7 +41,7 @@ class ParallelContext:
     ) -> None:
         self.dist = dist or DistContext()
         recipe = recipe or ParallelRecipe()
-        self.tp_size, self.dp_world_size, self.is_sharded = recipe.tp, recipe.places, recipe.divides
+        self.tp_size, self.dp_world_size, self.is_sharded = recipe.tp, recipe.dp_world_size, recipe.is_sharded
         self.dp_rank = self.dist.rank // recipe.tp
         self.seed_suffix: tuple[int, ...] = ()
         self.param_dtype = torch.float32

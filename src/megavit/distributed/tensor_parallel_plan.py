@@ -21,31 +21,17 @@ from torch.distributed.tensor.parallel import (
 
 from megavit.config.vit import ViTConfig
 from megavit.distributed.fused_qkv_rows import count_fused, group_by_process
-from megavit.errors import ConfigError
+from megavit.distributed.tensor_parallel_support import adds_branches_first, check_tensor_parallel
 from megavit.model.attention import Attention
-from megavit.model.block import ParallelBlock
-from megavit.model.layers import LayerScale
 from megavit.model.vit import MegaVit
 
 HEADS_AXIS = 1  # of queries and keys (B, H, T, K)
 
 
-def check_tensor_parallel(config: ViTConfig, tp_size: int) -> None:
-    """Raise ConfigError unless `tp_size` processes can compute a layer of this model together."""
-    design = config.design
-    if tp_size == 1:
-        return
-    if design.block == "zeta" or design.attention_out_norm or design.mlp_out_norm:
-        raise ConfigError("tensor parallelism does not support layers with norms inside their branches: leave out tp")
-    for name, size in (("heads", config.heads), ("mlp_dim", config.mlp_dim)):
-        if size % tp_size:
-            raise ConfigError(f"tp must divide the model's {name}, {size}, got {tp_size}")
-
-
-def get_plan(layer: nn.Module) -> dict[str, ParallelStyle]:
-    """Return the parallel style of each module of a layer, by its name in the layer."""
+def get_plan(config: ViTConfig, layer: nn.Module) -> dict[str, ParallelStyle]:
+    """Return the parallel style of each module of a layer of the model, by its name in the layer."""
     plan: dict[str, ParallelStyle] = {"attention.to_qkv": ColwiseParallel(), "mlp.into": ColwiseParallel()}
-    if adds_branches_first(layer):
+    if adds_branches_first(config):
         # Gradients of the norm's output are reduced at the norm, and outputs of the branches at the next module.
         plan["norm"] = PrepareModuleOutput(
             output_layouts=Replicate(), desired_output_layouts=Replicate(), use_local_output=False
@@ -66,14 +52,6 @@ def get_plan(layer: nn.Module) -> dict[str, ParallelStyle]:
     return plan
 
 
-def adds_branches_first(layer: nn.Module) -> bool:
-    """Return whether a layer can add its branches before the all-reduce, as everything in between is linear."""
-    if not isinstance(layer, ParallelBlock):
-        return False
-    scaled = isinstance(layer.attention_scale, LayerScale)  # its gradient needs the reduced outputs
-    return not scaled and layer.attention.out_dropout.p == 0
-
-
 @torch.no_grad()
 def apply_tensor_parallel(model: MegaVit, mesh: DeviceMesh) -> None:
     """Shard the layers of an unsharded model, the same in every process, over a one-dimensional mesh."""
@@ -86,4 +64,4 @@ def apply_tensor_parallel(model: MegaVit, mesh: DeviceMesh) -> None:
         attention = layer.get_submodule("attention")
         assert isinstance(attention, Attention)  # ensured by `check_tensor_parallel`
         attention.heads //= mesh.size()
-        parallelize_module(layer, mesh, get_plan(layer))
+        parallelize_module(layer, mesh, get_plan(model.config, layer))

@@ -38,9 +38,9 @@ def check_precision(name: str, device: torch.device) -> Precision:
     """Return `name` as a precision, or raise a ConfigError if it is unknown or the device does not support it."""
     check_choice("precision", name, get_args(Precision))
     if name == "bfloat16" and not has_bfloat16(device):
-        raise ConfigError("this device has no bfloat16: use precision float32")
+        raise ConfigError("this device does not support bfloat16: use precision float32")
     if name == "int8" and (device.type != "cpu" or find_spec("openvino") is None):
-        raise ConfigError("int8 runs on the CPU alone, and needs openvino: use precision float32")
+        raise ConfigError("int8 runs only on the CPU and requires openvino: use precision float32")
     return cast(Precision, name)
 
 
@@ -91,10 +91,10 @@ class Engine:
             return
         on_gpu = next(self.model.parameters()).device.type != "cpu"
         if on_gpu or self.bounds is not None:
-            what = "A GPU" if on_gpu else "int8"
+            what = "a GPU" if on_gpu else "int8"
             raise ConfigError(
                 f"{what} cannot be used by a process that was forked from one that uses it: load the model in each "
-                'process, or start them by multiprocessing.get_context("spawn")'
+                'process, or start processes with multiprocessing.get_context("spawn")'
             )
         self._lock = threading.Lock()  # a thread of the parent may have held the old lock
         self._reset()
@@ -135,7 +135,7 @@ class Engine:
             self.note = f"PyTorch: {seconds / torch_seconds:.1f} times as fast as OpenVINO here"
 
     def _reset(self) -> None:
-        self.note = "PyTorch: there was little to compute so far"
+        self.note = "PyTorch: too little was computed so far to try OpenVINO"
         self._parameters = list(self.model.parameters())
         self._weights = self._versions()
         self._openvino: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
@@ -144,14 +144,15 @@ class Engine:
         if self.bounds is not None:
             from megavit.engine.openvino import OpenVino
 
-            rest = "bfloat16" if has_bfloat16(torch.device("cpu")) else "float32"
-            self._openvino, self._is_decided = OpenVino(self.model, self.preprocessing, rest, self.bounds), True
+            float_precision = "bfloat16" if has_bfloat16(torch.device("cpu")) else "float32"
+            self._openvino = OpenVino(self.model, self.preprocessing, float_precision, self.bounds)
+            self._is_decided = True
             self.note = "OpenVINO, in int8"
 
     def _can_use_openvino(self) -> bool:
         """Return whether OpenVINO can run the model; if not, set `note` to the reason."""
         if next(self.model.parameters()).device.type != "cpu":
-            self.note = "PyTorch: on a GPU"
+            self.note = "PyTorch: the model is on a GPU"
             return False
         if find_spec("openvino") is None:
             self.note = "PyTorch: OpenVINO, which is faster on most processors, is not installed"
@@ -178,9 +179,9 @@ class Engine:
             openvino = self._openvino
         if openvino is not None:
             return ModelOutput(*openvino(images))
-        began = time.perf_counter()
+        start = time.perf_counter()
         outputs = self.run_pytorch(images)
-        self._seconds += time.perf_counter() - began
+        self._seconds += time.perf_counter() - start
         return outputs
 
     def run_pytorch(self, images: Tensor) -> ModelOutput:
@@ -211,8 +212,8 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 
 
 def _timed(compute: Callable[[Tensor], tuple[Tensor, Tensor]], images: Tensor) -> tuple[tuple[Tensor, Tensor], float]:
-    began = time.perf_counter()
-    return compute(images), time.perf_counter() - began
+    start = time.perf_counter()
+    return compute(images), time.perf_counter() - start
 
 
 def _relative_error(a: Tensor, b: Tensor) -> float:

@@ -90,7 +90,7 @@ class _Builder:
         else:
             area = self.config.patch_hw[0] * self.config.patch_hw[1]
             moments = (self.preprocessing.mean, self.preprocessing.std)
-            mean, std = (by_channel(value, self.config.channels).repeat_interleave(area) for value in moments)
+            mean, std = (per_channel(value, self.config.channels).repeat_interleave(area) for value in moments)
             x = op.convert(pixels, np.float32)
             if is_norm(part.pixel_norm):
                 x = op.multiply(op.subtract(x, constant(mean * 255)), constant(1 / (255 * std)))
@@ -224,7 +224,7 @@ class _Builder:
         return op.add(x, constant(bias * factor)) if bias is not None else x
 
 
-def by_channel(value: float | tuple[float, ...], channels: int) -> Tensor:
+def per_channel(value: float | tuple[float, ...], channels: int) -> Tensor:
     """Return one value per channel, (channels,) float64."""
     return torch.tensor(value, dtype=torch.float64).expand(channels)
 

@@ -22,7 +22,7 @@ class GraphInputs:
 
     def __init__(self, model: MegaVit, preprocessing: Preprocessing) -> None:
         self._model, self._preprocessing = model, preprocessing
-        self._by_grid: dict[tuple[int, int], Arrays] = {}
+        self._cache: dict[tuple[int, int], Arrays] = {}
 
     def __call__(self, images: Tensor) -> Arrays:
         (height, width), (patch_height, patch_width) = images.shape[2:], self._model.config.patch_hw
@@ -43,7 +43,7 @@ class GraphInputs:
     @torch.no_grad()
     def for_grid(self, grid: tuple[int, int]) -> Arrays:
         """Return the inputs that depend on the grid only."""
-        cached = self._by_grid.get(grid)
+        cached = self._cache.get(grid)
         if cached is not None:
             return cached
         config = self._model.config
@@ -53,7 +53,7 @@ class GraphInputs:
             prefix = torch.zeros(config.num_prefix_tokens, config.dim_head)
             inputs |= {COSINES: torch.cat([prefix + 1, rotation.cos]), SINES: torch.cat([prefix, rotation.sin])}
         arrays = {name: tensor.contiguous().numpy() for name, tensor in inputs.items()}
-        if len(self._by_grid) >= MAX_CACHED_GRIDS:
-            self._by_grid = {}  # not cleared, as other threads may be reading it
-        self._by_grid[grid] = arrays
+        if len(self._cache) >= MAX_CACHED_GRIDS:
+            self._cache = {}  # not cleared, as other threads may be reading it
+        self._cache[grid] = arrays
         return arrays

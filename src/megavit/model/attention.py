@@ -74,14 +74,14 @@ def attend_packed(query: Tensor, key: Tensor, value: Tensor, packing: Packing, d
     Without dropout, on a GPU that supports it, one variable-length kernel handles all images; else images of one length
     form a batch. A mask would compute attention between all images: see `benchmarks/packing.py`.
     """
-    by_token = [x.transpose(1, 2) for x in (query, key, value)]
+    tokens_first = [x.transpose(1, 2) for x in (query, key, value)]
     if not dropout and can_use_varlen(query):
         from torch.nn.attention.varlen import varlen_attn
 
-        starts, longest = packing.starts, packing.longest
-        q, k, v = (x[0].contiguous() for x in by_token)
-        return cast(Tensor, varlen_attn(q, k, v, starts, starts, longest, longest))[None].transpose(1, 2)
-    groups = zip(*([part.transpose(1, 2) for part in packing.split(x)] for x in by_token), strict=True)
+        starts, max_tokens = packing.starts, packing.max_tokens
+        q, k, v = (x[0].contiguous() for x in tokens_first)
+        return cast(Tensor, varlen_attn(q, k, v, starts, starts, max_tokens, max_tokens))[None].transpose(1, 2)
+    groups = zip(*([part.transpose(1, 2) for part in packing.split(x)] for x in tokens_first), strict=True)
     mixed = [attend(q, k, v, dropout).transpose(1, 2) for q, k, v in groups]
     return packing.join(mixed).transpose(1, 2)
 

@@ -62,8 +62,8 @@ class Transformer(nn.Module):
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         block = BLOCKS[config.design.block]
-        deepest = max(1, config.depth - 1)
-        self.layers = nn.ModuleList(block(config, config.design.drop_path * i / deepest) for i in range(config.depth))
+        last = max(1, config.depth - 1)
+        self.layers = nn.ModuleList(block(config, config.design.drop_path * i / last) for i in range(config.depth))
         self.gradient_checkpointing = False
 
     def forward(self, x: Tensor, rotation: Rotation | None = None, packing: Packing | None = None) -> Tensor:

@@ -9,7 +9,7 @@ from megavit.model.patch_embed import PrefixTokens
 from megavit.model.pooling import AttentionPool
 from megavit.model.pos_embed import LearnedPositions
 
-SMALL = 0.02
+TOKEN_STD = 0.02
 
 
 def initialize(model: nn.Module, *, depth: int, layer_scale: float = 1.0) -> None:
@@ -32,7 +32,7 @@ def initialize_module(name: str, module: nn.Module, *, depth: int, layer_scale: 
     own = dict(module.named_parameters(recurse=False))
     match module:
         case nn.Linear():
-            std = SMALL if name == "mlp_head" else module.in_features**-0.5
+            std = TOKEN_STD if name == "mlp_head" else module.in_features**-0.5
             if name.endswith(("attention.out", "mlp.out")):
                 std /= math.sqrt(2 * depth)
             nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
@@ -45,7 +45,7 @@ def initialize_module(name: str, module: nn.Module, *, depth: int, layer_scale: 
             nn.init.normal_(module.table, std=module.table.shape[1] ** -0.5)
         case PrefixTokens() | AttentionPool():
             for parameter in own.values():
-                nn.init.normal_(parameter, std=SMALL)
+                nn.init.normal_(parameter, std=TOKEN_STD)
         case LayerScale():
             nn.init.constant_(module.factor, layer_scale)
         case _ if own:

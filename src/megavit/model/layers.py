@@ -36,7 +36,7 @@ class DropPath(nn.Module):
         if not self.training or self.probability == 0:
             return branch
         keep = 1 - self.probability
-        samples = branch.shape[0] if packing is None else packing.images
+        samples = branch.shape[0] if packing is None else packing.num_images
         mask = torch.rand(samples, 1, 1, device=branch.device) < keep
         mask = mask if packing is None else packing.repeat(mask)
         return branch * mask.to(branch.dtype) / keep

@@ -27,11 +27,11 @@ class Packing:
     starts: Tensor
 
     @property
-    def images(self) -> int:
+    def num_images(self) -> int:
         return sum(count for count, _ in self.groups)
 
     @property
-    def longest(self) -> int:
+    def max_tokens(self) -> int:
         """The largest number of tokens of an image."""
         return max(length for _, length in self.groups)
 
@@ -65,7 +65,7 @@ def stack_by_grid(images: Sequence[Tensor], grids: Sequence[tuple[int, int]]) ->
 def pack(stacks: Sequence[tuple[Tensor, Rotation | None]]) -> tuple[Tensor, Rotation | None, Packing]:
     """Return stacks of tokens (b, t, D), sorted by t, as one sequence (1, T, D), with its rotation and packing."""
     tokens = [x for x, _ in stacks]
-    groups = [(sum(x.shape[0] for x in alike), length) for length, alike in groupby(tokens, key=lambda x: x.shape[1])]
+    groups = [(sum(x.shape[0] for x in stack), length) for length, stack in groupby(tokens, key=lambda x: x.shape[1])]
     lengths = torch.tensor([0] + [length for count, length in groups for _ in range(count)])
     starts = lengths.cumsum(0).to(tokens[0].device, torch.int32)
     packing = Packing(tuple(groups), starts)

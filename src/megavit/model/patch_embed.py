@@ -40,13 +40,13 @@ class PatchEmbedding(nn.Module):
         if img.ndim != 4:
             raise ValueError(f"images must be (batch, channels, height, width), got shape {tuple(img.shape)}")
         if img.shape[1] != self.channels:
-            raise ValueError(f"this model takes images of {self.channels} channels, got {img.shape[1]}")
+            raise ValueError(f"images must have {self.channels} channels, got {img.shape[1]}")
         if not img.is_floating_point():
             raise ValueError(f"images must be floating point and normalized, got {img.dtype}")
         height, width = img.shape[2:]
         check_divisible((height, width), self.patch_hw)
         if height == 0 or width == 0:
-            raise ValueError(f"images must have pixels, got {height} × {width}")
+            raise ValueError(f"images must not be empty, got {height} × {width} pixels")
         return height // self.patch_hw[0], width // self.patch_hw[1]
 
     def grids(self, images: Sequence[Tensor]) -> list[tuple[int, int]]:
@@ -68,7 +68,7 @@ class PatchEmbedding(nn.Module):
             if (img.dtype, img.device) != (images[0].dtype, images[0].device):
                 raise ValueError(
                     f"image {index} of {len(images)} is {img.dtype} on {img.device}, "
-                    f"the first one {images[0].dtype} on {images[0].device}; all must have the same"
+                    f"but the first is {images[0].dtype} on {images[0].device}: all must have the same dtype and device"
                 )
         return grids
 
@@ -94,12 +94,14 @@ class PrefixTokens(nn.Module):
         super().__init__()
         design, dim = config.design, config.dim
         # Their positions add no expressiveness, but published weights have them.
-        placed = design.prefix_positions if design.positions.startswith("learned") else "none"
+        positions = design.prefix_positions if design.positions.startswith("learned") else "none"
         has_class, registers = config.pool == "cls", design.registers
         self.class_token = nn.Parameter(torch.empty(dim)) if has_class else None
-        self.class_position = nn.Parameter(torch.empty(dim)) if has_class and placed != "none" else None
+        self.class_position = nn.Parameter(torch.empty(dim)) if has_class and positions != "none" else None
         self.registers = nn.Parameter(torch.empty(registers, dim)) if registers else None
-        self.register_positions = nn.Parameter(torch.empty(registers, dim)) if registers and placed == "all" else None
+        self.register_positions = (
+            nn.Parameter(torch.empty(registers, dim)) if registers and positions == "all" else None
+        )
 
     def forward(self, patches: Tensor) -> Tensor:
         prefix = []

@@ -33,15 +33,16 @@ class LearnedPositions(nn.Module):
             return self.table
         # F.interpolate on the table is wrong for one column on a CPU (PyTorch 2.15), and its gradient does not compile
         # for symbolic sizes. Autocast leaves float64 alone.
-        by_row, by_column = (_resampling(old, new, self.table) for old, new in zip(self.grid, grid, strict=True))
+        sizes = zip(self.grid, grid, strict=True)
+        row_weights, column_weights = (_resampling_weights(old, new, self.table) for old, new in sizes)
         table = self.table.double().unflatten(0, self.grid)
-        return torch.einsum("yr,xc,rcd->yxd", by_row, by_column, table).flatten(0, 1).to(self.table.dtype)
+        return torch.einsum("yr,xc,rcd->yxd", row_weights, column_weights, table).flatten(0, 1).to(self.table.dtype)
 
     def forward(self, tokens: Tensor, grid: Grid) -> tuple[Tensor, Rotation | None]:
         return tokens + self.at(grid), None
 
 
-def _resampling(old: int, new: int, like: Tensor) -> Tensor:
+def _resampling_weights(old: int, new: int, like: Tensor) -> Tensor:
     """Return the float64 weights (new, old) of antialiased bicubic resampling along one axis."""
     unit = torch.eye(old, dtype=torch.float64, device=like.device)[None, None]
     return F.interpolate(unit, size=(old, new), mode="bicubic", antialias=True, align_corners=False)[0, 0].T
@@ -60,9 +61,9 @@ class SincosPositions(nn.Module):
         frequency = 10_000 ** -torch.linspace(0, 1, self.dim // 4, device=device)
         x = torch.arange(columns, device=device).outer(frequency)
         y = torch.arange(rows, device=device).outer(frequency)
-        by_column = torch.cat([x.sin(), x.cos()], dim=1)[None].expand(rows, -1, -1)
-        by_row = torch.cat([y.sin(), y.cos()], dim=1)[:, None].expand(-1, columns, -1)
-        return torch.cat([by_column, by_row], dim=2).flatten(0, 1)
+        columns_part = torch.cat([x.sin(), x.cos()], dim=1)[None].expand(rows, -1, -1)
+        rows_part = torch.cat([y.sin(), y.cos()], dim=1)[:, None].expand(-1, columns, -1)
+        return torch.cat([columns_part, rows_part], dim=2).flatten(0, 1)
 
     def forward(self, tokens: Tensor, grid: Grid) -> tuple[Tensor, Rotation | None]:
         return tokens + self.at(grid, tokens.device).to(tokens.dtype), None
@@ -146,7 +147,7 @@ class LearnedRotaryPositions(nn.Module):
 
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
-    """Rotate the last N of T tokens in `x` (B, H, T, K), the patches; prefix tokens stay as they are."""
+    """Rotate the last N of T tokens in `x` (B, H, T, K), the patches; prefix tokens are not rotated."""
     prefix, patches = x.tensor_split([x.shape[2] - rotation.cos.shape[-2]], dim=2)
     first, second = patches.chunk(2, dim=-1)
     rotated = patches * rotation.cos + torch.cat([-second, first], dim=-1) * rotation.sin

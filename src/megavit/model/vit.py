@@ -161,6 +161,6 @@ class MegaVit(nn.Module):
         x, rotation = self.patch_drop(x, rotation)
         return self.pre_norm(self.dropout(self.prefix_tokens(x))), rotation
 
-    def final_norm(self, x: Tensor, of: FinalNorm) -> Tensor:
-        """Return `x` normalized if `of` is where the design's final norm applies, else `x` unchanged."""
-        return self.norm(x) if self.config.design.final_norm == of else x
+    def final_norm(self, x: Tensor, stage: FinalNorm) -> Tensor:
+        """Return `x` normalized if `stage` is where the design's final norm applies, else `x` unchanged."""
+        return self.norm(x) if self.config.design.final_norm == stage else x

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from megavit.config.vit import ViTConfig
-from megavit.plan.activations import BFLOAT16, FLOAT32
+from megavit.distributed.tensor_parallel_support import adds_branches_first
+from megavit.model.activation_memory import BFLOAT16, FLOAT32
 from megavit.plan.parallel_layout import ParallelLayout, Training
 from megavit.plan.parameters import shard_parameters
 
@@ -110,8 +111,3 @@ def _tensor_parallel(config: ViTConfig, training: Training, layout: ParallelLayo
             Communication(collective="all-gather", axis="tensor", phase="optimizer", bytes=size, calls=4 * rounds)
         )
     return found
-
-
-def adds_branches_first(config: ViTConfig) -> bool:
-    """Return whether a layer adds its branches before the all-reduce, as in `tensor_parallel_plan`."""
-    return config.design.block == "parallel" and config.design.layer_scale is None and config.dropout == 0

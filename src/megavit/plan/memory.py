@@ -7,7 +7,7 @@ Weights, gradients, optimizer and activations are counted as in ZeRO (arXiv 1910
 from dataclasses import dataclass, fields
 
 from megavit.config.vit import ViTConfig
-from megavit.plan.activations import BFLOAT16, FLOAT32, compute_saved_activations
+from megavit.model.activation_memory import BFLOAT16, FLOAT32, compute_saved_activations
 from megavit.plan.parallel_layout import ParallelLayout, Training
 from megavit.plan.parameters import ShardedParameters, shard_parameters
 from megavit.train.optim.muon import CHUNK_ELEMENTS

@@ -7,7 +7,9 @@ from typing import get_args
 from megavit.config.checks import check_choice, check_integer
 from megavit.config.recipe import OptimizerKind, ResolvedPrecision
 from megavit.config.vit import ViTConfig
-from megavit.plan.activations import BFLOAT16, FLOAT32, Numerics
+from megavit.distributed.tensor_parallel_support import check_tensor_parallel
+from megavit.errors import ConfigError
+from megavit.model.activation_memory import BFLOAT16, FLOAT32, Numerics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,12 +101,11 @@ def list_meshes(config: ViTConfig, gpus: int, node: int) -> Iterator[tuple[int, 
 
 def can_tensor_parallel(config: ViTConfig, tensor: int) -> bool:
     """Return whether `tensor` GPUs can compute a layer together."""
-    design = config.design
-    if tensor == 1:
-        return True
-    if design.block == "zeta" or design.attention_out_norm or design.mlp_out_norm:
+    try:
+        check_tensor_parallel(config, tensor)
+    except ConfigError:
         return False
-    return config.heads % tensor == 0 and config.mlp_dim % tensor == 0
+    return True
 
 
 def list_layouts(config: ViTConfig, training: Training, gpus: int, node: int) -> Iterator[ParallelLayout]:

@@ -4,16 +4,16 @@ from dataclasses import dataclass
 
 from megavit.config.vit import ViTConfig
 from megavit.distributed.fused_qkv_rows import count_fused
+from megavit.model.activation_memory import FLOAT32
 from megavit.model.statistics import block_shapes, forward_flops, training_flops
-from megavit.plan.activations import FLOAT32
 from megavit.plan.communication import DDP_BUCKET, Axis, Phase, compute_communication
 from megavit.plan.hardware import Gpu, estimate_seconds
 from megavit.plan.parallel_layout import ParallelLayout, Training
 from megavit.plan.parameters import shard_parameters
+from megavit.train.optim.muon import NEWTON_SCHULZ_STEPS
 
 # Memory accesses per parameter of AdamW and of the moving average.
 ADAMW_ACCESSES, AVERAGE_ACCESSES = 7, 3
-NEWTON_SCHULZ_STEPS = 5
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Read and write CSV files safely: no cell is a spreadsheet formula, and the length of rows is limited.
 
 Spreadsheet programs take cells that begin with =, +, -, @, a tab or a carriage return for formulas. An apostrophe is
-written before such cells, and before those that already have one (OWASP, CSV injection); `restored` removes it.
+written before such cells, and before those that already have one (OWASP, CSV injection); `unescape_row` removes it.
 """
 
 import csv
@@ -12,12 +12,12 @@ from typing import IO, Any, Literal, Protocol
 
 from megavit.errors import DataError
 
-MAX_ROW = 2**20
+MAX_ROW_LENGTH = 2**20
 """Maximum number of characters in a row; a row of 4,096 numbers takes 50,000."""
 
-_NOT_UTF_8 = "not UTF-8 text, but perhaps that of an older Windows (latin-1); save the table as CSV UTF-8"
+_NOT_UTF_8 = "not UTF-8 text, perhaps from an older Windows program (latin-1): save the table as CSV UTF-8"
 _FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
-_STARTS = frozenset("'=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+_FORMULA_STARTS = frozenset("'=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -25,7 +25,7 @@ class TableError(DataError):
     """An error for a file that is not CSV or has overlong rows; the message begins with the line number."""
 
 
-class Rows(Protocol):
+class RowWriter(Protocol):
     """The type of the writer that `csv.writer` returns."""
 
     def writerow(self, row: Iterable[Any], /) -> Any: ...
@@ -35,10 +35,10 @@ class CsvWriter:
     """A writer of CSV rows whose text cells are never formulas, to a file opened with newline=""."""
 
     def __init__(self, file: IO[str], quoting: Literal[0, 1] = csv.QUOTE_MINIMAL) -> None:
-        self._rows: Rows = csv.writer(file, quoting=quoting, lineterminator="\n")
+        self._rows: RowWriter = csv.writer(file, quoting=quoting, lineterminator="\n")
 
     def writerow(self, row: Iterable[object]) -> None:
-        self._rows.writerow([_harmless(cell) if isinstance(cell, str) else cell for cell in row])
+        self._rows.writerow([_escape(cell) if isinstance(cell, str) else cell for cell in row])
 
 
 def csv_text(header: Iterable[str], rows: Iterable[Iterable[object]]) -> bytes:
@@ -52,7 +52,7 @@ def csv_text(header: Iterable[str], rows: Iterable[Iterable[object]]) -> bytes:
     return text.getvalue().encode("utf-8", "surrogateescape")
 
 
-def restored(row: Sequence[str]) -> list[str]:
+def unescape_row(row: Sequence[str]) -> list[str]:
     """Return the cells of a row as they were before `CsvWriter` wrote them."""
     return [cell[1:] if cell[:1] == "'" and _FORMULA.match(cell) else cell for cell in row]
 
@@ -68,7 +68,7 @@ def read_csv(
         spaces: whether spaces after a delimiter are skipped.
 
     Raises:
-        TableError: if the file is not UTF-8, quotation marks are invalid, or a row is longer than `MAX_ROW`.
+        TableError: if the file is not UTF-8, quotation marks are invalid, or a row is longer than `MAX_ROW_LENGTH`.
     """
     lines = _Lines(io.TextIOWrapper(file, "utf-8-sig", errors, newline=""))
     rows = csv.reader(lines, delimiter=delimiter, skipinitialspace=spaces, strict=True)
@@ -97,15 +97,15 @@ class _Lines:
         return self
 
     def __next__(self) -> str:
-        line = self.text.readline(MAX_ROW + 1)
+        line = self.text.readline(MAX_ROW_LENGTH + 1)
         if not line:
             raise StopIteration
         self.number += 1
         self.size += len(line)
-        if self.size > MAX_ROW:
+        if self.size > MAX_ROW_LENGTH:
             raise TableError(
-                f"line {self.number}: a row of more than {MAX_ROW:,} characters; a table has a short line for each "
-                "image, so this is another kind of file, or a quotation mark is not closed"
+                f"line {self.number}: the row has more than {MAX_ROW_LENGTH:,} characters; a table has one short row "
+                "per image, so this is another kind of file, or a quotation mark is not closed"
             )
         return line
 
@@ -113,7 +113,7 @@ class _Lines:
 def _undecodable(file: IO[bytes]) -> int:
     file.seek(0)
     number = 1
-    while line := file.readline(MAX_ROW):
+    while line := file.readline(MAX_ROW_LENGTH):
         try:
             line.decode()
         except UnicodeDecodeError:
@@ -122,7 +122,7 @@ def _undecodable(file: IO[bytes]) -> int:
     return number
 
 
-def _harmless(cell: str) -> str:
-    if cell[:1] in _STARTS and _FORMULA.match(cell) and not _NUMBER.fullmatch(cell):
+def _escape(cell: str) -> str:
+    if cell[:1] in _FORMULA_STARTS and _FORMULA.match(cell) and not _NUMBER.fullmatch(cell):
         return f"'{cell}"
     return cell

@@ -16,7 +16,7 @@ def pick_device(name: str) -> torch.device:
     check_device("device", name)
     # Checked before torch, which takes device numbers modulo 256.
     if name != "cpu" and int(name.partition(":")[2] or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"there is no {name} here: torch sees {torch.cuda.device_count()} CUDA devices; try cpu")
+        raise ConfigError(f"device {name} does not exist: torch sees {torch.cuda.device_count()} CUDA devices; try cpu")
     return torch.device(name)
 
 

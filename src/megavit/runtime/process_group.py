@@ -64,7 +64,7 @@ class DistContext:
             return pick_device(name)
         if name.startswith("cuda:"):
             raise ConfigError(
-                f"each of {self.world_size} processes has a GPU of its own: device must be cuda, got {name}"
+                f"each of {self.world_size} processes uses its own GPU, so device must be cuda, got {name}"
             )
         kind = pick_device(name).type
         return pick_device(f"cuda:{self.local_rank}") if kind == "cuda" else pick_device("cpu")
@@ -85,8 +85,8 @@ class DistContext:
         missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
         if missing:
             raise ConfigError(
-                f"the environment says that this is one of {self.world_size} processes, and not where they meet "
-                f"({', '.join(missing)}): start them with torchrun or --nproc, or remove RANK and WORLD_SIZE"
+                f"WORLD_SIZE in the environment is {self.world_size}, without {' and '.join(missing)}: start the "
+                "processes with torchrun or --nproc, or unset RANK and WORLD_SIZE"
             )
         import torch
         import torch.distributed as dist
@@ -109,8 +109,8 @@ class DistContext:
                 raise
             reason = str(error).splitlines()[0]
             raise LostProcessError(
-                f"process {self.rank} of {self.world_size} has lost another one, which has ended or hangs ({reason}): "
-                "the run goes on from its last checkpoint when all are started again"
+                f"process {self.rank} of {self.world_size} lost another process, which has ended or hangs ({reason}): "
+                "restart all processes to resume the run from its last checkpoint"
             ) from error
 
     def run_on_main(self, function: Callable[[], T], *, wait_long: bool = False) -> T:
@@ -174,7 +174,9 @@ def get_dist_context() -> DistContext:
 def _read_number(name: str, default: str) -> int:
     value = os.environ.get(name, default)
     if not value.isdecimal():
-        raise ConfigError(f"{name} in the environment must be a whole number, as torchrun sets it; got {value!r}")
+        raise ConfigError(
+            f"{name} in the environment must be a non-negative integer, as torchrun sets it; got {value!r}"
+        )
     return int(value)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from megavit.errors import OutputError
-from megavit.runtime.unfinished import begin_unfinished, beside, remove_left
+from megavit.runtime.unfinished import create_temporary, remove_leftovers, temporary_path
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
@@ -25,14 +25,14 @@ def writing(what: str, where: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise OutputError(f"the disk is full: {what} could not be written to {where}; free some space") from error
         reason = error.strerror or str(error)
-        raise OutputError(f"{what} could not be written to {where}: {reason}; choose another place") from error
+        raise OutputError(f"{what} could not be written to {where}: {reason}; choose another path") from error
 
 
 def write_file(path: Path, content: bytes | str) -> None:
     """Write `path` atomically: a reader, or a crash, leaves either the old or the new content."""
     data = content.encode() if isinstance(content, str) else content
-    remove_left(path)
-    part, handle = begin_unfinished(path, lambda new: os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    remove_leftovers(path)
+    part, handle = create_temporary(path, lambda new: os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -48,8 +48,8 @@ def write_file(path: Path, content: bytes | str) -> None:
 def new_folder(target: Path) -> Iterator[Path]:
     """Yield a new folder to fill, which atomically replaces `target` when the block ends without an error."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    remove_left(target)
-    folder, handle = begin_unfinished(target, _made_folder)
+    remove_leftovers(target)
+    folder, handle = create_temporary(target, _make_folder)
     try:
         yield folder
         for file in folder.rglob("*"):
@@ -57,7 +57,7 @@ def new_folder(target: Path) -> Iterator[Path]:
                 with file.open("rb") as opened:
                     _sync(opened.fileno())
         sync_folder(folder)
-        take_place(folder, target)
+        replace_folder(folder, target)
     finally:
         if folder.is_dir() and not folder.is_symlink():
             shutil.rmtree(folder, ignore_errors=True)
@@ -67,19 +67,19 @@ def new_folder(target: Path) -> Iterator[Path]:
     sync_folder(target.parent)
 
 
-def _made_folder(folder: Path) -> int:
+def _make_folder(folder: Path) -> int:
     folder.mkdir()
     return os.open(folder, os.O_RDONLY)
 
 
-def take_place(folder: Path, target: Path) -> None:
+def replace_folder(folder: Path, target: Path) -> None:
     """Rename `folder` to `target`; an existing target is swapped with `folder`, or removed."""
     if not target.exists():
         folder.rename(target)
     elif not _exchange(folder, target):
-        # Without atomic exchange there is briefly no target. `remove_left` must not know the old folder's name, because
-        # after a kill it may be the only copy.
-        old = target.with_name(f"{beside(target).name}.old")
+        # Without an atomic exchange, there is briefly no target. `remove_leftovers` ignores a name that ends in .old,
+        # because after a kill it may be the only copy.
+        old = target.with_name(f"{temporary_path(target).name}.old")
         target.rename(old)
         folder.rename(target)
         shutil.rmtree(old, ignore_errors=True)
@@ -103,8 +103,8 @@ def check_writable(folder: Path, what: str, need: int) -> None:
         free = shutil.disk_usage(folder).free
     if free < need:
         raise OutputError(
-            f"{what} needs about {need / 1e6:,.0f} MB in {folder}, and {free / 1e6:,.0f} MB are free; "
-            "free some space or choose another place"
+            f"{what} needs about {need / 1e6:,.0f} MB in {folder}, but only {free / 1e6:,.0f} MB are free: "
+            "free some space or choose another path"
         )
 
 

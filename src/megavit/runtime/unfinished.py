@@ -10,21 +10,21 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-_LONGEST = 40
+_MAX_NAME_LENGTH = 40
 _NAME = re.compile(r"\.(.+)-[0-9a-f]{8}", re.DOTALL)
 
 
-def beside(path: Path) -> Path:
-    """Return a new hidden temporary path next to `path`, recognized by `remove_left`."""
-    return path.with_name(f".{path.name[:_LONGEST]}-{secrets.token_hex(4)}")
+def temporary_path(path: Path) -> Path:
+    """Return a new hidden temporary path next to `path`, recognized by `remove_leftovers`."""
+    return path.with_name(f".{path.name[:_MAX_NAME_LENGTH]}-{secrets.token_hex(4)}")
 
 
-def begin_unfinished(target: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
+def create_temporary(target: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
     """Return a locked temporary path next to `target`, created by `make`, and the descriptor that `make` returned."""
     import fcntl
 
     while True:
-        path = beside(target)
+        path = temporary_path(target)
         try:
             handle = make(path)
         except FileNotFoundError:
@@ -33,20 +33,20 @@ def begin_unfinished(target: Path, make: Callable[[Path], int]) -> tuple[Path, i
             raise
         with suppress(OSError):  # without locks, as on some network file systems, nothing is removed either
             fcntl.flock(handle, fcntl.LOCK_EX)
-        if _is_at(handle, path):  # otherwise another process removed it before it was locked
+        if _is_at(handle, path):  # if not, another process removed it before it was locked
             return path, handle
         os.close(handle)
 
 
-def remove_left(target: Path) -> None:
+def remove_leftovers(target: Path) -> None:
     """Remove what killed processes left of earlier writes of `target`."""
-    left = _found_in(target.parent).pop(target.name[:_LONGEST], ())
-    for name in left:
+    leftovers = _find_temporary(target.parent).pop(target.name[:_MAX_NAME_LENGTH], ())
+    for name in leftovers:
         _remove_unless_locked(target.parent / name)
 
 
 @cache
-def _found_in(folder: Path) -> dict[str, list[str]]:
+def _find_temporary(folder: Path) -> dict[str, list[str]]:
     """Return the temporary names in a folder by target name; cached, as folders may be large."""
     found: dict[str, list[str]] = {}
     with suppress(OSError), os.scandir(folder) as entries:

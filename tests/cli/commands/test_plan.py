@@ -50,7 +50,7 @@ def test_if_nothing_fits_the_exit_code_is_1_and_the_message_says_what_would(caps
         ("plan BB", "there is no preset"),
         ("plan B --gpus 7 --batch-size 100", "cannot be divided"),
         ("plan B --gpus 0", "gpus must be an integer"),
-        ("plan B --image-size 225", "must divide"),
+        ("plan B --image-size 225", "must be divisible"),
     ],
 )
 def test_mistakes_are_reported(capsys, line: str, words: str) -> None:

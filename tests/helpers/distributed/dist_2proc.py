@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from megavit.config.vit import ViTConfig
 from megavit.distributed import tensor_parallel_plan
 from megavit.distributed.dtensor_utils import to_local
 from megavit.errors import OutputError
@@ -159,9 +160,9 @@ def same(state: TrainState, other: TrainState) -> bool:
     return all(torch.equal(to_local(a), to_local(b)) for a, b in pairs)
 
 
-def without_norms(layer: torch.nn.Module) -> Any:
+def without_norms(config: ViTConfig, layer: torch.nn.Module) -> Any:
     """The plan as it would be without the sum of the gradients of the norms of queries and keys."""
-    return {name: style for name, style in real_plan(layer).items() if not name.endswith("_norm")}
+    return {name: style for name, style in real_plan(config, layer).items() if not name.endswith("_norm")}
 
 
 real_plan = tensor_parallel_plan.get_plan

@@ -5,10 +5,11 @@ from megavit.config.presets import preset
 from megavit.config.recipe import RunRecipe
 from megavit.config.vit import PLAIN_VIT, Design
 from megavit.errors import ConfigError
+from megavit.model.statistics import parameter_count
 from megavit.model.vit import MegaVit
 from megavit.runtime.memory import main_memory
 from megavit.train.setup import memory as module
-from megavit.train.setup.memory import activation_memory, check_memory, least_memory, parts_that_fit
+from megavit.train.setup.memory import activation_memory, check_memory, choose_gradient_accumulation, min_memory
 
 CPU = torch.device("cpu")
 
@@ -21,7 +22,7 @@ def test_models_that_no_machine_of_ours_holds_are_refused_with_what_to_change():
 
 def test_the_limit_is_what_the_machine_has(monkeypatch):
     config = preset("nano", num_classes=2)
-    need = least_memory(config, 32)
+    need = min_memory(config, RunRecipe(batch_size=32))
     for there_is in (need - 1, need):
         monkeypatch.setattr(module, "main_memory", lambda there_is=there_is: there_is)
         if there_is < need:
@@ -33,7 +34,13 @@ def test_the_limit_is_what_the_machine_has(monkeypatch):
 
 def test_it_is_a_lower_bound_that_grows_with_the_batch_and_the_images():
     small, large = preset("nano", image_size=28, num_classes=2), preset("nano", image_size=56, num_classes=2)
-    assert least_memory(small, 1) < least_memory(small, 64) < least_memory(large, 64) < main_memory()
+    one, many, saving = (
+        RunRecipe(batch_size=1),
+        RunRecipe(batch_size=64),
+        RunRecipe(batch_size=64, gradient_checkpointing=True),
+    )
+    assert min_memory(small, one) < min_memory(small, many) < min_memory(large, many) < main_memory()
+    assert min_memory(large, one) < min_memory(large, saving) < min_memory(large, many)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -65,9 +72,9 @@ def test_what_a_step_keeps_is_foreseen(design, checkpointing):
 def test_a_step_is_divided_only_where_it_must(monkeypatch):
     config = preset("Ti", num_classes=2)
     one = activation_memory(config)
-    fixed = least_memory(config, 0)
+    fixed = 4 * module.COPIES * parameter_count(config)
     for images, parts in ((64, 1), (63, 2), (16, 4), (5, 13), (1, 64), (0, 64)):
         there_is = int((fixed + (images + 0.5) * one) / module.USABLE)
         monkeypatch.setattr(module, "main_memory", lambda there_is=there_is: there_is)
-        assert parts_that_fit(config, 64, False, CPU) == parts
-    assert parts_that_fit(config, 64, True, CPU) < 64
+        assert choose_gradient_accumulation(config, 64, False, CPU) == parts
+    assert choose_gradient_accumulation(config, 64, True, CPU) < 64

@@ -17,15 +17,15 @@ def of(**parallel: int) -> Recipe:
 
 def test_the_number_of_processes_is_filled_in_and_what_is_left_is_copies():
     settled = resolve_parallel(of(fsdp=2), FOUR).parallel
-    assert (settled.nproc, settled.replicate, settled.fsdp, settled.tp, settled.places) == (4, 2, 2, 1, 4)
-    assert resolve_parallel(of(tp=2), FOUR).parallel.places == 2
+    assert (settled.nproc, settled.replicate, settled.fsdp, settled.tp, settled.dp_world_size) == (4, 2, 2, 1, 4)
+    assert resolve_parallel(of(tp=2), FOUR).parallel.dp_world_size == 2
     assert resolve_parallel(RECIPE, DistContext()).parallel == ParallelRecipe(nproc=1)
 
 
 @pytest.mark.parametrize(
     ("recipe", "dist", "reason"),
     [
-        (of(nproc=2), FOUR, "for 2 processes, and 4 were started"),
+        (of(nproc=2), FOUR, "for 2 processes, but 4 were started"),
         (of(nproc=2), DistContext(), "megavit train --nproc 2"),
         (of(fsdp=3), FOUR, "must divide the number of processes, 4"),
         (replace(RECIPE, model=ModelRecipe(init="some")), FOUR, "--finetune all"),

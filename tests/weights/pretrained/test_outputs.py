@@ -20,8 +20,8 @@ from megavit.weights.pretrained.save_checkpoint import save_pretrained
 @pytest.mark.parametrize(
     "settings, outputs, asked, words",
     [
-        ({"problem_type": "regression"}, 3, None, "3 outputs that are scores"),
-        ({}, 3, "regression", "3 outputs that are scores"),
+        ({"problem_type": "regression"}, 3, None, "3 regression outputs"),
+        ({}, 3, "regression", "3 regression outputs"),
         ({"problem_type": "single_label_classification"}, 1, None, "--target multilabel"),
         ({}, 1, "classification", "--target regression"),
         ({"problem_type": "segmentation"}, 3, None, "'segmentation', expected single_label_classification"),
@@ -43,7 +43,7 @@ def test_what_cannot_be_is_refused_by_name(settings: dict[str, Any], outputs: in
         ({}, 3, None, "classification", "--target multilabel"),
         ({"architecture": "vit_tiny_patch16_224"}, 3, None, "classification", "--target multilabel"),
         ({}, 1, None, "multilabel", "--target regression"),
-        ({"model_type": "vit"}, 1, None, "multilabel", "as transformers' pipeline takes it"),
+        ({"model_type": "vit"}, 1, None, "multilabel", "as in transformers' pipeline"),
         (
             {"model_type": "vit", "problem_type": "multi_label_classification"},
             3,
@@ -96,9 +96,9 @@ def test_the_target_of_a_score_need_not_know_how_it_was_trained() -> None:
             {"id2label": {"0": "background", "1": "cat", "2": "dog"}},
             2,
             {0: "class 0", 1: "class 1"},
-            "none of the names",
+            "the names were ignored",
         ),
-        ({"label_names": ["cat"]}, 2, {0: "class 0", 1: "class 1"}, "none of the names"),
+        ({"label_names": ["cat"]}, 2, {0: "class 0", 1: "class 1"}, "the names were ignored"),
         ({"model_type": "clip", "id2label": {"0": "LABEL_0", "1": "LABEL_1"}}, 3, {0: "LABEL_0", 2: "LABEL_2"}, None),
         ({"model_type": "vit"}, 2, {0: "LABEL_0", 1: "LABEL_1"}, None),
         ({"id2label": {"0": "cat"}}, 0, {}, None),
@@ -170,12 +170,12 @@ def test_the_command_says_the_kind_and_what_it_assumed(tmp_path: Path, capsys: p
     convert(str(folder), out=tmp_path / "labels", json=True)
     facts = json.loads(capsys.readouterr().out)
     assert facts["target"] == "multilabel"
-    assert any("taken for one label" in sentence for sentence in facts["notes"])
+    assert any("read as one label" in sentence for sentence in facts["notes"])
     convert(str(folder), out=tmp_path / "score", target="regression", json=True)
     assert json.loads(capsys.readouterr().out)["target"] == "regression"
     assert load(tmp_path / "score").target == "regression"
-    assert "It gives an image a number." in (tmp_path / "score" / "README.md").read_text()
-    with pytest.raises(ConfigError, match="says its target itself"):
+    assert "It predicts a number for each image." in (tmp_path / "score" / "README.md").read_text()
+    with pytest.raises(ConfigError, match="defines its target"):
         convert(str(tmp_path / "score"), out=tmp_path / "again", to="timm", target="multilabel")
     with pytest.raises(ConfigError, match="--drop-calibration"):
         convert(str(folder), out=tmp_path / "again", drop_calibration=True)

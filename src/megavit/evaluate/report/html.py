@@ -1,6 +1,5 @@
 """Render self-contained HTML reports: template environment, filters and atomic writes."""
 
-import os
 from base64 import b64encode
 from io import BytesIO
 from pathlib import Path
@@ -9,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from megavit.errors import OutputError
 from megavit.evaluate.metrics.bootstrap import Interval
 from megavit.evaluate.metrics.classification import MAX_NAMED_CLASSES, ClassificationMetrics
 from megavit.evaluate.metrics.dispatch import Metrics
 from megavit.evaluate.metrics.multilabel import MultilabelMetrics
 from megavit.evaluate.metrics.regression import RegressionMetrics
+from megavit.runtime.storage import write_file, writing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -110,23 +109,13 @@ def data_uri(image: Image.Image | bytes, kind: str = "PNG") -> str:
     return f"data:image/{kind.lower()};base64,{b64encode(image).decode('ascii')}"
 
 
-def write_file_atomically(path: Path, content: bytes) -> Path:
-    """Write a report or one of its figures, so that a reader never sees an incomplete file.
+def write_report_file(path: Path, content: bytes) -> Path:
+    """Write a report or one of its figures atomically.
 
     Raises:
         OutputError: if it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with writing("the report", path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(content)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"expected to write the report to {path}, but: {error.strerror or error}; "
-            "choose a folder that can be written and has space"
-        ) from error
+        write_file(path, content)
     return path

@@ -17,7 +17,7 @@ from megavit.evaluate.evaluation import Evaluation
 from megavit.evaluate.metrics.classification import ClassificationMetrics, list_confusions
 from megavit.evaluate.metrics.dispatch import Metrics
 from megavit.evaluate.report import text
-from megavit.evaluate.report.html import metrics_context, render_page, write_file_atomically
+from megavit.evaluate.report.html import metrics_context, render_page, write_report_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -110,7 +110,7 @@ def write_evaluation_report(path: Path, evaluation: Evaluation, bundle: str, aga
         val=None,
         **metrics_context(evaluation.metrics),
     )
-    return write_file_atomically(path, html)
+    return write_report_file(path, html)
 
 
 def _list_facts(evaluation: Evaluation, precision: str) -> list[tuple[str, str]]:

@@ -43,21 +43,21 @@ def impulse_noise(image: Tensor, severity: int, random: Generator) -> Tensor:
 
 def gaussian_blur(image: Tensor, severity: int, _random: Generator) -> Tensor:
     """Blur the image as if out of focus."""
-    share, least = ((0.0045, 0.4), (0.009, 0.55), (0.0135, 0.7), (0.018, 0.85), (0.027, 1.0))[severity - 1]
-    sigma = max(share * _shorter_side(image), least)
-    reach = math.ceil(3 * sigma)
-    kernel = torch.exp(-torch.arange(-reach, reach + 1).square() / (2 * sigma**2))
+    share, min_sigma = ((0.0045, 0.4), (0.009, 0.55), (0.0135, 0.7), (0.018, 0.85), (0.027, 1.0))[severity - 1]
+    sigma = max(share * _shorter_side(image), min_sigma)
+    radius = math.ceil(3 * sigma)
+    kernel = torch.exp(-torch.arange(-radius, radius + 1).square() / (2 * sigma**2))
     kernel /= kernel.sum()
     blurred = _to_float(image)[:, None]
-    blurred = F.conv2d(F.pad(blurred, (reach, reach, 0, 0), mode="replicate"), kernel.view(1, 1, 1, -1))
-    blurred = F.conv2d(F.pad(blurred, (0, 0, reach, reach), mode="replicate"), kernel.view(1, 1, -1, 1))
+    blurred = F.conv2d(F.pad(blurred, (radius, radius, 0, 0), mode="replicate"), kernel.view(1, 1, 1, -1))
+    blurred = F.conv2d(F.pad(blurred, (0, 0, radius, radius), mode="replicate"), kernel.view(1, 1, -1, 1))
     return _to_uint8(blurred[:, 0])
 
 
 def motion_blur(image: Tensor, severity: int, random: Generator) -> Tensor:
     """Blur the image along a line in a random direction."""
-    share, least = ((0.03, 1.0), (0.055, 1.5), (0.08, 2.0), (0.11, 2.75), (0.15, 3.5))[severity - 1]
-    length = max(share * _shorter_side(image), least)
+    share, min_length = ((0.03, 1.0), (0.055, 1.5), (0.08, 2.0), (0.11, 2.75), (0.15, 3.5))[severity - 1]
+    length = max(share * _shorter_side(image), min_length)
     angle = math.pi * torch.rand((), generator=random).item()
     height, width = image.shape[1:]
     steps = torch.linspace(-0.5, 0.5, 17) * length * 2
@@ -68,9 +68,9 @@ def motion_blur(image: Tensor, severity: int, random: Generator) -> Tensor:
 
 def zoom_blur(image: Tensor, severity: int, _random: Generator) -> Tensor:
     """Blur the image as if the camera came closer."""
-    most = (0.06, 0.12, 0.18, 0.25, 0.33)[severity - 1]
+    max_zoom = (0.06, 0.12, 0.18, 0.25, 0.33)[severity - 1]
     transforms = _identity_transforms(9)
-    transforms[:, 0, 0] = transforms[:, 1, 1] = 1 / (1 + torch.linspace(0, most, 9))
+    transforms[:, 0, 0] = transforms[:, 1, 1] = 1 / (1 + torch.linspace(0, max_zoom, 9))
     return _mean_transformed(image, transforms)
 
 

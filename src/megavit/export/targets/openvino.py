@@ -126,7 +126,7 @@ def _distance(embedding: Node, ood: MahalanobisOOD) -> Node:
 
 
 def _by_channel(value: float | tuple[float, ...], channels: int) -> Node:
-    return constant(graph.by_channel(value, channels)[None, :, None, None])
+    return constant(graph.per_channel(value, channels)[None, :, None, None])
 
 
 def resize_and_crop(pixels: Node, preprocessing: Preprocessing) -> Node:

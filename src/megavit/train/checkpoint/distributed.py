@@ -20,7 +20,7 @@ from megavit.distributed.fused_qkv_rows import copy_shard_, count_fused, group_b
 from megavit.errors import BundleError, OutputError
 from megavit.model.vit import MegaVit
 from megavit.runtime.process_group import DistContext
-from megavit.runtime.storage import sha256, sync_folder, take_place, writing
+from megavit.runtime.storage import replace_folder, sha256, sync_folder, writing
 from megavit.train.checkpoint.manifest import write_manifest
 from megavit.train.state import NUMBERS, TrainState
 from megavit.weights.bundle.safetensors_io import load_weights
@@ -96,7 +96,7 @@ def _publish(folder: Path, target: Path, numbers: dict[str, Any], digests: dict[
     with writing("a checkpoint", target.parent):
         write_manifest(folder, numbers, digests)
         sync_folder(folder)
-        take_place(folder, target)
+        replace_folder(folder, target)
         sync_folder(target.parent)
 
 
@@ -123,10 +123,10 @@ def _explain_failure(error: Any, folder: Path) -> OutputError:
     cause = failure = _get_first_failure(error)
     while cause is not None and not isinstance(cause, OSError):
         cause = cause.__cause__ or cause.__context__
-    what = f"process {', '.join(map(str, error.failures))} could not write its part of a checkpoint to {folder}"
+    message = f"process {', '.join(map(str, error.failures))} could not write its part of a checkpoint to {folder}"
     if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
-        return OutputError(f"the disk is full: {what}")
-    return OutputError(f"{what}: {cause or failure}")
+        return OutputError(f"the disk is full: {message}")
+    return OutputError(f"{message}: {cause or failure}")
 
 
 def read_shapes(checkpoint: Path, files: set[str]) -> dict[str, torch.Size]:
@@ -197,7 +197,7 @@ def gather_full_state(state: TrainState) -> TrainState:
         model = MegaVit.from_config(state.model.config)
     load_weights(model, best, "the run")
     model = model.to(device).requires_grad_()
-    alone = TrainState(model=model, ema_model=model, optimizers=[], best=model.state_dict(), history=state.history)
+    full_state = TrainState(model=model, ema_model=model, optimizers=[], best=model.state_dict(), history=state.history)
     for name in NUMBERS:
-        setattr(alone, name, getattr(state, name))
-    return alone
+        setattr(full_state, name, getattr(state, name))
+    return full_state

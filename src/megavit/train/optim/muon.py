@@ -11,7 +11,7 @@ from megavit.distributed.fused_qkv_rows import group_by_matrix, group_by_process
 
 # Newton-Schulz coefficients; five steps bring every singular value to about 1 (github.com/KellerJordan/Muon).
 QUINTIC = (3.4445, -4.7750, 2.0315)
-STEPS = 5
+NEWTON_SCHULZ_STEPS = 5
 # Maximum number of elements orthogonalized together (2 GiB of copies); a single matrix may have more.
 CHUNK_ELEMENTS = 2**27
 
@@ -76,9 +76,9 @@ class Muon(torch.optim.Optimizer):
             own = scatter_full(ahead, parameters[0])
             orthogonalized = None if own is None else self._orthogonalize(own[None], group)[0]
             changes = gather_shards(orthogonalized, len(ahead), parameters[0], self.dtype)
-        mine = [to_local(p) for p in parameters]
-        torch._foreach_mul_(mine, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(mine, [change.to(mine[0].dtype) for change in changes], alpha=-group["lr"])
+        weights = [to_local(p) for p in parameters]
+        torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(weights, [change.to(weights[0].dtype) for change in changes], alpha=-group["lr"])
 
     def _orthogonalize(self, matrices: Tensor, group: dict[str, Any]) -> Tensor:
         """Return the updates (count, rows, columns) for a learning rate of -1, in `dtype`."""
@@ -115,7 +115,7 @@ def orthogonalize(matrices: Tensor, dtype: torch.dtype) -> Tensor:
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
-    for _ in range(STEPS):
+    for _ in range(NEWTON_SCHULZ_STEPS):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x

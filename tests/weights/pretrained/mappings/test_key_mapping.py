@@ -253,7 +253,7 @@ def test_one_error_lists_every_tensor_that_does_not_fit() -> None:
     assert str(caught.value).splitlines() == [
         "the weights in model.safetensors do not fit the model:",
         "  layernorm.bias: is missing",
-        "  adapter.weight: is not of this model",
+        "  adapter.weight: is not part of this model",
         "  layernorm.weight: has shape (7,), expected (32,)",
     ]
 

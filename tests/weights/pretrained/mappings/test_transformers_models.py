@@ -32,12 +32,12 @@ READ = [
 NOT_READ = [
     ("beit", "BeitModel", "learned biases of relative positions"),
     ("swin", "SwinModel", "several resolutions"),
-    ("siglip2", "Siglip2Model", "patches of any number"),
+    ("siglip2", "Siglip2Model", "any number of patches"),
     ("clipseg", "CLIPSegModel", "for every pixel"),
     ("xclip", "XCLIPModel", "frames of a video"),
-    ("yolos", "YolosModel", "for places"),
-    ("dinov2", "Dinov2ForImageClassification", "class token beside the mean"),
-    ("pixio", "PixioModel", "model_type 'pixio', and megavit has no such model; here are read"),
+    ("yolos", "YolosModel", "boxes or masks"),
+    ("dinov2", "Dinov2ForImageClassification", "both the class token and the mean"),
+    ("pixio", "PixioModel", "model_type 'pixio', which megavit does not support; supported are"),
     ("tipsv2_vision_model", "Tipsv2VisionModel", "model_type 'tipsv2_vision_model'"),
 ]
 

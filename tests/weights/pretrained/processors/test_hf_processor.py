@@ -86,8 +86,11 @@ def test_a_size_that_the_model_was_not_made_for_is_told(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": 48}))
     reported = load_pretrained(str(tmp_path)).notes
-    assert "made for images of 32 × 32 pixels, and given 48 × 48: positions are resampled" in reported
-    assert load_pretrained(str(tmp_path), whole_images=True).notes == reported[:1]
+    assert (
+        "the model is for images of 32 × 32 pixels, but its preprocessing returns 48 × 48: positions are resampled"
+        in reported
+    )
+    assert load_pretrained(str(tmp_path), pixel_values_only=True).notes == reported[:1]
 
 
 @torch.no_grad()

@@ -2,8 +2,6 @@
 
 As in arXiv 2205.05198, section 4: a norm saves its input, a matrix product its input, attention its queries, keys,
 values and output (attention weights are recomputed, arXiv 2205.14135), and the MLP's activation function its input.
-The bounds in `megavit.train.setup.memory` are separate: they hold for every design, and determine gradient
-accumulation.
 """
 
 from dataclasses import dataclass
