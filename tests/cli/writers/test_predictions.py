@@ -48,7 +48,7 @@ def test_a_file_that_is_there_is_not_touched(tmp_path):
 
 
 def test_a_missing_folder_is_refused(tmp_path):
-    with pytest.raises(OutputError, match="another place"):
+    with pytest.raises(OutputError, match="another path"):
         write(tmp_path / "nowhere" / "a.csv", [GOOD], 1)
 
 
