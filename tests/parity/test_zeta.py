@@ -100,7 +100,7 @@ def test_the_shared_norm_is_not_written_once_layers_differ() -> None:
     rules = ZETASCALE.key_rules(config)
     state = to_ours(rules, tensors, config)
     state["transformer.layers.1.stream_norm.weight"][3] += 1
-    with pytest.raises(BundleError, match=r"one transformer\.norm\.weight for several"):
+    with pytest.raises(BundleError, match=r"shares one transformer\.norm\.weight among several"):
         to_theirs(rules, state)
 
 

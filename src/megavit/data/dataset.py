@@ -26,7 +26,7 @@ from megavit.errors import DataError, ImageError, OutputError
 from megavit.runtime.csv_files import TableError, csv_text, read_csv, unescape_row
 
 T = TypeVar("T")
-_ROWS_PER_UPDATE = 4096  # hashed at a time
+_ROWS_PER_UPDATE = 4096  # number of rows hashed at once
 
 TARGET_COLUMNS: dict[TargetKind, str] = {"classification": "label", "multilabel": "labels", "regression": "score"}
 

@@ -6,7 +6,7 @@ IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "ppm", "pgm", "bmp", "gif", "tif
 HIDDEN = "hidden or created by the system"
 WRITTEN = "written by megavit"
 
-EXPLAINED = ".explained.png"
+EXPLANATION_SUFFIX = ".explained.png"
 
 _SYSTEM_NAMES = frozenset(
     (

@@ -12,7 +12,7 @@ from megavit.data.scan import Candidate, ImageInfo, Listing, Progress, scan_imag
 from megavit.data.shards.listing import list_shards
 from megavit.data.shards.open import check_not_nearly_shards, is_shards
 from megavit.data.shards.verify import Verify
-from megavit.data.sources.demo import DEMOS, PREFIX, read_demo
+from megavit.data.sources.demo import DEMO_PREFIX, DEMOS, read_demo
 from megavit.data.sources.folder import EXPECTED, list_folder
 from megavit.data.sources.table import list_table
 from megavit.data.split.split import complete_splits
@@ -64,7 +64,7 @@ def load_data(
                     f"set a share such as {split} = 0.1"
                 )
 
-    if text.startswith(PREFIX):
+    if text.startswith(DEMO_PREFIX):
         check_splits(set())
         return read_demo(text, recipe)
     listing, found = scan_source(
@@ -103,7 +103,7 @@ def scan_source(
         listing = list_folder(path, known_classes)
     else:
         problem = "is a file of another kind" if path.exists() else "does not exist"
-        demos = ", ".join(PREFIX + demo for demo in DEMOS)
+        demos = ", ".join(DEMO_PREFIX + demo for demo in DEMOS)
         raise DataError(
             f"data can be a folder, a {' or '.join(TABLES)} table, shards, or {demos}; {text!r} {problem}. {EXPECTED}"
         )
@@ -115,9 +115,10 @@ def scan_source(
 def check_outside_data(out: Path, source: str) -> None:
     """Raise an OutputError if an output folder is within a folder of images, where it would become a class."""
     data = Path(source)
-    if not source.startswith(PREFIX) and data.is_dir() and out.resolve().is_relative_to(data.resolve()):
+    if not source.startswith(DEMO_PREFIX) and data.is_dir() and out.resolve().is_relative_to(data.resolve()):
         raise OutputError(
-            f"{out} is inside the data folder {source} and would become one of its classes: choose another with --out"
+            f"{out} is inside the data folder {source} and would become one of its classes: choose a folder outside it "
+            "with --out"
         )
 
 
@@ -231,7 +232,7 @@ def _check_classes(
     not_in_train = [name for name in classes if name not in in_train]
     if not_in_train:
         look_alikes = next((group for group in find_look_alikes(classes) if set(group) & set(not_in_train)), None)
-        hint = f". Is it one class: {show_code_points(look_alikes)}?" if look_alikes else ""
+        hint = f". Are they the same class: {show_code_points(look_alikes)}?" if look_alikes else ""
         raise DataError(
             f"{source!r} has images of {', '.join(map(repr, not_in_train[:5]))} for validation or test, but none that "
             f"can be read for training. Add some to train, or remove the class{hint}"

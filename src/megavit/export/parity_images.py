@@ -17,7 +17,7 @@ from megavit.data.decode.image_file import read_file, read_image_file
 from megavit.data.image_dataset import can_convert_channels
 from megavit.data.load import TABLES, load_data
 from megavit.data.scan import Progress
-from megavit.data.sources.demo import PREFIX
+from megavit.data.sources.demo import DEMO_PREFIX
 from megavit.errors import ImageError
 from megavit.evaluate.inference import check_channels, select_split
 from megavit.export.quantization import BATCH, CALIBRATION_IMAGES
@@ -95,7 +95,7 @@ def calibration_batches(predictor: Predictor, images: Sequence[ParityImage]) -> 
 def _own_images(predictor: Predictor, split: str, max_images: int) -> list[ParityImage]:
     rows = _spread([row for row in read_samples(predictor.folder / SAMPLES) if row.split == split], max_images)
     source = str(predictor.info.data.get("source", ""))
-    if source.startswith(PREFIX):
+    if source.startswith(DEMO_PREFIX):
         memory = load_data(source, DataRecipe(val=0, test=0)).memory
         return [
             ParityImage(row.name, _channels_last(memory[row.name]), _label(predictor, row))

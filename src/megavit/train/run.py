@@ -24,7 +24,7 @@ from megavit.data.byte_range import is_url
 from megavit.data.dataset import LabeledImages
 from megavit.data.load import load_data
 from megavit.data.shards.index import is_tar
-from megavit.data.sources.demo import PREFIX
+from megavit.data.sources.demo import DEMO_PREFIX
 from megavit.distributed.context import ParallelContext
 from megavit.errors import DataError
 from megavit.runtime.process_group import DistContext, get_dist_context
@@ -252,7 +252,7 @@ def _portable_name(source: str, dataset: LabeledImages) -> str:
 def _check_source(source: str, run_dir: Path) -> str:
     """Return `source`, or raise DataError with advice on resuming if the data is no longer there."""
     path = Path(source).parent if is_tar(source) else Path(source)
-    if source.startswith(PREFIX) or is_url(source) or path.exists():
+    if source.startswith(DEMO_PREFIX) or is_url(source) or path.exists():
         return source
     raise DataError(
         f"the images of this run are no longer at {source}: move them back, or pass their new location with "

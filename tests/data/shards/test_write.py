@@ -87,7 +87,7 @@ def test_equal_images_size_and_seed_give_equal_bytes_and_another_seed_another_or
 def test_processes_write_the_same_bytes(tmp_path, monkeypatch):
     source = make_class_folders(tmp_path / "in")
     make_shards(source, tmp_path / "a")
-    monkeypatch.setattr(module, "_MANY_BYTES", 0)
+    monkeypatch.setattr(module, "_MIN_BYTES_FOR_WORKERS", 0)
     monkeypatch.setattr(module, "available_cpus", lambda: 2)
     make_shards(source, tmp_path / "b")
     assert content(tmp_path / "a") == content(tmp_path / "b")

@@ -136,7 +136,7 @@ def read_file_with_stamp(path: Path) -> tuple[bytes, int | None]:
         check_file_size(status.st_size)
         with path.open("rb") as file:
             before = _stamp(os.fstat(file.fileno()))
-            # Python allocates as much memory as it is asked to read, so this is not the limit.
+            # Python allocates the requested number of bytes, so the file's size is requested and not the limit.
             data = file.read(status.st_size)
             after = _stamp(os.fstat(file.fileno()))
         return data, after if after == before else None

@@ -3,7 +3,7 @@
 from megavit.errors import ImageError
 
 MAX_BYTES = 2**28
-MAX_TEXT_BYTES = 2**22  # largest PPM in ASCII digits, in bytes, which takes a second to read for every few megabytes
+MAX_TEXT_BYTES = 2**22  # largest plain (ASCII) PNM file, which takes about a second per few megabytes to decode
 MAX_PIXELS = 2**28 // 3  # 89 million, where Pillow begins to warn; 256 MiB in RGB
 MAX_SIDE = 2**15
 MAX_ASPECT = 100

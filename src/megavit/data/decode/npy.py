@@ -21,7 +21,7 @@ def to_uint8(array: np.ndarray, channels_first: bool = False) -> np.ndarray:
     refused. Values are uint8, uint16 (rescaled from 0 to 65,535) or floats in [0, 1] (scaled and rounded).
 
     Raises:
-        ImageError: for any other shape, dtype or range, naming what was expected and what came.
+        ImageError: for any other shape, dtype or range, naming what was expected and what was given.
     """
     pixels = _channels_last(array, channels_first)
     if pixels.dtype.newbyteorder("=") == np.uint16:

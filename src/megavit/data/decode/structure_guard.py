@@ -1,6 +1,6 @@
 """Refuse untrusted image files whose structure would occupy a decoder for minutes or fill its memory.
 
-A small file can do so with thousands of scans, millions of markers, or directories whose entries all hold the full
+A small file can do so with thousands of scans, millions of markers, or directories whose entries all point to the full
 file. What is counted here is what takes time in Pillow and its libraries; files that are only damaged are left to them.
 """
 
@@ -11,13 +11,13 @@ from megavit.errors import ImageError
 
 MAX_SCANS = 100  # largest number of scans in a JPEG, each over all pixels; progressive ones have about ten
 MAX_PARTS = 2**16  # largest number of markers, blocks or entries before the pixels, including stray bytes between them
-BYTES_PER_CHUNK = 2**10  # number of bytes for each of which a PNG may have one more chunk
+BYTES_PER_CHUNK = 2**10  # a PNG may have one more chunk per this many bytes
 MAX_GIF_COMMENT = 2**20
 MAX_DIRECTORY_BYTES = 2**26
 """Largest total of bytes in the entries of TIFF and EXIF directories, or twice the file's size if that is more."""
 MAX_VALUES = 2**18  # largest number of values in an entry that is not bytes or text
 MAX_PREFIXES = 100  # largest number of EXIF prefixes, for each of which all following bytes are copied
-MAX_TEXT_COMMENTS = 1_000  # largest number of comments in a PPM in ASCII digits
+MAX_TEXT_COMMENTS = 1_000  # largest number of comments in a plain (ASCII) PNM file
 
 _JPEG_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
 _END_OF_IMAGE, _START_OF_SCAN = 0xD9, 0xDA

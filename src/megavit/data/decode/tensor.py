@@ -56,7 +56,7 @@ def from_array(array: np.ndarray | torch.Tensor) -> torch.Tensor:
     C is from 1 to `MAX_CHANNELS`; values are those of `megavit.data.decode.npy.to_uint8`.
 
     Raises:
-        ImageError: for any other shape, dtype or range, naming what was expected and what came.
+        ImageError: for any other shape, dtype or range, naming what was expected and what was given.
     """
     if isinstance(array, torch.Tensor):
         values = array.detach().cpu()

@@ -38,7 +38,7 @@ def list_shards(
         _raise_if_damaged(source, index, faults)
     damaged = {fault.shard: fault.images or {} for fault in faults}
     candidates: list[Candidate] = []
-    found: list[ImageInfo | str] = []
+    infos: list[ImageInfo | str] = []
     for shard in index.shards:
         reasons = damaged.get(shard.name, {})
         for position, (member, location) in enumerate(locate_members(folder, shard)):
@@ -49,7 +49,7 @@ def list_shards(
                 target = name_target(member.target, index.classes)
                 info = reasons.get(position) or ImageInfo(member.height, member.width, member.channels, member.digest)
             candidates.append(Candidate(member.name, target, shard.split, location))
-            found.append(info)
+            infos.append(info)
     skipped = (
         *(Skipped(name, reason) for name, reason in (*index.skipped, *index.damaged)),
         *(Skipped(fault.shard, _describe(fault)) for fault in faults if not fault.images),
@@ -62,7 +62,7 @@ def list_shards(
             "megavit shard FOLDER --out SHARDS"
         )
     root = None if is_url(folder) else Path(folder)
-    return Listing(root, index.classes, tuple(candidates), skipped, index.target), found
+    return Listing(root, index.classes, tuple(candidates), skipped, index.target), infos
 
 
 def _raise_if_damaged(source: str, index: ShardIndex, faults: Sequence[ShardFault]) -> None:

@@ -21,7 +21,7 @@ _MAX_TARGET_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _ShardContent:
     """The images of a shard with their targets, and what could not be used (as in `ShardIndex`)."""
 
     size: int
@@ -69,22 +69,22 @@ def scan_shards(folder: str, names: Sequence[str], progress: Progress | None = N
     """
     names = sorted(set(names))
     workers = min(available_cpus(), MAX_WORKERS) if len(names) > 1 else 0
-    shards: list[tuple[str, _Found]] = []
+    shards: list[tuple[str, _ShardContent]] = []
     skipped: list[tuple[str, str]] = []
     damaged: list[tuple[str, str]] = []
     splits = {name: shard_split(name) for name in names}
     tasks = [(folder, name) for name in names]
-    for done, (name, found) in enumerate(zip(names, map_in_processes(_scan, tasks, workers), strict=True), start=1):
-        if isinstance(found, str):
-            damaged.append((name, found))
+    for done, (name, content) in enumerate(zip(names, map_in_processes(_scan, tasks, workers), strict=True), start=1):
+        if isinstance(content, str):
+            damaged.append((name, content))
         else:
-            shards.append((name, found))
-            skipped += found.skipped
-            damaged += found.damaged
+            shards.append((name, content))
+            skipped += content.skipped
+            damaged += content.damaged
         if progress is not None:
             progress(done, len(names))
-    targets = [target for _, found in shards for _, target in found.images if target is not None]
-    if not any(found.images for _, found in shards):
+    targets = [target for _, content in shards for _, target in content.images if target is not None]
+    if not any(content.images for _, content in shards):
         first = f"; {damaged[0][0]}: {damaged[0][1]}" if damaged else ""
         raise DataError(f"there are no images in the {len(names):,} shards of {folder or '.'!r}{first}")
     kind = _target_kind(folder, targets)
@@ -96,15 +96,15 @@ def scan_shards(folder: str, names: Sequence[str], progress: Progress | None = N
         tuple(
             Shard(
                 name,
-                found.size,
-                found.sha256,
+                content.size,
+                content.sha256,
                 splits[name],
                 tuple(
                     replace(member, target=None if target is None else index_target(target, class_indices))
-                    for member, target in found.images
+                    for member, target in content.images
                 ),
             )
-            for name, found in shards
+            for name, content in shards
         ),
         tuple(skipped),
         tuple(damaged),
@@ -121,7 +121,7 @@ def shard_split(name: str) -> str | None:
     return splits[0] if splits else None
 
 
-def _scan(task: tuple[str, str]) -> _Found | str:
+def _scan(task: tuple[str, str]) -> _ShardContent | str:
     folder, name = task
     file = join_path(folder, name)
     try:
@@ -134,7 +134,7 @@ def _scan(task: tuple[str, str]) -> _Found | str:
         return error.reason
 
 
-def _scan_stream(shard: str, size: int, stream: ForwardReader) -> _Found:
+def _scan_stream(shard: str, size: int, stream: ForwardReader) -> _ShardContent:
     samples: dict[str, SampleFiles] = {}
     skipped: list[tuple[str, str]] = []
     damaged: list[tuple[str, str]] = []
@@ -159,7 +159,7 @@ def _scan_stream(shard: str, size: int, stream: ForwardReader) -> _Found:
         if sample.fault:
             (skipped if sample.is_metadata else damaged).append((f"{shard}/{key}", sample.fault))
     pairs = tuple((sample.image, sample.target) for sample in samples.values() if sample.image is not None)
-    return _Found(size, stream.hash_to_end(), pairs, tuple(skipped), tuple(damaged))
+    return _ShardContent(size, stream.hash_to_end(), pairs, tuple(skipped), tuple(damaged))
 
 
 def _add_file(sample: SampleFiles, name: str, kind: str, entry: TarEntry, stream: ForwardReader) -> None:

@@ -10,7 +10,7 @@ from megavit.data.decode.limits import MAX_BYTES
 
 BLOCK = tarfile.BLOCKSIZE
 END = bytes(2 * BLOCK)
-_MAX_HEADER_BYTES = 2**16  # extended headers are held in memory
+_MAX_HEADER_BYTES = 2**16  # extended headers are kept in memory
 _CHUNK_BYTES = 2**20
 
 

@@ -15,7 +15,7 @@ from megavit.errors import ImageError
 Verify = Literal["all", "held-out", "none"]
 """Which shards are verified before use, as in `megavit.data.load.load_data`."""
 
-_MANY_BYTES = 2**29  # number of bytes that are read in the time of starting processes
+_MIN_BYTES_FOR_WORKERS = 2**29  # number of bytes below which reading is faster than starting processes
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class ShardFault:
 
 def verify(folder: str, shards: Sequence[Shard], progress: Progress | None = None) -> Iterator[ShardFault]:
     """Yield a fault for each shard that is not as written; raise a DataError if one cannot be reached."""
-    workers = min(available_cpus(), MAX_WORKERS) if sum(shard.size for shard in shards) >= _MANY_BYTES else 0
+    workers = min(available_cpus(), MAX_WORKERS) if sum(shard.size for shard in shards) >= _MIN_BYTES_FOR_WORKERS else 0
     total, done = sum(len(shard.members) for shard in shards), 0
     tasks = [(folder, shard) for shard in shards]
     for shard, fault in zip(shards, map_in_processes(_verify_shard, tasks, workers), strict=True):

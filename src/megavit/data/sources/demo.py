@@ -10,15 +10,15 @@ from megavit.data.decode.color_modes import rescale_to_uint8
 from megavit.data.split.split import complete_splits
 from megavit.errors import DataError
 
-PREFIX = "demo:"
+DEMO_PREFIX = "demo:"
 DEMOS = ("digits",)
 
 
 def read_demo(source: str, recipe: DataRecipe) -> LabeledImages:
     """Return the demo set `demo:digits`, 1,797 gray digits of 8 × 8 pixels (UCI); raise a DataError for other names."""
-    name = source.removeprefix(PREFIX)
+    name = source.removeprefix(DEMO_PREFIX)
     if name not in DEMOS:
-        known = ", ".join(PREFIX + demo for demo in DEMOS)
+        known = ", ".join(DEMO_PREFIX + demo for demo in DEMOS)
         raise DataError(f"there is no demo set {source!r}; the demo sets are {known}")
     from sklearn.datasets import load_digits
 

@@ -181,7 +181,7 @@ def _parse_lines(table: _Table) -> Iterator[_Line]:
     index = table.header.index
     ambiguous: tuple[int, str] | None = None
     separated = False
-    splits: dict[int, set[str]] = {}  # splits found in each column that may be one of splits under another name
+    splits: dict[int, set[str]] = {}  # splits in each column that may be the splits under another name
     if {"split", "is_valid"}.isdisjoint(index):
         splits = {position: set() for position in range(len(table.header.names)) if position not in index.values()}
     for number, row in table.rows:
@@ -264,7 +264,7 @@ class PathResolver:
     def find(self, path: str) -> str:
         """Return the name on disk, with "/", or the written name if no file or several match."""
         name = PurePosixPath(path).as_posix()
-        if os.path.lexists(os.path.join(self._root, name)):  # noqa: PTH118 - a million of them
+        if os.path.lexists(os.path.join(self._root, name)):  # noqa: PTH118 - faster for a million files
             return name
         stripped = path.strip()
         for variant in (stripped, stripped.replace("\\", "/"), stripped.removeprefix("'")):
@@ -289,7 +289,7 @@ class PathResolver:
         if folder not in self._names_by_folder:
             names: dict[str, str | None] = {}
             try:
-                entries = os.listdir(os.path.join(self._root, folder))  # noqa: PTH118, PTH208 - strings will do
+                entries = os.listdir(os.path.join(self._root, folder))  # noqa: PTH118, PTH208 - faster than Path
             except OSError:
                 entries = []
             for name in entries:

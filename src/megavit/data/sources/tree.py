@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from megavit.data.dataset import Skipped
-from megavit.data.file_names import EXPLAINED, HIDDEN, WRITTEN, is_hidden, is_written
+from megavit.data.file_names import EXPLANATION_SUFFIX, HIDDEN, WRITTEN, is_hidden, is_written
 
 _MAX_DEPTH = 4  # depth of nested folders that are checked for containing only files written by megavit
 
@@ -91,7 +91,7 @@ class FolderTree:
             skipped.append(Skipped(folder, WRITTEN))
             self._written.add(folder)
             return folders, files
-        explained = False
+        has_explanations = False
         for entry in found:
             name = f"{folder}/{entry.name}" if folder else entry.name
             if is_hidden(entry.name):
@@ -100,8 +100,8 @@ class FolderTree:
             try:
                 if entry.is_dir():
                     folders.append(name)
-                elif entry.name.endswith(EXPLAINED):
-                    explained = True
+                elif entry.name.endswith(EXPLANATION_SUFFIX):
+                    has_explanations = True
                     skipped.append(Skipped(name, WRITTEN))
                 elif entry.is_file():
                     files.append(name)
@@ -110,7 +110,7 @@ class FolderTree:
                     skipped.append(Skipped(name, "not a regular file"))
             except OSError as error:
                 skipped.append(Skipped(name, _reason(error)))
-        if explained and not folders and not files:
+        if has_explanations and not folders and not files:
             self._written.add(folder)
         return folders, files
 

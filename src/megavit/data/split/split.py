@@ -34,13 +34,13 @@ def assign_splits(labels: Sequence[str], digests: Sequence[str], val: float, tes
     splits = ["train"] * len(labels)
     for label, group_digests in groups.items():
         shuffled = sorted(group_digests, key=lambda digest: _draw_key(seed, label, digest))
-        for split, drawn in _share_out([by_digest[digest] for digest in shuffled], val, test).items():
+        for split, drawn in _choose_groups([by_digest[digest] for digest in shuffled], val, test).items():
             for index in drawn:
                 splits[index] = split
     # All files of a class may have gone to val and test with other classes.
     in_train = {label for label, split in zip(labels, splits, strict=True) if split == "train"}
     for label in sorted(set(labels) - in_train):
-        group_digests = {digest for digest, its_label in zip(digests, labels, strict=True) if its_label == label}
+        group_digests = {digest for digest, digest_label in zip(digests, labels, strict=True) if digest_label == label}
         for index in by_digest[
             min(group_digests, key=lambda digest: (len(by_digest[digest]), _draw_key(seed, label, digest)))
         ]:
@@ -49,7 +49,7 @@ def assign_splits(labels: Sequence[str], digests: Sequence[str], val: float, tes
 
 
 def complete_splits(
-    given: Sequence[str | None],
+    defined: Sequence[str | None],
     groups: Sequence[str],
     digests: Sequence[str],
     recipe: DataRecipe,
@@ -58,12 +58,12 @@ def complete_splits(
     """Return the split of each image, drawn from the training images if missing, and a sentence on the splits.
 
     Args:
-        given: "train", "val" or "test"; None if the data does not define an image's split.
+        defined: "train", "val" or "test"; None if the data does not define an image's split.
         groups: group of each image, such as its class, within which splits are drawn.
         digests: digest of each image; equal for identical files.
     """
-    splits = ["train" if split is None else split for split in given]
-    present = [split for split in SPLITS if split in given]
+    splits = ["train" if split is None else split for split in defined]
+    present = [split for split in SPLITS if split in defined]
     shares = {
         split: share for split, share in (("val", recipe.val), ("test", recipe.test)) if split not in present and share
     }
@@ -77,10 +77,10 @@ def complete_splits(
     )
     for index, split in zip(pool, drawn, strict=True):
         splits[index] = split
-    given_text = f"{', '.join(present)} as defined by the data" if present else ""
+    defined_text = f"{', '.join(present)} as defined by the data" if present else ""
     amounts = " and ".join(f"{share:.3g} for {split}" for split, share in shares.items())
     drawn_text = f"of {SPLIT_POPULATION[target]}, {amounts}, drawn with seed {recipe.seed}" if shares else ""
-    return splits, "; ".join(filter(None, (given_text, drawn_text))) or "all images are for training"
+    return splits, "; ".join(filter(None, (defined_text, drawn_text))) or "all images are for training"
 
 
 def _draw_key(seed: int, label: str, digest: str) -> bytes:
@@ -88,23 +88,23 @@ def _draw_key(seed: int, label: str, digest: str) -> bytes:
     return blake2b(text, digest_size=8).digest()
 
 
-def _share_out(groups: list[list[int]], val: float, test: float) -> dict[str, list[int]]:
+def _choose_groups(groups: list[list[int]], val: float, test: float) -> dict[str, list[int]]:
     """Choose groups of identical images for test and val, in order, if they fit."""
     sizes = _split_sizes(sum(map(len, groups)), val, test)
     chosen: dict[str, list[int]] = {"test": [], "val": []}
-    left: list[list[int]] = []
+    remaining: list[list[int]] = []
     for group in groups:
         for split, images in chosen.items():
             if len(images) + len(group) <= sizes[split]:
                 images += group
                 break
         else:
-            left.append(group)
+            remaining.append(group)
     for split, images in chosen.items():
         # If every group is larger than the share, an oversized split is better than none.
-        if sizes[split] and not images and len(left) > 1:
-            smallest = min(left, key=len)
-            left.remove(smallest)
+        if sizes[split] and not images and len(remaining) > 1:
+            smallest = min(remaining, key=len)
+            remaining.remove(smallest)
             images += smallest
     return chosen
 

@@ -113,7 +113,7 @@ def copy_bundle(
 def _write_info(path: Path, info: BundleInfo) -> None:
     text = json.dumps(asdict(info), ensure_ascii=False).encode(errors="replace")
     table = json.loads(text)
-    write_file(path, json.dumps(table | {"sha256": _seal(table)}, indent=1, ensure_ascii=False))
+    write_file(path, json.dumps(table | {"sha256": _checksum(table)}, indent=1, ensure_ascii=False))
 
 
 def load_bundle(folder: Path, *, verify: bool = False) -> Bundle:
@@ -192,7 +192,7 @@ def read_info(folder: Path) -> BundleInfo:
     table = parse_json(text, str(path), BundleError)
     if isinstance(table.get("format"), int) and table["format"] > FORMAT:
         raise BundleError(f"{path} has format {table['format']}, newer than the supported {FORMAT}: update megavit")
-    if table.pop("sha256", None) != _seal(table):
+    if table.pop("sha256", None) != _checksum(table):
         raise BundleError(f"{path} is damaged, as its SHA-256 does not match: copy the folder again")
     try:
         info = from_dict(BundleInfo, table, str(path))
@@ -207,7 +207,7 @@ def read_info(folder: Path) -> BundleInfo:
     return info
 
 
-def _seal(table: dict[str, Any]) -> str:
+def _checksum(table: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
 
 

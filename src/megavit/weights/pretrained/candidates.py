@@ -55,7 +55,7 @@ def _find_in_table(path: str, table: Mapping[str, Tensor]) -> list[Candidate]:
     found: list[Candidate] = []
     for prefix in _prefixes(clean):
         if any(prefix.startswith(candidate.prefix) for candidate in found):
-            continue  # within a candidate
+            continue  # part of a candidate that was found before
         names = [name for name in clean if name.startswith(prefix)]
         encoder = _without_decoder(name.removeprefix(prefix) for name in names)
         checkpoint_format = detect_format(encoder)
@@ -69,7 +69,7 @@ def _find_in_table(path: str, table: Mapping[str, Tensor]) -> list[Candidate]:
 
 def _prefixes(names: Iterable[str]) -> list[str]:
     """Return "" and every prefix of `names` that ends in a dot or slash, the shortest first."""
-    found = {""} | {name[: mark.end()] for name in names for mark in re.finditer(r"[./]", name)}
+    found = {""} | {name[: match.end()] for name in names for match in re.finditer(r"[./]", name)}
     return sorted(found, key=lambda prefix: (len(re.findall(r"[./]", prefix)), len(prefix)))
 
 

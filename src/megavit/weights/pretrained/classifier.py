@@ -83,9 +83,9 @@ def add_wrapper_head(
     """
     groups: dict[str, dict[str, Tensor]] = {}
     for name, tensor in candidate.others.items():
-        for mark in re.finditer(r"(?:^|(?<=\.))[^.]+(?=\.)", name):
-            if mark[0] in NAMES and candidate.prefix.startswith(name[: mark.start()]) and tensor.ndim:
-                groups.setdefault(name[: mark.end()], {})[name] = tensor
+        for match in re.finditer(r"(?:^|(?<=\.))[^.]+(?=\.)", name):
+            if match[0] in NAMES and candidate.prefix.startswith(name[: match.start()]) and tensor.ndim:
+                groups.setdefault(name[: match.end()], {})[name] = tensor
                 break
     linear = {found: group for group in groups.values() if (found := _linear(group)) is not None}
     fitting = [found for found, group in linear.items() if group[f"{found}.weight"].shape[1] == width]

@@ -94,7 +94,7 @@ def load_pickled(path: Path) -> tuple[Any, tuple[str, ...]]:
                 f"{path} contains tensors that are sharded over processes (DTensor): gather each with "
                 "full_tensor() where they were trained, and save the full tensors"
             ) from None
-        raise BundleError(unreadable(path, _brief(error))) from None
+        raise BundleError(unreadable(path, _summarize(error))) from None
     return content, unknown
 
 
@@ -128,7 +128,7 @@ def _refuse_programs(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             names = {name.partition("/")[2] for name in archive.namelist()}
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise BundleError(unreadable(path, _brief(error))) from None
+        raise BundleError(unreadable(path, _summarize(error))) from None
     if "constants.pkl" in names:
         raise BundleError(
             f"{path} is a TorchScript file, a program with its weights, and megavit does not run programs. If you "
@@ -147,7 +147,7 @@ def _refusal(path: Path, unknown: tuple[str, ...]) -> str:
     return f"{path} was not loaded: {what}, and loading it unsafely could run code of whoever wrote it. {ADVICE}"
 
 
-def _brief(error: BaseException) -> str:
+def _summarize(error: BaseException) -> str:
     first = str(error).partition("\n")[0][:200]
     # PyTorch's advice to disable `weights_only` is left out.
     return type(error).__name__ if "weights_only" in first or not first else f"{type(error).__name__}: {first}"

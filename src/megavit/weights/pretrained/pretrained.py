@@ -103,7 +103,7 @@ def load_pretrained(
         meaning, assumptions = infer_target(foreign.settings, outputs, target)
         if outputs and target is None and _is_projection(foreign):
             assumptions = [
-                f"the {outputs} outputs are CLIP's projection, to be compared with those of texts, not classes: "
+                f"the {outputs} outputs are CLIP's projection, to be compared with text embeddings, not classes: "
                 "predictions from them are meaningless; megavit embed and train --init use the features before them"
             ]
         notes += assumptions

@@ -138,7 +138,7 @@ def make_config(found: Fields, overrides: Overrides) -> ViTConfig:
     Image sides are rounded down to whole patches, as by a convolution; a ConfigError is raised for inconsistent sizes.
     """
     both = {**found, **overrides, **found.get("certain", {})}
-    if "dim_head" not in found:  # attention covers the whole width
+    if "dim_head" not in found:  # the heads share the width of a token
         both["heads"] = both["heads"] if "heads" in both else guess_heads(both["dim"], found["depth"], found["mlp_dim"])
         check_integer("heads", both["heads"], minimum=1)
         both.setdefault("dim_head", both["dim"] // both["heads"])

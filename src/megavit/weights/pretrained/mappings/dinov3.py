@@ -38,7 +38,7 @@ def per_projection(query_and_value: float, key: float, config: ViTConfig) -> Ten
     return torch.tensor([query_and_value, key, query_and_value]).repeat_interleave(width)
 
 
-# Keys have no bias. The mask token is only for pre-training, and written as zeros.
+# Keys have no bias. The mask token is only used in pre-training, and is written as zeros.
 RULES = (
     rule("mask_token: 1 D"),
     rule("rope_embed.periods: K/4", fixed=periods),

@@ -54,7 +54,7 @@ RULES = (
 
 
 def read_settings(settings: Settings) -> Overrides:
-    """Return the facts in config.json of a tower or whole model; raise a BundleError if it is unsupported."""
+    """Return the facts in config.json of a tower or full model; raise a BundleError if it is unsupported."""
     return read_common(settings.get("vision_config") or settings, get_defaults(settings, TYPES))
 
 
@@ -90,7 +90,7 @@ HF_CLIP = CheckpointFormat(
     rules=RULES,
     fields=fields_of,
     prefixes=("vision_model.",),
-    renamed={r"^encoder\.layer\.": "encoder.layers."},  # AltCLIP's whole models
+    renamed={r"^encoder\.layer\.": "encoder.layers."},  # in full AltCLIP models
     left_out=(r"text_model\.", r"text_projection\.", r"logit_(scale|bias)$", r"embeddings\.position_ids$"),
     # SigLIP's classifier reads the mean of the patches, without the pooling head.
     left_out_beside={"classifier.weight": r"head\."},

@@ -84,9 +84,9 @@ def timm_tensors(config: ViTConfig, state: Mapping[str, Tensor]) -> dict[str, Te
 
 def get_timm_format(config: ViTConfig) -> CheckpointFormat:
     """Return the timm checkpoint format for a config."""
-    by_positions = {"learned_rope_native": PERCEPTION, "learned_rope": EVA02}
+    formats = {"learned_rope_native": PERCEPTION, "learned_rope": EVA02}
     if config.design.rotary:
-        return by_positions.get(config.design.positions, EVA)
+        return formats.get(config.design.positions, EVA)
     return TIMM_PARALLEL if config.design.block == "parallel" else TIMM_VIT
 
 

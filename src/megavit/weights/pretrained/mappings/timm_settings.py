@@ -164,10 +164,10 @@ def _faults_of_eva(arguments: Mapping[str, Any]) -> list[str]:
     return [f"  {name}: {arguments[name]!r}, expected {value!r}" for name, value in differences.items()]
 
 
-def _differences(wanted: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _differences(expected: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return our values of the rotary arguments that differ, by name."""
     usual = {name: DEFAULTS["Eva"][name] for name in ROTARY}
-    both = {**usual, **wanted} if wanted else {}
+    both = {**usual, **expected} if expected else {}
     found = {name: _as_pair(arguments[name]) if name == "ref_feat_shape" else arguments[name] for name in both}
     return {name: value for name, value in both.items() if found[name] != value}
 

@@ -28,7 +28,7 @@ RULES = (
 def fields_of(facts: CheckpointFacts) -> Fields:
     """Return the config fields of a checkpoint; raise a BundleError for a stem of several convolutions."""
     if "conv_proj.weight" not in facts:
-        raise BundleError("the checkpoint embeds patches by several convolutions, but megavit by only one")
+        raise BundleError("the checkpoint embeds patches by several convolutions, but megavit uses one")
     fields = facts.plain_fields(
         kernel="conv_proj.weight",
         layers="encoder.layers.encoder_layer_",

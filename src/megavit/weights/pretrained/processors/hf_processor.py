@@ -18,12 +18,12 @@ from megavit.weights.pretrained.settings_files import NESTED, PROCESSOR
 # Pillow's filter numbers
 FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 INTERPOLATIONS: Mapping[int, Interpolation] = {2: "bilinear", 3: "bicubic"}
-READ = {
+SUPPORTED_SETTINGS = {
     "do_resize", "size", "default_to_square", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor",
     "do_normalize", "image_mean", "image_std", "do_pad", "pad_size",
 }  # fmt: skip
 # Settings that do not affect the pixels of an RGB image; megavit always converts to RGB on a white background.
-NEUTRAL = {
+NEUTRAL_SETTINGS = {
     "image_processor_type", "feature_extractor_type", "processor_class", "auto_map", "do_convert_rgb",
     "do_reduce_labels", "reduce_labels", "data_format", "input_data_format", "return_tensors", "device",
     "disable_grouping", "image_seq_length", "model_input_names", "_valid_processor_keys", "_valid_kwargs_names",
@@ -41,7 +41,7 @@ def with_defaults(settings: Settings, given: Settings) -> dict[str, Any]:
             f"{', '.join(DEFAULTS)}: if one of them does the same, set it as image_processor_type in {PROCESSOR}"
         )
     defaults = DEFAULTS[kind]
-    known = READ | NEUTRAL | defaults.keys()
+    known = SUPPORTED_SETTINGS | NEUTRAL_SETTINGS | defaults.keys()
     if unknown := unknown_settings(given, known):
         raise BundleError(
             f"transformers' {kind} has settings that megavit does not support: {unknown}; if they do not change "

@@ -30,7 +30,7 @@ class Geometry:
 
 
 def make_preprocessing(config: ViTConfig, values: PixelValues, geometry: Geometry | None) -> Preprocessing:
-    """Return a model's preprocessing; without `geometry`, it resizes whole images to the model's size.
+    """Return a model's preprocessing; without `geometry`, it resizes images to the model's size without a crop.
 
     A crop is cut to whole patches from the top left, as by a convolution; a BundleError is raised if none are left.
     """
