@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
-from benchmarks.data_layouts import pictures
+from benchmarks.data_layouts import write_images
 from megavit.cli.app import run
 from megavit.data.dataset import read_samples
 
@@ -21,8 +21,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with data whose classes have such names."""
     folder = tmp_path_factory.mktemp("names")
     evil = EVIL.replace("/", "\u2215")
-    pictures(folder / "data", "Cat", "cat ", evil, FORMULA, "a|b", each=6)
-    pictures(folder / "other", "Cat", "cat ", each=6)
+    write_images(folder / "data", "Cat", "cat ", evil, FORMULA, "a|b", per_folder=6)
+    write_images(folder / "other", "Cat", "cat ", per_folder=6)
     return folder
 
 

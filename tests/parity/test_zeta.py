@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from benchmarks.parity import zetascale
-from benchmarks.parity.stages import FAMILIES, their_stages
+from benchmarks.parity.stages import FAMILIES, peer_stages
 from megavit.errors import BundleError
 from megavit.weights.pretrained.mappings.key_mapping import to_ours, to_theirs
 from megavit.weights.pretrained.mappings.zetascale import ZETASCALE
@@ -74,7 +74,7 @@ def test_every_stage_agrees() -> None:
     theirs.load_state_dict(tensors)
     x = torch.randn(2, 3, 24, 32)
     ours = load_ours(ZETASCALE, tensors, {"image_size": (24, 32), "patch_size": (8, 4)})
-    assert_same_stages(record_our_stages(ours, x), their_stages(FAMILIES["zetascale"], theirs, x))
+    assert_same_stages(record_our_stages(ours, x), peer_stages(FAMILIES["zetascale"], theirs, x))
 
 
 @given(

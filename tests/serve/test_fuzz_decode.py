@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from benchmarks.serving.mutations import mutated, real_images
+from benchmarks.serving.mutations import mutate, real_images
 from megavit.data.decode.image_file import read_image_file
 from megavit.errors import ImageError
 from tests.helpers.servers import ROOT
@@ -37,7 +37,7 @@ def decode_all(seed: int, images: int) -> dict[str, object]:
     reasons: dict[str, int] = {}
     for place in range(seed, seed + images):
         try:
-            pixels, _ = read_image_file(mutated(real, place), (224, 224))
+            pixels, _ = read_image_file(mutate(real, place), (224, 224))
             assert pixels.dtype == "uint8" and pixels.ndim == 3 and pixels.size
             reason = "read"
         except ImageError as error:

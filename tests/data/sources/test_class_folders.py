@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from torchvision.datasets import ImageFolder
 
-from benchmarks.data_layouts import FORMATS, pictures
+from benchmarks.data_layouts import FORMATS, write_images
 from megavit.config.recipe import DataRecipe
 from megavit.data.file_names import HIDDEN, WRITTEN
 from megavit.data.load import load_data
@@ -75,24 +75,24 @@ def test_what_megavit_wrote_among_the_images_is_no_class(tmp_path):
     images = load_data(FORMATS["output of our own"](tmp_path), DataRecipe())
     assert images.classes == ("cat", "dog")
     assert images.skipped_by_reason() == {WRITTEN: 5}
-    pictures(tmp_path, "cat")
+    write_images(tmp_path, "cat")
     next((tmp_path / "cat").iterdir()).rename(tmp_path / "cat" / "1.explained.png")
     assert load_data(tmp_path, DataRecipe()).skipped_by_reason() == {WRITTEN: 6}
 
 
 def test_a_model_that_knows_the_classes_needs_neither_two_of_them_nor_a_split_to_train_on(tmp_path):
-    pictures(tmp_path, "test/cat")
+    write_images(tmp_path, "test/cat")
     with pytest.raises(DataError, match="no train"):
         load_data(tmp_path, DataRecipe())
     images = load_data(tmp_path, DataRecipe(val=0, test=0), known_classes=["cat", "dog"])
     assert images.classes == ("cat",) and images.split_sizes() == {"train": 0, "val": 0, "test": 4}
-    pictures(tmp_path / "one", "dog/2019", "dog/2020")
+    write_images(tmp_path / "one", "dog/2019", "dog/2020")
     assert list_folder(tmp_path / "one", {"cat", "dog"}).classes == ("dog",)
     assert list_folder(tmp_path / "one").classes == ("2019", "2020")
 
 
 @pytest.mark.parametrize("source", ["", "  "])
 def test_an_empty_name_is_not_the_current_folder(source, tmp_path, monkeypatch):
-    monkeypatch.chdir(pictures(tmp_path, "cat", "dog"))
+    monkeypatch.chdir(write_images(tmp_path, "cat", "dog"))
     with pytest.raises(DataError, match="the name of the data is empty"):
         load_data(source, DataRecipe())

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from transformers import AutoConfig
 
-from benchmarks.conversion.cases import CASES, LABELS, REFUSED, THREE, write_case, write_transformers
+from benchmarks.conversion.cases import CASES, LABELS, REFUSED, THREE_LABELS, write_case, write_transformers
 from megavit.cli.commands.convert import convert
 from megavit.config.target import Target
 from megavit.errors import BundleError, ConfigError, MegavitError
@@ -114,7 +114,7 @@ def test_outputs_have_the_names_that_are_theirs(
 
 
 def test_names_of_any_kind_go_to_transformers_and_back_in_their_order(tmp_path: Path) -> None:
-    folder = write_transformers(tmp_path / "theirs", "ViT", THREE | {"layer_norm_eps": 1e-6})
+    folder = write_transformers(tmp_path / "theirs", "ViT", THREE_LABELS | {"layer_norm_eps": 1e-6})
     settings = json.loads((folder / "config.json").read_text())
     settings["id2label"] = {"2": "two", "0": "same", "1": "same"}
     (folder / "config.json").write_text(json.dumps(settings))
@@ -155,7 +155,7 @@ def test_a_smoothed_calibration_can_be_left_out_and_no_other(tmp_path: Path) -> 
 
 
 def test_a_training_takes_a_model_whatever_its_outputs_mean(tmp_path: Path) -> None:
-    folder = write_transformers(tmp_path / "theirs", "ViT", THREE)
+    folder = write_transformers(tmp_path / "theirs", "ViT", THREE_LABELS)
     settings = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(settings | {"problem_type": "regression"}))
     with pytest.raises(BundleError, match="train --init"):

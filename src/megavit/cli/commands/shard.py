@@ -50,7 +50,7 @@ def shard(
     reasons: dict[str, int] = {}
     for _, reason in index.skipped:
         reasons[reason] = reasons.get(reason, 0) + 1
-    written = sum(one.size for one in index.shards)
+    written = sum(shard.size for shard in index.shards)
     if json:
         print_json(
             {

@@ -71,9 +71,9 @@ class Muon(torch.optim.Optimizer):
         if get_mesh(parameters[0]) is None:
             changes = list(self._orthogonalize(torch.stack(ahead), group))
         else:
-            from megavit.distributed.all_to_all import gather_shards, scatter_whole
+            from megavit.distributed.all_to_all import gather_shards, scatter_full
 
-            own = scatter_whole(ahead, parameters[0])
+            own = scatter_full(ahead, parameters[0])
             orthogonalized = None if own is None else self._orthogonalize(own[None], group)[0]
             changes = gather_shards(orthogonalized, len(ahead), parameters[0], self.dtype)
         weights = [to_local(p) for p in parameters]
