@@ -43,6 +43,7 @@ def test_two_processes_make_a_bundle_like_one(digits, undisturbed_two, tmp_path)
     assert {path.name for path in checkpoint.iterdir()} >= {"__0_0.distcp", "__1_0.distcp", "manifest.json"}
 
 
+@pytest.mark.drill
 def test_killed_processes_are_started_again_and_a_killed_agent_leaves_none_behind(digits, undisturbed_two, tmp_path):
     out = tmp_path / "run"
     process = start_training(digits, "--out", out, *QUICK, *TWO)

@@ -97,6 +97,7 @@ def test_a_probe_at_another_size_has_the_rest_as_it_was_and_says_what_was_resamp
     assert changed == {"positions.table", "mlp_head.weight", "mlp_head.bias"}
 
 
+@pytest.mark.drill
 def test_a_killed_run_resumes_to_the_same_weights(data, before, lora, tmp_path):
     out = tmp_path / "run"
     process = start_training(data / "after", "--init", before, "--finetune", "lora", "--out", out, *FLAGS)

@@ -60,7 +60,7 @@ def test_settings_that_float32_cannot_compute_with_are_refused(kind: Any, settin
 
 
 def test_channels_of_preprocessing_are_the_models() -> None:
-    with pytest.raises(ConfigError, match="must be the same"):
+    with pytest.raises(ConfigError, match="must be equal"):
         make_info(make_model(), preprocessing=Preprocessing(height=8, width=8, channels=1))
 
 

@@ -14,7 +14,10 @@ from megavit.config.names import find_look_alikes, is_missing, show_code_points
 from megavit.data.dataset import LabeledImages, Sample, Skipped
 from megavit.data.decode.image_file import NOT_AN_IMAGE
 from megavit.data.file_names import HIDDEN, WRITTEN
+from megavit.data.load import OTHER_CHANNELS
 from megavit.data.sources.folder import OUTSIDE
+from megavit.data.sources.table import LISTED_TWICE
+from megavit.data.sources.tree import ALREADY_READ
 
 WARNING_KINDS: tuple[Kind, ...] = ("leak", "label_conflict", "similar_names", "missing_class", "few_images", "tiny")
 """Kinds that a training run warns of; it reports skipped files and imbalance separately."""
@@ -58,7 +61,7 @@ def _format_warning(kind: Kind, findings: list[Finding]) -> str:
 
 # files
 
-HARMLESS = (HIDDEN, WRITTEN, OUTSIDE, "a link to a folder that was already read", "listed twice")
+HARMLESS = (HIDDEN, WRITTEN, OUTSIDE, ALREADY_READ, LISTED_TWICE)
 """Reasons of `megavit.data` for skipping a file that do not indicate a problem."""
 
 _IMAGE_SUFFIXES = frozenset(
@@ -104,7 +107,7 @@ def _is_harmless(skipped: Skipped) -> bool:
 
 def _has_other_channels(skipped: Skipped) -> bool:
     count, _, rest = skipped.reason.partition(" ")
-    return count.isdigit() and rest.startswith("channels, but most")
+    return count.isdigit() and rest.startswith(OTHER_CHANNELS)
 
 
 # classes

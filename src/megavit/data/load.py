@@ -21,6 +21,7 @@ from megavit.data.targets import index_target
 from megavit.errors import DataError, OutputError
 
 TABLES = (".csv", ".tsv")
+OTHER_CHANNELS = "channels, but most images have"
 
 Scanned = Sequence[tuple[Candidate, ImageInfo]]
 
@@ -198,9 +199,7 @@ def _separate_odd_channels(
     usual = max(kinds, key=lambda kind: (kinds[kind], kind), default=0)
     wanted = "1, 3 or 4" if usual == 3 else str(usual)
     return [pair for pair in usable if kind(pair[1]) == usual], [
-        (candidate, f"{info.channels} channels, but most images have {wanted}")
-        for candidate, info in usable
-        if kind(info) != usual
+        (candidate, f"{info.channels} {OTHER_CHANNELS} {wanted}") for candidate, info in usable if kind(info) != usual
     ]
 
 

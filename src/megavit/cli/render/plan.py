@@ -46,8 +46,8 @@ def show_plan(model: str, plan: Plan, images: int | None) -> None:
         columns = ["layout", "micro-batch", "recompute", "GiB", "step, s", "images/s", "MFU", *days]
         rows = [_row(plan, estimate, images) for estimate in plan.fitting[:MAX_SHOWN]]
         more = len(plan.fitting) - len(rows)
-        print_table(
-            "\nLayouts that fit, fastest first" + (f" ({more} slower ones not shown)" if more else ""), columns, rows
+        _print_section(
+            "Layouts that fit, fastest first" + (f" ({more} slower ones not shown)" if more else ""), columns, rows
         )
         _show_best(plan)
     if plan.too_large:
@@ -55,8 +55,8 @@ def show_plan(model: str, plan: Plan, images: int | None) -> None:
             [estimate.layout.name, f"{estimate.memory.total / GIB:,.1f}", estimate.phase, _largest(estimate)]
             for estimate in plan.too_large
         ][:MAX_SHOWN]
-        print_table(
-            "\nLayouts that do not fit even with the smallest micro-batch",
+        _print_section(
+            "Layouts that do not fit even with the smallest micro-batch",
             ["layout", "GiB", "peak", "largest parts"],
             rows,
         )
@@ -93,7 +93,7 @@ def _largest(estimate: LayoutEstimate) -> str:
 def _show_best(plan: Plan) -> None:
     best = plan.fitting[0]
     rows = [[name, f"{size / GIB:,.2f}"] for name, size in best.memory.to_dict().items() if size]
-    print_table(f"\n{best.layout.name}: memory per GPU at its peak ({best.phase})", ["", "GiB"], rows)
+    _print_section(f"{best.layout.name}: memory per GPU at its peak ({best.phase})", ["", "GiB"], rows)
     communication = plan.compute_communication(best)
     if communication:
         rows = [
@@ -105,7 +105,7 @@ def _show_best(plan: Plan) -> None:
             ]
             for exchange in communication
         ]
-        print_table(f"\n{best.layout.name}: communication per GPU and step", ["", "in", "calls", "GiB"], rows)
+        _print_section(f"{best.layout.name}: communication per GPU and step", ["", "in", "calls", "GiB"], rows)
     seconds = best.step_time
     results.print(
         f"\nof {seconds.step:,.3g} s: compute {seconds.compute:,.3g}, exposed communication "
@@ -125,8 +125,13 @@ def show_trace(traced: dict[str, Any]) -> None:
         ]
         for name, both in {"memory": traced["memory"], **traced["communication"]}.items()
     ]
-    print_table(
-        "\nThe first layout, checked by tracing one rank with fake tensors", ["", "formula, GiB", "traced", ""], rows
+    _print_section(
+        "The first layout, checked by tracing one rank with fake tensors", ["", "formula, GiB", "traced", ""], rows
     )
     if not traced["agrees"]:
         results.print("formula and trace differ by more than docs/how-to/plan.md allows", style="yellow")
+
+
+def _print_section(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    results.print()
+    print_table(title, columns, rows)

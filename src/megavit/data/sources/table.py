@@ -25,6 +25,7 @@ from megavit.data.split.split_names import parse_split
 from megavit.errors import DataError
 from megavit.runtime.csv_files import MAX_ROW_LENGTH, TableError, read_csv, unescape_row
 
+LISTED_TWICE = "listed twice"
 _CONFLICT_HINTS = {"labels": "list all its labels in one line"}
 _SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"\x1f\x8b")
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
@@ -69,7 +70,7 @@ def list_table(table: Path) -> Listing:
             if earlier is line:
                 candidates.append(Candidate(name, line.target, line.split))
             elif (earlier.target, earlier.split) == (line.target, line.split):
-                skipped.append(Skipped(name, "listed twice"))
+                skipped.append(Skipped(name, LISTED_TWICE))
             else:
                 is_target = earlier.target != line.target
                 what, first_value, second_value = (

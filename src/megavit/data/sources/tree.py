@@ -8,6 +8,7 @@ from pathlib import Path
 from megavit.data.dataset import Skipped
 from megavit.data.file_names import EXPLANATION_SUFFIX, HIDDEN, WRITTEN, is_hidden, is_written
 
+ALREADY_READ = "a link to a folder that was already read"
 _MAX_DEPTH = 4  # depth of nested folders that are checked for containing only files written by megavit
 
 
@@ -66,7 +67,7 @@ class FolderTree:
                 self.skipped.append(Skipped(folder, _reason(error)))
                 continue
             if identity in entered:
-                self.skipped.append(Skipped(folder, "a link to a folder that was already read"))
+                self.skipped.append(Skipped(folder, ALREADY_READ))
                 continue
             entered.add(identity)
             folders, files = self.pop(folder)

@@ -157,7 +157,7 @@ def _fit_threshold(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> flo
 class RankedImages:
     """Images ranked by the probability of one label, to compute its average precision for weighted images.
 
-    Equal to `sklearn.metrics.average_precision_score`, and a hundred times faster for a thousand resamples.
+    Equal to `sklearn.metrics.average_precision_score`, and about 15 times faster for 1,000 resamples of 2,000 images.
     """
 
     def __init__(self, scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> None:
