@@ -70,10 +70,10 @@ def main() -> None:
         command += ["--precision", "float32", "--seed", str(arguments.seed), "--json"]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
         test = json.loads(done.stdout)["test"]
-    for name in ("mean_average_precision", "macro_f1", "exact"):
+    for name in ("mean_average_precision", "macro_f1", "exact_match"):
         found = test[name]
         sys.stdout.write(f"{name}: {found['value']:.1%} (95%: {found['low']:.1%} to {found['high']:.1%})\n")
-    sys.stdout.write(f"of a random order: {test['chance']:.1%}\n")
+    sys.stdout.write(f"of a random order: {test['chance_level']:.1%}\n")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ class FixedTimeBackend:
             "height": 1,
             "width": 1,
             "channels": 3,
-            "coverages": False,
+            "coverages": [],
             "explanation": False,
             "created": "2026-11-01T12:00:00+00:00",
         }

@@ -325,3 +325,13 @@ def test_other_errors_pass_through_writing():
 def test_sha256_is_of_the_files_bytes(tmp_path):
     (tmp_path / "a").write_bytes(b"x" * 300_000)
     assert sha256(tmp_path / "a") == hashlib.sha256(b"x" * 300_000).hexdigest()
+
+
+def test_a_folder_that_another_process_has_just_written_is_replaced(tmp_path, monkeypatch):
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target" / "file").write_text("of the other process")
+    exists = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda path, **options: path.name != "target" and exists(path, **options))
+    with new_folder(tmp_path / "target") as folder:
+        (folder / "file").write_text("ours")
+    assert (tmp_path / "target" / "file").read_text() == "ours"

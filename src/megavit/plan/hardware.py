@@ -119,8 +119,8 @@ def get_gpu(name: str) -> Gpu:
     """Return the GPU called `name`, or raise ConfigError if it is not in the table."""
     if name not in GPUS:
         raise ConfigError(
-            f"unknown GPU {name!r}: choose one of {', '.join(GPUS)}; describe others with --gpu-memory, --tflops and "
-            "--memory-bandwidth (and --gpus-per-node, --link-bandwidth, --network-bandwidth)"
+            f"unknown GPU {name!r}: choose the most similar of {', '.join(GPUS)}, and set what differs with "
+            "--gpu-memory, --tflops, --memory-bandwidth, --gpus-per-node, --link-bandwidth and --network-bandwidth"
         )
     return GPUS[name]
 

@@ -75,8 +75,14 @@ def _make_folder(folder: Path) -> int:
 def replace_folder(folder: Path, target: Path) -> None:
     """Rename `folder` to `target`; an existing target is swapped with `folder`, or removed."""
     if not target.exists():
-        folder.rename(target)
-    elif not _exchange(folder, target):
+        try:
+            folder.rename(target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # written by another process since the check
+                raise
+        else:
+            return
+    if not _exchange(folder, target):
         # Without an atomic exchange, there is briefly no target. `remove_leftovers` ignores a name that ends in .old,
         # because after a kill it may be the only copy.
         old = target.with_name(f"{temporary_path(target).name}.old")

@@ -24,6 +24,16 @@ def test_it_shows_layouts_memory_communication_and_assumptions(capsys) -> None:
         assert words in shown
 
 
+def test_figures_of_another_gpu_are_used(capsys) -> None:
+    figures = {"gpu-memory": 40, "tflops": 100, "memory-bandwidth": 1000, "link-bandwidth": 60, "network-bandwidth": 10}
+    flags = [f"--{name}={value}" for name, value in figures.items()]
+    assert run(["plan", "S", "--gpus", "8", "--batch-size", "64", "--gpus-per-node", "4", *flags, "--json"]) == 0
+    gpu = json.loads(capsys.readouterr().out)["gpu"]
+    bandwidths = {name: gpu[name] for name in ("memory_bandwidth", "link_bandwidth", "network_bandwidth")}
+    assert bandwidths == {"memory_bandwidth": 1e12, "link_bandwidth": 6e10, "network_bandwidth": 1e10}
+    assert (gpu["memory"], gpu["gpus_per_node"], gpu["flops"]["bfloat16"]) == (40 * 2**30, 4, 1e14)
+
+
 def test_json_holds_everything(capsys) -> None:
     assert run(["plan", "22B", "--gpus", "256", "--batch-size", "4096", "--optimizer", "adamw", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

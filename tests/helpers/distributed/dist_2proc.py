@@ -103,19 +103,22 @@ def main(out: Path) -> dict[str, Any]:
 
 
 def diverge(out: Path) -> dict[str, Any]:
-    """Train runs whose weights break, one without and one with a stop meanwhile."""
+    """Train runs whose weights break, in each layout, and one of them with a stop meanwhile."""
     answer: dict[str, Any] = {}
     with pytest.MonkeyPatch.context() as monkeypatch:
         shorten_schedules(monkeypatch)
+        states: dict[str, TrainState] = {}
         for name, layout in LAYOUTS.items():
-            whole, watch, _ = train_spiking(out / name, {BROKEN: 30.0}, parallel=make_parallel_context(layout))
-            answer[name] = watch.losses
-            answer[f"{name} numbers"] = whole.numbers()
-            stopped, parallel = out / f"{name} stopped", make_parallel_context(layout)
-            train_spiking(stopped, {BROKEN: 30.0}, stop_at=BROKEN + 3, parallel=parallel)
-            again, *_ = train_spiking(stopped, {BROKEN: 30.0}, parallel=make_parallel_context(layout))
-            equal = same(whole, again) and again.dropped_batches == whole.dropped_batches
-            answer[f"{name} same"] = all(get_dist_context().all_gather(equal))
+            states[name], reporter, _ = train_spiking(
+                out / name, {BROKEN: 30.0}, parallel=make_parallel_context(layout)
+            )
+            answer[name] = reporter.losses
+            answer[f"{name} numbers"] = states[name].numbers()
+        layout, undisturbed = LAYOUTS["fsdp"], states["fsdp"]
+        train_spiking(out / "stopped", {BROKEN: 30.0}, stop_at=BROKEN + 3, parallel=make_parallel_context(layout))
+        again, *_ = train_spiking(out / "stopped", {BROKEN: 30.0}, parallel=make_parallel_context(layout))
+        equal = same(undisturbed, again) and again.dropped_batches == undisturbed.dropped_batches
+        answer["same"] = all(get_dist_context().all_gather(equal))
     return answer
 
 

@@ -65,7 +65,7 @@ def plan(
         get_gpu(gpu),
         memory=gpu_memory,
         tflops=tflops,
-        bandwidth=memory_bandwidth,
+        memory_bandwidth=memory_bandwidth,
         gpus_per_node=gpus_per_node,
         link_bandwidth=link_bandwidth,
         network_bandwidth=network_bandwidth,
