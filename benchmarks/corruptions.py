@@ -1,6 +1,6 @@
 """Compare the corruptions of `megavit evaluate --corruptions` with those of the package `imagecorruptions`.
 
-    python -m benchmarks.corruptions FOLDER [--images 60] [--markdown FILE]
+    python -m benchmarks.corruptions FOLDER [--images 30] [--markdown FILE]
 
 It takes photographs at 224 x 224 pixels. Where nothing is random, a cell is the mean absolute difference of the two in
 gray levels; otherwise the ratio of their mean squared distortions, ours to the package's, with two standard errors.
@@ -14,6 +14,7 @@ import argparse
 import random
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from datetime import date
 from importlib import import_module
 from pathlib import Path
@@ -34,8 +35,8 @@ RANDOM = (
     *("Gaussian noise", "shot noise", "impulse noise", "glass blur", "motion blur"),
     *("snow", "fog", "elastic transform"),
 )
-FOG_DRAWS = 20
-"""Times that fog is drawn for each image, as one fog is a third thicker or thinner than another."""
+DRAWS = {"motion blur": 10, "fog": 100}
+"""Times that each image is corrupted, where one draw changes it by far more or less than another."""
 
 
 def read_images(folder: Path, count: int) -> list[NDArray[np.uint8]]:
@@ -59,11 +60,14 @@ def load_reference() -> Callable[..., NDArray[np.uint8]]:
     return reference.corrupt
 
 
-def compare(name: str, severity: int, images: list[NDArray[np.uint8]], corrupt: Callable[..., Any]) -> str:
+def compare(name: str, severity: int, images: list[NDArray[np.uint8]]) -> str:
     """Return a cell of the table."""
-    function = CORRUPTIONS[name].__name__
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")  # of functions that have been replaced since
+    corrupt, function = load_reference(), CORRUPTIONS[name].__name__
+    np.random.seed(severity)  # the package draws from it
     differences, distortions = [], []
-    for index, image in enumerate(images * (FOG_DRAWS if name == "fog" else 1)):
+    for index, image in enumerate(images * DRAWS.get(name, 1)):
         tensor = torch.from_numpy(image).permute(2, 0, 1).contiguous()
         ours = corrupt_image(tensor, name, severity, str(index)).permute(1, 2, 0).numpy()
         theirs = corrupt(image, severity=severity, corruption_name=function)
@@ -80,11 +84,9 @@ def compare(name: str, severity: int, images: list[NDArray[np.uint8]], corrupt: 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--images", type=int, default=60)
+    parser.add_argument("--images", type=int, default=30)
     parser.add_argument("--markdown", type=Path, metavar="FILE")
     arguments = parser.parse_args()
-    warnings.simplefilter("ignore")  # of functions that have been replaced since
-    np.random.seed(0)  # the package draws from it
     images = read_images(arguments.folder, arguments.images)
     lines = [
         f"{len(images)} photographs, {REFERENCE_SIDE} × {REFERENCE_SIDE}, on {device_name(torch.device('cpu'))}, "
@@ -94,10 +96,11 @@ def main() -> None:
         "| corruption | " + " | ".join(str(severity) for severity in SEVERITIES) + " |",
         "|---" * (1 + len(SEVERITIES)) + "|",
     ]
-    corrupt = load_reference()
-    for name in CORRUPTIONS:
-        if name not in OURS:
-            lines.append(" | ".join([f"| {name}", *(compare(name, one, images, corrupt) for one in SEVERITIES)]) + " |")
+    names = [name for name in CORRUPTIONS if name not in OURS]
+    with ProcessPoolExecutor() as pool:
+        rows = {name: [pool.submit(compare, name, severity, images) for severity in SEVERITIES] for name in names}
+        for name, cells in rows.items():
+            lines.append(" | ".join([f"| {name}", *(cell.result() for cell in cells)]) + " |")
             Console().print(lines[-1], soft_wrap=True)
     if arguments.markdown is not None:
         arguments.markdown.write_text("\n".join(lines) + "\n", encoding="utf-8")
