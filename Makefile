@@ -44,9 +44,11 @@ lint: $(DEV)  ## check style, types and which part may import which
 	$(BIN)/pyrefly check
 	$(BIN)/lint-imports --no-cache --no-logo
 
-docs: $(DEV)  ## build the documentation site into site/
+docs: $(DEV)  ## build the documentation site into site/, and run the commands of its pages
+	mkdir -p $(CACHE)
 	$(BIN)/python tools/make_cli_reference.py
 	$(BIN)/zensical build --strict --clean
+	$(BIN)/python -m pytest -m docs
 
 readme: $(RUNTIME)  ## put a run of the demo into README.md
 	$(BIN)/python tools/make_readme.py

@@ -61,10 +61,10 @@ def main() -> None:
     for dtype in (torch.float32, torch.bfloat16):
         for shape in SHAPES:
             found = compare(dtype, shape)
-            for what in ("step", "forward"):
-                a, b = found[f"{what} fused"], found[f"{what} explicit"]
+            for mode in ("step", "forward"):
+                a, b = found[f"{mode} fused"], found[f"{mode} explicit"]
                 name = str(dtype).removeprefix("torch.")
-                table.add_row(name, str(shape), what, f"{a:.2f}", f"{b:.2f}", f"{a / b:.2f}")
+                table.add_row(name, str(shape), mode, f"{a:.2f}", f"{b:.2f}", f"{a / b:.2f}")
     Console().print(table)
 
 

@@ -30,14 +30,14 @@ from megavit.train.state import TrainState
 KINDS = {"one process": [], "two processes, FSDP2": ["--nproc", "2", "--fsdp", "2"]}
 
 
-def begun(folder: Path, flags: list[str]) -> Path:
+def train_run(folder: Path, flags: list[str]) -> Path:
     """A short run, trained as a user does."""
     command = [sys.executable, "-m", "megavit", "train", "demo:digits", "--out", str(folder), "--epochs", "2"]
     subprocess.run([*command, "--recipe", "demo", "--device", "cpu", *flags], check=True, stdout=subprocess.DEVNULL)
     return folder
 
 
-def state_of(run: Path) -> TrainState:
+def make_state(run: Path) -> TrainState:
     """A fresh state of the run, for one process."""
     plan = read_plan(run)
     dataset = load_data(plan.source, plan.recipe.data)
@@ -45,15 +45,15 @@ def state_of(run: Path) -> TrainState:
     return build_training(ctx, plan.recipe)[0]
 
 
-def damaged(path: Path, chance: random.Random) -> str:
+def damage_file(path: Path, rng: random.Random) -> str:
     """Damage a file in one of two ways; how."""
-    whole = bytearray(path.read_bytes())
-    place = chance.randrange(len(whole))
-    if chance.random() < 0.5:
-        whole[place] ^= 1 << chance.randrange(8)
-        path.write_bytes(whole)
+    data = bytearray(path.read_bytes())
+    offset = rng.randrange(len(data))
+    if rng.random() < 0.5:
+        data[offset] ^= 1 << rng.randrange(8)
+        path.write_bytes(data)
         return "bit flipped"
-    path.write_bytes(whole[:place])
+    path.write_bytes(data[:offset])
     return "cut short"
 
 
@@ -63,26 +63,26 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="JSON file for the result")
     arguments = parser.parse_args()
-    chance, found, silent = random.Random(arguments.seed), {}, 0
+    rng, found, silent = random.Random(arguments.seed), {}, 0
     with tempfile.TemporaryDirectory() as folder:
         for kind, flags in KINDS.items():
-            run = begun(Path(folder) / str(len(found)), flags)
+            run = train_run(Path(folder) / str(len(found)), flags)
             newest = list_checkpoints(run / "checkpoints")[0]
-            one, state = Path(folder) / f"{len(found)}-damaged", state_of(run)
-            shutil.copytree(newest, one / newest.name)
-            if load_checkpoint(one, state):
-                raise SystemExit(f"the whole checkpoint of {kind} was refused")
+            damaged_folder, state = Path(folder) / f"{len(found)}-damaged", make_state(run)
+            shutil.copytree(newest, damaged_folder / newest.name)
+            if load_checkpoint(damaged_folder, state):
+                raise SystemExit(f"the undamaged checkpoint of {kind} was refused")
             files = sorted(path.name for path in newest.iterdir())
             count: Counter[str] = Counter()
             for number in range(arguments.damages // len(KINDS)):
-                path = one / newest.name / files[number % len(files)]
-                how = f"{path.name}, {damaged(path, chance)}"
+                path = damaged_folder / newest.name / files[number % len(files)]
+                damage = f"{path.name}, {damage_file(path, rng)}"
                 try:
-                    load_checkpoint(one, state)
+                    load_checkpoint(damaged_folder, state)
                 except BundleError:
-                    count[f"{how}: refused"] += 1
+                    count[f"{damage}: refused"] += 1
                 else:
-                    count[f"{how}: silent"] += 1
+                    count[f"{damage}: silent"] += 1
                     silent += 1
                 shutil.copyfile(newest / path.name, path)
             found[kind] = dict(sorted(count.items()))

@@ -49,19 +49,19 @@ class Outcome:
     peer: str
 
 
-def pictures(root: Path, *folders: str, each: int = 4) -> Path:
+def write_images(root: Path, *folders: str, per_folder: int = 4) -> Path:
     """Fill folders with pictures, no two of which are alike."""
     for folder in folders:
         (root / folder).mkdir(parents=True, exist_ok=True)
-        for _ in range(each):
+        for _ in range(per_folder):
             number = next(_NUMBERS)
             pixels = np.random.default_rng(number).integers(0, 256, (6, 6, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(root / folder / f"{number}.png")
     return root
 
 
-def folders(*names: str, each: int = 4) -> Build:
-    return lambda root: pictures(root, *names, each=each)
+def folders(*names: str, per_folder: int = 4) -> Build:
+    return lambda root: write_images(root, *names, per_folder=per_folder)
 
 
 def table(text: str | bytes, *names: str) -> Build:
@@ -71,7 +71,7 @@ def table(text: str | bytes, *names: str) -> Build:
         for name in names:
             path = root / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            pictures(root, ".made", each=1)
+            write_images(root, ".made", per_folder=1)
             next((root / ".made").iterdir()).rename(path)
         path = root / "data.csv"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -81,7 +81,7 @@ def table(text: str | bytes, *names: str) -> Build:
 
 
 def _with_own_output(root: Path) -> Path:
-    pictures(root, "cat", "dog", "explained", "runs/photos/bundle")
+    write_images(root, "cat", "dog", "explained", "runs/photos/bundle")
     for number, path in enumerate(sorted((root / "explained").iterdir())):
         path.rename(path.with_name(f"{number}.explained.png"))
     for name in ("plan.json", "recipe.toml"):
@@ -91,7 +91,7 @@ def _with_own_output(root: Path) -> Path:
 
 def _with_systems_folders(root: Path) -> Path:
     kept = ("@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found", ".thumbnails", "__MACOSX")
-    pictures(root, "cat", "dog", *kept, ".ipynb_checkpoints", *(f"cat/{name}" for name in kept), "dog/deep/@eaDir")
+    write_images(root, "cat", "dog", *kept, ".ipynb_checkpoints", *(f"cat/{name}" for name in kept), "dog/deep/@eaDir")
     for name in ("Thumbs.db", "._1.png", ".DS_Store", "desktop.ini"):
         (root / "cat" / name).touch()
     return root
@@ -127,8 +127,8 @@ FORMATS: dict[str, Build] = {
     "splits within splits": folders("train/train/cat", "train/test/cat", "test/train/cat", "test/test/cat"),
     "pictures and masks": folders("images", "masks"),
     "one class": folders("cat"),
-    "one class with an image beside its folders": lambda root: pictures(pictures(root, "photos", each=1), "photos/cat",
-                                                                        "photos/dog"),
+    "one class with an image beside its folders": lambda root: write_images(write_images(root, "photos", per_folder=1),
+                                                                              "photos/cat", "photos/dog"),
     "an empty folder": lambda root: root,
     "table": table("path,label\n1.png,cat\n2.png,cat\n3.png,cat\n4.png,dog\n5.png,dog\n6.png,dog\n", *PHOTOS),
     "table of fastai": table("fname,labels,is_valid\n1.png,cat|sofa,False\n2.png,cat,False\n3.png,cat,True\n", *PHOTOS),
@@ -151,21 +151,21 @@ FORMATS: dict[str, Build] = {
 }  # fmt: skip
 
 
-def outcome(name: str, place: Path) -> Outcome:
+def read_layout(name: str, layout_folder: Path) -> Outcome:
     """Build a layout in an empty folder, and read it."""
-    data = FORMATS[name](place)
-    peer = _by_peer(data)
+    data = FORMATS[name](layout_folder)
+    peer = _read_with_peer(data)
     try:
         images = load_data(data, DataRecipe())
     except MegavitError as error:
-        return Outcome(name, {}, {}, [], str(error).replace(str(place), "DATA"), peer)
+        return Outcome(name, {}, {}, [], str(error).replace(str(layout_folder), "DATA"), peer)
     counts = images.class_counts()
     classes = {label: sum(counts[split][label] for split in counts) for label in images.classes}
     skipped = [f"{count} skipped: {reason}" for reason, count in images.skipped_by_reason().items()]
     return Outcome(name, classes, images.split_sizes(), [*images.notes, *skipped], "", peer)
 
 
-def _by_peer(data: Path) -> str:
+def _read_with_peer(data: Path) -> str:
     if data.is_dir():
         from torchvision.datasets import ImageFolder
 
@@ -174,7 +174,7 @@ def _by_peer(data: Path) -> str:
         except FileNotFoundError:
             return "refused"
     if data.stat().st_size > 2**16:
-        return "not tried, as it takes without end"
+        return "not tried, as it takes too long"
     try:
         pandas: Any = import_module("pandas")
     except ModuleNotFoundError:
@@ -194,19 +194,21 @@ def main() -> None:
     found: list[Outcome] = []
     with tempfile.TemporaryDirectory() as folder:
         for number, name in enumerate(FORMATS):
-            place = Path(folder) / str(number)
-            place.mkdir()
-            found.append(outcome(name, place))
+            layout_folder = Path(folder) / str(number)
+            layout_folder.mkdir()
+            found.append(read_layout(name, layout_folder))
     lines = ["| layout | read | splits | said, or refused | ImageFolder, or pandas |", "|---|---|---|---|---|"]
-    for one in found:
-        classes = ", ".join(f"{label!a} {images}" for label, images in one.classes.items())
-        splits = " / ".join(str(images) for images in one.splits.values())
-        said = f"**refused:** {one.refused.partition(' Expected')[0]}" if one.refused else "; ".join(one.said)
-        cells = (one.name, classes, splits, said, one.peer[:80])
+    for outcome in found:
+        classes = ", ".join(f"{label!a} {images}" for label, images in outcome.classes.items())
+        splits = " / ".join(str(images) for images in outcome.splits.values())
+        said = (
+            f"**refused:** {outcome.refused.partition(' Expected')[0]}" if outcome.refused else "; ".join(outcome.said)
+        )
+        cells = (outcome.name, classes, splits, said, outcome.peer[:80])
         lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
     sys.stdout.write("\n".join(lines) + "\n")
     if arguments.json:
-        arguments.json.write_text(json.dumps([asdict(one) for one in found], indent=1))
+        arguments.json.write_text(json.dumps([asdict(outcome) for outcome in found], indent=1))
     if arguments.markdown:
         arguments.markdown.write_text("\n".join(lines) + "\n")
 

@@ -74,8 +74,8 @@ def compare(model: MegaVit, images: Tensor, target: Target) -> dict[str, dict[st
 
 def contrast(model: MegaVit, images: Tensor, fill: Tensor) -> Tensor:
     """Return the mean squared difference of each patch's pixels from `fill`, (B, rows, columns)."""
-    away = (images - fill.view(1, -1, 1, 1)).square().mean(dim=1, keepdim=True)
-    return torch.nn.functional.avg_pool2d(away, model.config.patch_hw)[:, 0].cpu()
+    squared_difference = (images - fill.view(1, -1, 1, 1)).square().mean(dim=1, keepdim=True)
+    return torch.nn.functional.avg_pool2d(squared_difference, model.config.patch_hw)[:, 0].cpu()
 
 
 def row(areas: CurveAreas, random_area: Tensor, similarity: Tensor | None) -> dict[str, Any]:
@@ -91,12 +91,12 @@ def row(areas: CurveAreas, random_area: Tensor, similarity: Tensor | None) -> di
 
 def interval(values: Tensor) -> Interval:
     """Return the mean over images with its 95% interval."""
-    by_image = values.double().numpy()
+    per_image = values.double().numpy()
 
     def mean(drawn: np.ndarray) -> np.ndarray:
-        return (drawn @ by_image / drawn.sum(axis=1))[:, None]
+        return (drawn @ per_image / drawn.sum(axis=1))[:, None]
 
-    (found,) = bootstrap_images(mean, len(by_image))
+    (found,) = bootstrap_images(mean, len(per_image))
     assert found is not None  # a mean of numbers is one
     return found
 
@@ -108,8 +108,8 @@ def load_images(predictor: Predictor, source: str, count: int) -> Tensor:
     samples = selection.samples[:: max(1, len(selection.samples) // count)][:count]
     preprocessing = replace(predictor.info.preprocessing, keep_aspect=False)
     check_channels(images, samples, preprocessing.channels)
-    pictures = ImageDataset(images, samples, preprocessing)
-    return torch.stack([pictures[place] for place in range(len(pictures))])
+    dataset = ImageDataset(images, samples, preprocessing)
+    return torch.stack([dataset[index] for index in range(len(dataset))])
 
 
 def show(found: dict[str, dict[str, Any]]) -> None:

@@ -35,7 +35,7 @@ from megavit.runtime.storage import write_file
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- exports: written by `python -m benchmarks.exports --page` -->", "<!-- end of exports -->"
-LEFT_OUT = ("web", "executorch")  # ONNX in another runtime; prepared images alone
+EXCLUDED = ("web", "executorch")  # web is ONNX in another runtime; executorch takes only preprocessed images
 BATCHES = (1, 16)
 MAX_IMAGES = 10_000
 RUNTIMES = ("torch", "onnxruntime", "openvino")
@@ -47,8 +47,8 @@ def folder_images(predictor: Predictor, folder: Path) -> list[ParityImage]:
     for path in sorted(folder.rglob("*.*")):
         if path.suffix.lower() in (".jpg", ".jpeg", ".png"):
             pixels, _ = read_image_file(path)
-            seen = predictor.engine.run_pytorch(predictor.prepare(pixels)[None])
-            found.append(ParityImage(path.name, pixels, int(seen.logits.argmax())))
+            output = predictor.engine.run_pytorch(predictor.prepare(pixels)[None])
+            found.append(ParityImage(path.name, pixels, int(output.logits.argmax())))
     return found
 
 
@@ -66,19 +66,19 @@ def measure(bundle: str, images: Path | None, seconds: float) -> dict[str, Any]:
     shape = (size.height, size.width, input_channels(size))
     inputs = {count: random.integers(0, 256, (count, *shape), dtype=np.uint8) for count in BATCHES}
     facts: dict[str, dict[str, Any]] = {}
-    runs: dict[str, Callable[[np.ndarray], Any]] = {"PyTorch float32": _by_pytorch(predictor)}
-    with TemporaryDirectory() as place:
+    runs: dict[str, Callable[[np.ndarray], Any]] = {"PyTorch float32": _run_pytorch(predictor)}
+    with TemporaryDirectory() as scratch:
         for target, kind in TARGETS.items():
-            for precision in () if target in LEFT_OUT else kind.precisions:
-                out = Path(place) / f"{target}-{precision}"
+            for precision in () if target in EXCLUDED else kind.precisions:
+                out = Path(scratch) / f"{target}-{precision}"
                 sys.stderr.write(f"{target} {precision} …\n")
                 result = export(predictor, target, out, parity_images, precision=precision, max_accuracy_drop=100)
                 runs[f"{target} {precision}"] = kind.open(out, predictor)
                 facts[f"{target} {precision}"] = {"bytes": model_size(out)} | result.to_dict()
         rates: dict[str, dict[str, float]] = {name: {} for name in runs}
-        for count, given in inputs.items():
-            turns = {name: partial(run, given) for name, run in runs.items()}
-            for name, timing in time_interleaved(turns, seconds, torch.device("cpu")).items():
+        for count, batch in inputs.items():
+            calls = {name: partial(run, batch) for name, run in runs.items()}
+            for name, timing in time_interleaved(calls, seconds, torch.device("cpu")).items():
                 rates[name][str(count)] = count / timing.median
     parameters = sum(weight.numel() for weight in predictor.model.parameters()) / 1e6
     title = f"{bundle_name(predictor.folder)}: {parameters:.1f} million parameters, {size.height} × {size.width}"
@@ -89,7 +89,7 @@ def measure(bundle: str, images: Path | None, seconds: float) -> dict[str, Any]:
     }
 
 
-def _by_pytorch(predictor: Predictor) -> Callable[[np.ndarray], Any]:
+def _run_pytorch(predictor: Predictor) -> Callable[[np.ndarray], Any]:
     def run(pixels: np.ndarray) -> Any:
         return predictor.engine.run_pytorch(torch.stack([predictor.prepare(one) for one in pixels]))
 
@@ -99,10 +99,10 @@ def _by_pytorch(predictor: Predictor) -> Callable[[np.ndarray], Any]:
 def table(figures: dict[str, Any]) -> list[str]:
     """A heading, and a row an export."""
     versions = ", ".join(f"{name} {figures['versions'][name]}" for name in RUNTIMES)
-    heads = ["", "MB", "output error", "feature error", "changed predictions", "accuracy"]
-    heads += [f"images/s, batch {count}" for count in BATCHES]
+    header = ["", "MB", "output error", "feature error", "changed predictions", "accuracy"]
+    header += [f"images/s, batch {count}" for count in BATCHES]
     lines = [f"### {figures['bundle']}", "", f"{figures['machine']}; {versions}."]
-    lines += [f"Proved on {figures['images']}.", "", f"| {' | '.join(heads)} |", f"|---{'|---:' * (len(heads) - 1)}|"]
+    lines += [f"Proved on {figures['images']}.", "", f"| {' | '.join(header)} |", f"|---{'|---:' * (len(header) - 1)}|"]
     return lines + [f"| {' | '.join(_cells(row))} |" for row in figures["rows"]]
 
 
@@ -136,7 +136,7 @@ def main() -> None:
         write_file(PAGE, page_with(PAGE.read_text(encoding="utf-8"), BEGIN, lines, END))
         return
     if arguments.bundle is None:
-        parser.error("give a BUNDLE, or --page")
+        parser.error("pass a BUNDLE or --page")
     figures = measure(arguments.bundle, arguments.images, arguments.seconds)
     sys.stdout.write("\n".join(table(figures)) + "\n")
     if arguments.json is not None:

@@ -58,9 +58,9 @@ def curve_areas(
     counts = sorted({round(share * count / STEPS) for share in range(STEPS + 1)})
     curves: list[list[Tensor]] = [[], []]
     for removed in counts:
-        chosen = _by_pixel(rank < removed, (rows, columns), model.config.patch_hw)
+        chosen = _to_pixels(rank < removed, (rows, columns), model.config.patch_hw)
         for curve, mask in zip(curves, (chosen, ~chosen), strict=True):
-            curve.append(_observe(model, torch.where(mask, empty, images), outputs, target))
+            curve.append(_compute_outputs(model, torch.where(mask, empty, images), outputs, target))
     shares = torch.tensor(counts, dtype=torch.float32) / count
     return CurveAreas(*(torch.trapezoid(torch.stack(curve, dim=1), shares, dim=1) for curve in curves))
 
@@ -88,12 +88,12 @@ def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
     )
 
 
-def _observe(model: MegaVit, images: Tensor, outputs: Tensor, target: Target) -> Tensor:
+def _compute_outputs(model: MegaVit, images: Tensor, outputs: Tensor, target: Target) -> Tensor:
     predicted = torch.cat([logits_to_outputs(model(part), target) for part in images.split(_BATCH_SIZE)]).float().cpu()
     return predicted if target.kind == "regression" else predicted.gather(1, outputs.cpu()[:, None])[:, 0]
 
 
-def _by_pixel(patches: Tensor, grid: tuple[int, int], patch_hw: tuple[int, int]) -> Tensor:
+def _to_pixels(patches: Tensor, grid: tuple[int, int], patch_hw: tuple[int, int]) -> Tensor:
     """Return values per patch, (B, N), as values per pixel, (B, 1, height, width)."""
-    whole = patches.unflatten(1, grid)[:, None]
-    return whole.repeat_interleave(patch_hw[0], dim=2).repeat_interleave(patch_hw[1], dim=3)
+    grid_values = patches.unflatten(1, grid)[:, None]
+    return grid_values.repeat_interleave(patch_hw[0], dim=2).repeat_interleave(patch_hw[1], dim=3)

@@ -29,38 +29,38 @@ PLANTED = 500
 
 def make_images(count: int, seed: int) -> torch.Tensor:
     """Return uint8 (count, SIDE, SIDE): crops of the photographs, the last `PLANTED` of them near duplicates."""
-    draw = random.Random(seed)
+    rng = random.Random(seed)
     photographs = [Image.fromarray(one).convert("L") for one in load_sample_images().images]
     crops: list[Image.Image] = []
     for _ in range(count - PLANTED):
-        whole, width, height = draw.choice(photographs), draw.randrange(24, 200), draw.randrange(24, 200)
-        left, top = draw.randrange(whole.width - width), draw.randrange(whole.height - height)
-        crop = whole.crop((left, top, left + width, top + height))
-        crops.append(crop.rotate(draw.randrange(360)) if draw.random() < 0.5 else crop)
+        photograph, width, height = rng.choice(photographs), rng.randrange(24, 200), rng.randrange(24, 200)
+        left, top = rng.randrange(photograph.width - width), rng.randrange(photograph.height - height)
+        crop = photograph.crop((left, top, left + width, top + height))
+        crops.append(crop.rotate(rng.randrange(360)) if rng.random() < 0.5 else crop)
     for number in range(PLANTED):
-        crops.append(make_duplicate(crops[draw.randrange(count - PLANTED)], number % 5, draw))
+        crops.append(make_duplicate(crops[rng.randrange(count - PLANTED)], number % 5, rng))
     small = [np.array(crop.resize((SIDE, SIDE), Image.Resampling.BILINEAR)) for crop in crops]
     return torch.from_numpy(np.stack(small))
 
 
-def make_duplicate(picture: Image.Image, kind: int, draw: random.Random) -> Image.Image:
+def make_duplicate(image: Image.Image, kind: int, rng: random.Random) -> Image.Image:
     match kind:
         case 0:
-            inset = draw.uniform(0.02, 0.05)
-            width, height = picture.size
-            return picture.crop(
+            inset = rng.uniform(0.02, 0.05)
+            width, height = image.size
+            return image.crop(
                 (int(width * inset), int(height * inset), int(width * (1 - inset)), int(height * (1 - inset)))
             )
         case 1:
-            return ImageEnhance.Brightness(picture).enhance(draw.choice([0.8, 1.2]))
+            return ImageEnhance.Brightness(image).enhance(rng.choice([0.8, 1.2]))
         case 2:
             saved = BytesIO()
-            picture.save(saved, format="JPEG", quality=50)
+            image.save(saved, format="JPEG", quality=50)
             return Image.open(saved)
         case 3:
-            return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         case _:
-            return picture.resize((picture.width * 2, picture.height * 2))
+            return image.resize((image.width * 2, image.height * 2))
 
 
 def main() -> None:
@@ -75,14 +75,14 @@ def main() -> None:
     found: dict[str, set[tuple[int, ...]]] = {}
     seconds: dict[str, list[float]] = {"all pairs": [], "index": []}
     compared: dict[str, int] = {}
-    default = neighbors.EXACT
+    default = neighbors.MAX_EXACT_ROWS
     for _ in range(options.rounds):
         for method, exact in (("all pairs", len(descriptors)), ("index", default)):
-            neighbors.EXACT = exact
-            began = time.process_time()
+            neighbors.MAX_EXACT_ROWS = exact
+            started = time.process_time()
             index = NeighborIndex(descriptors)
             pairs = find_candidates(descriptors, index)
-            seconds[method].append(time.process_time() - began)
+            seconds[method].append(time.process_time() - started)
             compared[method] = index.comparisons
             found[method] = {
                 (*pair, int(mirrored))

@@ -34,7 +34,7 @@ AREAS = (1 / 16, 1 / 4, 1 / 2, 1.0)
 Way = Callable[[MegaVit, list[Tensor]], Tensor]
 
 
-def mixes(model: MegaVit, count: int, device: torch.device) -> dict[str, list[Tensor]]:
+def make_mixes(model: MegaVit, count: int, device: torch.device) -> dict[str, list[Tensor]]:
     """Noise of the shapes of each mix, every shape about equally often."""
     patch_hw = model.config.patch_hw
 
@@ -61,14 +61,14 @@ def one_by_one(model: MegaVit, images: list[Tensor]) -> Tensor:
 
 def masked(model: MegaVit, images: list[Tensor]) -> Tensor:
     """One mask for the whole sequence, made once, in place of a length at a time."""
-    kept: list[Tensor] = []
+    masks: list[Tensor] = []
 
     def attend(query: Tensor, key: Tensor, value: Tensor, packing: Packing, _dropout: float = 0.0) -> Tensor:
-        if not kept:
+        if not masks:
             lengths = packing.starts.diff()
             image = torch.arange(packing.num_images, device=query.device).repeat_interleave(lengths)
-            kept.append(image[:, None] == image)
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=kept[0])
+            masks.append(image[:, None] == image)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=masks[0])
 
     with patch.object(attention, "attend_packed", attend):
         return model(images)
@@ -91,7 +91,7 @@ def padded(model: MegaVit, images: list[Tensor]) -> Tensor:
 WAYS: dict[str, Way] = {"packed": packed, "padded": padded, "masked": masked, "one by one": one_by_one}
 
 
-def seconds_of(
+def time_forwards(
     model: MegaVit, images: list[Tensor], precision: str, repetitions: int, *, training: bool
 ) -> dict[str, list[float]]:
     """Seconds of each way, in turn, for a forward pass or a step without its optimizer."""
@@ -101,7 +101,7 @@ def seconds_of(
         for name, way in WAYS.items():
             model.zero_grad(set_to_none=True)
             wait(device)
-            began = time.perf_counter()
+            started = time.perf_counter()
             with (
                 torch.set_grad_enabled(training),
                 torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"),
@@ -111,7 +111,7 @@ def seconds_of(
                 logits.float().square().mean().backward()
             wait(device)
             if repetition:  # the first one is slower: kernels are chosen and memory is taken
-                found[name].append(time.perf_counter() - began)
+                found[name].append(time.perf_counter() - started)
     return found
 
 
@@ -136,13 +136,13 @@ def compare(model: MegaVit, images: list[Tensor], precision: str, repetitions: i
         "shapes": len({image.shape for image in images}),
         "largest_difference": largest_difference(model, images),
     }
-    for what, training in (("inference", False), ("step", True)):
-        seconds = seconds_of(model.train(training), images, precision, repetitions, training=training)
-        result[what] = {
+    for mode, training in (("inference", False), ("step", True)):
+        seconds = time_forwards(model.train(training), images, precision, repetitions, training=training)
+        result[mode] = {
             name: {
                 "images_per_second": len(images) / statistics.median(values),
                 "packed_is_faster": statistics.median(
-                    other / mine for other, mine in zip(values, seconds["packed"], strict=True)
+                    other / packed_seconds for other, packed_seconds in zip(values, seconds["packed"], strict=True)
                 ),
             }
             for name, values in seconds.items()
@@ -154,12 +154,12 @@ def compare(model: MegaVit, images: list[Tensor], precision: str, repetitions: i
 def show(found: dict[str, dict]) -> None:
     table = Table("mix", "what", "way", "images/s", "packed is faster", "largest difference")
     for mix, result in found.items():
-        for what in ("inference", "step"):
-            for way, row in result[what].items():
+        for mode in ("inference", "step"):
+            for way, row in result[mode].items():
                 difference = result["largest_difference"].get(way)
-                reported = "" if difference is None else f"{difference:.1e}"
+                difference_text = "" if difference is None else f"{difference:.1e}"
                 table.add_row(
-                    mix, what, way, f"{row['images_per_second']:.1f}", f"{row['packed_is_faster']:.2f}", reported
+                    mix, mode, way, f"{row['images_per_second']:.1f}", f"{row['packed_is_faster']:.2f}", difference_text
                 )
     Console().print(table)
 
@@ -179,7 +179,7 @@ def main() -> None:
     model = MegaVit.from_config(preset(arguments.preset)).to(device).eval()
     found = {
         mix: compare(model, images, arguments.precision, arguments.repetitions)
-        for mix, images in mixes(model, arguments.images, device).items()
+        for mix, images in make_mixes(model, arguments.images, device).items()
     }
     show(found)
     if arguments.json is not None:

@@ -21,7 +21,7 @@ from megavit.plan.hardware import GIB, get_gpu
 from megavit.plan.parallel_layout import ParallelLayout, Training
 from megavit.plan.plan import make_plan
 
-IMAGES_A_GPU = 64
+IMAGES_PER_GPU = 64
 
 
 def traced_layouts(gpus: int) -> list[ParallelLayout]:
@@ -38,12 +38,12 @@ def traced_layouts(gpus: int) -> list[ParallelLayout]:
     ]
 
 
-def one(gpus: int, place: int) -> dict[str, Any]:
+def trace_layout(gpus: int, index: int) -> dict[str, Any]:
     """Return formula and trace of one layout, in this process."""
     from megavit.plan.trace.validate import compare_with_trace
 
-    began = time.monotonic()
-    layout = traced_layouts(gpus)[place]
+    started = time.monotonic()
+    layout = traced_layouts(gpus)[index]
     training = Training(batch=layout.batch, optimizer="adamw")
     found = compare_with_trace(model(), training, layout)
     return {
@@ -51,17 +51,17 @@ def one(gpus: int, place: int) -> dict[str, Any]:
         "images at once": layout.micro_batch_size,
         "gradient_checkpointing": layout.gradient_checkpointing,
         **found.to_dict(),
-        "seconds": round(time.monotonic() - began, 1),
+        "seconds": round(time.monotonic() - started, 1),
         "processor seconds": round(time.process_time(), 1),
         "GiB of this process": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB, 2),
     }
 
 
-def planned(gpus: int) -> dict[str, Any]:
-    began = time.monotonic()
-    training = Training(batch=IMAGES_A_GPU * gpus, optimizer="adamw")
+def plan_layouts(gpus: int) -> dict[str, Any]:
+    started = time.monotonic()
+    training = Training(batch=IMAGES_PER_GPU * gpus, optimizer="adamw")
     plan = make_plan(model(), training, get_gpu("h100"), gpus)
-    seconds = time.monotonic() - began
+    seconds = time.monotonic() - started
     rows = [
         one.to_dict()
         | {"padded": plan.find_padded_parameters(one), "days for 4e9 images": plan.estimate_days(one, 4 * 10**9)}
@@ -85,17 +85,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gpus", type=int, default=1024)
     parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--place", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--index", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     gpus = arguments.gpus
-    if arguments.place is not None:
-        sys.stdout.write(json.dumps(one(gpus, arguments.place)) + "\n")
+    if arguments.index is not None:
+        sys.stdout.write(json.dumps(trace_layout(gpus, arguments.index)) + "\n")
         return
-    found = planned(gpus) | {"traced": []}
-    for place in range(len(traced_layouts(gpus))):
+    found = plan_layouts(gpus) | {"traced": []}
+    for index in range(len(traced_layouts(gpus))):
         command = [sys.executable, "-W", "ignore", "-m", "benchmarks.plan_22b"]
         done = subprocess.run(
-            [*command, "--gpus", str(gpus), "--place", str(place)], stdout=subprocess.PIPE, text=True, check=True
+            [*command, "--gpus", str(gpus), "--index", str(index)], stdout=subprocess.PIPE, text=True, check=True
         )
         found["traced"].append(json.loads(done.stdout))
         sys.stdout.write(done.stdout)

@@ -34,7 +34,7 @@ def formula(config: ViTConfig, training: Training, layout: ParallelLayout) -> in
     return compute_peak_memory(config, training, layout)[1].total
 
 
-def measured(config: ViTConfig, training: Training, layout: ParallelLayout) -> int:
+def measure(config: ViTConfig, training: Training, layout: ParallelLayout) -> int:
     """Bytes of a real step of the whole batch in one process; `training.averages` must be 1: nothing is validated."""
     height, width = config.image_hw
     task = Task(
@@ -73,21 +73,21 @@ def measured(config: ViTConfig, training: Training, layout: ParallelLayout) -> i
     return peak_memory(make, torch.device("cpu"))
 
 
-def cases(batch: int) -> list[tuple[Training, ParallelLayout]]:
+def list_cases(batch: int) -> list[tuple[Training, ParallelLayout]]:
     """Each precision with everything kept, with gradient_checkpointing, and in parts with the other optimizer."""
-    ways: list[tuple[OptimizerKind, int, bool]] = [("muon", 1, False), ("muon", 1, True), ("adamw", 4, False)]
+    settings: list[tuple[OptimizerKind, int, bool]] = [("muon", 1, False), ("muon", 1, True), ("adamw", 4, False)]
     precisions: list[ResolvedPrecision] = ["float32", "bfloat16"]
     return [
         (
             Training(batch=batch, precision=precision, optimizer=optimizer, averages=1, processor=True),
             ParallelLayout(
-                micro_batch_size=batch // parts,
-                gradient_accumulation=parts,
+                micro_batch_size=batch // num_micro_batches,
+                gradient_accumulation=num_micro_batches,
                 gradient_checkpointing=gradient_checkpointing,
             ),
         )
         for precision in precisions
-        for optimizer, parts, gradient_checkpointing in ways
+        for optimizer, num_micro_batches, gradient_checkpointing in settings
     ]
 
 
@@ -99,7 +99,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = []
     for name in arguments.models:
-        for training, layout in cases(arguments.batch):
+        for training, layout in list_cases(arguments.batch):
             row = {
                 "model": name,
                 "batch": training.batch,
@@ -108,7 +108,7 @@ def main() -> None:
                 "gradient_accumulation": layout.gradient_accumulation,
                 "gradient_checkpointing": layout.gradient_checkpointing,
                 "formula": formula(preset(name), training, layout),
-                "measured": measured(preset(name), training, layout),
+                "measured": measure(preset(name), training, layout),
             }
             rows.append(row | {"off": round(row["formula"] / row["measured"] - 1, 4)})
             sys.stdout.write(json.dumps(rows[-1]) + "\n")

@@ -63,67 +63,67 @@ def plant(source: Path, folder: Path, count: int, seed: int) -> Planted:
     Raises:
         DataError: where `source` has too few images, or no train and test.
     """
-    draw = random.Random(seed)
+    rng = random.Random(seed)
     chosen = {
-        split: _copied(source, folder, split, amount, draw)
+        split: _copy_images(source, folder, split, amount, rng)
         for split, amount in (("train", round(count * (1 - TEST_SHARE))), ("test", round(count * TEST_SHARE)))
     }
     need = EXACT + NEAR + SWAPPED + CORRUPT + BLANK
     if len(chosen["train"]) < 2 * need:
-        raise DataError(f"{source} gives {len(chosen['train'])} training images; expected {2 * need} at least")
+        raise DataError(f"{source} has {len(chosen['train'])} training images, but at least {2 * need} are needed")
     classes = sorted({name.split("/")[1] for name in chosen["train"]})
-    fresh = iter(draw.sample(chosen["train"], need))
+    unused = iter(rng.sample(chosen["train"], need))
     planted = Planted()
     for number in range(EXACT):
-        name = next(fresh)
+        name = next(unused)
         copy = f"test/{name.split('/')[1]}/exact{number}.png"
         shutil.copyfile(folder / name, folder / copy)
         planted.exact.append((name, copy))
     for number in range(NEAR):
-        name, how = next(fresh), "cropped" if number % 2 else "brightness"
+        name, alteration = next(unused), "cropped" if number % 2 else "brightness"
         copy = f"test/{name.split('/')[1]}/near{number}.jpg"
-        _changed(Image.open(folder / name), how, draw).save(folder / copy, quality=draw.randint(70, 90))
-        planted.near[how].append((name, copy))
+        _alter(Image.open(folder / name), alteration, rng).save(folder / copy, quality=rng.randint(70, 90))
+        planted.near[alteration].append((name, copy))
     for number in range(SWAPPED):
-        name = next(fresh)
-        wrong = draw.choice([one for one in classes if one != name.split("/")[1]])
+        name = next(unused)
+        wrong = rng.choice([one for one in classes if one != name.split("/")[1]])
         moved = f"train/{wrong}/swapped{number}.png"
         (folder / name).rename(folder / moved)
         planted.swapped.append(moved)
     for _ in range(CORRUPT):
-        name = next(fresh)
+        name = next(unused)
         data = (folder / name).read_bytes()
-        (folder / name).write_bytes(data[: draw.randrange(len(data) // 4, len(data) * 3 // 4)])
+        (folder / name).write_bytes(data[: rng.randrange(len(data) // 4, len(data) * 3 // 4)])
         planted.corrupt.append(name)
     for _ in range(BLANK):
-        name = next(fresh)
+        name = next(unused)
         with Image.open(folder / name) as image:
-            blank = Image.new(image.mode, image.size, draw.choice([0, 128, 255, draw.randrange(256)]))
+            blank = Image.new(image.mode, image.size, rng.choice([0, 128, 255, rng.randrange(256)]))
         blank.save(folder / name)
         planted.blank.append(name)
     return planted
 
 
-def _copied(source: Path, folder: Path, split: str, count: int, draw: random.Random) -> list[str]:
+def _copy_images(source: Path, folder: Path, split: str, count: int, rng: random.Random) -> list[str]:
     names = sorted(path.relative_to(source).as_posix() for path in (source / split).glob("*/*.png"))
     if not names:
         raise DataError(
             f"{source} has no {split}/CLASS/*.png; benchmarks/fashion_mnist_folders.py writes such a folder"
         )
-    chosen = sorted(draw.sample(names, min(count, len(names))))
+    chosen = sorted(rng.sample(names, min(count, len(names))))
     for name in chosen:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / name, folder / name)
     return chosen
 
 
-def _changed(image: Image.Image, how: str, draw: random.Random) -> Image.Image:
+def _alter(image: Image.Image, alteration: str, rng: random.Random) -> Image.Image:
     width, height = image.size
-    if how == "cropped":
-        left, top, right, bottom = (draw.uniform(0.02, 0.06) for _ in range(4))
+    if alteration == "cropped":
+        left, top, right, bottom = (rng.uniform(0.02, 0.06) for _ in range(4))
         box = (left * width, top * height, width - right * width, height - bottom * height)
         return image.resize(image.size, Image.Resampling.BICUBIC, box)
-    return ImageEnhance.Brightness(image).enhance(draw.choice([draw.uniform(0.75, 0.85), draw.uniform(1.15, 1.25)]))
+    return ImageEnhance.Brightness(image).enhance(rng.choice([rng.uniform(0.75, 0.85), rng.uniform(1.15, 1.25)]))
 
 
 def scores(planted: Planted, findings: Sequence[dict[str, Any]]) -> list[Score]:
@@ -143,19 +143,27 @@ def scores(planted: Planted, findings: Sequence[dict[str, Any]]) -> list[Score]:
         return [one["images"][0] for one in findings if one["kind"] in kinds]
 
     pairs = [*planted.exact, *planted.near["cropped"], *planted.near["brightness"]]
-    sure, first = named("label_error"), named("label_error", "possible_label_error")
+    probable, ranked = named("label_error"), named("label_error", "possible_label_error")
     swapped = set(planted.swapped)
 
-    def single(kind: str, truth: Sequence[str], answers: Sequence[str]) -> Score:
-        return Score(kind, len(truth), len(set(truth) & set(answers)), len(set(answers) - set(truth)))
+    def single(kind: str, planted_names: Sequence[str], findings_of_kind: Sequence[str]) -> Score:
+        return Score(
+            kind,
+            len(planted_names),
+            len(set(planted_names) & set(findings_of_kind)),
+            len(set(findings_of_kind) - set(planted_names)),
+        )
 
     return [
         Score("exact copy in train and test", len(planted.exact), pairs_in(planted.exact), alarms(exact, pairs)),
-        *(Score(f"near copy, {how}", len(some), pairs_in(some), None) for how, some in planted.near.items()),
+        *(
+            Score(f"near copy, {alteration}", len(pairs_of_kind), pairs_in(pairs_of_kind), None)
+            for alteration, pairs_of_kind in planted.near.items()
+        ),
         Score("near copy", len(pairs) - len(planted.exact), pairs_in(pairs[len(planted.exact) :]), alarms(near, pairs)),
-        single("wrong label, probably wrong", planted.swapped, sure),
-        single("wrong label, probably wrong or in doubt", planted.swapped, first),
-        Score(f"wrong label, among the first {SWAPPED}", SWAPPED, len(swapped & set(first[:SWAPPED])), None),
+        single("wrong label, probably wrong", planted.swapped, probable),
+        single("wrong label, probably wrong or in doubt", planted.swapped, ranked),
+        Score(f"wrong label, among the first {SWAPPED}", SWAPPED, len(swapped & set(ranked[:SWAPPED])), None),
         single("cut short", planted.corrupt, named("unreadable")),
         single("one shade", planted.blank, named("blank")),
     ]
@@ -169,10 +177,10 @@ def run_check(folder: Path, flags: Sequence[str]) -> dict[str, Any]:
     """
     command = [sys.executable, "-m", "megavit", "check", str(folder), *flags, "--json"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    answer = json.loads(done.stdout)
-    if "error" in answer:
-        raise DataError(answer["error"]["message"])
-    return answer
+    result = json.loads(done.stdout)
+    if "error" in result:
+        raise DataError(result["error"]["message"])
+    return result
 
 
 def _flags(arguments: argparse.Namespace) -> Iterator[str]:
@@ -187,7 +195,7 @@ def _flags(arguments: argparse.Namespace) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("source", type=Path, help="folder with train/CLASS/*.png and test/CLASS/*.png")
-    parser.add_argument("--images", type=int, default=6_000, help="how many to copy")
+    parser.add_argument("--images", type=int, default=6_000, help="number of images to copy")
     parser.add_argument("--bundle", help="for megavit check")
     parser.add_argument("--minutes", type=float, help="for megavit check")
     parser.add_argument("--out", help="for megavit check: new folder for its table and page")
@@ -196,8 +204,8 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="planted-") as name:
         planted = plant(arguments.source, Path(name), arguments.images, arguments.seed)
-        answer = run_check(Path(name), list(_flags(arguments)))
-    found = scores(planted, answer["findings"])
+        result = run_check(Path(name), list(_flags(arguments)))
+    found = scores(planted, result["findings"])
     table = Table("fault", "planted", "found", "missed", "false alarms", box=None)
     for one in found:
         alarms = "" if one.alarms is None else str(one.alarms)
@@ -205,9 +213,9 @@ def main() -> None:
     Console().print(table)
     if arguments.json is not None:
         figures = {
-            "images": answer["images"],
+            "images": result["images"],
             "seed": arguments.seed,
-            "labels": answer["labels"],
+            "labels": result["labels"],
             "scores": [asdict(one) | {"missed": one.missed} for one in found],
         }
         with writing("the figures", arguments.json):

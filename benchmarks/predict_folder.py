@@ -40,7 +40,7 @@ from megavit.weights.pretrained.to_bundle import reference_images
 WIDTHS = (160, 1600)
 BATCH, WORKERS = 32, 2
 TURNS = 5
-Way = Callable[[list[Path]], int]
+Runner = Callable[[list[Path]], int]
 
 
 def write_files(folder: Path, count: int, seed: int = 0) -> list[Path]:
@@ -48,12 +48,12 @@ def write_files(folder: Path, count: int, seed: int = 0) -> list[Path]:
     random = np.random.default_rng(seed)
     photographs = [Image.fromarray(pixels) for pixels in load_sample_images().images]
     files = []
-    for place in range(count):
-        photograph = photographs[place % len(photographs)]
+    for index in range(count):
+        photograph = photographs[index % len(photographs)]
         left, top, wide, high = random.integers((0, 0, 200, 200), (200, 100, 440, 320)).tolist()
         crop = photograph.crop((left, top, left + wide, top + high))
         width = round(float(np.exp(random.uniform(*np.log(WIDTHS)))))
-        files.append(folder / f"{place:05}.jpg")
+        files.append(folder / f"{index:05}.jpg")
         crop.resize((width, max(32, width * crop.height // crop.width))).save(files[-1], quality=85)
     return files
 
@@ -73,7 +73,7 @@ class Files(Dataset[torch.Tensor]):
             return self.transform(image.convert("RGB"))
 
 
-def ours(predictor: Predictor) -> Way:
+def megavit_stream(predictor: Predictor) -> Runner:
     def run(files: list[Path]) -> int:
         named: Iterable[tuple[str, Path]] = ((file.name, file) for file in files)
         return sum(1 for _ in predictor.stream(named, batch_size=BATCH, workers=WORKERS))
@@ -81,7 +81,7 @@ def ours(predictor: Predictor) -> Way:
     return run
 
 
-def usual(model: torch.nn.Module, size: int) -> Way:
+def timm_loop(model: torch.nn.Module, size: int) -> Runner:
     @torch.inference_mode()
     def run(files: list[Path]) -> int:
         batches: Iterator[torch.Tensor] = iter(DataLoader(Files(files, size), BATCH, num_workers=WORKERS))
@@ -90,7 +90,7 @@ def usual(model: torch.nn.Module, size: int) -> Way:
     return run
 
 
-def reading(predictor: Predictor) -> Way:
+def decode_only(predictor: Predictor) -> Runner:
     def run(files: list[Path]) -> int:
         with ThreadPoolExecutor(WORKERS) as pool:
             return sum(1 for _ in pool.map(predictor.prepare, files))
@@ -98,7 +98,7 @@ def reading(predictor: Predictor) -> Way:
     return run
 
 
-def predictor_of(name: str, folder: Path) -> Predictor:
+def make_predictor(name: str, folder: Path) -> Predictor:
     config = preset(name)
     (height, width), labels = config.image_hw, [str(i) for i in range(config.num_classes)]
     size = Preprocessing(height=height, width=width, channels=3)
@@ -124,24 +124,28 @@ def main() -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
         files = write_files(folder, arguments.images)
-        predictor = predictor_of(arguments.preset, folder / "bundle")
+        predictor = make_predictor(arguments.preset, folder / "bundle")
         config = predictor.model.config
         peer = get_installed_peers(config)["timm"](config).eval()
-        ways = {"megavit": ours(predictor), "timm": usual(peer, config.image_hw[0]), "reading": reading(predictor)}
-        rates: dict[str, list[float]] = {way: [] for way in ways}
-        for turn in range(-1, TURNS):  # the one before the first warms up
-            part = files[max(turn, 0) :: TURNS]
-            for way, run in ways.items():
-                began = time.perf_counter()
-                count = run(part)
+        runners = {
+            "megavit": megavit_stream(predictor),
+            "timm": timm_loop(peer, config.image_hw[0]),
+            "reading": decode_only(predictor),
+        }
+        rates: dict[str, list[float]] = {label: [] for label in runners}
+        for turn in range(-1, TURNS):  # round -1 warms up
+            chunk = files[max(turn, 0) :: TURNS]
+            for label, run in runners.items():
+                started = time.perf_counter()
+                count = run(chunk)
                 if turn >= 0:
-                    rates[way].append(count / (time.perf_counter() - began))
+                    rates[label].append(count / (time.perf_counter() - started))
     figures = describe_machine(torch.device("cpu")) | {
         "images": arguments.images,
         "preset": arguments.preset,
         "engine": predictor.engine.note,
-        "images_per_second": {way: round(median(found), 1) for way, found in rates.items()},
-        "turns": {way: [round(rate, 1) for rate in found] for way, found in rates.items()},
+        "images_per_second": {label: round(median(found), 1) for label, found in rates.items()},
+        "turns": {label: [round(rate, 1) for rate in found] for label, found in rates.items()},
     }
     sys.stdout.write(json.dumps(figures, indent=1) + "\n")
     if arguments.json:

@@ -38,16 +38,16 @@ IMAGES = 40
 FORMATS = {"POSIX": tarfile.USTAR_FORMAT, "GNU": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
 
 
-def damaged(whole: bytes, draw: random.Random) -> bytes:
+def damage(original: bytes, rng: random.Random) -> bytes:
     """Three times in four a flipped bit, else a cut."""
-    if draw.randrange(4):
-        data = bytearray(whole)
-        data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+    if rng.randrange(4):
+        data = bytearray(original)
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
         return bytes(data)
-    return whole[: draw.randrange(len(whole))]
+    return original[: rng.randrange(len(original))]
 
 
-def pictures() -> list[tuple[bytes, bytes, str]]:
+def make_images() -> list[tuple[bytes, bytes, str]]:
     """PNG, JPEG and class of some digits."""
     images, labels = load_digits(return_X_y=True)
     found = []
@@ -62,37 +62,37 @@ def pictures() -> list[tuple[bytes, bytes, str]]:
     return found
 
 
-def ours(root: Path, turns: int, draw: random.Random) -> dict[str, Counter[str]]:
-    for number, (png, _, label) in enumerate(pictures()):
+def damage_our_shard(root: Path, turns: int, rng: random.Random) -> dict[str, Counter[str]]:
+    for number, (png, _, label) in enumerate(make_images()):
         path = root / "files" / label / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(png)
     index = write_shards(*scan_source(root / "files"), root / "shards", size=2**24, seed=0)
     (shard,) = index.shards
-    path, counted = root / "shards" / shard.name, Counter[str]()
-    whole = path.read_bytes()
+    path, outcomes = root / "shards" / shard.name, Counter[str]()
+    original = path.read_bytes()
     for _ in range(turns):
-        data = damaged(whole, draw)
+        data = damage(original, rng)
         path.write_bytes(data)
         faults = list(verify(str(root / "shards"), [shard]))
-        wrong = {
-            place
-            for place, one in enumerate(shard.members)
-            if data[one.offset : one.offset + one.size] != whole[one.offset : one.offset + one.size]
+        damaged_members = {
+            position
+            for position, one in enumerate(shard.members)
+            if data[one.offset : one.offset + one.size] != original[one.offset : one.offset + one.size]
         }
-        reported = bool(faults) and set(faults[0].images or {}) == wrong
-        counted["reported" if reported else "silent"] += 1
-    place, of_index = root / "shards" / INDEX, Counter[str]()
-    text = place.read_bytes()
+        reported = bool(faults) and set(faults[0].images or {}) == damaged_members
+        outcomes["reported" if reported else "silent"] += 1
+    index_path, index_outcomes = root / "shards" / INDEX, Counter[str]()
+    text = index_path.read_bytes()
     for _ in range(turns):
         try:
-            of_index["harmless" if parse_index(damaged(text, draw), INDEX) == index else "silent"] += 1
+            index_outcomes["harmless" if parse_index(damage(text, rng), INDEX) == index else "silent"] += 1
         except DataError:
-            of_index["reported"] += 1
-    return {"a shard of ours": counted, "its index": of_index}
+            index_outcomes["reported"] += 1
+    return {"a shard of ours": outcomes, "its index": index_outcomes}
 
 
-def meaning(index: ShardIndex, folder: Path) -> dict[str, tuple[bytes, str]]:
+def read_contents(index: ShardIndex, folder: Path) -> dict[str, tuple[bytes, str]]:
     """Of each image in it its pixels and its class."""
     labels = {
         member.name: index.classes[member.target]
@@ -102,51 +102,51 @@ def meaning(index: ShardIndex, folder: Path) -> dict[str, tuple[bytes, str]]:
     }
     found = {}
     for rows in list_contents(str(folder), index).values():
-        for name, where in rows:
-            if isinstance(where, ByteRange):
-                image = Image.open(io.BytesIO(where.read()))
+        for name, location in rows:
+            if isinstance(location, ByteRange):
+                image = Image.open(io.BytesIO(location.read()))
                 found[name] = (np.asarray(image).tobytes(), labels.get(name, ""))
     return found
 
 
-def others(root: Path, turns: int, draw: random.Random, kind: int, image_kind: int) -> Counter[str]:
+def damage_foreign_shard(root: Path, turns: int, rng: random.Random, kind: int, image_kind: int) -> Counter[str]:
     folder = root / f"others-{kind}-{image_kind}"
     folder.mkdir()
     path, suffix = folder / "a.tar", ("png", "jpg")[image_kind]
     with tarfile.open(path, "w", format=kind) as tar:
-        for number, (*images, label) in enumerate(pictures()):
+        for number, (*images, label) in enumerate(make_images()):
             for name, data in ((f"{number}.{suffix}", images[image_kind]), (f"{number}.cls", label.encode())):
-                info = tarfile.TarInfo(("x" * 120 if number % 10 == 0 else "") + name)  # some by a header of their own
+                info = tarfile.TarInfo(("x" * 120 if number % 10 == 0 else "") + name)  # some need an extended header
                 info.size = len(data)
                 if kind == tarfile.USTAR_FORMAT:
                     info.name = name
                 tar.addfile(info, io.BytesIO(data))
-    whole, counted = path.read_bytes(), Counter[str]()
-    right = meaning(scan_shards(str(folder), ["a.tar"]), folder)
-    assert len(right) == IMAGES
+    original, outcomes = path.read_bytes(), Counter[str]()
+    expected = read_contents(scan_shards(str(folder), ["a.tar"]), folder)
+    assert len(expected) == IMAGES
     for _ in range(turns):
-        data = damaged(whole, draw)
+        data = damage(original, rng)
         path.write_bytes(data)
         try:
             index = scan_shards(str(folder), ["a.tar"])
         except DataError:
-            counted["reported"] += 1
+            outcomes["reported"] += 1
             continue
-        found = meaning(index, folder)
-        if found == right and not index.damaged:
-            counted["harmless"] += 1
+        found = read_contents(index, folder)
+        if found == expected and not index.damaged:
+            outcomes["harmless"] += 1
         elif index.damaged:
-            counted["reported"] += 1
+            outcomes["reported"] += 1
         else:
-            counted[_silent(found, right)] += 1
-    return counted
+            outcomes[_silent(found, expected)] += 1
+    return outcomes
 
 
-def _silent(found: dict[str, tuple[bytes, str]], right: dict[str, tuple[bytes, str]]) -> str:
-    if len(found) < len(right) or any(name not in found for name in right):
+def _silent(found: dict[str, tuple[bytes, str]], expected: dict[str, tuple[bytes, str]]) -> str:
+    if len(found) < len(expected) or any(name not in found for name in expected):
         return "silent"
-    changed = [name for name in right if found[name] != right[name]]
-    if any(found[name][1] != right[name][1] for name in changed):
+    changed = [name for name in expected if found[name] != expected[name]]
+    if any(found[name][1] != expected[name][1] for name in changed):
         return "label changed, which nothing can show"
     return "pixels changed, which the format does not show"
 
@@ -157,25 +157,25 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    draw = random.Random(arguments.seed)
+    rng = random.Random(arguments.seed)
     with TemporaryDirectory() as temporary:
-        found = ours(Path(temporary), arguments.turns, draw)
+        found = damage_our_shard(Path(temporary), arguments.turns, rng)
         for name, kind in FORMATS.items():
             for image_kind, image_name in enumerate(("PNG", "JPEG")):
                 share = arguments.turns // (2 * len(FORMATS)) + 1
-                found[f"a shard of others, {name}, {image_name}"] = others(
-                    Path(temporary), share, draw, kind, image_kind
+                found[f"a shard of others, {name}, {image_name}"] = damage_foreign_shard(
+                    Path(temporary), share, rng, kind, image_kind
                 )
-    steps: Callable[[str], int] = lambda name: sum(found[name].values())  # noqa: E731
-    for name, counted in found.items():
-        print(f"{name:32} {steps(name):6,} times damaged: {dict(counted)}")  # noqa: T201
+    total: Callable[[str], int] = lambda name: sum(found[name].values())  # noqa: E731
+    for name, outcomes in found.items():
+        print(f"{name:32} {total(name):6,} times damaged: {dict(outcomes)}")  # noqa: T201
     if arguments.json is not None:
         reported = {
             "about": describe_machine(torch.device("cpu")),
             "damage": {name: dict(one) for name, one in found.items()},
         }
         arguments.json.write_text(json.dumps(reported, indent=1) + "\n")
-    if any(counted["silent"] for counted in found.values()):
+    if any(outcomes["silent"] for outcomes in found.values()):
         sys.exit("some damage was silent")
 
 

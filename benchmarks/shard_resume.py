@@ -26,7 +26,7 @@ from sklearn.datasets import load_digits
 
 from megavit.bench.run import describe_machine
 
-EPOCHS, BATCH, SECONDS, BOUND = 3, 64, 600, 1e-6
+EPOCHS, BATCH, SECONDS, MAX_DIFFERENCE = 3, 64, 600, 1e-6
 LEGS = (2, 1, 2)
 
 
@@ -56,12 +56,12 @@ def work(out: Path, shards: Path, end: int) -> None:
     step, batches = loop.train_step, ResumableBatchSampler.__iter__
     chosen: dict[int, list[int]] = {}
 
-    def noted_batches(order):
+    def logged_batches(order):
         for number, batch in enumerate(batches(order), start=order.start):
             chosen[number] = batch
             yield batch
 
-    def noted_step(state, *rest, **more):
+    def logged_step(state, *rest, **more):
         before = state.step
         if before == end:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -70,21 +70,21 @@ def work(out: Path, shards: Path, end: int) -> None:
             file.write(json.dumps([before, dist.rank, dist.world_size, float(loss), chosen[before]]) + "\n")
         return loss
 
-    loop.train_step = noted_step
-    setattr(ResumableBatchSampler, "__iter__", noted_batches)  # noqa: B010
+    loop.train_step = logged_step
+    setattr(ResumableBatchSampler, "__iter__", logged_batches)  # noqa: B010
     data.MEMORY_SHARE = 0.0
     parallel = {"timeout_seconds": 60.0}
     if (out / "plan.json").exists():
         resume(out, reporter=NullReporter(), parallel=parallel | {"nproc": dist.world_size})
         return
     run = {"epochs": EPOCHS, "batch_size": BATCH, "checkpoint_seconds": 1e-4, "precision": "float32", "device": "cpu"}
-    # What is random differs between processes; the orthogonal steps of Muon are in bfloat16, whose last bits show.
+    # Random augmentation differs between processes, and Muon's orthogonalization in bfloat16 is not exact enough.
     plain = {"augment": {"shift": 0.0, "mixup": 0.0}, "schedule": {"patch_drop": 0.0}, "optimizer": {"kind": "adamw"}}
     changes = {"run": run, "parallel": parallel} | plain
     train(str(shards), out, recipe="demo", overrides=changes, reporter=NullReporter())
 
 
-def leg(out: Path, shards: Path, procs: int, end: int) -> None:
+def run_leg(out: Path, shards: Path, procs: int, end: int) -> None:
     own = [__file__, "--work", str(out), "--shards", str(shards), "--end", str(end)]
     agent = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(procs)]
     command = [sys.executable, *(agent if procs > 1 else []), *own]
@@ -94,7 +94,7 @@ def leg(out: Path, shards: Path, procs: int, end: int) -> None:
         raise SystemExit(done.stderr.decode())
 
 
-def noted(out: Path) -> tuple[dict[int, float], dict[int, list[int]], int]:
+def read_log(out: Path) -> tuple[dict[int, float], dict[int, list[int]], int]:
     """The last loss and images of each step, and how many steps were done again."""
     rows: dict[int, dict[int, tuple[int, float, list[int]]]] = {}
     count = 0
@@ -121,47 +121,47 @@ def main() -> None:
     if arguments.work is not None:
         work(arguments.work, arguments.shards, arguments.end)
         return
-    draw = random.Random(0)
+    rng = random.Random(0)
     found: list[dict[str, object]] = []
-    wrong = 0
+    failures = 0
     with TemporaryDirectory() as temporary:
         root = Path(temporary).resolve()
         write_digits(root / "digits")
         megavit("shard", "digits", "--out", "shards", "--shard-size", "66kB", cwd=root)
         shards = root / "shards"
-        leg(root / "whole", shards, 1, -1)
-        losses, images, _ = noted(root / "whole")
+        run_leg(root / "uninterrupted", shards, 1, -1)
+        losses, images, _ = read_log(root / "uninterrupted")
         count = len(set(chain.from_iterable(images.values())))
         for turn in range(arguments.turns):
             out, last = root / f"cut-{turn}", max(losses)
-            cuts = sorted(draw.sample(range(2, last), 2))
+            cuts = sorted(rng.sample(range(2, last), 2))
             for procs, end in zip(LEGS, (*cuts, -1), strict=True):
-                leg(out, shards, procs, end)
-            mine, order, again = noted(out)
+                run_leg(out, shards, procs, end)
+            resumed_losses, order, repeated = read_log(out)
             stream = list(chain.from_iterable(order[step] for step in sorted(order)))
             epochs = [stream[start : start + count] for start in range(0, len(stream) - count + 1, count)]
             lost = sum(count - len(set(epoch)) for epoch in epochs)
-            doubled = sum(len(epoch) - len(set(epoch)) for epoch in epochs)
-            apart = max(abs(mine[step] / losses[step] - 1) for step in losses)
-            wrong += bool(lost or doubled or order != images or not apart <= BOUND)
+            duplicated = sum(len(epoch) - len(set(epoch)) for epoch in epochs)
+            difference = max(abs(resumed_losses[step] / losses[step] - 1) for step in losses)
+            failures += bool(lost or duplicated or order != images or not difference <= MAX_DIFFERENCE)
             found.append(
                 {
                     "killed before steps": cuts,
                     "steps": len(order),
-                    "steps done again": again,
+                    "steps done again": repeated,
                     "images": count,
                     "lost": lost,
-                    "doubled": doubled,
+                    "doubled": duplicated,
                     "same order": order == images,
-                    "largest difference of a loss, as a share of it": apart,
+                    "largest difference of a loss, as a share of it": difference,
                 }
             )
             print(json.dumps(found[-1]), flush=True)  # noqa: T201
     reported = {"about": describe_machine(torch.device("cpu")), "legs": LEGS, "turns": found}
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(reported, indent=1) + "\n")
-    if wrong:
-        sys.exit("the order or the losses are not those of the undisturbed run")
+    if failures:
+        sys.exit("the order or the losses differ from the uninterrupted run")
 
 
 if __name__ == "__main__":

@@ -44,12 +44,12 @@ BATCH, WORKERS = 64, 2
 SHARDS = 40
 CLASSES, PER_CLASS, MIXED_SHARDS, MIXED_BATCH = 100, 1_000, 100, 256
 SIZES = (1, 4, 16, MIXED_SHARDS)
-Way = Callable[[], int]
+Reader = Callable[[], int]
 
 
 def read_one_by_one(images: LabeledImages, order: Sequence[int]) -> int:
-    for place in order:
-        sample = images.samples[place]
+    for index in order:
+        sample = images.samples[index]
         if sample.location is not None:
             sample.location.read()
         elif images.root is not None:
@@ -58,11 +58,11 @@ def read_one_by_one(images: LabeledImages, order: Sequence[int]) -> int:
 
 
 def decode_in_batches(images: LabeledImages, order: ResumableBatchSampler) -> int:
-    pictures = ImageDataset(images, images.samples, Preprocessing(height=224, width=224, channels=3))
-    return sum(len(batch) for batch in iter_batches(pictures, order, WORKERS))
+    dataset = ImageDataset(images, images.samples, Preprocessing(height=224, width=224, channels=3))
+    return sum(len(batch) for batch in iter_batches(dataset, order, WORKERS))
 
 
-def forget(folder: Path) -> None:
+def drop_page_cache(folder: Path) -> None:
     """Ask the system to drop what it holds of the files in memory."""
     for path in folder.rglob("*"):
         if path.is_file():
@@ -72,7 +72,7 @@ def forget(folder: Path) -> None:
             os.close(handle)
 
 
-def reading(count: int, turns: int) -> tuple[dict[str, float], dict[str, float]]:
+def measure_reading(count: int, turns: int) -> tuple[dict[str, float], dict[str, float]]:
     """Images a second of each way, and how many times as fast as files it is."""
     with TemporaryDirectory() as temporary:
         root = Path(temporary)
@@ -87,8 +87,8 @@ def reading(count: int, turns: int) -> tuple[dict[str, float], dict[str, float]]
         windows = make_shard_windows(shards.samples)
         steps = count // BATCH
         plain = ResumableBatchSampler(count, BATCH, 0, start=0, steps=steps)
-        windowed = ResumableBatchSampler(count, BATCH, 0, start=0, steps=steps, windows=windows, ahead=True)
-        ways: dict[str, Way] = {
+        windowed = ResumableBatchSampler(count, BATCH, 0, start=0, steps=steps, windows=windows, read_ahead=True)
+        readers: dict[str, Reader] = {
             "files, read": lambda: read_one_by_one(files, plain.epoch(0)),
             "shards, read": lambda: read_one_by_one(shards, plain.epoch(0)),
             "shards by windows, read": lambda: read_one_by_one(shards, [one for batch in windowed for one in batch]),
@@ -98,22 +98,22 @@ def reading(count: int, turns: int) -> tuple[dict[str, float], dict[str, float]]
         seconds: dict[str, list[float]] = {}
         for _ in range(turns):
             for state in ("cold", "warm"):
-                for name, way in ways.items():
+                for name, read in readers.items():
                     if state == "cold":
-                        forget(root)
-                    began = time.perf_counter()
-                    images = way()
-                    seconds.setdefault(f"{name}, {state}", []).append((time.perf_counter() - began) / images)
+                        drop_page_cache(root)
+                    started = time.perf_counter()
+                    images = read()
+                    seconds.setdefault(f"{name}, {state}", []).append((time.perf_counter() - started) / images)
     ratios = {}
     for name, found in seconds.items():
         what = name.partition(", ")[2]
-        beside = seconds[f"files, {what}"]
-        if found is not beside:
-            ratios[name] = median(one / other for one, other in zip(beside, found, strict=True))
+        baseline = seconds[f"files, {what}"]
+        if found is not baseline:
+            ratios[name] = median(one / other for one, other in zip(baseline, found, strict=True))
     return {name: 1 / median(found) for name, found in seconds.items()}, ratios
 
 
-def mixing() -> dict[str, dict[str, float]]:
+def measure_mixing() -> dict[str, dict[str, float]]:
     """For each layout and window: classes in a batch and pairs that meet again, as multiples of a full shuffle's."""
     count = CLASSES * PER_CLASS
     classes = torch.arange(count) // PER_CLASS
@@ -122,34 +122,37 @@ def mixing() -> dict[str, dict[str, float]]:
         "by class": torch.arange(count) * MIXED_SHARDS // count,
     }
     found: dict[str, dict[str, float]] = {}
-    plain = _mixed(ResumableBatchSampler(count, MIXED_BATCH, 0, start=0, steps=0), classes)
+    plain = _measure_order(ResumableBatchSampler(count, MIXED_BATCH, 0, start=0, steps=0), classes)
     for layout, shard in layouts.items():
         for size in SIZES:
             windows = ShardWindows(shard, tuple(map(str, range(MIXED_SHARDS))), size)
             order = ResumableBatchSampler(count, MIXED_BATCH, 0, start=0, steps=0, windows=windows)
-            kinds, again = _mixed(order, classes)
-            found[f"{layout}, windows of {size}"] = {"classes": kinds / plain[0], "pairs": again / plain[1]}
+            num_classes, repeated_pairs = _measure_order(order, classes)
+            found[f"{layout}, windows of {size}"] = {
+                "classes": num_classes / plain[0],
+                "pairs": repeated_pairs / plain[1],
+            }
     return found
 
 
-def _mixed(order: ResumableBatchSampler, classes: Tensor, epochs: int = 4) -> tuple[float, float]:
+def _measure_order(order: ResumableBatchSampler, classes: Tensor, epochs: int = 4) -> tuple[float, float]:
     """Mean classes in a batch, and the share of the pairs in one that were in one the epoch before."""
-    kinds: list[float] = []
+    num_classes: list[float] = []
     batch_of: list[Tensor] = []
     for epoch in range(epochs):
-        places = torch.tensor(order.epoch(epoch))
-        batches = places[: len(places) // MIXED_BATCH * MIXED_BATCH].view(-1, MIXED_BATCH)
-        kinds += [float(len(classes[batch].unique())) for batch in batches]
-        number = torch.full_like(places, -1)
+        indices = torch.tensor(order.epoch(epoch))
+        batches = indices[: len(indices) // MIXED_BATCH * MIXED_BATCH].view(-1, MIXED_BATCH)
+        num_classes += [float(len(classes[batch].unique())) for batch in batches]
+        number = torch.full_like(indices, -1)
         number[batches.flatten()] = torch.arange(len(batches)).repeat_interleave(MIXED_BATCH)
         batch_of.append(number)
-    again, pairs = 0.0, 0.0
-    for before, now in pairwise(batch_of):
-        both = (before >= 0) & (now >= 0)
-        together = torch.bincount(before[both] * (int(now.max()) + 1) + now[both]).double()
-        again += float((together * (together - 1) / 2).sum())
-        pairs += float((now.max() + 1) * MIXED_BATCH * (MIXED_BATCH - 1) / 2)
-    return sum(kinds) / len(kinds), again / pairs
+    repeated_pairs, pairs = 0.0, 0.0
+    for previous, current in pairwise(batch_of):
+        both = (previous >= 0) & (current >= 0)
+        together = torch.bincount(previous[both] * (int(current.max()) + 1) + current[both]).double()
+        repeated_pairs += float((together * (together - 1) / 2).sum())
+        pairs += float((current.max() + 1) * MIXED_BATCH * (MIXED_BATCH - 1) / 2)
+    return sum(num_classes) / len(num_classes), repeated_pairs / pairs
 
 
 def main() -> None:
@@ -159,18 +162,18 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     load = os.getloadavg()[0]
-    speeds, ratios = reading(arguments.images, arguments.turns)
+    speeds, ratios = measure_reading(arguments.images, arguments.turns)
     result = {
         "about": describe_machine(torch.device("cpu")),
         "load_before_and_after": [load, os.getloadavg()[0]],
         "images": arguments.images,
         "images_per_second": speeds,
         "times_as_fast_as_files": ratios,
-        "mixing": mixing(),
+        "mixing": measure_mixing(),
     }
     for name, speed in speeds.items():
-        beside = f"  {ratios[name]:.2f} times files" if name in ratios else ""
-        print(f"{name:40} {speed:10,.0f} images/s{beside}")  # noqa: T201
+        baseline = f"  {ratios[name]:.2f} times files" if name in ratios else ""
+        print(f"{name:40} {speed:10,.0f} images/s{baseline}")  # noqa: T201
     for name, mixed in result["mixing"].items():
         print(f"{name:40} classes × {mixed['classes']:.3f}  pairs × {mixed['pairs']:.2f}")  # noqa: T201
     if arguments.json is not None:

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from benchmarks.learning.fashion import load
-from benchmarks.learning.ours import fresh, with_run
+from benchmarks.learning.ours import build_run, with_run
 from benchmarks.learning.results import read_results, write_results
 from benchmarks.stability_plot import plot, table
 from megavit.config.recipe import AugmentRecipe, OptimizerKind, Recipe, ScheduleRecipe
@@ -43,7 +43,7 @@ from megavit.train.state import TrainState
 from megavit.train.task import Task
 
 FILE = Path(__file__).parent / "results" / "stability" / "fashion.json"
-PICTURE = Path(__file__).parents[1] / "docs" / "images" / "stability.png"
+PLOT = Path(__file__).parents[1] / "docs" / "images" / "stability.png"
 
 DESIGNS = {
     "MegaVit": Design(),
@@ -52,11 +52,11 @@ DESIGNS = {
 }
 WIDTHS = (32, 64, 128, 256)
 DEPTH, PATCH, DIM_HEAD = 4, 7, 32
-# Each twice the one before; the recipe's own is 3e-3.
+# Each is twice the previous one; the recipe's is 3e-3.
 RATES = tuple(round(1.5e-3 * 2**k, 4) for k in range(9))
 STEPS, BATCH_SIZE = 200, 64
-# The last steps, whose mean loss is the run's; and how often the logits are looked at.
-LAST, LOOK_EVERY = 20, 10
+# Steps at the end whose mean loss is reported, and steps between two measurements of the logits.
+LAST_STEPS, LOGITS_EVERY = 20, 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ def trials(depth: int, optimizers: list[OptimizerKind], widths: list[int], seeds
         yield Trial(design=design, width=width, rate=rate, optimizer=optimizer, depth=depth, seed=seed)
 
 
-def config_of(trial: Trial) -> ViTConfig:
+def make_config(trial: Trial) -> ViTConfig:
     return ViTConfig(
         image_size=28,
         patch_size=PATCH,
@@ -93,7 +93,7 @@ def config_of(trial: Trial) -> ViTConfig:
     )
 
 
-def recipe_of() -> Recipe:
+def make_recipe() -> Recipe:
     """The package's for small pictures, without what makes its images and steps different from each other."""
     recipe = get_recipe("small")
     return replace(
@@ -105,29 +105,29 @@ def recipe_of() -> Recipe:
     )
 
 
-def outcome(trial: Trial, task: Task, feed: TrainLoader, steps: int) -> dict[str, Any]:
+def run_trial(trial: Trial, task: Task, train_loader: TrainLoader, steps: int) -> dict[str, Any]:
     """What came of one run; a loss of None: it ended, because its gradient was no number step after step."""
     optimizer = replace(task.recipe.optimizer, kind=trial.optimizer, learning_rate=trial.rate)
     task = with_run(replace(task, recipe=replace(task.recipe, optimizer=optimizer)), seed=trial.seed)
     seed_all(trial.seed)
-    state = TrainState.create(MegaVit.from_config(config_of(trial)), optimizer)
+    state = TrainState.create(MegaVit.from_config(make_config(trial)), optimizer)
     images = load().val.images[:NUM_IMAGES]
     losses: list[float] = []
     attention: list[float] = []
     head: list[float] = []
-    began = time.perf_counter()
+    started = time.perf_counter()
     try:
-        for step, batch in enumerate(feed.train_batches(task, 0, steps)):
-            state.spike_detector = SpikeDetector()  # nothing is usual, so that nothing is left out
+        for step, batch in enumerate(train_loader.train_batches(task, 0, steps)):
+            state.spike_detector = SpikeDetector()  # a new detector skips no step
             rate = learning_rate((step + 0.5) / steps, 1.0, task.recipe.schedule)
             losses.append(train_step(state, task, batch, rate, steps))
-            if state.step % LOOK_EVERY == 0:
+            if state.step % LOGITS_EVERY == 0:
                 largest = compute_max_logits(state.model, images, task.preprocessing)
                 attention.append(largest.attention)
                 head.append(largest.head)
     except TrainingError:
         losses.append(math.nan)
-    loss = mean(losses[-LAST:])
+    loss = mean(losses[-LAST_STEPS:])
     return {
         "trial": asdict(trial),
         "loss": round(loss, 4) if math.isfinite(loss) else None,
@@ -136,7 +136,7 @@ def outcome(trial: Trial, task: Task, feed: TrainLoader, steps: int) -> dict[str
         "class_logit": _largest(head),
         "skipped": state.skipped,
         "steps": state.step,
-        "seconds": round(time.perf_counter() - began, 1),
+        "seconds": round(time.perf_counter() - started, 1),
     }
 
 
@@ -154,27 +154,27 @@ def main() -> None:
     parser.add_argument("--optimizers", nargs="+", default=["adamw"], metavar="KIND", help="default: %(default)s")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each kind; default: %(default)s")
     parser.add_argument("--out", type=Path, default=FILE, metavar="FILE", help="default: %(default)s")
-    parser.add_argument("--picture", type=Path, default=PICTURE, metavar="FILE", help="default: %(default)s")
+    parser.add_argument("--picture", type=Path, default=PLOT, metavar="FILE", help="default: %(default)s")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    _, task, feed = fresh(recipe_of())
+    _, task, train_loader = build_run(make_recipe())
     results = read_results(arguments.out)
     common: dict[str, Any] = {"steps": arguments.steps, "recipe": to_dict(task.recipe)}
     if any(results.get(name) != value for name, value in common.items()):
-        results |= common | {"runs": []}  # of another recipe or length: not to be mixed
+        results |= common | {"runs": []}  # do not mix runs of different recipes or lengths
     for trial in trials(arguments.depth, arguments.optimizers, arguments.widths, arguments.seeds):
         if any(Trial(**run["trial"]) == trial for run in results["runs"]):
             continue
-        results["runs"].append(outcome(trial, task, feed, arguments.steps))
+        results["runs"].append(run_trial(trial, task, train_loader, arguments.steps))
         write_results(arguments.out, results)
         sys.stdout.write(f"{results['runs'][-1]}\n")
         sys.stdout.flush()
     write_file(arguments.picture, png(plot(results["runs"], DEPTH)))
     for optimizer, depth, width, rates in table(results["runs"]):
-        reported = ", ".join(
+        summary = ", ".join(
             f"{design} {'none' if rate is None else format(rate, 'g')}" for design, rate in rates.items()
         )
-        sys.stdout.write(f"{optimizer}, {depth} layers, width {width}: {reported}\n")
+        sys.stdout.write(f"{optimizer}, {depth} layers, width {width}: {summary}\n")
 
 
 if __name__ == "__main__":

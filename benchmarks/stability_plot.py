@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Run = dict[str, Any]
-# A rate is stable where the loss is at most so many times the best of its width and seed, of all designs and rates; of
-# several seeds, the median of these ratios.
+# A rate is stable if its loss is at most this many times the best of its width and seed, over designs and rates; for
+# several seeds, the median of these ratios counts.
 STABLE = 1.5
 COLORS = {"MegaVit": LIGHT.accent, "MegaVit without QK-norm": "#d98324", "plain ViT": "#8d8f94"}
 # The width whose losses and logits are shown; the others are much like it.
 SHOWN_WIDTH = 128
 
 
-def chosen(runs: Sequence[Run], **what: Any) -> list[Run]:
+def select_runs(runs: Sequence[Run], **trial: Any) -> list[Run]:
     """The runs whose trial is of that kind."""
-    return [run for run in runs if all(run["trial"][name] == value for name, value in what.items())]
+    return [run for run in runs if all(run["trial"][name] == value for name, value in trial.items())]
 
 
-def values_of(runs: Sequence[Run], name: str) -> list[Any]:
+def trial_values(runs: Sequence[Run], name: str) -> list[Any]:
     return sorted({run["trial"][name] for run in runs})
 
 
@@ -36,12 +36,12 @@ def highest_stable(runs: Sequence[Run], design: str) -> float | None:
 
     None: not even the lowest is.
     """
-    # Seeds are not compared with each other: their last steps are on other images.
-    best = {seed: min(map(_loss, chosen(runs, seed=seed))) for seed in values_of(runs, "seed")}
+    # Seeds are not compared with each other: their last steps use different images.
+    best = {seed: min(map(_loss, select_runs(runs, seed=seed))) for seed in trial_values(runs, "seed")}
     found = None
-    for rate in values_of(chosen(runs, design=design), "rate"):
-        some = chosen(runs, design=design, rate=rate)
-        if median(_loss(run) / best[run["trial"]["seed"]] for run in some) > STABLE:
+    for rate in trial_values(select_runs(runs, design=design), "rate"):
+        selected = select_runs(runs, design=design, rate=rate)
+        if median(_loss(run) / best[run["trial"]["seed"]] for run in selected) > STABLE:
             break
         found = rate
     return found
@@ -53,14 +53,14 @@ def _loss(run: Run) -> float:
 
 def table(runs: Sequence[Run]) -> list[tuple[str, int, int, dict[str, float | None]]]:
     """(optimizer, layers, width, design -> highest stable rate) of each sweep that has been run to its end."""
-    rates = values_of(runs, "rate")
+    rates = trial_values(runs, "rate")
     kinds = sorted({(run["trial"]["optimizer"], run["trial"]["depth"], run["trial"]["width"]) for run in runs})
     rows = []
     for optimizer, depth, width in kinds:
-        some = chosen(runs, optimizer=optimizer, depth=depth, width=width)
-        if any(values_of(chosen(some, design=design), "rate") != rates for design in COLORS):
+        selected = select_runs(runs, optimizer=optimizer, depth=depth, width=width)
+        if any(trial_values(select_runs(selected, design=design), "rate") != rates for design in COLORS):
             continue
-        rows.append((optimizer, depth, width, {design: highest_stable(some, design) for design in COLORS}))
+        rows.append((optimizer, depth, width, {design: highest_stable(selected, design) for design in COLORS}))
     return rows
 
 
@@ -68,18 +68,20 @@ def plot(runs: Sequence[Run], depth: int) -> Figure:
     """Three panels: the highest stable rate by width; loss, and largest attention logit, by rate at one width."""
     figure = Figure(figsize=(10.5, 3.8), dpi=160, layout="constrained", facecolor=LIGHT.paper)
     by_width, losses, logits = figure.subplots(1, 3)
-    some = chosen(runs, depth=depth)
-    shown = chosen(some, width=SHOWN_WIDTH, optimizer="adamw")
+    selected = select_runs(runs, depth=depth)
+    shown = select_runs(selected, width=SHOWN_WIDTH, optimizer="adamw")
     for design, color in COLORS.items():
         for optimizer, line in (("adamw", "o-"), ("muon", "o:")):
-            points = [(width, rates[design]) for kind, _, width, rates in table(some) if kind == optimizer]
+            points = [(width, rates[design]) for kind, _, width, rates in table(selected) if kind == optimizer]
             label = design if optimizer == "adamw" else None
             by_width.plot(*zip(*points, strict=True), line, color=color, label=label, markersize=5)
-        _curve(losses, chosen(shown, design=design), "loss", color)
-        _curve(logits, chosen(shown, design=design), "attention_logit", color)
-    losses.axhline(STABLE * min(map(_loss, chosen(shown, seed=0))), color=LIGHT.muted, linewidth=1.0, linestyle=":")
+        _curve(losses, select_runs(shown, design=design), "loss", color)
+        _curve(logits, select_runs(shown, design=design), "attention_logit", color)
+    losses.axhline(
+        STABLE * min(map(_loss, select_runs(shown, seed=0))), color=LIGHT.muted, linewidth=1.0, linestyle=":"
+    )
     _style(by_width, "highest stable learning rate (dotted: Muon)", "width")
-    widths, rates = values_of(some, "width"), values_of(some, "rate")
+    widths, rates = trial_values(selected, "width"), trial_values(selected, "rate")
     by_width.set_xticks(widths, [str(width) for width in widths])
     by_width.set_yticks(rates, [f"{rate:g}" for rate in rates])
     _style(losses, f"loss after training, width {SHOWN_WIDTH}, AdamW", "learning rate (dotted: stable)")
@@ -92,12 +94,12 @@ def plot(runs: Sequence[Run], depth: int) -> Figure:
     return figure
 
 
-def _curve(axes: "Axes", runs: Sequence[Run], of: str, color: str) -> None:
+def _curve(axes: "Axes", runs: Sequence[Run], metric: str, color: str) -> None:
     """The mean over seeds by rate, and each seed."""
     found: dict[float, list[float]] = {}
     for run in runs:
-        if run[of] is not None:
-            found.setdefault(run["trial"]["rate"], []).append(run[of])
+        if run[metric] is not None:
+            found.setdefault(run["trial"]["rate"], []).append(run[metric])
     axes.plot(sorted(found), [mean(found[rate]) for rate in sorted(found)], "-", color=color)
     points = [(rate, one) for rate, ones in found.items() for one in ones]
     axes.plot(*zip(*points, strict=True), "o", color=color, markersize=3.5)

@@ -21,7 +21,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from sklearn.datasets import load_sample_images
 
-from benchmarks.predict_folder import predictor_of
+from benchmarks.predict_folder import make_predictor
 from megavit.bench.peers import get_installed_peers
 from megavit.bench.run import describe_machine
 from megavit.config.presets import preset
@@ -36,7 +36,7 @@ model.load_state_dict(load_file({weights!r}))
 model.eval()
 prepare = transforms.Compose([transforms.Resize(224), transforms.CenterCrop(224), transforms.ToTensor()])
 with torch.inference_mode():
-    print(model(prepare(Image.open({picture!r}).convert('RGB'))[None]).softmax(1).topk(5))
+    print(model(prepare(Image.open({image!r}).convert('RGB'))[None]).softmax(1).topk(5))
 """
 MAKE = {
     "timm": "import timm\nmodel = timm.create_model('vit_small_patch16_224')",
@@ -47,34 +47,34 @@ MAKE = {
 
 def commands(folder: Path) -> dict[str, list[str]]:
     """What each process runs."""
-    picture = folder / "photo.jpg"
-    Image.fromarray(load_sample_images().images[0]).save(picture)
-    predictor_of("S", folder / "bundle")
+    image = folder / "photo.jpg"
+    Image.fromarray(load_sample_images().images[0]).save(image)
+    make_predictor("S", folder / "bundle")
     bundle = str(folder / "bundle")
     scripts = {
         "import torch": "import torch\nprint(torch.__version__)",
-        "megavit": f"import megavit\nprint(megavit.load({bundle!r}).predict({str(picture)!r}))",
+        "megavit": f"import megavit\nprint(megavit.load({bundle!r}).predict({str(image)!r}))",
     }
     for name, make in MAKE.items():
         weights = folder / f"{name}.safetensors"
         save_file(get_installed_peers(preset("S"))[name](preset("S")).state_dict(), weights)
-        scripts[name] = PEER.format(make=make, weights=str(weights), picture=str(picture))
+        scripts[name] = PEER.format(make=make, weights=str(weights), image=str(image))
     found = {name: [sys.executable, "-u", "-c", script] for name, script in scripts.items()}
-    found["megavit predict"] = [sys.executable, "-m", "megavit", "predict", bundle, str(picture)]
+    found["megavit predict"] = [sys.executable, "-m", "megavit", "predict", bundle, str(image)]
     return found
 
 
-def seconds(command: list[str]) -> tuple[float, float]:
+def time_process(command: list[str]) -> tuple[float, float]:
     """Until the first line of its output, and until its end."""
-    began = time.perf_counter()
+    started = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
-        answered = time.perf_counter() - began
+        answered = time.perf_counter() - started
         process.stdout.read()
     if not line or process.returncode:
-        raise RuntimeError(f"{command} gave no answer")
-    return answered, time.perf_counter() - began
+        raise RuntimeError(f"{command} failed or printed nothing")
+    return answered, time.perf_counter() - started
 
 
 def main() -> None:
@@ -84,23 +84,23 @@ def main() -> None:
     arguments = parser.parse_args()
     with TemporaryDirectory() as name:
         runs = commands(Path(name))
-        taken: dict[str, list[tuple[float, float]]] = {one: [] for one in runs}
-        for turn in range(-1, arguments.rounds):  # the one before the first fills the system's cache of files
-            for one, command in runs.items():
-                found = seconds(command)
+        seconds: dict[str, list[tuple[float, float]]] = {run_name: [] for run_name in runs}
+        for turn in range(-1, arguments.rounds):  # round -1 fills the page cache
+            for run_name, command in runs.items():
+                found = time_process(command)
                 if turn >= 0:
-                    taken[one].append(found)
+                    seconds[run_name].append(found)
     figures = describe_machine(torch.device("cpu")) | {
         name: {
-            one: {
-                "seconds": round(median(pair[place] for pair in found), 3),
+            run_name: {
+                "seconds": round(median(pair[index] for pair in found), 3),
                 "ratio to megavit": round(
-                    median(a[place] / b[place] for a, b in zip(found, taken["megavit"], strict=True)), 3
+                    median(a[index] / b[index] for a, b in zip(found, seconds["megavit"], strict=True)), 3
                 ),
             }
-            for one, found in taken.items()
+            for run_name, found in seconds.items()
         }
-        for place, name in enumerate(("first_answer", "end"))
+        for index, name in enumerate(("first_answer", "end"))
     }
     sys.stdout.write(json.dumps(figures, indent=1) + "\n")
     if arguments.json:

@@ -34,16 +34,16 @@ class Case:
 
 
 CALIBRATED = Calibration(images=100, temperature=2.68)
-SEVERAL = Target(kind="multilabel", thresholds=[0.2, 0.5, 0.9])
+MULTILABEL = Target(kind="multilabel", thresholds=[0.2, 0.5, 0.9])
 CASES = {
     "classification": Case(Target()),
     "calibrated classes": Case(Target(), CALIBRATED),
-    "multilabel": Case(SEVERAL),
-    "calibrated labels": Case(SEVERAL, replace(CALIBRATED, temperature=0.4)),
+    "multilabel": Case(MULTILABEL),
+    "calibrated labels": Case(MULTILABEL, replace(CALIBRATED, temperature=0.4)),
     "one label": Case(Target(kind="multilabel", thresholds=[0.3]), labels=("night",)),
     "regression": Case(Target(kind="regression", mean=165.0, std=12.5, median=160.0), labels=()),
 }
-# What no other library can answer alike.
+# Bundles that no other library can express.
 REFUSED = {
     "smoothed classes": Case(Target(), replace(CALIBRATED, smoothing=0.05)),
     "one class": Case(Target(), labels=("night",)),
@@ -68,7 +68,7 @@ def write_case(folder: Path, case: Case) -> Path:
     config = ViTConfig(image_size=SIDE, patch_size=8, num_classes=outputs, design=PLAIN_VIT, **sizes)
     torch.manual_seed(0)
     model = MegaVit.from_config(config).eval()
-    shake(model)
+    perturb_weights(model)
     info = BundleInfo(
         model=config,
         labels=list(case.labels),
@@ -85,18 +85,18 @@ def write_case(folder: Path, case: Case) -> Path:
 
 
 @torch.no_grad()
-def shake(model: torch.nn.Module, by: float = 0.1) -> None:
+def perturb_weights(model: torch.nn.Module, scale: float = 0.1) -> None:
     """Move every weight away from its initial value, at random."""
     for parameter in model.parameters():
-        parameter.add_(by * torch.randn_like(parameter))
+        parameter.add_(scale * torch.randn_like(parameter))
 
 
-THREE = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
+THREE_LABELS = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
 # problem_type in a config.json of transformers, with the kind of target that it means.
 PROBLEMS: dict[str, tuple[dict[str, Any], str]] = {
-    "none": (THREE, "classification"),
-    "single_label_classification": (THREE | {"problem_type": "single_label_classification"}, "classification"),
-    "multi_label_classification": (THREE | {"problem_type": "multi_label_classification"}, "multilabel"),
+    "none": (THREE_LABELS, "classification"),
+    "single_label_classification": (THREE_LABELS | {"problem_type": "single_label_classification"}, "classification"),
+    "multi_label_classification": (THREE_LABELS | {"problem_type": "multi_label_classification"}, "multilabel"),
     "multi_label, one output": ({"num_labels": 1, "problem_type": "multi_label_classification"}, "multilabel"),
     "none, one output": ({"num_labels": 1}, "multilabel"),
     "none, two outputs without names": ({"num_labels": 2}, "classification"),
@@ -116,11 +116,11 @@ def write_transformers(folder: Path, architecture: str, settings: dict[str, Any]
         "intermediate_size": 96,
     }
     library: Any = transformers
-    given = {"vision_config": sizes} if architecture == "Siglip" else sizes
-    config = getattr(library, f"{architecture}Config")(**given, **settings)
+    config_arguments = {"vision_config": sizes} if architecture == "Siglip" else sizes
+    config = getattr(library, f"{architecture}Config")(**config_arguments, **settings)
     torch.manual_seed(0)
     model = getattr(library, f"{architecture}ForImageClassification")(config).eval()
-    shake(model)
+    perturb_weights(model)
     model.save_pretrained(folder)
     library.ViTImageProcessor(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
     return folder

@@ -16,7 +16,7 @@ from megavit.weights.pretrained.to_bundle import build_model
 
 EXACT, REFUSED, WRONG = "exact", "refused", "wrong"
 TOLERANCE = 1e-4
-MAX_SENTENCE = 200  # characters of a sentence in the table
+MAX_MESSAGE_LENGTH = 200  # longer messages are truncated in the table
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Row:
     reported: str
 
 
-def shaken(model: nn.Module, seed: int = 0) -> Any:
+def perturb_weights(model: nn.Module, seed: int = 0) -> Any:
     """Return the model in evaluation mode, every parameter and buffer of statistics away from its initial value."""
     torch.manual_seed(seed)
     with torch.no_grad():
@@ -38,7 +38,7 @@ def shaken(model: nn.Module, seed: int = 0) -> Any:
     return model.eval()
 
 
-def compared(
+def compare_file(
     name: str, path: Path, theirs: Callable[[Tensor], Tensor], ours: Callable[[nn.Module, Tensor], Tensor] | None = None
 ) -> Row:
     """Return the row of the file or folder at `path`.
@@ -58,27 +58,32 @@ def compared(
     torch.manual_seed(0)
     images = torch.randn(2, source.config.channels, *source.config.image_hw)
     with torch.no_grad():
-        wanted, got = theirs(images), ours(model, images) if ours else model(images)
-    return _judged(name, source, wanted, got)
+        expected, actual = theirs(images), ours(model, images) if ours else model(images)
+    return _make_row(name, source, expected, actual)
 
 
-def _judged(name: str, source: PretrainedModel, wanted: Tensor, got: Tensor) -> Row:
+def _make_row(name: str, source: PretrainedModel, expected: Tensor, actual: Tensor) -> Row:
     reported = "; ".join(source.notes)
-    if wanted.shape != got.shape:
-        return Row(name, WRONG, None, f"{tuple(got.shape)} instead of {tuple(wanted.shape)}; {reported}")
-    difference = float((wanted - got).abs().max() / wanted.abs().max().clamp(min=1))
+    if expected.shape != actual.shape:
+        return Row(name, WRONG, None, f"{tuple(actual.shape)} instead of {tuple(expected.shape)}; {reported}")
+    difference = float((expected - actual).abs().max() / expected.abs().max().clamp(min=1))
     return Row(name, EXACT if difference < TOLERANCE else WRONG, difference, reported)
 
 
-def written(rows: Sequence[Row], out: Path | None, title: str) -> None:
+def write_report(rows: Sequence[Row], out: Path | None, title: str) -> None:
     """Write the table to standard output, and write it as `out`.json and `out`.md."""
     rows = [
-        replace(row, reported=f"{row.reported[:MAX_SENTENCE]} …" if len(row.reported) > MAX_SENTENCE else row.reported)
+        replace(
+            row,
+            reported=f"{row.reported[:MAX_MESSAGE_LENGTH]} …"
+            if len(row.reported) > MAX_MESSAGE_LENGTH
+            else row.reported,
+        )
         for row in rows
     ]
     count = {verdict: sum(row.verdict == verdict for row in rows) for verdict in (EXACT, REFUSED, WRONG)}
     total = ", ".join(f"{number} {verdict}" for verdict, number in count.items())
-    lines = [f"# {title}", "", total, "", "| model | verdict | difference | told |", "|---|---|---|---|"]
+    lines = [f"# {title}", "", total, "", "| model | verdict | difference | message |", "|---|---|---|---|"]
     for row in rows:
         difference = "" if row.difference is None else f"{row.difference:.0e}"
         lines.append(f"| {row.name} | {row.verdict} | {difference} | {row.reported.replace('|', '/')} |")

@@ -72,7 +72,7 @@ class Row:
     normalized: float = 0.0
     levels: float = 0.0
     refused: str = ""
-    theirs_refused: str = ""
+    peer_error: str = ""
     worst: str = ""
     differences: dict[str, float] = field(default_factory=dict)
 
@@ -157,13 +157,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "resample box": {"resample": 4},
     "resample hamming": {"resample": 5},
 }
-OLD: dict[str, dict[str, Any]] = {
+LEGACY: dict[str, dict[str, Any]] = {
     "ViTFeatureExtractor": {"size": 224, "resample": 2, "do_normalize": True, "do_resize": True},
     "CLIPFeatureExtractor": {"size": 224, "crop_size": 224, "do_center_crop": True, "resample": 3},
     "DeiTFeatureExtractor": {"size": 256, "crop_size": 224, "do_center_crop": True, "resample": 3},
     "ConvNextFeatureExtractor": {"size": 224, "crop_pct": 0.875, "resample": 3},
 }
-SWEPT = ("ViTImageProcessor", "CLIPImageProcessor", "SiglipImageProcessor", "ConvNextImageProcessor")
+SWEPT_CLASSES = ("ViTImageProcessor", "CLIPImageProcessor", "SiglipImageProcessor", "ConvNextImageProcessor")
 TIMM: dict[str, dict[str, Any]] = {
     "defaults": {},
     "center 1.0": {"crop_pct": 1.0},
@@ -190,16 +190,16 @@ OPEN_CLIP: dict[str, dict[str, Any]] = {
 
 def cases() -> list[Case]:
     """Return every case of the sweep."""
-    found = [Case(library="transformers", name=name, processor=_of(name)) for name in CLASSES]
-    for kind in SWEPT:
+    found = [Case(library="transformers", name=name, processor=_class_settings(name)) for name in CLASSES]
+    for kind in SWEPT_CLASSES:
         found += [
-            Case(library="transformers", name=f"{kind}: {name}", processor=_of(kind) | changes)
+            Case(library="transformers", name=f"{kind}: {name}", processor=_class_settings(kind) | changes)
             for name, changes in SETTINGS.items()
             if changes
         ]
     found += [
         Case(library="transformers", name=f"as of old: {name}", processor={"feature_extractor_type": name} | settings)
-        for name, settings in OLD.items()
+        for name, settings in LEGACY.items()
     ]
     found += [
         Case(library="transformers", name=f"as of old: {name}", processor={"image_processor_type": name})
@@ -215,7 +215,7 @@ def cases() -> list[Case]:
         Case(
             library="transformers",
             name=f"SiglipImageProcessor: {side} in patches of 14",
-            processor=_of("SiglipImageProcessor") | {"size": {"height": side, "width": side}},
+            processor=_class_settings("SiglipImageProcessor") | {"size": {"height": side, "width": side}},
             image_size=side // 14 * 14,
             patch_size=14,
         )
@@ -225,7 +225,7 @@ def cases() -> list[Case]:
         Case(
             library="transformers",
             name="CLIPImageProcessor: 384 in patches of 14",
-            processor=_of("CLIPImageProcessor") | {"size": {"shortest_edge": 400}, "crop_size": 384},
+            processor=_class_settings("CLIPImageProcessor") | {"size": {"shortest_edge": 400}, "crop_size": 384},
             image_size=378,
             patch_size=14,
         )
@@ -246,7 +246,7 @@ def cases() -> list[Case]:
     return found + [Case(library="open_clip", name=name, processor=changes) for name, changes in OPEN_CLIP.items()]
 
 
-def _of(kind: str) -> dict[str, Any]:
+def _class_settings(kind: str) -> dict[str, Any]:
     return {"image_processor_type": kind}
 
 
@@ -262,15 +262,15 @@ def images() -> tuple[tuple[str, Image.Image], ...]:
     return tuple(found)
 
 
-def theirs(case: Case, folder: Path) -> Transform:
+def peer_transform(case: Case, folder: Path) -> Transform:
     """Return the peer's own processor; whatever it raises says that it cannot be so."""
     if case.library == "timm":
         found: Any = timm.data.resolve_data_config(pretrained_cfg=case.processor)
-        by_timm: Any = timm.data.create_transform(**found)
-        return lambda image: by_timm(image.convert("RGB"))
+        timm_transform: Any = timm.data.create_transform(**found)
+        return lambda image: timm_transform(image.convert("RGB"))
     if case.library == "open_clip":
         settings = PreprocessCfg(**case.processor)
-        by_open_clip: Any = image_transform(
+        open_clip_transform: Any = image_transform(
             settings.size,
             is_train=False,
             mean=settings.mean,
@@ -278,14 +278,14 @@ def theirs(case: Case, folder: Path) -> Transform:
             resize_mode=settings.resize_mode,
             interpolation=settings.interpolation,
         )
-        return lambda image: by_open_clip(image.convert("RGB"))
+        return lambda image: open_clip_transform(image.convert("RGB"))
     (folder / "preprocessor_config.json").write_text(json.dumps(case.processor))
     (folder / "config.json").write_text(json.dumps({"model_type": case.model_type}))
     processor: Any = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
     return lambda image: processor(image.convert("RGB"), return_tensors="pt")["pixel_values"][0]
 
 
-def ours(case: Case) -> Preprocessing:
+def our_preprocessing(case: Case) -> Preprocessing:
     """Return what our reading of the same settings says.
 
     Raises:
@@ -311,53 +311,53 @@ def ours(case: Case) -> Preprocessing:
     return found
 
 
-def prepared(image: Image.Image, preprocessing: Preprocessing) -> Tensor:
+def prepare_image(image: Image.Image, preprocessing: Preprocessing) -> Tensor:
     """Return the image as our model takes it, (C, height, width)."""
     pixels = from_pillow(image)
     size = preprocessing.size_for(pixels.shape[1], pixels.shape[2])
     return normalize(preprocess(pixels, size, preprocessing)[None], preprocessing)[0]
 
 
-def compare(case: Case, chosen: tuple[tuple[str, Image.Image], ...] | None = None) -> Row:
+def compare(case: Case, selected: tuple[tuple[str, Image.Image], ...] | None = None) -> Row:
     """Return how far apart the two are over all images."""
     row = Row(case)
     try:
-        preprocessing = ours(case)
+        preprocessing = our_preprocessing(case)
     except BundleError as error:
         row.refused = str(error)
         return row
     std = torch.tensor(preprocessing.std).reshape(-1, 1, 1)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            transform = theirs(case, Path(folder))
-            for name, image in images() if chosen is None else chosen:
-                yours, mine = transform(image), prepared(image, preprocessing)
-                # What is no whole patch, their convolution leaves out.
-                apart = (mine - yours[:, : mine.shape[1], : mine.shape[2]]).abs()
-                row.differences[name] = apart.max().item()
-                if apart.max().item() > row.normalized:
+            transform = peer_transform(case, Path(folder))
+            for name, image in images() if selected is None else selected:
+                expected, actual = transform(image), prepare_image(image, preprocessing)
+                # Their convolution drops incomplete patches.
+                difference = (actual - expected[:, : actual.shape[1], : actual.shape[2]]).abs()
+                row.differences[name] = difference.max().item()
+                if difference.max().item() > row.normalized:
                     row.worst = name
-                row.normalized = max(row.normalized, apart.max().item())
-                row.levels = max(row.levels, (apart * std * 255).max().item())
+                row.normalized = max(row.normalized, difference.max().item())
+                row.levels = max(row.levels, (difference * std * 255).max().item())
         except (ValueError, TypeError, AttributeError, KeyError, RuntimeError) as error:
-            row.theirs_refused = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+            row.peer_error = f"{type(error).__name__}: {str(error).splitlines()[0]}"
     return row
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="How far apart image processors are.")
+    parser = argparse.ArgumentParser(description="Compare image processors of other libraries with those of megavit.")
     parser.add_argument("--json", type=Path, default=None, help="also write every figure here")
-    parser.add_argument("--only", default="", help="cases whose name holds this word")
-    given = parser.parse_args()
-    rows = list(_rows(given.only))
+    parser.add_argument("--only", default="", help="only cases whose names contain this word")
+    arguments = parser.parse_args()
+    rows = list(_rows(arguments.only))
     table = Table("library", "settings", "normalized", "levels of 255", "worst image", "refused")
     for row in rows:
-        figures = ("", "") if row.refused or row.theirs_refused else (f"{row.normalized:.1e}", f"{row.levels:.3f}")
-        said = row.refused or (f"by the peer: {row.theirs_refused}" if row.theirs_refused else "")
-        table.add_row(row.case.library, row.case.name, *figures, row.worst, said)
+        figures = ("", "") if row.refused or row.peer_error else (f"{row.normalized:.1e}", f"{row.levels:.3f}")
+        reason = row.refused or (f"by the peer: {row.peer_error}" if row.peer_error else "")
+        table.add_row(row.case.library, row.case.name, *figures, row.worst, reason)
     Console(width=200).print(table)
-    if given.json:
-        written = [
+    if arguments.json:
+        results = [
             {
                 "library": row.case.library,
                 "name": row.case.name,
@@ -365,12 +365,12 @@ def main() -> None:
                 "normalized": row.normalized,
                 "levels": row.levels,
                 "refused": row.refused,
-                "refused_by_the_peer": row.theirs_refused,
+                "refused_by_the_peer": row.peer_error,
                 "differences": row.differences,
             }
             for row in rows
         ]
-        write_file(given.json, json.dumps(written, indent=1, ensure_ascii=False))
+        write_file(arguments.json, json.dumps(results, indent=1, ensure_ascii=False))
 
 
 def _rows(word: str) -> Iterator[Row]:

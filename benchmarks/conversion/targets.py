@@ -25,7 +25,7 @@ from benchmarks.conversion.cases import (
     write_photographs,
     write_transformers,
 )
-from benchmarks.conversion.ways import WAYS, by_pipeline, difference, of_bundle
+from benchmarks.conversion.ways import WAYS, difference, predict_with_bundle, predict_with_pipeline
 from megavit.errors import MegavitError
 from megavit.runtime.storage import write_file
 from megavit.weights.bundle.bundle import read_info
@@ -35,7 +35,7 @@ from megavit.weights.pretrained.to_bundle import convert_to_bundle
 GOAL = 1e-4
 
 
-def outward(scratch: Path) -> dict[str, dict[str, float | str]]:
+def compare_exports(scratch: Path) -> dict[str, dict[str, float | str]]:
     """Return, by case and way, the difference, or why it is refused."""
     images = write_photographs(scratch / "photographs")
     found: dict[str, dict[str, float | str]] = {}
@@ -50,7 +50,7 @@ def outward(scratch: Path) -> dict[str, dict[str, float | str]]:
     return found
 
 
-def inward(scratch: Path) -> dict[str, dict[str, float | str]]:
+def compare_imports(scratch: Path) -> dict[str, dict[str, float | str]]:
     """Return, by problem type and architecture, how far the converted bundle is from transformers' pipeline."""
     images = write_photographs(scratch / "photographs")
     found: dict[str, dict[str, float | str]] = {}
@@ -62,8 +62,8 @@ def inward(scratch: Path) -> dict[str, dict[str, float | str]]:
             convert_to_bundle(load_pretrained(str(folder)), out)
             info = read_info(out)
             assert info.target.kind == kind, (problem, info.target.kind)
-            theirs = by_pipeline(folder, images, info.labels or ["LABEL_0"])
-            found[problem][architecture] = float(np.abs(of_bundle(out, images) - theirs).max())
+            expected = predict_with_pipeline(folder, images, info.labels or ["LABEL_0"])
+            found[problem][architecture] = float(np.abs(predict_with_bundle(out, images) - expected).max())
     return found
 
 
@@ -82,9 +82,9 @@ def as_table(title: str, found: dict[str, dict[str, float | str]]) -> Table:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--json", type=Path)
-    chosen = parser.parse_args()
+    arguments = parser.parse_args()
     with TemporaryDirectory() as scratch:
-        found = {"outward": outward(Path(scratch)), "inward": inward(Path(scratch))}
+        found = {"outward": compare_exports(Path(scratch)), "inward": compare_imports(Path(scratch))}
     console = Console(width=200)
     for title, part in found.items():
         console.print(as_table(title, part))
@@ -92,8 +92,8 @@ def main() -> None:
             for way, cell in ways.items():
                 if isinstance(cell, str) or cell > GOAL:
                     console.print(f"{title}: {case}, {way}: {cell}")
-    if chosen.json:
-        write_file(chosen.json, json.dumps(found, indent=1))
+    if arguments.json:
+        write_file(arguments.json, json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

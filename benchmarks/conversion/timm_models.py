@@ -31,7 +31,7 @@ from safetensors.torch import save_file
 from timm.models import save_for_hf
 from torch import Tensor, nn
 
-from benchmarks.parity.stages import shaken
+from benchmarks.parity.stages import perturb_weights
 from megavit.config.vit import pair
 from megavit.errors import MegavitError
 from megavit.runtime.storage import write_file
@@ -45,13 +45,13 @@ MODULES = (
     "vision_transformer_sam", "naflexvit", "cait", "crossvit", "xcit", "convit", "volo",
 )  # fmt: skip
 WAYS = ("tensors alone", "tensors and what is asked for", "timm's folder")
-AGREE = 1e-4
-MOST_PARAMETERS = 30_000_000  # of a model that is built as it is
+TOLERANCE = 1e-4
+MAX_PARAMETERS = 30_000_000  # of a model that is built at full size
 ACTIVATIONS = {"GELU": "gelu", "GELUTanh": "gelu_tanh", "QuickGELU": "quick_gelu"}
 POOLS = {"token": "cls", "avg": "mean", "map": "map"}
 
 
-class NotSmall(Exception):
+class NoSmallVariantError(Exception):
     """An architecture has no small sizes."""
 
 
@@ -64,13 +64,13 @@ class Verdict:
     reason: str
 
 
-def published() -> dict[str, int]:
+def count_published_weights() -> dict[str, int]:
     """Return architecture -> how many published weights it has, of every file in `MODULES`."""
     names = [name for module in MODULES for name in timm.list_models(module=module, pretrained=True)]
     return dict(Counter(name.partition(".")[0] for name in names))
 
 
-def built(name: str) -> Any:
+def build_small(name: str) -> Any:
     """Return a small model of an architecture, with its own heads, every weight away from its initial value.
 
     Raises:
@@ -78,41 +78,41 @@ def built(name: str) -> Any:
     """
     torch.manual_seed(0)
     with torch.device("meta"):
-        whole: Any = first_of(name, [{"depth": 1}, {}])
-    heads = heads_of(whole)
+        full_model: Any = create_first_possible(name, [{"depth": 1}, {}])
+    heads = get_num_heads(full_model)
     sizes: list[dict[str, Any]] = []
     if heads:
         narrow = {"embed_dim": 16 * heads, "depth": 2, "num_classes": 5}
         sizes = [narrow, narrow | {"num_kv_heads": heads // 2}, {"depth": 2}]
-    if sum(parameter.numel() for parameter in whole.parameters()) < MOST_PARAMETERS:
+    if sum(parameter.numel() for parameter in full_model.parameters()) < MAX_PARAMETERS:
         sizes.append({})
-    model = first_of(name, sizes)
-    shaken(model, by=0.05)
+    model = create_first_possible(name, sizes)
+    perturb_weights(model, scale=0.05)
     return model.eval()
 
 
-def first_of(name: str, sizes: list[dict[str, Any]]) -> Any:
+def create_first_possible(name: str, sizes: list[dict[str, Any]]) -> Any:
     """Return an architecture of the first sizes that it can have."""
     for overrides in sizes:
         try:
             return timm.create_model(name, pretrained=False, **overrides)
         except (TypeError, AssertionError, RuntimeError, ValueError, KeyError, IndexError):
-            continue  # these sizes are not for every architecture
-    raise NotSmall(f"{name} has no such sizes")
+            continue  # not every architecture supports these sizes
+    raise NoSmallVariantError(f"{name} has no such sizes")
 
 
-def heads_of(model: Any) -> int | None:
+def get_num_heads(model: Any) -> int | None:
     """Return the heads of the first block, where there are blocks of one attention."""
     block = next(iter(getattr(model, "blocks", ())), None)
     return getattr(getattr(block, "attn", block), "num_heads", None)
 
 
-def asked_for(model: Any) -> dict[str, Any]:
+def user_options(model: Any) -> dict[str, Any]:
     """Return what a user may say of a model, by `megavit convert`."""
     last = next((norm for norm in (model.norm, model.fc_norm) if not isinstance(norm, nn.Identity)), None)
     act = getattr(getattr(model.blocks[0], "mlp", None), "act", getattr(model.blocks[0], "mlp_act", None))
     facts = {
-        "heads": heads_of(model),
+        "heads": get_num_heads(model),
         "norm_eps": getattr(last, "eps", None),
         "mlp": ACTIVATIONS.get(type(act).__name__),
         "pool": POOLS.get(model.global_pool) if model.global_pool != "map" else None,
@@ -123,73 +123,75 @@ def asked_for(model: Any) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if value is not None}
 
 
-def judged(model: Any, path: Path, known: dict[str, Any]) -> Verdict:
+def check_conversion(model: Any, path: Path, known: dict[str, Any]) -> Verdict:
     """Return what came of reading `path`, which is of `model`."""
     try:
         source = load_pretrained(str(path), known)
     except MegavitError as error:
-        return Verdict(verdict="refused", reason=reason_of(str(error).replace(str(path), "FILE")))
-    difference = difference_of(model, source)
-    if difference <= AGREE and same_norm(model, source, known, path):
+        return Verdict(verdict="refused", reason=shorten_error(str(error).replace(str(path), "FILE")))
+    difference = largest_difference(model, source)
+    if difference <= TOLERANCE and has_same_norm_eps(model, source, known, path):
         return Verdict(verdict="exact", reason=f"{difference:.0e}")
-    said = any(sentence.startswith("assumed") for sentence in source.notes)
-    return Verdict(verdict="announced" if said else "wrong", reason=f"apart by {difference:.0e} of the largest")
+    was_announced = any(sentence.startswith("assumed") for sentence in source.notes)
+    return Verdict(
+        verdict="announced" if was_announced else "wrong", reason=f"differs by {difference:.0e} of the largest"
+    )
 
 
-def reason_of(message: str) -> str:
+def shorten_error(message: str) -> str:
     """Return the first lines of an error, up to the first of a list of faults."""
     return re.sub(r" its \d+ tensors begin with .*", " …", " ".join(line.strip() for line in message.splitlines()[:2]))
 
 
-def same_norm(model: Any, source: PretrainedModel, known: dict[str, Any], path: Path) -> bool:
+def has_same_norm_eps(model: Any, source: PretrainedModel, known: dict[str, Any], path: Path) -> bool:
     """Return whether the epsilon is theirs too, where it was told: no answer of a few layers shows that."""
     last = next(norm for norm in (model.norm, model.fc_norm) if not isinstance(norm, nn.Identity))
-    reported = path.is_dir() or "norm_eps" in known
-    return not reported or source.config.design.norm_eps == last.eps
+    is_known = path.is_dir() or "norm_eps" in known
+    return not is_known or source.config.design.norm_eps == last.eps
 
 
 @torch.inference_mode()
-def difference_of(model: Any, source: PretrainedModel) -> float:
+def largest_difference(model: Any, source: PretrainedModel) -> float:
     """Return the largest difference of pooled features and logits, relative to the largest of theirs."""
     ours = build_model(source)
     height, width = pair("image_size", tuple(model.patch_embed.img_size))
     images = torch.randn(1, source.config.channels, height, width, generator=torch.Generator().manual_seed(1))
     features = model.forward_features(images)
-    theirs = {"pooled": model.forward_head(features, pre_logits=True), "logits": model.forward_head(features)}
-    rows, columns = source.config.image_hw  # theirs leave out what is no whole patch
+    expected = {"pooled": model.forward_head(features, pre_logits=True), "logits": model.forward_head(features)}
+    rows, columns = source.config.image_hw  # their models drop incomplete patches
     pooled = ours.features(images[:, :, :rows, :columns]).pooled
-    mine = {"pooled": pooled, "logits": ours.mlp_head(pooled)}
-    return max(relative(mine[stage], theirs[stage]) for stage in theirs)
+    actual = {"pooled": pooled, "logits": ours.mlp_head(pooled)}
+    return max(relative_difference(actual[stage], expected[stage]) for stage in expected)
 
 
-def relative(mine: Tensor, yours: Tensor) -> float:
-    if mine.shape != yours.shape:
+def relative_difference(actual: Tensor, expected: Tensor) -> float:
+    if actual.shape != expected.shape:
         return float("inf")
-    return ((mine - yours).abs().max() / yours.abs().max()).item()
+    return ((actual - expected).abs().max() / expected.abs().max()).item()
 
 
 def verdicts(name: str, folder: Path) -> dict[str, Verdict]:
     """Return the verdict on an architecture in each of `WAYS`; files are written to the empty `folder`."""
-    model = built(name)
+    model = build_small(name)
     bare, saved = folder / "bare.safetensors", folder / "saved"
     save_file({key: tensor.contiguous() for key, tensor in model.state_dict().items()}, bare)
-    found = {WAYS[0]: judged(model, bare, {})}
-    if heads_of(model) and hasattr(model, "fc_norm") and hasattr(model, "patch_embed"):
-        found[WAYS[1]] = judged(model, bare, asked_for(model))
+    found = {WAYS[0]: check_conversion(model, bare, {})}
+    if get_num_heads(model) and hasattr(model, "fc_norm") and hasattr(model, "patch_embed"):
+        found[WAYS[1]] = check_conversion(model, bare, user_options(model))
     save_for_hf(model, str(saved), safe_serialization=True)
-    found[WAYS[2]] = judged(model, saved, {})
+    found[WAYS[2]] = check_conversion(model, saved, {})
     return found
 
 
 def sweep(only: list[str] | None) -> Iterator[tuple[str, dict[str, Verdict]]]:
     """Yield each architecture with its verdicts."""
-    for name in published():
+    for name in count_published_weights():
         if only and not any(word in name for word in only):
             continue
         with tempfile.TemporaryDirectory() as folder:
             try:
                 yield name, verdicts(name, Path(folder))
-            except NotSmall as error:
+            except NoSmallVariantError as error:
                 yield name, {way: Verdict(verdict="not built", reason=str(error)) for way in WAYS}
             except (RuntimeError, TypeError, AttributeError, LookupError, ValueError) as error:
                 yield name, {way: Verdict(verdict="wrong", reason=f"{type(error).__name__}: {error}") for way in WAYS}
@@ -205,10 +207,10 @@ def as_markdown(found: dict[str, dict[str, Verdict]], tags: dict[str, int]) -> s
         "|---|" + "---|" * len(kinds),
     ]
     for way in WAYS:
-        given = {name: verdicts[way] for name, verdicts in found.items() if way in verdicts}
+        selected = {name: verdicts[way] for name, verdicts in found.items() if way in verdicts}
         cells = []
         for kind in kinds:
-            names = [name for name, verdict in given.items() if verdict.verdict == kind]
+            names = [name for name, verdict in selected.items() if verdict.verdict == kind]
             cells.append(f"{len(names)} ({sum(tags[name] for name in names)})")
         lines.append(f"| {way} | {' | '.join(cells)} |")
     for way in WAYS:
@@ -234,17 +236,17 @@ def read_results() -> dict[str, dict[str, Verdict]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", metavar="WORD", help="architectures whose names hold one of these")
-    parser.add_argument("--write", action="store_true", help="to results/conversion/ as well")
-    given = parser.parse_args()
-    console, tags = Console(), published()
-    found = read_results() if given.write and given.only else {}
-    for name, ways in sweep(given.only):
+    parser.add_argument("--only", nargs="+", metavar="WORD", help="architectures whose names contain one of these")
+    parser.add_argument("--write", action="store_true", help="also write to results/conversion/")
+    arguments = parser.parse_args()
+    console, tags = Console(), count_published_weights()
+    found = read_results() if arguments.write and arguments.only else {}
+    for name, ways in sweep(arguments.only):
         found[name] = ways
         console.print(name, *(verdict.verdict for verdict in ways.values()))
     text = as_markdown(found, tags)
     console.print(text, markup=False)
-    if given.write:
+    if arguments.write:
         RESULTS.mkdir(parents=True, exist_ok=True)
         rows = {name: {way: asdict(verdict) for way, verdict in ways.items()} for name, ways in found.items()}
         write_file(RESULTS / "timm.json", json.dumps({"timm": version("timm"), "models": rows}, indent=1) + "\n")

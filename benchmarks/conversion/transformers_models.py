@@ -27,7 +27,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_MAPPING_NAMES,
 )
 
-from benchmarks.conversion.compare import REFUSED, Row, compared, shaken, written
+from benchmarks.conversion.compare import REFUSED, Row, compare_file, perturb_weights, write_report
 
 VISION: dict[str, Any] = {
     "hidden_size": 32,
@@ -61,8 +61,8 @@ TEXT: dict[str, Any] = {
     "eos_token_id": 3,
 }
 TABLES = (MODEL_MAPPING_NAMES, MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES, MODEL_FOR_PRETRAINING_MAPPING_NAMES)
-# Classes beside those that transformers' tables name.
-MORE = (
+# Classes that are not in transformers' tables.
+EXTRA_CLASSES = (
     "CLIPVisionModel",
     "CLIPVisionModelWithProjection",
     "MetaClip2VisionModel",
@@ -75,7 +75,7 @@ MORE = (
     "CLIPSegForImageSegmentation",
     "DeiTForImageClassificationWithTeacher",
 )
-UNBUILT = (
+BUILD_ERRORS = (
     ValueError,
     TypeError,
     AttributeError,
@@ -86,41 +86,41 @@ UNBUILT = (
     ImportError,
     StrictDataclassError,
 )
-MOST_PARAMETERS = 30_000_000  # of what is built, so that the sweep fits anywhere
+MAX_PARAMETERS = 30_000_000  # so that the sweep fits into any memory
 
 
-def small(kind: type[Any], sizes: Mapping[str, Any]) -> dict[str, Any]:
+def small_sizes(kind: type[Any], sizes: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of `sizes` that a class of settings has."""
-    has = kind().to_dict()
-    if any(isinstance(has.get(name), list | tuple) for name in ("num_heads", "num_attention_heads", "depths")):
-        return {"num_labels": VISION["num_labels"]}  # of several stages, whose sizes hang together
-    chosen = {name: value for name, value in sizes.items() if name in has or name == "num_labels"}
+    defaults = kind().to_dict()
+    if any(isinstance(defaults.get(name), list | tuple) for name in ("num_heads", "num_attention_heads", "depths")):
+        return {"num_labels": VISION["num_labels"]}  # several stages, whose sizes depend on each other
+    chosen = {name: value for name, value in sizes.items() if name in defaults or name == "num_labels"}
     for name in ("image_size", "patch_size"):
-        if isinstance(has.get(name), list | tuple) and name in chosen:
-            chosen[name] = [chosen[name]] * len(has[name])
+        if isinstance(defaults.get(name), list | tuple) and name in chosen:
+            chosen[name] = [chosen[name]] * len(defaults[name])
     return chosen
 
 
-def config_of(model_type: str) -> Any:
+def make_small_config(model_type: str) -> Any:
     """Return small settings of a model type, with those of its towers."""
     kind: Any = getattr(transformers, CONFIG_MAPPING_NAMES[model_type])
-    whole = kind()
-    given = small(kind, VISION)
+    default = kind()
+    arguments = small_sizes(kind, VISION)
     for name, sizes in (("vision_config", VISION), ("text_config", TEXT)):
-        part = getattr(whole, name, None)
+        part = getattr(default, name, None)
         if part is not None:
-            given[name] = small(type(part), sizes) | {"model_type": part.model_type}
-            given.pop("hidden_size", None)
-    return kind(**given)
+            arguments[name] = small_sizes(type(part), sizes) | {"model_type": part.model_type}
+            arguments.pop("hidden_size", None)
+    return kind(**arguments)
 
 
-def classes() -> Iterator[tuple[str, str]]:
+def list_classes() -> Iterator[tuple[str, str]]:
     """Model type and class of everything that has patches."""
     for model_type, name in CONFIG_MAPPING_NAMES.items():
         kind: Any = getattr(transformers, name, None)
         try:
             settings = kind().to_dict()
-        except UNBUILT:
+        except BUILD_ERRORS:
             continue
         vision = settings.get("vision_config")
         if "patch_size" not in settings and not (isinstance(vision, dict) and "patch_size" in vision):
@@ -134,88 +134,92 @@ def classes() -> Iterator[tuple[str, str]]:
         for table in tables:
             found = table.get(model_type, ())
             seen |= {found} if isinstance(found, str) else set(found)
-        seen |= {one for one in MORE if getattr(getattr(transformers, one, None), "config_class", None) is kind}
-        yield from ((model_type, one) for one in sorted(seen))
+        seen |= {
+            class_name
+            for class_name in EXTRA_CLASSES
+            if getattr(getattr(transformers, class_name, None), "config_class", None) is kind
+        }
+        yield from ((model_type, class_name) for class_name in sorted(seen))
 
 
-def answer_of(model: Any) -> tuple[Callable[[Tensor], Tensor], Callable[[nn.Module, Tensor], Tensor] | None]:
+def output_functions(model: Any) -> tuple[Callable[[Tensor], Tensor], Callable[[nn.Module, Tensor], Tensor] | None]:
     """Return how the class answers for images, and how ours does for the same."""
     if hasattr(model, "get_image_features"):
         return lambda images: _pooled(model.get_image_features(pixel_values=images)), None
-    return lambda images: _answer(model, images), _ours
+    return lambda images: _peer_output(model, images), _our_output
 
 
 def _pooled(output: Any) -> Tensor:
     return output if isinstance(output, Tensor) else output.pooler_output
 
 
-def _answer(model: Any, images: Tensor) -> Tensor:
+def _peer_output(model: Any, images: Tensor) -> Tensor:
     if type(model).__name__.endswith(("ForPreTraining", "ForMaskedImageModeling")):
-        model = model.vit  # what is trained for others to use
+        model = model.vit  # the backbone
     output = model(pixel_values=images)
     for name in ("logits", "image_embeds"):
         if isinstance(output.get(name), Tensor):
             return output[name]
     kind = type(model).__name__
     if kind.startswith(("ViT", "DeiT")):
-        return output.last_hidden_state[:, 0]  # before the pooler, which is for no classifier
+        return output.last_hidden_state[:, 0]  # before the pooler, which no classifier uses
     if kind.startswith("IJepa"):
         return output.last_hidden_state.mean(dim=1)
     return output.pooler_output
 
 
-def _ours(model: nn.Module, images: Tensor) -> Tensor:
+def _our_output(model: nn.Module, images: Tensor) -> Tensor:
     return model(images)
 
 
-def row_of(model_type: str, name: str, folder: Path) -> Row:
+def check_class(model_type: str, name: str, folder: Path) -> Row:
     """Return the row of a class."""
     try:
-        model: Any = built(model_type, name)
+        model: Any = build_small(model_type, name)
         model.save_pretrained(folder)
-    # What a class refuses of sizes that it was never made for differs from class to class.
-    except UNBUILT:
-        # At these sizes; what its settings alone lead to is seen all the same.
+    # Each class raises other errors for sizes that it does not support.
+    except BUILD_ERRORS:
+        # Check its default settings, at least.
         settings: Any = getattr(transformers, CONFIG_MAPPING_NAMES[model_type])()
         settings.save_pretrained(folder)
         save_file({"weight": torch.zeros(1)}, folder / "model.safetensors")
-        return compared(f"{model_type}: {name}, settings alone", folder, _pooled)
-    theirs, ours = answer_of(model)
+        return compare_file(f"{model_type}: {name}, settings alone", folder, _pooled)
+    theirs, ours = output_functions(model)
     try:
-        return compared(f"{model_type}: {name}", folder, theirs, ours)
+        return compare_file(f"{model_type}: {name}", folder, theirs, ours)
     except (ValueError, TypeError, AttributeError, RuntimeError, KeyError) as error:
         return Row(f"{model_type}: {name}", "not compared", None, f"{type(error).__name__}: {str(error)[:150]}")
 
 
-def built(model_type: str, name: str) -> Any:
+def build_small(model_type: str, name: str) -> Any:
     """Return the model, small and with random weights."""
     kind: Any = getattr(transformers, name)
-    config = config_of(model_type)
+    config = make_small_config(model_type)
     with torch.device("meta"):
         count = sum(parameter.numel() for parameter in kind(config).parameters())
-    if count > MOST_PARAMETERS:
-        raise ValueError(f"{count:,} parameters, though asked to be small")
+    if count > MAX_PARAMETERS:
+        raise ValueError(f"{count:,} parameters, despite the small sizes")
     torch.manual_seed(0)
-    return shaken(kind(config))
+    return perturb_weights(kind(config))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, help="written with .json and .md")
-    parser.add_argument("--only", default="", help="model types with this in their names")
-    given = parser.parse_args()
+    parser.add_argument("--out", type=Path, help="path of the results, without .json and .md")
+    parser.add_argument("--only", default="", help="only model types that contain this")
+    arguments = parser.parse_args()
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     rows = []
-    for model_type, name in classes():
-        if given.only in model_type:
+    for model_type, name in list_classes():
+        if arguments.only in model_type:
             with tempfile.TemporaryDirectory() as folder:
-                rows.append(row_of(model_type, name, Path(folder)))
+                rows.append(check_class(model_type, name, Path(folder)))
             sys.stderr.write(f"{rows[-1].name}: {rows[-1].verdict}\n")
     rows.sort(key=lambda row: (row.verdict == REFUSED, row.verdict, row.name))
-    written(rows, given.out, "Models of transformers that read images in patches")
+    write_report(rows, arguments.out, "Models of transformers that read images in patches")
 
 
 if __name__ == "__main__":

@@ -35,40 +35,42 @@ Way = Callable[[Path, list[Path], Path], np.ndarray]
 """From a bundle's folder, images and a new folder to (images, outputs): probabilities by label, or scores."""
 
 
-def as_rows(found: list[Prediction], labels: list[str]) -> np.ndarray:
+def to_array(found: list[Prediction], labels: list[str]) -> np.ndarray:
     if not labels:
-        return np.array([[one.score] for one in found])
-    return np.array([[dict(one.top)[label] for label in labels] for one in found])
+        return np.array([[prediction.score] for prediction in found])
+    return np.array([[dict(prediction.top)[label] for label in labels] for prediction in found])
 
 
-def of_bundle(bundle: Path, images: list[Path]) -> np.ndarray:
+def predict_with_bundle(bundle: Path, images: list[Path]) -> np.ndarray:
     predictor = load(bundle, device="cpu")
-    return as_rows(predictor.predict(images, top=len(predictor.labels) or 1), list(predictor.labels))
+    return to_array(predictor.predict(images, top=len(predictor.labels) or 1), list(predictor.labels))
 
 
-def by_pipeline(folder: Path, images: list[Path], labels: list[str]) -> np.ndarray:
+def predict_with_pipeline(folder: Path, images: list[Path], labels: list[str]) -> np.ndarray:
     """The answers of transformers' own pipeline, with its own image processor; a score has a label there too."""
     pipeline: Any = transformers.pipeline
     classify = pipeline("image-classification", str(folder))
-    found = [{one["label"]: one["score"] for one in classify(str(path), top_k=1000)} for path in images]
+    found = [
+        {prediction["label"]: prediction["score"] for prediction in classify(str(path), top_k=1000)} for path in images
+    ]
     return np.array([[row[label] for label in labels or ["score"]] for row in found])
 
 
-def by_timm(folder: Path, images: list[Path], target: Target) -> np.ndarray:
+def predict_with_timm(folder: Path, images: list[Path], target: Target) -> np.ndarray:
     """timm's logits, after timm's own transform, and then what config.json says of them."""
     model: Any = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     preparation: dict[str, Any] = timm.data.resolve_model_data_config(model)
     transform: Any = timm.data.create_transform(**preparation)
     with torch.no_grad():
         logits = model(torch.stack([transform(Image.open(path).convert("RGB")) for path in images])).numpy()
-    said = json.loads((folder / "config.json").read_text())["problem_type"]
-    meant = {
+    problem_type = json.loads((folder / "config.json").read_text())["problem_type"]
+    expected = {
         "classification": "single_label_classification",
         "multilabel": "multi_label_classification",
         "regression": "regression",
     }
-    assert said == meant[target.kind]
-    match said:
+    assert problem_type == expected[target.kind]
+    match problem_type:
         case "single_label_classification":
             return softmax(logits, axis=1)
         case "multi_label_classification":
@@ -77,29 +79,29 @@ def by_timm(folder: Path, images: list[Path], target: Target) -> np.ndarray:
             return logits
 
 
-def back(folder: Path, bundle: Path, images: list[Path], out: Path) -> np.ndarray:
+def convert_back(folder: Path, bundle: Path, images: list[Path], out: Path) -> np.ndarray:
     """A bundle again, which must be of the kind, the labels and the thresholds that it was of."""
     convert_to_bundle(load_pretrained(str(folder)), out)
     before, after = read_info(bundle), read_info(out)
     assert (after.target.kind, after.labels) == (before.target.kind, before.labels)
     assert (after.target.thresholds, after.target.median) == (before.target.thresholds, before.target.median)
-    return of_bundle(out, images)
+    return predict_with_bundle(out, images)
 
 
-def library(name: Library, by: str) -> Way:
+def via_library(name: Library, reader: str) -> Way:
     def way(bundle: Path, images: list[Path], out: Path) -> np.ndarray:
         save_pretrained(name, load_pretrained(str(bundle)), out / "theirs")
         info = read_info(bundle)
-        if by == "pipeline":
-            return by_pipeline(out / "theirs", images, info.labels)
-        if by == "timm":
-            return by_timm(out / "theirs", images, info.target)
-        return back(out / "theirs", bundle, images, out / "back")
+        if reader == "pipeline":
+            return predict_with_pipeline(out / "theirs", images, info.labels)
+        if reader == "timm":
+            return predict_with_timm(out / "theirs", images, info.target)
+        return convert_back(out / "theirs", bundle, images, out / "back")
 
     return way
 
 
-def exported(target: str) -> Way:
+def via_runtime(target: str) -> Way:
     """By the runtime itself, from pixels as they are decoded."""
 
     def way(bundle: Path, images: list[Path], out: Path) -> np.ndarray:
@@ -135,16 +137,16 @@ RUNTIMES: dict[str, Callable[[Path], Callable[[np.ndarray], np.ndarray]]] = {
 }
 
 
-def exported_predictor(bundle: Path, images: list[Path], out: Path) -> np.ndarray:
+def via_exported_predictor(bundle: Path, images: list[Path], out: Path) -> np.ndarray:
     """By `megavit predict` of an ONNX export."""
     predictor = load(bundle, device="cpu")
     parity_images, source = load_parity_images(predictor, None)
     export(predictor, "onnx", out / "exported", parity_images, source=source)
     found = load_exported(out / "exported")
-    return as_rows([found.predict(path, top=len(predictor.labels) or 1) for path in images], list(predictor.labels))
+    return to_array([found.predict(path, top=len(predictor.labels) or 1) for path in images], list(predictor.labels))
 
 
-def served(bundle: Path, images: list[Path], out: Path) -> np.ndarray:
+def via_server(bundle: Path, images: list[Path], out: Path) -> np.ndarray:
     """By `megavit serve`, over loopback."""
     labels = read_info(bundle).labels
     command = [sys.executable, "-m", "megavit", "serve", f"model={bundle}", "--port", "0", "--json"]
@@ -160,14 +162,14 @@ def served(bundle: Path, images: list[Path], out: Path) -> np.ndarray:
                 body, top = path.read_bytes(), max(1, len(labels))
                 answer = httpx.post(f"{address}/predict", params={"top": top}, content=body, timeout=60)
                 found = answer.raise_for_status().json()["predictions"][0]
-                by_label = {one["label"]: one["probability"] for one in found.get("top") or ()}
+                by_label = {prediction["label"]: prediction["probability"] for prediction in found.get("top") or ()}
                 rows.append([by_label[label] for label in labels] if labels else [found["score"]])
         finally:
             server.terminate()
     return np.array(rows)
 
 
-def quantized(bundle: Path, images: list[Path], out: Path) -> np.ndarray:
+def via_int8_bundle(bundle: Path, images: list[Path], out: Path) -> np.ndarray:
     """The float32 answers of a bundle that may multiply 8-bit integers, which must be those that it gave before."""
     predictor = load(bundle, device="cpu")
     batches = [torch.stack([predictor.prepare(path) for path in images])]
@@ -175,21 +177,21 @@ def quantized(bundle: Path, images: list[Path], out: Path) -> np.ndarray:
     info = read_info(bundle)
     info.int8["bounds"] = bounds
     copy_bundle(bundle, out / "int8", info)
-    return of_bundle(out / "int8", images)
+    return predict_with_bundle(out / "int8", images)
 
 
 WAYS: dict[str, Way] = {
-    "Hugging Face, its pipeline": library("huggingface", "pipeline"),
-    "Hugging Face, and back": library("huggingface", "bundle"),
-    "timm, its own transform": library("timm", "timm"),
-    "timm, transformers' pipeline": library("timm", "pipeline"),
-    "timm, and back": library("timm", "bundle"),
-    "ONNX, onnxruntime": exported("onnx"),
-    "ONNX, megavit predict": exported_predictor,
-    "OpenVINO": exported("openvino"),
-    "torch.export": exported("torch"),
-    "serve": served,
-    "quantize": quantized,
+    "Hugging Face, its pipeline": via_library("huggingface", "pipeline"),
+    "Hugging Face, and back": via_library("huggingface", "bundle"),
+    "timm, its own transform": via_library("timm", "timm"),
+    "timm, transformers' pipeline": via_library("timm", "pipeline"),
+    "timm, and back": via_library("timm", "bundle"),
+    "ONNX, onnxruntime": via_runtime("onnx"),
+    "ONNX, megavit predict": via_exported_predictor,
+    "OpenVINO": via_runtime("openvino"),
+    "torch.export": via_runtime("torch"),
+    "serve": via_server,
+    "quantize": via_int8_bundle,
 }
 
 
@@ -200,6 +202,6 @@ def difference(way: Way, bundle: Path, images: list[Path], scratch: Path) -> flo
     """
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    found, expected = way(bundle, images, scratch), of_bundle(bundle, images)
+    found, expected = way(bundle, images, scratch), predict_with_bundle(bundle, images)
     assert found.shape == expected.shape
     return float(np.abs(found - expected).max() / read_info(bundle).target.std)

@@ -19,7 +19,7 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.learning.fashion import load
-from benchmarks.learning.ours import Ours, fresh
+from benchmarks.learning.ours import Ours, build_run
 from benchmarks.learning.results import RESULTS, read_results, write_results
 from megavit.config.recipe import Recipe
 from megavit.config.recipes import get_recipe
@@ -62,14 +62,14 @@ def variant(name: str, seed: int) -> Recipe:
     return replace(recipe, run=replace(recipe.run, seed=seed, device="cpu"))
 
 
-def start(name: str, seed: int) -> Ours:
+def start_run(name: str, seed: int) -> Ours:
     recipe = variant(name, seed)
-    return Ours(name, recipe, *fresh(recipe))
+    return Ours(name, recipe, *build_run(recipe))
 
 
-def cost(names: list[str]) -> dict[str, float]:
+def measure_costs(names: list[str]) -> dict[str, float]:
     """Processor seconds of a step of each variant over those of the recipe, in turn, early and late steps alike."""
-    runs = {name: start(name, 0) for name in dict.fromkeys(["the recipe", *names])}
+    runs = {name: start_run(name, 0) for name in dict.fromkeys(["the recipe", *names])}
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(REPETITIONS):
         for name, run in runs.items():
@@ -82,7 +82,7 @@ def cost(names: list[str]) -> dict[str, float]:
 
 def train(name: str, seed: int, steps: int) -> dict[str, Any]:
     """The record of one run."""
-    run = start(name, seed)
+    run = start_run(name, seed)
     for step in range(steps):
         run.step(step / steps)
     images, labels = load().val
@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=FILE, metavar="FILE", help="default: %(default)s")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    costs = cost(arguments.variants)
+    costs = measure_costs(arguments.variants)
     for seed in arguments.seeds:
         for name in arguments.variants:
             results = read_results(arguments.out)

@@ -44,11 +44,11 @@ def tuned(library: Library, name: str, seed: int, minutes: float) -> Peer:
 
 def tuned_recipe(library: Library, minutes: float) -> PeerRecipe:
     """The recipe that was best on the validation images, in the longest trial of it that was no longer than that."""
-    tried = read_results(RESULTS / "tune_peers.json")
-    per_second = {int(patch): tried["speed_up"] / seconds for patch, seconds in tried["step_seconds"].items()}
+    results = read_results(RESULTS / "tune_peers.json")
+    per_second = {int(patch): results["speed_up"] / seconds for patch, seconds in results["step_seconds"].items()}
     runs = [
         run
-        for run in tried["runs"]
+        for run in results["runs"]
         if run["recipe"]["library"] == library
         and run["steps"] <= minutes * 60 * per_second[run["recipe"]["patch_size"]] + 1
     ]
@@ -66,6 +66,6 @@ CONTENDERS: dict[str, Callable[[str, int, float], Contender]] = {
 }
 
 
-def make(name: str, seed: int, minutes: float) -> Contender:
+def make_contender(name: str, seed: int, minutes: float) -> Contender:
     """A fresh run of `minutes` by the contender of that name."""
     return CONTENDERS[name](name, seed, minutes)

@@ -24,8 +24,8 @@ class Split(NamedTuple):
     images: Tensor
     labels: Tensor
 
-    def at(self, places: Tensor) -> "Split":
-        return Split(self.images[places], self.labels[places])
+    def select(self, indices: Tensor) -> "Split":
+        return Split(self.images[indices], self.labels[indices])
 
 
 class Fashion(NamedTuple):
@@ -44,9 +44,9 @@ def load(source: Path = DEBIAN) -> Fashion:
     training, test = read_split(source, "train"), read_split(source, "test")
     shuffled = torch.randperm(len(training.labels), generator=generator(SEED))
     of_class = [shuffled[training.labels[shuffled] == label] for label in range(len(CLASSES))]
-    chosen = torch.cat([places[:VALIDATION_PER_CLASS] for places in of_class]).sort().values
-    rest = torch.cat([places[VALIDATION_PER_CLASS:] for places in of_class]).sort().values
-    return Fashion(training.at(rest), training.at(chosen), test)
+    chosen = torch.cat([indices[:VALIDATION_PER_CLASS] for indices in of_class]).sort().values
+    rest = torch.cat([indices[VALIDATION_PER_CLASS:] for indices in of_class]).sort().values
+    return Fashion(training.select(rest), training.select(chosen), test)
 
 
 def read_split(source: Path, split: str) -> Split:

@@ -22,7 +22,7 @@ from PIL import Image
 from benchmarks.fashion_mnist_folders import CLASSES, DEBIAN, PREFIXES, read_idx
 
 VALIDATION, TEST = 500, 2000
-BALANCES = ("auto", "none", "loss", "sampler", "logits")
+METHODS = ("auto", "none", "loss", "sampler", "logits")
 
 
 def sizes(largest: int, ratio: float) -> list[int]:
@@ -36,12 +36,12 @@ def write_folders(out: Path, source: Path, largest: int, ratio: float, seed: int
     pixels, labels = read(source, "train")
     order, counts = random.permutation(len(CLASSES)), sizes(largest, ratio)
     for rank, label in enumerate(order):
-        places = random.permutation(np.flatnonzero(labels == label))[: counts[rank]]
-        write(out / "train" / CLASSES[label], pixels, places)
+        indices = random.permutation(np.flatnonzero(labels == label))[: counts[rank]]
+        write(out / "train" / CLASSES[label], pixels, indices)
     pixels, labels = read(source, "test")
-    for split, places in (("val", range(VALIDATION)), ("test", range(VALIDATION, VALIDATION + TEST))):
+    for split, indices in (("val", range(VALIDATION)), ("test", range(VALIDATION, VALIDATION + TEST))):
         for label, name in enumerate(CLASSES):
-            write(out / split / name, pixels, np.array(places)[labels[places] == label])
+            write(out / split / name, pixels, np.array(indices)[labels[indices] == label])
 
 
 def read(source: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -51,10 +51,10 @@ def read(source: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     return images, labels
 
 
-def write(folder: Path, pixels: np.ndarray, places: np.ndarray) -> None:
+def write(folder: Path, pixels: np.ndarray, indices: np.ndarray) -> None:
     folder.mkdir(parents=True)
-    for place in places:
-        Image.fromarray(pixels[place]).save(folder / f"{place:05}.png")
+    for index in indices:
+        Image.fromarray(pixels[index]).save(folder / f"{index:05}.png")
 
 
 def balanced_accuracy(data: Path, out: Path, balance: str, seed: int, epochs: int) -> str:
@@ -80,7 +80,7 @@ def balanced_accuracy(data: Path, out: Path, balance: str, seed: int, epochs: in
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--balance", nargs="+", choices=BALANCES, default=["none", "auto"])
+    parser.add_argument("--balance", nargs="+", choices=METHODS, default=["none", "auto"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--largest", type=int, default=1000, help="images of the largest class")
     parser.add_argument("--ratio", type=float, default=100.0, help="largest class to smallest")

@@ -30,18 +30,18 @@ SMALL = ("--model", "pico", "--image-size", "28", "--patch-size", "4")
 RUNGS = ("probe", "lora", "last", "all", "auto")
 
 
-def write_halves(out: Path, source: Path, before: int, few: int, seed: int) -> None:
+def write_halves(out: Path, source: Path, before: int, num_new: int, seed: int) -> None:
     """before/ with class folders of five classes; after/train/ and after/test/ with those of the others."""
     random = np.random.default_rng(seed)
     order = random.permutation(len(CLASSES))
     pixels, labels = read(source, "train")
     known = order[: len(CLASSES) // 2]
     for label in order:
-        places = random.permutation(np.flatnonzero(labels == label))
+        indices = random.permutation(np.flatnonzero(labels == label))
         if label in known:
-            write(out / "before" / CLASSES[label], pixels, places[:before])
+            write(out / "before" / CLASSES[label], pixels, indices[:before])
         else:
-            write(out / "after" / "train" / CLASSES[label], pixels, places[:few])
+            write(out / "after" / "train" / CLASSES[label], pixels, indices[:num_new])
     pixels, labels = read(source, "test")
     for label in order[len(known) :]:
         write(out / "after" / "test" / CLASSES[label], pixels, np.flatnonzero(labels == label))
@@ -54,14 +54,14 @@ def train(data: Path, out: Path, *options: str) -> dict[str, Any]:
     return json.loads((out / "bundle" / "megavit.json").read_text())
 
 
-def reported(name: str, info: dict[str, Any], seconds: float, more: str = "") -> None:
+def print_result(name: str, info: dict[str, Any], seconds: float, details: str = "") -> None:
     found = info["metrics"]["accuracy"]
     interval = f"(95%: {found['low']:.1%} to {found['high']:.1%})"
-    sys.stdout.write(f"  {name:8} {found['value']:6.1%} {interval}  {seconds:6.1f} s  {more}\n")
+    sys.stdout.write(f"  {name:8} {found['value']:6.1%} {interval}  {seconds:6.1f} s  {details}\n")
     sys.stdout.flush()
 
 
-def last_second(out: Path) -> float:
+def training_seconds(out: Path) -> float:
     return json.loads((out / "log.jsonl").read_text().splitlines()[-1])["seconds"]
 
 
@@ -72,11 +72,11 @@ def show(folder: Path, seed: int, arguments: argparse.Namespace) -> None:
     before, after = folder / "known", folder / "after"
     info = train(folder / "before", before, *SMALL, "--epochs", str(arguments.before_epochs), *common)
     sys.stdout.write(f"seed {seed}: {', '.join(info['labels'])} are known\n")
-    reported("known", info, last_second(before), "of the five classes it was trained on")
+    print_result("known", info, training_seconds(before), "of the five classes it was trained on")
     for epochs in (arguments.epochs, 5 * arguments.epochs):
         out = folder / f"nothing-{epochs}"
         info = train(after, out, *SMALL, "--epochs", str(epochs), *common)
-        reported("nothing", info, last_second(out), f"{epochs} epochs")
+        print_result("nothing", info, training_seconds(out), f"{epochs} epochs")
     for rung in RUNGS:
         info = train(
             after, folder / rung, "--init", str(before), "--finetune", rung, "--epochs", str(arguments.epochs), *common
@@ -84,8 +84,10 @@ def show(folder: Path, seed: int, arguments: argparse.Namespace) -> None:
         results = info["tuning"]["results"]
         seconds = sum(one["seconds"] for one in results) if rung == "auto" else results[-1]["seconds"]
         selected = f"{info['tuning']['selected']}: {info['tuning']['reason']}; held out: "
-        more = selected + ", ".join(f"{one['method']} {one['value']:.1%}" for one in results) if rung == "auto" else ""
-        reported(rung, info, seconds, more)
+        details = (
+            selected + ", ".join(f"{one['method']} {one['value']:.1%}" for one in results) if rung == "auto" else ""
+        )
+        print_result(rung, info, seconds, details)
 
 
 def main() -> None:
@@ -94,7 +96,7 @@ def main() -> None:
     parser.add_argument("--per-class", type=int, default=20, help="images of each new class")
     parser.add_argument("--before-per-class", type=int, default=2000, help="images of each known class")
     parser.add_argument("--before-epochs", type=int, default=10)
-    parser.add_argument("--epochs", type=int, default=30, help="of each rung")
+    parser.add_argument("--epochs", type=int, default=30, help="epochs of each method")
     parser.add_argument("--source", type=Path, default=DEBIAN, metavar="FOLDER", help="default: %(default)s")
     arguments = parser.parse_args()
     for seed in arguments.seeds:

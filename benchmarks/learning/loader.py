@@ -31,11 +31,11 @@ from megavit.data.decode.tensor import decode
 from megavit.data.image_dataset import preprocess
 from megavit.data.image_dataset import to_device as send
 from megavit.data.workers import available_cpus
-from megavit.train import data as feed_module
+from megavit.train import data as data_module
 from megavit.train.data import TrainLoader
 from megavit.train.progress import NullReporter
 
-DIFFERENT = 64
+NUM_DISTINCT = 64
 QUALITY = 90
 
 
@@ -43,20 +43,20 @@ def make_folder(root: Path, images: int, height: int, width: int) -> None:
     """JPEGs in two class folders: gradients, shapes of many sizes and grain, which take as long as photographs."""
     random = np.random.default_rng(0)
     encoded = []
-    for _ in range(DIFFERENT):
-        picture = random.normal(0, 6, (height, width, 3))
+    for _ in range(NUM_DISTINCT):
+        pixels = random.normal(0, 6, (height, width, 3))
         for cells in (2, 6, 20, 60, 120):
             coarse = random.normal(0, 60 / cells**0.3, (cells, cells, 3)).astype(np.float32)
             for channel in range(3):
                 layer = Image.fromarray(coarse[..., channel]).resize((width, height), Image.Resampling.BICUBIC)
-                picture[..., channel] += np.asarray(layer)
+                pixels[..., channel] += np.asarray(layer)
         file = io.BytesIO()
-        Image.fromarray(np.clip(picture + 128, 0, 255).astype(np.uint8)).save(file, "JPEG", quality=QUALITY)
+        Image.fromarray(np.clip(pixels + 128, 0, 255).astype(np.uint8)).save(file, "JPEG", quality=QUALITY)
         encoded.append(file.getvalue())
     for i in range(images):
         path = root / ("even" if i % 2 == 0 else "odd") / f"{i:06}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded[i % DIFFERENT])
+        path.write_bytes(encoded[i % NUM_DISTINCT])
 
 
 def decode_share(task: tuple[list[Path], int]) -> None:
@@ -76,12 +76,12 @@ class Limit:
         self.pool.map(decode_share, self.shares, chunksize=1)
 
 
-def feed_of(root: Path, paths: list[Path], height: int, width: int, side: int, workers: int) -> TrainLoader:
+def make_train_loader(root: Path, paths: list[Path], height: int, width: int, side: int, workers: int) -> TrainLoader:
     names = [path.relative_to(root).as_posix() for path in paths]
     samples = tuple(Sample(name, i % 2, "train", height, width, 3, "") for i, name in enumerate(names))
     images = LabeledImages(str(root), root, ("even", "odd"), samples, (), "all of it")
-    # As if there were no memory to keep them in.
-    feed_module.get_free_memory = lambda: 0
+    # Pretend that there is no memory to cache the images.
+    data_module.get_free_memory = lambda: 0
     size = Preprocessing(height=side, width=side, channels=3)
     return TrainLoader(images, samples, size, workers=workers, reporter=NullReporter())
 
@@ -91,8 +91,8 @@ def exhaust(batches: Iterable[object]) -> None:
         pass
 
 
-def to_device(feed: TrainLoader, batch_size: int) -> None:
-    for batch in feed.sequential_batches(batch_size):
+def to_device(train_loader: TrainLoader, batch_size: int) -> None:
+    for batch in train_loader.sequential_batches(batch_size):
         send(batch, torch.device("cuda"))
     torch.cuda.synchronize()
 
@@ -109,24 +109,24 @@ def contenders(root: Path, arguments: argparse.Namespace) -> dict[str, Callable[
     height, width = arguments.size
     side, workers, batch = arguments.side, arguments.workers, arguments.batch_size
     paths = sorted(root.rglob("*.jpg"))
-    feed = feed_of(root, paths, height, width, side, workers)
+    train_loader = make_train_loader(root, paths, height, width, side, workers)
     tensors, pillow = (torchvision_loader(root, side, workers, batch, tensors=tensors) for tensors in (True, False))
     found: dict[str, Callable[[], None]] = {
         "limit: decode and resize": Limit(paths, side, workers),
-        "ours": lambda: exhaust(feed.sequential_batches(batch)),
+        "ours": lambda: exhaust(train_loader.sequential_batches(batch)),
         "torchvision, v2 on tensors": lambda: exhaust(tensors),
         "torchvision, v2 on Pillow": lambda: exhaust(pillow),
     }
     if torch.cuda.is_available():
-        found["ours to the device"] = lambda: to_device(feed, batch)
+        found["ours to the device"] = lambda: to_device(train_loader, batch)
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=2000)
-    parser.add_argument("--size", type=int, nargs=2, default=(480, 640), help="of the files: height width")
-    parser.add_argument("--side", type=int, default=224, help="pixels a side of what the model takes")
+    parser.add_argument("--size", type=int, nargs=2, default=(480, 640), help="height and width of the files")
+    parser.add_argument("--side", type=int, default=224, help="side of the model's input in pixels")
     parser.add_argument("--workers", type=int, default=available_cpus())
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
@@ -135,10 +135,10 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         make_folder(Path(folder), arguments.images, *arguments.size)
-        rivals = contenders(Path(folder), arguments)
-        seconds: dict[str, list[float]] = {name: [] for name in rivals}
+        runners = contenders(Path(folder), arguments)
+        seconds: dict[str, list[float]] = {name: [] for name in runners}
         for _ in range(arguments.rounds):
-            for name, run in rivals.items():
+            for name, run in runners.items():
                 start = time.perf_counter()
                 run()
                 seconds[name].append(time.perf_counter() - start)

@@ -31,15 +31,15 @@ def write_table(out: Path, source: Path, seed: int) -> Path:
     rows = []
     for split, count in IMAGES.items():
         pixels, labels = read(source, "test" if split == "test" else "train")
-        # What is validated on is not trained on.
+        # Training and validation use different source images.
         first, last = {"train": (0, 50_000), "val": (50_000, 60_000), "test": (0, 10_000)}[split]
         (out / split).mkdir(parents=True)
         for number in range(count):
-            places = random.integers(first, last, size=1 if number % 3 == 0 else 2)
-            halves = [pixels[place] for place in places] + [np.zeros_like(pixels[0])] * (2 - len(places))
+            indices = random.integers(first, last, size=1 if number % 3 == 0 else 2)
+            halves = [pixels[index] for index in indices] + [np.zeros_like(pixels[0])] * (2 - len(indices))
             name = f"{split}/{number:04}.png"
             Image.fromarray(np.hstack([halves[half] for half in random.permutation(2)])).save(out / name)
-            rows.append((name, "|".join(sorted({CLASSES[labels[place]] for place in places})), split))
+            rows.append((name, "|".join(sorted({CLASSES[labels[index]] for index in indices})), split))
     table = out / "pairs.csv"
     with table.open("w", newline="") as file:
         csv.writer(file).writerows([("path", "labels", "split"), *rows])

@@ -30,7 +30,7 @@ from megavit.train.state import TrainState
 from megavit.train.task import Batch, Task
 
 CPU = torch.device("cpu")
-# More steps than any run here takes: the order of the images needs an end, the clock decides.
+# More steps than any run takes: the sampler needs a number, but the clock ends the run.
 ENDLESS = 10**9
 MEASURING_SECONDS = 3.0
 
@@ -38,10 +38,10 @@ MEASURING_SECONDS = 3.0
 class Ours:
     """One run of MegaVit; its answers are those of the averaged weights, which a run ships."""
 
-    def __init__(self, name: str, asked: Recipe, state: TrainState, task: Task, feed: TrainLoader) -> None:
+    def __init__(self, name: str, requested: Recipe, state: TrainState, task: Task, train_loader: TrainLoader) -> None:
         self.name, self.state, self.task = name, state, task
-        self.batches = feed.train_batches(task, 0, ENDLESS)
-        self.description: dict[str, Any] = to_dict(asked)
+        self.batches = train_loader.train_batches(task, 0, ENDLESS)
+        self.description: dict[str, Any] = to_dict(requested)
         self.chosen: dict[str, Any] = to_dict(task.recipe.model) | {"precision": task.recipe.run.precision}
 
     def step(self, progress: float) -> None:
@@ -65,13 +65,13 @@ def step_at(progress: float, state: TrainState, task: Task, batch: Batch) -> flo
     return train_step(state, task, batch, learning_rate(progress, 1.0, task.recipe.schedule), expected_steps)
 
 
-def fresh(recipe: Recipe) -> tuple[TrainState, Task, TrainLoader]:
+def build_run(recipe: Recipe) -> tuple[TrainState, Task, TrainLoader]:
     """What the package prepares to train `recipe` on the training images, its automatic choices made."""
-    ctx = context()
+    ctx = make_context()
     state, task = build_training(ctx, resolve_sizes(recipe, ctx.dataset, CPU))
-    feed = make_train_loader(ctx, task)
-    precision, _ = measure_step(state, task, next(feed.train_batches(task, 0, 1)), MEASURING_SECONDS)
-    return state, with_run(task, precision=precision), feed
+    train_loader = make_train_loader(ctx, task)
+    precision, _ = measure_step(state, task, next(train_loader.train_batches(task, 0, 1)), MEASURING_SECONDS)
+    return state, with_run(task, precision=precision), train_loader
 
 
 def with_run(task: Task, **changes: Any) -> Task:
@@ -83,23 +83,23 @@ def megavit(name: str, seed: int, minutes: float) -> Ours:
     """A run of the recipe that the package chooses for small pictures, with the model it chooses for the minutes."""
     recipe = get_recipe("small")
     recipe = replace(recipe, run=replace(recipe.run, seed=seed, minutes=minutes, device="cpu"))
-    choice = select_model(context(), recipe, time.monotonic() + minutes * 60, minutes * 60)
-    return Ours(name, recipe, *fresh(choice.recipe))
+    choice = select_model(make_context(), recipe, time.monotonic() + minutes * 60, minutes * 60)
+    return Ours(name, recipe, *build_run(choice.recipe))
 
 
-def context() -> RunContext:
+def make_context() -> RunContext:
     """The data, for this process alone; nothing is written."""
-    return RunContext(Path(), labeled(), CPU, ParallelContext(), NullReporter())
+    return RunContext(Path(), load_dataset(), CPU, ParallelContext(), NullReporter())
 
 
 @cache
-def labeled() -> LabeledImages:
+def load_dataset() -> LabeledImages:
     """Fashion-MNIST in the division of `fashion.load`, as the package reads a data set."""
     memory: dict[str, Tensor] = {}
     samples = []
     for split, (images, labels) in load()._asdict().items():
-        for place, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
-            name = f"{split}/{place:05}"
+        for index, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
+            name = f"{split}/{index:05}"
             memory[name] = image
             channels, height, width = image.shape
             samples.append(Sample(name, label, split, height, width, channels, ""))

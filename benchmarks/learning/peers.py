@@ -111,7 +111,7 @@ class Peer:
             random = generator(self.seed, self.steps)
             self.order = torch.randperm(len(self.train.labels), generator=random)
         chosen, self.order = self.order[:BATCH_SIZE], self.order[BATCH_SIZE:]
-        return self.train.at(chosen)
+        return self.train.select(chosen)
 
     def accuracy(self, images: Tensor, labels: Tensor) -> float:
         """Share of the images that are classified rightly."""

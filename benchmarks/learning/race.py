@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.learning.contenders import CONTENDERS, Contender, make
+from benchmarks.learning.contenders import CONTENDERS, Contender, make_contender
 from benchmarks.learning.fashion import load
 from benchmarks.learning.results import RESULTS, read_results, write_results
 
@@ -71,7 +71,7 @@ def is_finished(record: dict[str, Any]) -> bool:
     return len(record["curve"]) == MARKS
 
 
-def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
+def is_same_run(a: dict[str, Any], b: dict[str, Any]) -> bool:
     """Whether two records are of the same contender, budget, seed, threads and recipe."""
     return all(a[name] == b[name] for name in ("contender", "minutes", "seed", "threads", "recipe"))
 
@@ -79,21 +79,23 @@ def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
 def race(file: Path, names: list[str], minutes: float, seed: int) -> None:
     """Run the contenders in turn, those left out that have a finished record in `file`."""
     results = read_results(file)
-    runs = [Run(make(name, seed, minutes), minutes, seed) for name in names]
-    runs = [run for run in runs if not any(is_finished(old) and same(old, run.record) for old in results["runs"])]
-    place = ("contender", "minutes", "seed")
-    replaced = [[run.record[name] for name in place] for run in runs]
-    results["runs"] = [old for old in results["runs"] if [old[name] for name in place] not in replaced]
+    runs = [Run(make_contender(name, seed, minutes), minutes, seed) for name in names]
+    runs = [
+        run for run in runs if not any(is_finished(old) and is_same_run(old, run.record) for old in results["runs"])
+    ]
+    key = ("contender", "minutes", "seed")
+    replaced = [[run.record[name] for name in key] for run in runs]
+    results["runs"] = [old for old in results["runs"] if [old[name] for name in key] not in replaced]
     results["runs"] += [run.record for run in runs]
-    going = runs
-    while going:
-        for run in going:
+    active = runs
+    while active:
+        for run in active:
             run.train()
             if run.seconds >= run.mark:
                 run.measure()
                 write_results(file, results)
                 report(run)
-        going = [run for run in going if not run.finished]
+        active = [run for run in active if not run.finished]
 
 
 def report(run: Run) -> None:

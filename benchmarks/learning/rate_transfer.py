@@ -18,7 +18,7 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.learning.fashion import load
-from benchmarks.learning.ours import Ours, fresh, with_run
+from benchmarks.learning.ours import Ours, build_run, with_run
 from benchmarks.learning.results import RESULTS, read_results, write_results
 from benchmarks.learning.transfer_plot import plot
 from megavit.config.recipes import get_recipe
@@ -34,11 +34,11 @@ from megavit.train.state import TrainState
 from megavit.train.task import Task
 
 FILE = RESULTS / "rate_transfer.json"
-PICTURE = Path(__file__).parents[2] / "docs" / "images" / "rate_transfer.png"
+PLOT = Path(__file__).parents[2] / "docs" / "images" / "rate_transfer.png"
 WIDTHS, BATCH_SIZES = (64, 128, 256), (64, 128, 256)
 WIDTH, BATCH_SIZE = 128, 128
 DEPTH, PATCH, DIM_HEAD = 4, 7, 32
-# Of the recipe's own rate.
+# Multiples of the recipe's rate.
 FACTORS = (1 / 9, 1 / 3, 1, 3, 9, 27)
 STEPS = 200
 
@@ -66,7 +66,7 @@ def trials() -> list[Trial]:
     return widths + batches
 
 
-def config_of(trial: Trial) -> ViTConfig:
+def make_config(trial: Trial) -> ViTConfig:
     return ViTConfig(
         image_size=28,
         patch_size=PATCH,
@@ -82,14 +82,16 @@ def config_of(trial: Trial) -> ViTConfig:
     )
 
 
-def val_loss(trial: Trial, task: Task, feed: TrainLoader, steps: int) -> float | None:
+def val_loss(trial: Trial, task: Task, train_loader: TrainLoader, steps: int) -> float | None:
     """Mean negative log-likelihood of the validation images after `steps` steps; None where the run diverged."""
     task = replace(with_run(task, batch_size=trial.batch_size), batch_size=trial.batch_size)
     optimizer = task.recipe.optimizer
     optimizer = replace(optimizer, learning_rate=optimizer.learning_rate * trial.factor)
     task = replace(task, recipe=replace(task.recipe, optimizer=optimizer))
     seed_all(task.recipe.run.seed)
-    run = Ours("", task.recipe, TrainState.create(MegaVit.from_config(config_of(trial)), optimizer), task, feed)
+    run = Ours(
+        "", task.recipe, TrainState.create(MegaVit.from_config(make_config(trial)), optimizer), task, train_loader
+    )
     try:
         for step in range(steps):
             run.step((step + 0.5) / steps)
@@ -104,19 +106,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=STEPS, help="of each run; default: %(default)s")
     parser.add_argument("--out", type=Path, default=FILE, metavar="FILE", help="default: %(default)s")
-    parser.add_argument("--picture", type=Path, default=PICTURE, metavar="FILE", help="default: %(default)s")
+    parser.add_argument("--picture", type=Path, default=PLOT, metavar="FILE", help="default: %(default)s")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     recipe = get_recipe("small")
-    _, task, feed = fresh(replace(recipe, run=replace(recipe.run, device="cpu")))
+    _, task, train_loader = build_run(replace(recipe, run=replace(recipe.run, device="cpu")))
     results = read_results(arguments.out)
     common: dict[str, Any] = {"steps": arguments.steps, "recipe": to_dict(task.recipe)}
     if any(results.get(name) != value for name, value in common.items()):
-        results |= common | {"runs": []}  # of another recipe or length: not to be mixed
+        results |= common | {"runs": []}  # do not mix runs of different recipes or lengths
     for trial in trials():
         if any(Trial(**run["trial"]) == trial for run in results["runs"]):
             continue
-        loss = val_loss(trial, task, feed, arguments.steps)
+        loss = val_loss(trial, task, train_loader, arguments.steps)
         results["runs"].append({"trial": asdict(trial), "val_loss": loss})
         write_results(arguments.out, results)
         sys.stdout.write(f"{trial}: {'diverged' if loss is None else f'{loss:.4f}'}\n")

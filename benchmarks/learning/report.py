@@ -18,7 +18,7 @@ from megavit.train.report.figures import LIGHT, png
 
 DOCS = Path(__file__).parents[2] / "docs"
 BEGIN, END = "<!-- race: written by `python -m benchmarks.learning.report` -->", "<!-- end of race -->"
-# The plot begins so far below the least accurate end.
+# The plot begins this far below the lowest final accuracy.
 BELOW_LOWEST_END = 0.06
 MINUTES = (1.0, 2.0, 5.0, 10.0)
 TICKS = (10, 30, 60, 120, 300, 600)
@@ -47,7 +47,7 @@ class Curve(NamedTuple):
 Curves = dict[str, list[Curve]]
 
 
-def curves_of(runs: list[dict[str, Any]]) -> Curves:
+def collect_curves(runs: list[dict[str, Any]]) -> Curves:
     """The curves of each contender, shortest budget first, from the records of finished runs."""
     groups: dict[tuple[str, float], list[list[list[float]]]] = {}
     for run in runs:
@@ -63,7 +63,7 @@ def curves_of(runs: list[dict[str, Any]]) -> Curves:
     return curves
 
 
-def at(curves: list[Curve], minutes: float) -> list[float] | None:
+def accuracies_after(curves: list[Curve], minutes: float) -> list[float] | None:
     """Each seed's accuracy after `minutes`: at the end of that budget, else on the way of the next longer one."""
     for curve in curves:
         if curve.minutes >= minutes:
@@ -71,7 +71,7 @@ def at(curves: list[Curve], minutes: float) -> list[float] | None:
     return None
 
 
-def reached(curves: list[Curve], target: float) -> float | None:
+def seconds_to_reach(curves: list[Curve], target: float) -> float | None:
     """The fewest seconds, in any budget, after which the median over seeds is at least `target`."""
     times = [
         seconds
@@ -86,7 +86,9 @@ def accuracy_table(curves: Curves) -> list[str]:
     lines = ["| after | " + " | ".join(f"{minutes:g} min" for minutes in MINUTES) + " |"]
     lines.append("|---" * (len(MINUTES) + 1) + "|")
     for name, of_budgets in curves.items():
-        lines.append(f"| {name} | " + " | ".join(_cell(at(of_budgets, minutes)) for minutes in MINUTES) + " |")
+        lines.append(
+            f"| {name} | " + " | ".join(_cell(accuracies_after(of_budgets, minutes)) for minutes in MINUTES) + " |"
+        )
     return lines
 
 
@@ -105,10 +107,14 @@ def time_table(curves: Curves) -> list[str]:
         if name == OURS:
             continue
         best = max(of_budgets[-1].medians)
-        theirs, ours = reached(of_budgets, best), reached(curves.get(OURS, []), best)
-        assert theirs is not None
-        needs, factor = ("not reached", "–") if ours is None else (f"{ours:.0f} s", f"{theirs / ours:.1f}")
-        lines.append(f"| {name} | {best:.1%} | {theirs:.0f} s | {needs} | {factor} |")
+        peer_seconds, our_seconds = seconds_to_reach(of_budgets, best), seconds_to_reach(curves.get(OURS, []), best)
+        assert peer_seconds is not None
+        needs, factor = (
+            ("not reached", "–")
+            if our_seconds is None
+            else (f"{our_seconds:.0f} s", f"{peer_seconds / our_seconds:.1f}")
+        )
+        lines.append(f"| {name} | {best:.1%} | {peer_seconds:.0f} s | {needs} | {factor} |")
     return lines
 
 
@@ -118,7 +124,7 @@ def plot(curves: Curves) -> Figure:
     axes = figure.subplots()
     axes.set_facecolor(LIGHT.paper)
     bottom = min(curve.medians[-1] for of_budgets in curves.values() for curve in of_budgets) - BELOW_LOWEST_END
-    first_shown = min(reached(of_budgets, bottom) or 1.0 for of_budgets in curves.values())
+    first_shown = min(seconds_to_reach(of_budgets, bottom) or 1.0 for of_budgets in curves.values())
     for color, (name, of_budgets) in zip(COLORS, curves.items(), strict=False):
         *shorter, longest = of_budgets
         for curve in shorter:
@@ -151,7 +157,7 @@ def main() -> None:
     parser.add_argument("--docs", type=Path, default=DOCS, metavar="FOLDER", help="with learning.md and images/")
     arguments = parser.parse_args()
     results = read_results(arguments.results)
-    curves = curves_of(results["runs"])
+    curves = collect_curves(results["runs"])
     if not curves:
         raise SystemExit(f"{arguments.results} has no finished run; run python -m benchmarks.learning.race first")
     versions = ", ".join(f"{name} {number}" for name, number in results["versions"].items())

@@ -25,12 +25,12 @@ from benchmarks.learning.results import RESULTS, read_results, write_results
 
 FILE = RESULTS / "tune_peers.json"
 BUDGET_SECONDS, LONG_SECONDS = 120, 600
-# Of two threads over one, in a training step of these models.
+# Speedup of a training step of these models with two threads over one.
 SPEED_UP = 1.6
 RATES = (3e-4, 1e-3, 3e-3)
 SMALLER_PATCH = 4
 AUGMENTATIONS: tuple[Augmentation, ...] = ("flip", "ours")
-# For the better peer; its best recipe as it is races anyway.
+# For the better peer; its best recipe takes part in the race anyway.
 LONG_LIBRARY: Library = "vit-pytorch"
 LONG: dict[str, dict[str, Any]] = {
     "unchanged": {},

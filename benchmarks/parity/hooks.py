@@ -6,25 +6,25 @@ from typing import Any
 from torch import Tensor, nn
 
 
-def outputs(
-    modules: Mapping[str, nn.Module], run: Callable[[], Any], taken_by: Mapping[str, nn.Module] | None = None
+def capture_outputs(
+    modules: Mapping[str, nn.Module], run: Callable[[], Any], inputs_of: Mapping[str, nn.Module] | None = None
 ) -> tuple[dict[str, Tensor], Any]:
     """What each of `modules` answers in `run` and what each of `taken_by` takes, in order; what `run` answers."""
-    seen: dict[str, Tensor] = {}
+    captured: dict[str, Tensor] = {}
 
-    def keep(stage: str, found: Any) -> None:
+    def capture(stage: str, value: Any) -> None:
         # SimpleViT adds positions to its patches in place.
-        seen[stage] = (found[0] if isinstance(found, tuple) else found).clone()
+        captured[stage] = (value[0] if isinstance(value, tuple) else value).clone()
 
     hooks = [
-        module.register_forward_hook(lambda _, __, output, stage=stage: keep(stage, output))
+        module.register_forward_hook(lambda _, __, output, stage=stage: capture(stage, output))
         for stage, module in modules.items()
     ] + [
-        module.register_forward_pre_hook(lambda _, inputs, stage=stage: keep(stage, inputs))
-        for stage, module in (taken_by or {}).items()
+        module.register_forward_pre_hook(lambda _, inputs, stage=stage: capture(stage, inputs))
+        for stage, module in (inputs_of or {}).items()
     ]
     try:
-        return seen, run()
+        return captured, run()
     finally:
         for hook in hooks:
             hook.remove()
@@ -36,7 +36,7 @@ def submodule(module: nn.Module, suffix: str) -> nn.Module:
     return parts.get(suffix) or next(part for name, part in parts.items() if name.endswith(f".{suffix}"))
 
 
-def flat(patches: Tensor, width: int) -> Tensor:
+def flatten_patches(patches: Tensor, width: int) -> Tensor:
     """(B, D, rows, columns), (B, rows, columns, D) or (B, N, D) as (B, N, D)."""
     if patches.ndim == 3:
         return patches

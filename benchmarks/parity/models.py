@@ -36,17 +36,17 @@ def from_open_clip(name: str) -> Build:
 
 
 def from_transformers(
-    model: str, config: str, width: int, depth: int, heads: int, mlp: int | None, **more: Any
+    model: str, config: str, width: int, depth: int, heads: int, mlp: int | None, **options: Any
 ) -> Build:
     sizes = {"hidden_size": width, "num_hidden_layers": depth, "num_attention_heads": heads}
     if mlp is not None:
         sizes["intermediate_size"] = mlp
-    return lambda: getattr(transformers, model)(getattr(transformers, config)(**sizes, **more))
+    return lambda: getattr(transformers, model)(getattr(transformers, config)(**sizes, **options))
 
 
-def dinov3(width: int, depth: int, heads: int, mlp: int, **more: Any) -> Build:
+def dinov3(width: int, depth: int, heads: int, mlp: int, **options: Any) -> Build:
     return from_transformers(
-        "DINOv3ViTModel", "DINOv3ViTConfig", width, depth, heads, mlp, num_register_tokens=4, **more
+        "DINOv3ViTModel", "DINOv3ViTConfig", width, depth, heads, mlp, num_register_tokens=4, **options
     )
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
-from benchmarks.parity.hooks import flat, outputs, submodule
+from benchmarks.parity.hooks import capture_outputs, flatten_patches, submodule
 from megavit.model.vit import MegaVit
 from megavit.weights.pretrained.mappings.config_from_shapes import Overrides
 from megavit.weights.pretrained.mappings.hf_clip import HF_CLIP
@@ -30,8 +30,8 @@ from megavit.weights.pretrained.mappings.torchvision import TORCHVISION
 from megavit.weights.pretrained.mappings.vit_pytorch import SIMPLE_VIT, VIT_PYTORCH
 from megavit.weights.pretrained.mappings.zetascale import ZETASCALE
 
-Answers = Callable[[Any, Tensor], dict[str, Tensor]]
-Said = Callable[[Any], Overrides]
+OutputsFunction = Callable[[Any, Tensor], dict[str, Tensor]]
+SettingsFunction = Callable[[Any], Overrides]
 
 
 @dataclass(frozen=True)
@@ -49,20 +49,20 @@ class Family:
     """
 
     peer: Any
-    said: Said
+    file_settings: SettingsFunction
     patches: str
     layers: str
     norms: tuple[str, ...]
-    answers: Answers
+    peer_outputs: OutputsFunction
 
 
-def timm_answers(model: Any, images: Tensor) -> dict[str, Tensor]:
+def timm_outputs(model: Any, images: Tensor) -> dict[str, Tensor]:
     features = model.forward_features(images)
     pooled = {"pooled": model.forward_head(features, pre_logits=True)}
     return pooled | {"logits": model.forward_head(features)} if model.num_classes else pooled
 
 
-def hugging_face_answers(model: Any, images: Tensor) -> dict[str, Tensor]:
+def hugging_face_outputs(model: Any, images: Tensor) -> dict[str, Tensor]:
     """Where their model has no pooled answer of its own: the class token, or the mean where there is none."""
     arguments: dict[str, Any] = {}
     if model.config.model_type == "vit_mae":  # shuffles its patches by the noise
@@ -80,94 +80,101 @@ def hugging_face_answers(model: Any, images: Tensor) -> dict[str, Tensor]:
     return {"pooled": output.pooler_output}
 
 
-def answers_at(head: str) -> Answers:
+def outputs_at(head: str) -> OutputsFunction:
     """Where the pooled answer is what the module called `head` takes."""
 
-    def answers(model: Any, images: Tensor) -> dict[str, Tensor]:
-        taken, logits = outputs({}, lambda: model(images), taken_by={"pooled": model.get_submodule(head)})
-        return {"pooled": taken["pooled"], "logits": logits}
+    def peer_outputs(model: Any, images: Tensor) -> dict[str, Tensor]:
+        captured, logits = capture_outputs({}, lambda: model(images), inputs_of={"pooled": model.get_submodule(head)})
+        return {"pooled": captured["pooled"], "logits": logits}
 
-    return answers
+    return peer_outputs
 
 
-def open_clip_answers(model: Any, images: Tensor) -> dict[str, Tensor]:
+def open_clip_outputs(model: Any, images: Tensor) -> dict[str, Tensor]:
     """Of a tower that pools by its class token."""
-    seen, logits = outputs({"norm": model.ln_post}, lambda: model(images))
-    return {"pooled": seen["norm"][:, 0], "logits": logits}
+    captured, logits = capture_outputs({"norm": model.ln_post}, lambda: model(images))
+    return {"pooled": captured["norm"][:, 0], "logits": logits}
 
 
-def timm_said(theirs: Any) -> Overrides:
-    architecture = getattr(theirs, "pretrained_cfg", {}).get("architecture")
-    reported = {"architecture": architecture, "global_pool": theirs.global_pool}
+def timm_settings(peer_model: Any) -> Overrides:
+    architecture = getattr(peer_model, "pretrained_cfg", {}).get("architecture")
+    reported = {"architecture": architecture, "global_pool": peer_model.global_pool}
     return read_timm_settings(
-        reported | {"model_args": getattr(theirs, "_model_args", {})}
+        reported | {"model_args": getattr(peer_model, "_model_args", {})}
     )  # as timm itself records them
 
 
-def simple_vit_said(theirs: Any) -> Overrides:
+def simple_vit_settings(peer_model: Any) -> Overrides:
     """The size of square images, of which their file has no trace."""
-    side = math.isqrt(len(theirs.pos_embedding))
-    return {"image_size": tuple(side * patch for patch in theirs.patch_size)}
+    side = math.isqrt(len(peer_model.pos_embedding))
+    return {"image_size": tuple(side * patch for patch in peer_model.patch_size)}
 
 
-def nothing_said(_: Any) -> Overrides:
+def no_settings(_: Any) -> Overrides:
     return {}
 
 
-def of_timm(peer: Any) -> Family:
-    return Family(peer, timm_said, "patch_embed", "blocks", ("norm", "fc_norm"), timm_answers)
+def timm_family(peer: Any) -> Family:
+    return Family(peer, timm_settings, "patch_embed", "blocks", ("norm", "fc_norm"), timm_outputs)
 
 
-def of_hugging_face(peer: Any, patches: str, layers: str, norm: str) -> Family:
+def hugging_face_family(peer: Any, patches: str, layers: str, norm: str) -> Family:
     return Family(
-        peer, lambda theirs: peer.settings(theirs.config.to_dict()), patches, layers, (norm,), hugging_face_answers
+        peer,
+        lambda peer_model: peer.settings(peer_model.config.to_dict()),
+        patches,
+        layers,
+        (norm,),
+        hugging_face_outputs,
     )
 
 
-def of_vit_pytorch(peer: Any, said: Said, head: str) -> Family:
-    return Family(peer, said, "to_patch_embedding", "transformer.layers", ("transformer.norm",), answers_at(head))
+def vit_pytorch_family(peer: Any, file_settings: SettingsFunction, head: str) -> Family:
+    return Family(
+        peer, file_settings, "to_patch_embedding", "transformer.layers", ("transformer.norm",), outputs_at(head)
+    )
 
 
 FAMILIES = {
-    "timm ViT": of_timm(TIMM_VIT),
-    "timm parallel": of_timm(TIMM_PARALLEL),
-    "timm Perception Encoder": of_timm(PERCEPTION),
-    "timm DINOv3": of_timm(EVA),
-    "timm rotary": of_timm(EVA),
-    "timm EVA-02": of_timm(EVA02),
-    "timm EVA-02 large": of_timm(EVA02_LARGE),
-    "Hugging Face ViT": of_hugging_face(HF_VIT, "patch_embeddings.projection", "layers", "layernorm"),
-    "Hugging Face DINOv2": of_hugging_face(HF_DINOV2, "patch_embeddings.projection", "encoder.layer", "layernorm"),
-    "Hugging Face DINOv3": of_hugging_face(HF_DINOV3, "patch_embeddings", "model.layer", "norm"),
-    "Hugging Face CLIP": of_hugging_face(HF_CLIP, "patch_embedding", "encoder.layers", "post_layernorm"),
+    "timm ViT": timm_family(TIMM_VIT),
+    "timm parallel": timm_family(TIMM_PARALLEL),
+    "timm Perception Encoder": timm_family(PERCEPTION),
+    "timm DINOv3": timm_family(EVA),
+    "timm rotary": timm_family(EVA),
+    "timm EVA-02": timm_family(EVA02),
+    "timm EVA-02 large": timm_family(EVA02_LARGE),
+    "Hugging Face ViT": hugging_face_family(HF_VIT, "patch_embeddings.projection", "layers", "layernorm"),
+    "Hugging Face DINOv2": hugging_face_family(HF_DINOV2, "patch_embeddings.projection", "encoder.layer", "layernorm"),
+    "Hugging Face DINOv3": hugging_face_family(HF_DINOV3, "patch_embeddings", "model.layer", "norm"),
+    "Hugging Face CLIP": hugging_face_family(HF_CLIP, "patch_embedding", "encoder.layers", "post_layernorm"),
     "torchvision": Family(
-        TORCHVISION, nothing_said, "conv_proj", "encoder.layers", ("encoder.ln",), answers_at("heads")
+        TORCHVISION, no_settings, "conv_proj", "encoder.layers", ("encoder.ln",), outputs_at("heads")
     ),
     "OpenCLIP": Family(
         OPEN_CLIP,
-        lambda theirs: OPEN_CLIP.settings(theirs.settings),
+        lambda peer_model: OPEN_CLIP.settings(peer_model.settings),
         "conv1",
         "transformer.resblocks",
         ("ln_post",),
-        open_clip_answers,
+        open_clip_outputs,
     ),
-    "vit-pytorch": of_vit_pytorch(VIT_PYTORCH, nothing_said, "mlp_head"),
-    "vit-pytorch SimpleViT": of_vit_pytorch(SIMPLE_VIT, simple_vit_said, "linear_head"),
-    "zetascale": of_vit_pytorch(ZETASCALE, nothing_said, "mlp_head"),
+    "vit-pytorch": vit_pytorch_family(VIT_PYTORCH, no_settings, "mlp_head"),
+    "vit-pytorch SimpleViT": vit_pytorch_family(SIMPLE_VIT, simple_vit_settings, "linear_head"),
+    "zetascale": vit_pytorch_family(ZETASCALE, no_settings, "mlp_head"),
 }
 
 
 @torch.no_grad()
-def shaken(module: nn.Module, by: float = 0.1) -> None:
+def perturb_weights(module: nn.Module, scale: float = 0.1) -> None:
     """Move every parameter away from its initial value: norms, biases, positions and scales too."""
     for parameter in module.parameters():
-        parameter.add_(by * torch.randn_like(parameter))
+        parameter.add_(scale * torch.randn_like(parameter))
 
 
-def file_tensors(theirs: nn.Module) -> dict[str, Tensor]:
+def file_tensors(peer_model: nn.Module) -> dict[str, Tensor]:
     """What their own `save` writes: for Hugging Face other names than those of the modules."""
-    state = theirs.state_dict()
-    return revert_weight_conversion(theirs, state) if isinstance(theirs, PreTrainedModel) else state
+    state = peer_model.state_dict()
+    return revert_weight_conversion(peer_model, state) if isinstance(peer_model, PreTrainedModel) else state
 
 
 def table_tensors(peer: Any, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -177,44 +184,44 @@ def table_tensors(peer: Any, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]
     return {name: tensors[found] for found, name in peer.names(tensors).items()}
 
 
-def ours_of(family: Family, theirs: nn.Module) -> MegaVit:
+def load_our_model(family: Family, peer_model: nn.Module) -> MegaVit:
     """Our model with their weights."""
-    peer, known = family.peer, family.said(theirs)
-    tensors = table_tensors(peer, file_tensors(theirs))
+    peer, known = family.peer, family.file_settings(peer_model)
+    tensors = table_tensors(peer, file_tensors(peer_model))
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     config = peer.config(shapes, known)
     rules = peer.key_rules(config)
-    check_shapes(rules, shapes, type(theirs).__name__)
+    check_shapes(rules, shapes, type(peer_model).__name__)
     with torch.device("meta"):  # the largest would not be in memory three times
-        ours = MegaVit.from_config(config).eval()
-    ours.load_state_dict(to_ours(rules, tensors, config), assign=True)
-    return ours
+        our_model = MegaVit.from_config(config).eval()
+    our_model.load_state_dict(to_ours(rules, tensors, config), assign=True)
+    return our_model
 
 
 @torch.no_grad()
-def our_stages(ours: MegaVit, images: Tensor) -> dict[str, Tensor]:
-    layers = dict(enumerate(ours.transformer.layers))
-    watched = {"patches": ours.patch_embedding} | {f"block {i}": layer for i, layer in layers.items()}
-    watched["norm"] = ours.norm
-    seen, features = outputs(watched, lambda: ours.features(images))
-    seen["pooled"] = features.pooled
-    if ours.config.num_classes:
-        seen["logits"] = ours.mlp_head(features.pooled)
-    return seen
+def our_stages(our_model: MegaVit, images: Tensor) -> dict[str, Tensor]:
+    layers = dict(enumerate(our_model.transformer.layers))
+    modules = {"patches": our_model.patch_embedding} | {f"block {i}": layer for i, layer in layers.items()}
+    modules["norm"] = our_model.norm
+    captured, features = capture_outputs(modules, lambda: our_model.features(images))
+    captured["pooled"] = features.pooled
+    if our_model.config.num_classes:
+        captured["logits"] = our_model.mlp_head(features.pooled)
+    return captured
 
 
 @torch.no_grad()
-def their_stages(family: Family, theirs: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    layers = list(submodule(theirs, family.layers).children())
-    norms = (submodule(theirs, name) for name in family.norms)
+def peer_stages(family: Family, peer_model: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    layers = list(submodule(peer_model, family.layers).children())
+    norms = (submodule(peer_model, name) for name in family.norms)
     norm = next(norm for norm in norms if not isinstance(norm, nn.Identity))
-    watched, taken_by = {"patches": submodule(theirs, family.patches), "norm": norm}, {}
+    modules, inputs_of = {"patches": submodule(peer_model, family.patches), "norm": norm}, {}
     if isinstance(layers[0], nn.ModuleList):
         parts = [*(next(layer.children()) for layer in layers[1:]), norm]
-        taken_by = {f"block {i}": part for i, part in enumerate(parts)}
+        inputs_of = {f"block {i}": part for i, part in enumerate(parts)}
     else:
-        watched |= {f"block {i}": layer for i, layer in enumerate(layers)}
-    seen, answers = outputs(watched, lambda: family.answers(theirs, images), taken_by)
-    width = answers["pooled"].shape[-1] if "pooled" in answers else seen["block 0"].shape[-1]
-    seen["patches"] = flat(seen["patches"], width)
-    return seen | answers
+        modules |= {f"block {i}": layer for i, layer in enumerate(layers)}
+    captured, peer_outputs = capture_outputs(modules, lambda: family.peer_outputs(peer_model, images), inputs_of)
+    width = peer_outputs["pooled"].shape[-1] if "pooled" in peer_outputs else captured["block 0"].shape[-1]
+    captured["patches"] = flatten_patches(captured["patches"], width)
+    return captured | peer_outputs

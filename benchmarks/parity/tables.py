@@ -14,14 +14,14 @@ Difference = dict[str, float]
 def as_markdown(results: dict[str, Any]) -> str:
     """Two tables, of differences as "absolute (relative)"."""
     lines = [
-        f"Largest differences in float32 on {measured_with(results)}. Absolute (relative to the largest "
+        f"Largest differences in float32 on {describe_environment(results)}. Absolute (relative to the largest "
         "magnitude); of the blocks, the worst one.",
         "",
         f"| model | M parameters | image | {' | '.join(STAGES)} |",
         "|---|---|---|" + "---|" * len(STAGES),
     ]
-    for name, row in rows_of(results).items():
-        cells = [cell(row["stages"].get(stage)) for stage in STAGES]
+    for name, row in ordered_rows(results).items():
+        cells = [format_difference(row["stages"].get(stage)) for stage in STAGES]
         size = " × ".join(map(str, row["image"]))
         lines.append(f"| {name} | {row['parameters'] / 1e6:.1f} | {size} | {' | '.join(cells)} |")
     if results["sizes"]:
@@ -33,17 +33,19 @@ def as_markdown(results: dict[str, Any]) -> str:
             "|---|---|---|",
         ]
         for size, row in results["sizes"].items():
-            lines.append(f"| {size} | {cell(row['as it runs'])} | {cell(row['as it loads'])} |")
+            lines.append(
+                f"| {size} | {format_difference(row['as it runs'])} | {format_difference(row['as it loads'])} |"
+            )
     return "\n".join([*lines, ""])
 
 
-def for_a_page(results: dict[str, Any]) -> list[str]:
+def page_lines(results: dict[str, Any]) -> list[str]:
     """The lines of one table, of relative differences: the worst on the way, and that of the answer."""
     text = (
         "Real architectures at full size in float32, every weight shaken away from its initial value: the largest "
         "difference between their numbers and ours, relative to the largest of theirs, at the worst stage of the pass "
         "and in the answer. Sums taken in another order are some 1e-06 apart. Every stage is in "
-        f"`benchmarks/results/parity.md`. {measured_with(results)}."
+        f"`benchmarks/results/parity.md`. {describe_environment(results)}."
     )
     lines = [
         *wrap(text, width=120, break_on_hyphens=False),
@@ -51,7 +53,7 @@ def for_a_page(results: dict[str, Any]) -> list[str]:
         "| model | M parameters | worst stage | answer |",
         "|---|---|---|---|",
     ]
-    for name, row in rows_of(results).items():
+    for name, row in ordered_rows(results).items():
         relative = [row["stages"][stage]["relative"] for stage in STAGES if stage in row["stages"]]
         lines.append(f"| {name} | {row['parameters'] / 1e6:.1f} | {max(relative):.0e} | {relative[-1]:.0e} |")
     if results["sizes"]:
@@ -60,15 +62,15 @@ def for_a_page(results: dict[str, Any]) -> list[str]:
     return lines
 
 
-def rows_of(results: dict[str, Any]) -> dict[str, Any]:
+def ordered_rows(results: dict[str, Any]) -> dict[str, Any]:
     """In the order of `MODELS`."""
     return {name: results["models"][name] for name in MODELS if name in results["models"]}
 
 
-def measured_with(results: dict[str, Any]) -> str:
+def describe_environment(results: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in sorted(results["versions"].items()))
     return f"{results['machine']}; {versions}"
 
 
-def cell(found: Difference | None) -> str:
+def format_difference(found: Difference | None) -> str:
     return f"{found['absolute']:.1e} ({found['relative']:.0e})" if found else "–"

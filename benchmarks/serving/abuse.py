@@ -10,7 +10,7 @@ from benchmarks.serving.client import HOST
 
 
 @dataclass(frozen=True)
-class Ended:
+class Outcome:
     """How it ended for one of them.
 
     Attributes:
@@ -24,21 +24,21 @@ class Ended:
     sent: int
 
 
-async def abuse(port: int, parts: AsyncIterator[bytes], patience: float, half_close: bool = False) -> Ended:
+async def abuse(port: int, parts: AsyncIterator[bytes], timeout: float, half_close: bool = False) -> Outcome:
     """Send the parts until there is an answer or the connection ends, at most `patience` seconds.
 
     Args:
         half_close: say that there is no more to come once all parts are sent.
     """
-    began, sent = time.perf_counter(), 0
+    started, sent = time.perf_counter(), 0
     try:
         reader, writer = await asyncio.open_connection(HOST, port)
     except OSError:
-        return Ended(0, time.perf_counter() - began, 0)
+        return Outcome(0, time.perf_counter() - started, 0)
 
     async def send() -> None:
         nonlocal sent
-        with contextlib.suppress(OSError):  # closed while we send; the answer may be there all the same
+        with contextlib.suppress(OSError):  # closed while sending; the response may have arrived anyway
             async for part in parts:
                 writer.write(part)
                 sent += len(part)
@@ -48,39 +48,39 @@ async def abuse(port: int, parts: AsyncIterator[bytes], patience: float, half_cl
 
     sending = asyncio.create_task(send())
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(timeout):
             line = await reader.readline()
     except TimeoutError:
-        return Ended(-1, time.perf_counter() - began, sent)
+        return Outcome(-1, time.perf_counter() - started, sent)
     except OSError:
         line = b""
     finally:
         sending.cancel()
         writer.transport.abort()
-    return Ended(int(line[9:12]) if line.startswith(b"HTTP/") else 0, time.perf_counter() - began, sent)
+    return Outcome(int(line[9:12]) if line.startswith(b"HTTP/") else 0, time.perf_counter() - started, sent)
 
 
-async def whole(*parts: bytes) -> AsyncIterator[bytes]:
+async def send_all(*parts: bytes) -> AsyncIterator[bytes]:
     for part in parts:
         yield part
 
 
-async def endless(head: bytes, part: bytes, most: int) -> AsyncIterator[bytes]:
+async def endless(head: bytes, part: bytes, max_bytes: int) -> AsyncIterator[bytes]:
     """`head`, then `part` until there are `most` bytes."""
     yield head
-    for _ in range(most // len(part)):
+    for _ in range(max_bytes // len(part)):
         yield part
 
 
 async def slowly(head: bytes, rest: bytes, pause: float) -> AsyncIterator[bytes]:
     """`head`, then `rest` byte for byte."""
     yield head
-    for place in range(len(rest)):
+    for index in range(len(rest)):
         await asyncio.sleep(pause)
-        yield rest[place : place + 1]
+        yield rest[index : index + 1]
 
 
-async def gone(port: int, data: bytes, pause: float) -> None:
+async def send_and_disconnect(port: int, data: bytes, pause: float) -> None:
     """Send this, and be gone."""
     try:
         _, writer = await asyncio.open_connection(HOST, port)
@@ -101,11 +101,11 @@ def chunked(data: bytes) -> bytes:
     return f"{len(data):x}\r\n".encode() + data + b"\r\n"
 
 
-def counted(those: Sequence[Ended]) -> dict[str, int]:
+def count_outcomes(outcomes: Sequence[Outcome]) -> dict[str, int]:
     """How often each ended so: a status, "closed" without one, or "given up"."""
     names = {0: "closed", -1: "given up"}
     found: dict[str, int] = {}
-    for one in those:
-        name = names.get(one.status, str(one.status))
+    for outcome in outcomes:
+        name = names.get(outcome.status, str(outcome.status))
         found[name] = found.get(name, 0) + 1
     return dict(sorted(found.items()))

@@ -9,29 +9,29 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.serving.client import multipart, request
-from benchmarks.serving.contestants import ALONE, OURS, PEER, Contestant
+from benchmarks.serving.contestants import OURS, PEER, UNBATCHED, Contestant
 from benchmarks.serving.fixed_worker import MODULE, SECONDS
-from benchmarks.serving.processes import Served, free_port, litserve
-from benchmarks.serving.rates import gains
+from benchmarks.serving.processes import ServerProcess, free_port, start_litserve
+from benchmarks.serving.rates import measure_batching_gain
 
 
-def fixed(folder: Path, batch_size: int) -> Served:
+def start_fixed(folder: Path, batch_size: int) -> ServerProcess:
     port = free_port()
     command = [sys.executable, "-m", MODULE, "--port", str(port), "--batch-size", str(batch_size)]
-    return Served(command, "/health/ready", folder, port)
+    return ServerProcess(command, "/health/ready", folder, port)
 
 
-async def accelerated(
+async def measure_accelerator(
     bundle: Path, python: Path | None, images: Sequence[bytes], folder: Path, *, rounds: int, seconds: float
 ) -> dict[str, Any]:
     """Answers a second for each number of clients, with batches, without, and of LitServe; beside what could be."""
     plain = [request("/predict", image) for image in images]
-    those = [
-        Contestant(OURS, lambda: fixed(folder, 32), plain),
-        Contestant(ALONE, lambda: fixed(folder, 1), plain),
+    contestants = [
+        Contestant(OURS, lambda: start_fixed(folder, 32), plain),
+        Contestant(UNBATCHED, lambda: start_fixed(folder, 1), plain),
     ]
     if python is not None:
         form = [request("/predict", *multipart([image])) for image in images]
-        reported = ("--fixed-ms", str(SECONDS * 1000))
-        those.append(Contestant(PEER, lambda: litserve(python, bundle, folder, *reported), form))
-    return {"a_batch_takes_ms": SECONDS * 1000, "servers": await gains(those, rounds, seconds)}
+        fixed_time = ("--fixed-ms", str(SECONDS * 1000))
+        contestants.append(Contestant(PEER, lambda: start_litserve(python, bundle, folder, *fixed_time), form))
+    return {"a_batch_takes_ms": SECONDS * 1000, "servers": await measure_batching_gain(contestants, rounds, seconds)}

@@ -25,11 +25,11 @@ def multipart(files: Sequence[bytes], field: str = "images") -> tuple[bytes, str
     """(body, content type) of a form with these files."""
     boundary = uuid.uuid4().hex
     parts = [
-        f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"; filename="{place}.jpg"\r\n'
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"; filename="{index}.jpg"\r\n'
         "Content-Type: application/octet-stream\r\n\r\n".encode()
         + file
         + b"\r\n"
-        for place, file in enumerate(files)
+        for index, file in enumerate(files)
     ]
     return b"".join(parts) + f"--{boundary}--\r\n".encode(), f"multipart/form-data; boundary={boundary}"
 
@@ -40,7 +40,7 @@ class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
         self.alive = False
-        self._came = bytearray()
+        self._received = bytearray()
         self._end: int | None = None
         self._waiting: asyncio.Future[tuple[int, bytes]] | None = None
 
@@ -50,7 +50,7 @@ class Connection(asyncio.Protocol):
     def ask(self, data: bytes) -> asyncio.Future[tuple[int, bytes]]:
         """(status, body); the status is 0 where the connection ends before."""
         self._waiting = asyncio.get_running_loop().create_future()
-        self._came.clear()
+        self._received.clear()
         self._end = None
         if not self.alive or self.transport is None:
             self._waiting.set_result((0, b""))
@@ -63,15 +63,15 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        self._came += data
-        if self._end is None and (blank := self._came.find(b"\r\n\r\n")) >= 0:
-            head = bytes(self._came[:blank]).lower()
+        self._received += data
+        if self._end is None and (blank := self._received.find(b"\r\n\r\n")) >= 0:
+            head = bytes(self._received[:blank]).lower()
             start = head.find(b"\r\ncontent-length:")
             length = int(head[start + 17 :].split(b"\r\n", 1)[0]) if start >= 0 else 0
             self._end = blank + 4 + length
             self.alive = b"\r\nconnection: close" not in head
-        if self._end is not None and len(self._came) >= self._end:
-            self._finish(int(self._came[9:12]))
+        if self._end is not None and len(self._received) >= self._end:
+            self._finish(int(self._received[9:12]))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.alive = False
@@ -80,7 +80,9 @@ class Connection(asyncio.Protocol):
     def _finish(self, status: int) -> None:
         waiting, self._waiting = self._waiting, None
         if waiting is not None and not waiting.done():
-            waiting.set_result((status, bytes(self._came[self._came.find(b"\r\n\r\n") + 4 :]) if status else b""))
+            waiting.set_result(
+                (status, bytes(self._received[self._received.find(b"\r\n\r\n") + 4 :]) if status else b"")
+            )
 
 
 class Client:
@@ -123,7 +125,7 @@ class Client:
 
 
 async def closed_loop(
-    client: Client, requests: Sequence[bytes], clients: int, seconds: float, most: int | None = None
+    client: Client, requests: Sequence[bytes], clients: int, seconds: float, max_requests: int | None = None
 ) -> tuple[list[Reply], float]:
     """So many clients, each of which asks again as soon as it is answered, and the seconds that it took.
 
@@ -132,32 +134,32 @@ async def closed_loop(
         most: requests in all, where these come first.
     """
     replies: list[Reply] = []
-    places = count()
-    began = time.perf_counter()
+    indices = count()
+    started = time.perf_counter()
 
-    async def one() -> None:
-        for place in places:
-            if time.perf_counter() - began > seconds or (most is not None and place >= most):
+    async def run_client() -> None:
+        for index in indices:
+            if time.perf_counter() - started > seconds or (max_requests is not None and index >= max_requests):
                 return
-            replies.append(await client.ask(requests[place % len(requests)]))
+            replies.append(await client.ask(requests[index % len(requests)]))
             if not replies[-1].status:
-                await asyncio.sleep(0.01)  # a server that is gone is not asked without end
+                await asyncio.sleep(0.01)  # do not flood a server that has exited
 
-    await asyncio.gather(*(one() for _ in range(clients)))
-    return replies, time.perf_counter() - began
+    await asyncio.gather(*(run_client() for _ in range(clients)))
+    return replies, time.perf_counter() - started
 
 
 async def open_loop(
     client: Client, requests: Sequence[bytes], arrivals: Sequence[float], stop: Callable[[], bool] = lambda: False
 ) -> list[Reply]:
     """A request at each of these seconds from now, whether or not those before are answered."""
-    began = time.perf_counter()
+    started = time.perf_counter()
     tasks: list[asyncio.Task[Reply]] = []
-    for place, arrival in enumerate(arrivals):
-        wait = began + arrival - time.perf_counter()
+    for index, arrival in enumerate(arrivals):
+        wait = started + arrival - time.perf_counter()
         if wait > 0:
             await asyncio.sleep(wait)
         if stop():
             break
-        tasks.append(asyncio.create_task(client.ask(requests[place % len(requests)], began + arrival)))
+        tasks.append(asyncio.create_task(client.ask(requests[index % len(requests)], started + arrival)))
     return list(await asyncio.gather(*tasks))

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.serving.client import multipart, request
-from benchmarks.serving.processes import Served, litserve, ours
+from benchmarks.serving.processes import ServerProcess, start_litserve, start_megavit
 
-OURS, ALONE, PEER, PEER_WIDE = "megavit", "megavit, batch 1", "LitServe", "LitServe, a worker a core"
+OURS, UNBATCHED, PEER, PEER_WIDE = "megavit", "megavit, batch 1", "LitServe", "LitServe, a worker a core"
 BATCH, QUEUE = 32, 128
 """What `megavit serve` takes when nothing is said."""
 
@@ -15,24 +15,24 @@ BATCH, QUEUE = 32, 128
 @dataclass(frozen=True)
 class Contestant:
     name: str
-    start: Callable[[], Served]
+    start: Callable[[], ServerProcess]
     requests: list[bytes]
 
 
-def contestants(bundle: Path, images: Sequence[bytes], folder: Path, python: Path | None) -> list[Contestant]:
+def make_contestants(bundle: Path, images: Sequence[bytes], folder: Path, python: Path | None) -> list[Contestant]:
     """Ours, with and without batches, and LitServe where there is a Python that has it.
 
     LitServe's documentation advises a worker a core on processors; one worker is what ours has.
     """
     plain = [request("/predict", image) for image in images]
     found = [
-        Contestant(OURS, lambda: ours(bundle, folder), plain),
-        Contestant(ALONE, lambda: ours(bundle, folder, "--max-batch-size", "1"), plain),
+        Contestant(OURS, lambda: start_megavit(bundle, folder), plain),
+        Contestant(UNBATCHED, lambda: start_megavit(bundle, folder, "--max-batch-size", "1"), plain),
     ]
     if python is not None:
         form = [request("/predict", *multipart([image])) for image in images]
         found += [
-            Contestant(PEER, lambda: litserve(python, bundle, folder), form),
-            Contestant(PEER_WIDE, lambda: litserve(python, bundle, folder, "--workers", "2"), form),
+            Contestant(PEER, lambda: start_litserve(python, bundle, folder), form),
+            Contestant(PEER_WIDE, lambda: start_litserve(python, bundle, folder, "--workers", "2"), form),
         ]
     return found

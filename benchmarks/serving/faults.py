@@ -22,9 +22,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.serving.endings import ENDINGS
-from benchmarks.serving.intrusions import INTRUSIONS, beside
-from benchmarks.serving.processes import ours
-from benchmarks.serving.upheavals import UPHEAVALS
+from benchmarks.serving.intrusions import INTRUSIONS, run_with_bystanders
+from benchmarks.serving.processes import start_megavit
+from benchmarks.serving.upheavals import SERVER_FAULTS
 from megavit.bench.run import describe_machine
 from megavit.weights.bundle.bundle import find_bundle
 
@@ -34,17 +34,17 @@ OPTIONS = ("--read-timeout", "3")
 
 async def measure(bundle: Path, folder: Path, rows: list[str]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
-    with ours(bundle, folder, *OPTIONS) as server:
+    with start_megavit(bundle, folder, *OPTIONS) as server:
         for name, intrusion in INTRUSIONS.items():
             if name in rows:
                 sys.stderr.write(f"{name}\n")
-                found[name] = await beside(server, intrusion)
-        code, left = server.stop()
-        found["end of the server"] = {"statuses": {f"exit code {code}": 1}, "orphans": left}
-    for name, upheaval in {**UPHEAVALS, **ENDINGS}.items():
+                found[name] = await run_with_bystanders(server, intrusion)
+        code, orphan_count = server.stop()
+        found["end of the server"] = {"statuses": {f"exit code {code}": 1}, "orphans": orphan_count}
+    for name, scenario in {**SERVER_FAULTS, **ENDINGS}.items():
         if name in rows:
             sys.stderr.write(f"{name}\n")
-            found[name] = await upheaval(bundle, folder)
+            found[name] = await scenario(bundle, folder)
     return found
 
 
@@ -53,23 +53,23 @@ def show(found: dict[str, dict[str, Any]]) -> None:
     for name, row in found.items():
         more = {key: value for key, value in row.items() if key not in COLUMNS and not isinstance(value, list | dict)}
         cells = [row.get(column, "") for column in COLUMNS]
-        table.add_row(name, *(_told(cell) for cell in cells), _told(more))
+        table.add_row(name, *(_format_cell(cell) for cell in cells), _format_cell(more))
     Console(width=200).print(table)
 
 
-def _told(cell: Any) -> str:
+def _format_cell(cell: Any) -> str:
     return ", ".join(f"{key}: {value}" for key, value in cell.items()) if isinstance(cell, dict) else str(cell)
 
 
 def main() -> None:
-    every = [*INTRUSIONS, *UPHEAVALS, *ENDINGS]
+    every = [*INTRUSIONS, *SERVER_FAULTS, *ENDINGS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--rows", nargs="+", choices=every, default=every, metavar="ROW")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="for the result, as JSON")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="JSON file for the result")
     arguments = parser.parse_args()
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
     with TemporaryDirectory() as name, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         found = runner.run(measure(find_bundle(arguments.bundle.resolve()), Path(name), arguments.rows))
     show(found)

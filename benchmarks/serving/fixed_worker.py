@@ -15,13 +15,13 @@ from typing import Any
 
 from megavit.serve.server import serve
 from megavit.serve.settings import PredictOptions, Settings, WorkerSettings
-from megavit.serve.workers.worker import main as work
+from megavit.serve.workers.worker import main as run_worker
 
 SECONDS = 0.02
 MODULE = "benchmarks.serving.fixed_worker"
 
 
-class Fixed:
+class FixedTimeBackend:
     """A backend, see `megavit.serve.backends.base.Backend`."""
 
     max_batch_bytes = float("inf")
@@ -71,6 +71,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1].startswith("{"):
-        work(Fixed)
+        run_worker(FixedTimeBackend)
     else:
         main()

@@ -21,13 +21,13 @@ import uvloop
 
 from benchmarks.serving.client import Client, request
 from benchmarks.serving.intrusions import REQUESTS
-from benchmarks.serving.mutations import mutated, real_images
-from benchmarks.serving.processes import forget_peak, ours, peak_above, pss
+from benchmarks.serving.mutations import mutate, real_images
+from benchmarks.serving.processes import peak_memory_above, pss, reset_peak_memory, start_megavit
 from benchmarks.serving.schedule import Reply, milliseconds, percentile, statuses
 from megavit.bench.run import describe_machine
 
 CLIENTS = 4
-MOST_MIB = 300
+MAX_PEAK_MIB = 300
 EXPECTED = (200, 422)
 SLOW_SECONDS = 5.0
 
@@ -35,48 +35,48 @@ SLOW_SECONDS = 5.0
 async def measure(bundle: Path, folder: Path, images: int, seed: int) -> dict[str, Any]:
     real = real_images()
     replies: dict[int, Reply] = {}
-    places = count(seed)
-    with ours(bundle, folder) as server:
+    indices = count(seed)
+    with start_megavit(bundle, folder) as server:
         async with Client(server.port) as client:
-            for place in range(200):
-                await client.ask(REQUESTS[place % len(REQUESTS)])
+            for index in range(200):
+                await client.ask(REQUESTS[index % len(REQUESTS)])
             for image in real:
                 reply = await client.ask(request("/predict", image))
                 if reply.status != 200:
-                    raise RuntimeError(f"a whole image was answered with {reply.status}: {reply.body!r}")
+                    raise RuntimeError(f"an undamaged image got status {reply.status}: {reply.body!r}")
             worker = server.worker()
-            before, shared = forget_peak(worker), pss([worker])
+            before, shared = reset_peak_memory(worker), pss([worker])
 
             async def ask() -> None:
-                for place in places:
-                    if place >= seed + images:
+                for index in indices:
+                    if index >= seed + images:
                         return
-                    replies[place] = await client.ask(request("/predict", mutated(real, place)))
+                    replies[index] = await client.ask(request("/predict", mutate(real, index)))
 
-            began = time.perf_counter()
+            started = time.perf_counter()
             await asyncio.gather(*(ask() for _ in range(CLIENTS)))
-            seconds = time.perf_counter() - began
+            seconds = time.perf_counter() - started
             last = await client.ask(REQUESTS[0])
         alive = worker.is_running()
-        above = round(peak_above(worker, before) / 2**20, 1) if alive else None
+        peak_mib = round(peak_memory_above(worker, before) / 2**20, 1) if alive else None
         after = pss([worker]) - shared if alive else 0
-        code, left = server.stop()
-    taken = [reply.done - reply.sent for reply in replies.values()]
+        code, orphan_count = server.stop()
+    seconds_each = [reply.done - reply.sent for reply in replies.values()]
     return {
         "images": len(replies),
         "seed": seed,
         "statuses": statuses(list(replies.values())),
-        "unexpected": [place for place, reply in replies.items() if reply.status not in EXPECTED][:20],
-        "slow": [place for place, reply in replies.items() if reply.done - reply.sent > SLOW_SECONDS][:20],
+        "unexpected": [index for index, reply in replies.items() if reply.status not in EXPECTED][:20],
+        "slow": [index for index, reply in replies.items() if reply.done - reply.sent > SLOW_SECONDS][:20],
         "worker_restarted": not alive,
-        "worker_peak_above_mib": above,
+        "worker_peak_above_mib": peak_mib,
         "worker_after_above_mib": round(after / 2**20, 1),
-        "p99_ms": milliseconds(percentile(taken, 0.99)),
-        "slowest_ms": milliseconds(max(taken)),
+        "p99_ms": milliseconds(percentile(seconds_each, 0.99)),
+        "slowest_ms": milliseconds(max(seconds_each)),
         "seconds": round(seconds, 1),
         "answers_afterwards": last.status == 200,
         "exit_code": code,
-        "orphans": left,
+        "orphans": orphan_count,
     }
 
 
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0, help="number of the first image")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="for the result, as JSON")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="JSON file for the result")
     arguments = parser.parse_args()
     with TemporaryDirectory() as name, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         found = runner.run(measure(arguments.bundle.resolve(), Path(name), arguments.images, arguments.seed))
@@ -93,8 +93,10 @@ def main() -> None:
     sys.stdout.write(json.dumps(figures, indent=1) + "\n")
     if arguments.output:
         arguments.output.write_text(json.dumps(figures, indent=1) + "\n")
-    above = found["worker_peak_above_mib"]
-    sys.exit(bool(found["unexpected"] or above is None or above > MOST_MIB or not found["answers_afterwards"]))
+    peak_mib = found["worker_peak_above_mib"]
+    sys.exit(
+        bool(found["unexpected"] or peak_mib is None or peak_mib > MAX_PEAK_MIB or not found["answers_afterwards"])
+    )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from PIL import Image
 JPEG_START_OF_SCAN, JPEG_END = b"\xff\xda", b"\xff\xd9"
 
 
-def picture(width: int = 96, height: int = 64) -> Image.Image:
+def make_image(width: int = 96, height: int = 64) -> Image.Image:
     """Smooth, with some noise; like itself under no turn."""
     rows, columns = np.mgrid[0:height, 0:width]
     noise = np.random.default_rng(0).integers(0, 9, (height, width))
@@ -69,23 +69,23 @@ def tiled_tiff(width: int, height: int, compression: int, side: int, length: int
     return {tag: entry for tag, entry in plain.items() if tag not in (273, 278, 279)} | tile
 
 
-def one_for_all(entries: int, room: int) -> bytes:
+def shared_value_tiff(entries: int, size: int) -> bytes:
     """A TIFF directory whose entries all hold the same bytes, each of which a reader copies."""
-    at = 8 + 2 + 12 * entries + 4
-    listed = b"".join(struct.pack("<HHII", tag, 7, room, at) for tag in range(1, entries + 1))
-    return b"II*\0" + struct.pack("<IH", 8, entries) + listed + bytes(4 + room)
+    offset = 8 + 2 + 12 * entries + 4
+    entry_bytes = b"".join(struct.pack("<HHII", tag, 7, size, offset) for tag in range(1, entries + 1))
+    return b"II*\0" + struct.pack("<IH", 8, entries) + entry_bytes + bytes(4 + size)
 
 
 def commented_gif(blocks: int) -> bytes:
     """With a comment of so many blocks of 255 bytes before its frame."""
-    data = encode(picture(), "GIF")
+    data = encode(make_image(), "GIF")
     start = 13 + (3 << (data[10] & 7) + 1)
     return data[:start] + b"!\xfe" + (b"\xff" + bytes(255)) * blocks + b"\0" + data[start:]
 
 
 def many_scans(count: int, side: int) -> bytes:
     """A progressive JPEG whose last scan comes `count` times more: each is work over the whole picture."""
-    data = encode(picture(side, side), "JPEG", progressive=True, quality=30)
+    data = encode(make_image(side, side), "JPEG", progressive=True, quality=30)
     last = data.rindex(JPEG_START_OF_SCAN)
     scan = data[last : data.rindex(JPEG_END)]
     return data[:last] + scan * (count + 1) + JPEG_END
@@ -93,7 +93,7 @@ def many_scans(count: int, side: int) -> bytes:
 
 def jpeg_of_size(width: int, height: int) -> bytes:
     """A small JPEG whose header tells another size."""
-    data = bytearray(encode(picture(), "JPEG"))
+    data = bytearray(encode(make_image(), "JPEG"))
     frame = data.index(b"\xff\xc0")
     data[frame + 5 : frame + 9] = struct.pack(">HH", height, width)
     return bytes(data)
@@ -119,7 +119,7 @@ def hostile_images() -> dict[str, bytes]:
 
 def _bombs() -> dict[str, bytes]:
     zeros = bytes(2**26)
-    animation = {"save_all": True, "append_images": [picture().quantize(32)] * 500}
+    animation = {"save_all": True, "append_images": [make_image().quantize(32)] * 500}
     packed = zlib.compress(zeros, 9)
     return {
         "PNG of 50,000 × 50,000": png(50_000, 50_000, zeros),
@@ -130,23 +130,23 @@ def _bombs() -> dict[str, bytes]:
         "PNG with a text that unpacks to 64 MiB": png(1, 1, b"\0\0", extra=chunk(b"zTXt", b"Comment\0\0" + packed)),
         "PNG with a profile that unpacks to 64 MiB": png(1, 1, b"\0\0", extra=chunk(b"iCCP", b"profile\0\0" + packed)),
         "PNG with EXIF whose 1,000 entries all hold the same 1 MiB": png(
-            1, 1, b"\0\0", extra=chunk(b"eXIf", one_for_all(1_000, 2**20))
+            1, 1, b"\0\0", extra=chunk(b"eXIf", shared_value_tiff(1_000, 2**20))
         ),
         "GIF with a comment of 30 MiB": commented_gif(30 * 2**12),
-        "JPEG of 7 million markers": b"\xff\xd8" + b"\xff\xe5\0\2" * (7 * 2**20) + encode(picture(), "JPEG")[2:],
+        "JPEG of 7 million markers": b"\xff\xd8" + b"\xff\xe5\0\2" * (7 * 2**20) + encode(make_image(), "JPEG")[2:],
         "PNG with 100,000 chunks": png(1, 1, b"\0\0", extra=chunk(b"tEXt", b"a\0b") * 100_000),
         "JPEG of 500 scans": many_scans(500, 1_600),
         "JPEG of 65,500 × 65,500": jpeg_of_size(65_500, 65_500),
-        "GIF of 500 frames": encode(picture(), "GIF", **animation),
-        "WebP of 500 frames": encode(picture(), "WEBP", **animation),
-        "PNG of 500 frames": encode(picture(), "PNG", **animation),
+        "GIF of 500 frames": encode(make_image(), "GIF", **animation),
+        "WebP of 500 frames": encode(make_image(), "WEBP", **animation),
+        "PNG of 500 frames": encode(make_image(), "PNG", **animation),
         "TIFF of 1 pixel in a tile of 30,000 × 30,000": tiff(
             tiled_tiff(1, 1, 8, 30_000, len(packed)), after=bytes(200 - 146) + packed
         ),
         "TIFF of 1 pixel in a tile of 30,000 × 30,000, not packed": tiff(
             tiled_tiff(1, 1, 1, 30_000, len(packed)), after=bytes(200 - 146) + packed
         ),
-        "TIFF of 500 pages": encode(picture(), "TIFF", **animation),
+        "TIFF of 500 pages": encode(make_image(), "TIFF", **animation),
         "TIFF that unpacks to 64 MiB in a strip of 1 pixel": tiff(
             plain_tiff(1, 1, 8, len(packed)), after=bytes(200 - 122) + packed
         ),
@@ -162,7 +162,7 @@ def _bombs() -> dict[str, bytes]:
 
 
 def _liars() -> dict[str, bytes]:
-    jpeg, webp, gif = (encode(picture(), kind) for kind in ("JPEG", "WEBP", "GIF"))
+    jpeg, webp, gif = (encode(make_image(), kind) for kind in ("JPEG", "WEBP", "GIF"))
     screen = bytearray(gif)
     screen[6:10] = b"\xff\xff\xff\xff"
     canvas = b"VP8X" + struct.pack("<I", 10) + b"\x10\0\0\0" + b"\xff\x3f\0" * 2 + webp[12:]
@@ -179,7 +179,7 @@ def _liars() -> dict[str, bytes]:
         "NPY of a shape beyond everything": npy("|u1", "(1000000000, 1000000000, 3)", bytes(99)),
     }
     if "AVIF" in Image.SAVE:
-        avif = bytearray(encode(picture(), "AVIF"))
+        avif = bytearray(encode(make_image(), "AVIF"))
         size = avif.index(b"ispe") + 8
         found["AVIF cut short"] = bytes(avif[: len(avif) // 2])
         avif[size : size + 8] = struct.pack(">II", 65_535, 65_535)
@@ -188,7 +188,7 @@ def _liars() -> dict[str, bytes]:
 
 
 def _others() -> dict[str, bytes]:
-    good = encode(picture(), "PNG")
+    good = encode(make_image(), "PNG")
     entity = b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><svg>&b;</svg>'
     return {
         "nothing": b"",
@@ -199,26 +199,26 @@ def _others() -> dict[str, bytes]:
         "PostScript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(/etc/passwd) (r) file\n",
         "PDF": b"%PDF-1.4\n1 0 obj <</Type /Catalog>> endobj",
         "ZIP of zeros": zipped({"0.png": bytes(2**26)}),
-        "ZIP behind a GIF": encode(picture(), "GIF") + zipped({"a.py": b"print()"}),
+        "ZIP behind a GIF": encode(make_image(), "GIF") + zipped({"a.py": b"print()"}),
         "gzipped PNG": gzip.compress(good),
         "NPZ": zipped({"a.npy": npy("|u1", "(2, 2)", bytes(4))}),
         "NPY with objects, a pickle": npy("|O", "(1,)", b"cposix\nsystem\n(S'true'\ntR."),
-        "ICO": encode(picture(), "ICO"),
-        "TGA": encode(picture(), "TGA"),
+        "ICO": encode(make_image(), "ICO"),
+        "TGA": encode(make_image(), "TGA"),
         "a list of paths": b"/etc/passwd\n/etc/hostname\n",
     }
 
 
 def _odd() -> dict[str, bytes]:
-    image = picture()
+    image = make_image()
     clear = image.convert("RGBA")
     clear.putalpha(image.convert("L"))
     deep = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
-    turned = Image.Exif()
-    turned[0x0112] = 65_535
+    exif = Image.Exif()
+    exif[0x0112] = 65_535
     return {
         "JPEG with torn EXIF": encode(image, "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\xee" * 60),
-        "JPEG with an impossible orientation": encode(image, "JPEG", exif=turned.tobytes()),
+        "JPEG with an impossible orientation": encode(image, "JPEG", exif=exif.tobytes()),
         "JPEG with a false profile": encode(image, "JPEG", icc_profile=b"no profile " * 99),
         "JPEG of CMYK": encode(image.convert("CMYK"), "JPEG"),
         "JPEG, then 1 MiB of noise": encode(image, "JPEG") + np.random.default_rng(2).bytes(2**20),

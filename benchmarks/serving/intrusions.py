@@ -8,22 +8,22 @@ from typing import Any
 from benchmarks.serving import abuse
 from benchmarks.serving.client import Client, multipart, request
 from benchmarks.serving.floods import FLOODS
-from benchmarks.serving.hostile import encode, hostile_images, picture, png
-from benchmarks.serving.processes import Served, forget_peak, peak_above
+from benchmarks.serving.hostile import encode, hostile_images, make_image, png
+from benchmarks.serving.processes import ServerProcess, peak_memory_above, reset_peak_memory
 from benchmarks.serving.schedule import Reply, milliseconds, percentile, statuses
 
-GOOD = [encode(picture(96 + place, 64), kind) for place in range(4) for kind in ("JPEG", "PNG", "WEBP")]
+GOOD = [encode(make_image(96 + index, 64), kind) for index in range(4) for kind in ("JPEG", "PNG", "WEBP")]
 REQUESTS = [request("/predict", image) for image in GOOD]
 BYSTANDERS, MANY, LARGE = 4, 100, 20
-PATIENCE = 30.0
+TIMEOUT_SECONDS = 30.0
 
-Intrusion = Callable[[Served], Awaitable[dict[str, Any]]]
+Intrusion = Callable[[ServerProcess], Awaitable[dict[str, Any]]]
 
 
-async def beside(server: Served, intrusion: Intrusion) -> dict[str, Any]:
+async def run_with_bystanders(server: ServerProcess, intrusion: Intrusion) -> dict[str, Any]:
     """A row: what the intruders got, and what the bystanders did."""
     process, front = server.worker(), server.processes()[0]
-    before, front_before = forget_peak(process), forget_peak(front)
+    before, front_before = reset_peak_memory(process), reset_peak_memory(front)
     finished = asyncio.Event()
 
     async def ask(client: Client) -> list[Reply]:
@@ -34,7 +34,7 @@ async def beside(server: Served, intrusion: Intrusion) -> dict[str, Any]:
 
     async with Client(server.port) as client:
         tasks = [asyncio.create_task(ask(client)) for _ in range(BYSTANDERS)]
-        began = time.perf_counter()
+        started = time.perf_counter()
         try:
             row = await intrusion(server)
         finally:
@@ -50,74 +50,76 @@ async def beside(server: Served, intrusion: Intrusion) -> dict[str, Any]:
         "others_p99_ms": milliseconds(percentile([reply.done - reply.sent for reply in replies], 0.99)),
         "healthy": server.healthy() and after.status == 200,
         "restarts": int(not alive),
-        "seconds": round(time.perf_counter() - began, 2),
+        "seconds": round(time.perf_counter() - started, 2),
         "others_longest_ms": milliseconds(max(reply.done - reply.sent for reply in replies)),
-        "worker_peak_above_mib": round(peak_above(process, before) / 2**20) if alive else None,
-        "front_peak_above_mib": round(peak_above(front, front_before) / 2**20),
+        "worker_peak_above_mib": round(peak_memory_above(process, before) / 2**20) if alive else None,
+        "front_peak_above_mib": round(peak_memory_above(front, front_before) / 2**20),
     } | row
 
 
 async def _all(
-    server: Served, parts: Callable[[], AsyncIterator[bytes]], half_close: bool = False, count: int = MANY
+    server: ServerProcess, parts: Callable[[], AsyncIterator[bytes]], half_close: bool = False, count: int = MANY
 ) -> dict[str, Any]:
-    those = await asyncio.gather(
-        *(abuse.abuse(server.port, parts(), PATIENCE, half_close=half_close) for _ in range(count))
+    outcomes = await asyncio.gather(
+        *(abuse.abuse(server.port, parts(), TIMEOUT_SECONDS, half_close=half_close) for _ in range(count))
     )
     return {
-        "statuses": abuse.counted(those),
-        "slowest_s": round(max(one.seconds for one in those), 2),
-        "most_sent_mib": round(max(one.sent for one in those) / 2**20, 2),
+        "statuses": abuse.count_outcomes(outcomes),
+        "slowest_s": round(max(outcome.seconds for outcome in outcomes), 2),
+        "most_sent_mib": round(max(outcome.sent for outcome in outcomes) / 2**20, 2),
     }
 
 
-async def oversize(server: Served) -> dict[str, Any]:
+async def oversize(server: ServerProcess) -> dict[str, Any]:
     part = bytes(2**18)
     return await _all(server, lambda: abuse.endless(abuse.head(2**33), part, 2**28), count=10)
 
 
-async def oversize_in_chunks(server: Served) -> dict[str, Any]:
+async def oversize_in_chunks(server: ServerProcess) -> dict[str, Any]:
     part = abuse.chunked(bytes(2**18))
     return await _all(server, lambda: abuse.endless(abuse.head(None), part, 2**28), count=10)
 
 
-async def slow_headers(server: Served) -> dict[str, Any]:
+async def slow_headers(server: ServerProcess) -> dict[str, Any]:
     return await _all(
         server, lambda: abuse.slowly(b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\n", b"X-A: b" * 99, 0.2)
     )
 
 
-async def silence(server: Served) -> dict[str, Any]:
+async def silence(server: ServerProcess) -> dict[str, Any]:
     return await _all(server, lambda: abuse.slowly(b"", b"POST", 60))
 
 
-async def slow_body(server: Served) -> dict[str, Any]:
+async def slow_body(server: ServerProcess) -> dict[str, Any]:
     return await _all(server, lambda: abuse.slowly(abuse.head(10_000), GOOD[0], 0.2))
 
 
-async def no_body(server: Served) -> dict[str, Any]:
+async def no_body(server: ServerProcess) -> dict[str, Any]:
     return await _all(server, lambda: abuse.slowly(abuse.head(10_000), b"a", 60))
 
 
-async def truncated_form(server: Served) -> dict[str, Any]:
+async def truncated_form(server: ServerProcess) -> dict[str, Any]:
     body, kind = multipart(GOOD[:3])
     cut = body[: len(body) // 2]
-    return await _all(server, lambda: abuse.whole(abuse.head(len(cut), kind), cut))
+    return await _all(server, lambda: abuse.send_all(abuse.head(len(cut), kind), cut))
 
 
-async def truncated_body(server: Served) -> dict[str, Any]:
-    return await _all(server, lambda: abuse.whole(abuse.head(10_000), GOOD[0][:500]), half_close=True)
+async def truncated_body(server: ServerProcess) -> dict[str, Any]:
+    return await _all(server, lambda: abuse.send_all(abuse.head(10_000), GOOD[0][:500]), half_close=True)
 
 
-async def no_http(server: Served) -> dict[str, Any]:
-    return await _all(server, lambda: abuse.whole(b"\x16\x03\x01\x02\0 no HTTP at all \r\n\r\n" * 9), half_close=True)
+async def no_http(server: ServerProcess) -> dict[str, Any]:
+    return await _all(
+        server, lambda: abuse.send_all(b"\x16\x03\x01\x02\0 no HTTP at all \r\n\r\n" * 9), half_close=True
+    )
 
 
-async def long_headers(server: Served) -> dict[str, Any]:
+async def long_headers(server: ServerProcess) -> dict[str, Any]:
     head = b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\n"
     return await _all(server, lambda: abuse.endless(head, b"X-A: " + b"b" * 8_000 + b"\r\n", 2**24), count=10)
 
 
-async def hostile(server: Served) -> dict[str, Any]:
+async def hostile(server: ServerProcess) -> dict[str, Any]:
     """Each by itself, then all in one form."""
     images = await asyncio.to_thread(hostile_images)
     each: dict[str, Any] = {}
@@ -131,26 +133,29 @@ async def hostile(server: Served) -> dict[str, Any]:
     return {
         "hostile_images": len(images),
         "statuses": statuses(replies),
-        "slowest_ms": max(one["ms"] for one in each.values()),
+        "slowest_ms": max(outcome["ms"] for outcome in each.values()),
         "form_of_all": together.status,
         "each": each,
     }
 
 
-async def large(server: Served) -> dict[str, Any]:
+async def large(server: ServerProcess) -> dict[str, Any]:
     """Many at once just below the limit of pixels: decoded one at a time, so that memory is bounded."""
     image = png(7_000, 7_000, bytes(21_001 * 7_000), color=2)
     async with Client(server.port) as client:
         replies = await asyncio.gather(*(client.ask(request("/predict", image)) for _ in range(LARGE)))
-    return {"statuses": statuses(replies), "slowest_ms": milliseconds(max(one.done - one.sent for one in replies))}
+    return {
+        "statuses": statuses(replies),
+        "slowest_ms": milliseconds(max(outcome.done - outcome.sent for outcome in replies)),
+    }
 
 
-async def client_gone(server: Served) -> dict[str, Any]:
+async def client_gone(server: ServerProcess) -> dict[str, Any]:
     """Half of them in the middle of their body, half as soon as they have asked."""
     half = REQUESTS[0][: len(REQUESTS[0]) // 2]
     for data in (half, REQUESTS[0]):
         for pause in (0.0, 0.005):
-            await asyncio.gather(*(abuse.gone(server.port, data, pause) for _ in range(MANY)))
+            await asyncio.gather(*(abuse.send_and_disconnect(server.port, data, pause) for _ in range(MANY)))
     return {"statuses": {"gone": 4 * MANY}}
 
 

@@ -38,13 +38,15 @@ class Api(litserve.LitAPI):
         return inputs
 
     def predict(self, x: torch.Tensor | list[torch.Tensor]) -> list[dict[str, Any]]:
-        pictures = x if isinstance(x, list) else [x]
+        images = x if isinstance(x, list) else [x]
         if self.fixed:
             time.sleep(self.fixed)
-            return [{"label": "", "probability": 1.0, "top": []} for _ in pictures]
+            return [{"label": "", "probability": 1.0, "top": []} for _ in images]
         predictor = self.predictor
-        seen = predictor.forward(make_batch(pictures, predictor.info.preprocessing))
-        return [one.to_dict() for one in predictor.calibrator.predictions(seen, predictor.labels, 5, None)]
+        output = predictor.forward(make_batch(images, predictor.info.preprocessing))
+        return [
+            prediction.to_dict() for prediction in predictor.calibrator.predictions(output, predictor.labels, 5, None)
+        ]
 
     def unbatch(self, output: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return output
@@ -59,7 +61,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--fixed-ms", type=float, default=0.0, help="a batch's time, without any model")
+    parser.add_argument("--fixed-ms", type=float, default=0.0, help="fixed time per batch, instead of a model")
     arguments = parser.parse_args()
     waits = {"batch_timeout": BATCH_WAIT} if arguments.batch_size > 1 else {}
     api = Api(

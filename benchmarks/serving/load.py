@@ -26,11 +26,11 @@ from typing import Any
 import torch
 import uvloop
 
-from benchmarks.serving.accelerator import accelerated
-from benchmarks.serving.contestants import ALONE, OURS, PEER, contestants
-from benchmarks.serving.processes import Raw
-from benchmarks.serving.rates import rates, starts
-from benchmarks.serving.strain import alone, lasting, strained
+from benchmarks.serving.accelerator import measure_accelerator
+from benchmarks.serving.contestants import OURS, PEER, UNBATCHED, make_contestants
+from benchmarks.serving.processes import RawModel
+from benchmarks.serving.rates import measure_rates, measure_startup
+from benchmarks.serving.strain import measure_memory_growth, measure_overload, measure_single_requests
 from megavit.bench.run import describe_machine
 from megavit.data.decode.image_file import inspect_image
 from megavit.errors import ImageError
@@ -57,27 +57,29 @@ def litserve_version(python: Path | None) -> str | None:
 async def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     paths = [path for name, _ in iter_images(arguments.images, sys.stdin.buffer) if readable(path := Path(name))]
     if not paths:
-        raise SystemExit(f"there are no images in {', '.join(arguments.images)}")
+        raise SystemExit(f"there are no readable images in {', '.join(arguments.images)}")
     images = [path.read_bytes() for path in paths]
-    those = contestants(arguments.bundle, images, folder, arguments.litserve_python)
-    beside = [one for one in those if one.name in (OURS, PEER)]
+    contestants = make_contestants(arguments.bundle, images, folder, arguments.litserve_python)
+    main_contestants = [contestant for contestant in contestants if contestant.name in (OURS, PEER)]
     found: dict[str, Any] = {}
-    with Raw(arguments.bundle, paths) as raw:
+    with RawModel(arguments.bundle, paths) as raw:
         for part in arguments.parts:
             sys.stderr.write(f"{part}\n")
             match part:
                 case "starts":
-                    found[part] = await starts([one for one in those if one.name != ALONE], arguments.rounds)
+                    found[part] = await measure_startup(
+                        [contestant for contestant in contestants if contestant.name != UNBATCHED], arguments.rounds
+                    )
                 case "rates":
-                    found[part] = await rates(those, raw, arguments.rounds, arguments.seconds)
+                    found[part] = await measure_rates(contestants, raw, arguments.rounds, arguments.seconds)
                 case "overload":
-                    found[part] = await strained(beside, arguments.rounds, arguments.seconds)
+                    found[part] = await measure_overload(main_contestants, arguments.rounds, arguments.seconds)
                 case "alone":
-                    found[part] = await alone(beside, raw, arguments.rounds)
+                    found[part] = await measure_single_requests(main_contestants, raw, arguments.rounds)
                 case "memory":
-                    found[part] = await lasting(beside)
+                    found[part] = await measure_memory_growth(main_contestants)
                 case "accelerator":
-                    found[part] = await accelerated(
+                    found[part] = await measure_accelerator(
                         arguments.bundle,
                         arguments.litserve_python,
                         images,
@@ -96,11 +98,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("images", nargs="+")
-    parser.add_argument("--litserve-python", type=Path, metavar="FILE", help="a Python that has litserve")
+    parser.add_argument(
+        "--litserve-python", type=Path, metavar="FILE", help="Python interpreter with litserve installed"
+    )
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="for the result, as JSON")
+    parser.add_argument("--seconds", type=float, default=3.0, help="duration of each measurement")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="JSON file for the result")
     arguments = parser.parse_args()
     arguments.bundle = arguments.bundle.resolve()
     with TemporaryDirectory() as name, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -12,9 +12,9 @@ from sklearn.datasets import load_sample_images
 from benchmarks.serving.hostile import encode, npy
 
 EXTREMES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
-HEAD = 256
+HEADER_BYTES = 256
 """Bytes in which most formats tell sizes, counts and offsets."""
-_SIZE_OF = {
+_SIZE_PATTERNS = {
     b"\x89PNG": re.compile(rb"IHDR"),
     b"\xff\xd8": re.compile(rb"\xff[\xc0-\xc2].{3}", re.DOTALL),
     b"GIF8": re.compile(rb"GIF8[79]a"),
@@ -28,15 +28,15 @@ _SIZE_OF = {
 def real_images() -> list[bytes]:
     """Two photographs, in every format and mode that is read, in small."""
     found = []
-    for place, pixels in enumerate(load_sample_images().images):
-        image = Image.fromarray(pixels).resize((160 - 32 * place, 107))
+    for index, pixels in enumerate(load_sample_images().images):
+        image = Image.fromarray(pixels).resize((160 - 32 * index, 107))
         gray, clear = image.convert("L"), image.convert("RGBA")
         clear.putalpha(gray)
         found += [
             encode(image, "JPEG"),
             encode(image, "JPEG", progressive=True, subsampling=0),
             encode(image.convert("CMYK"), "JPEG"),
-            encode(gray, "JPEG", exif=_turned(6)),
+            encode(gray, "JPEG", exif=_orientation_exif(6)),
             encode(image, "MPO", save_all=True, append_images=[image]),
             encode(image, "PNG"),
             encode(clear, "PNG"),
@@ -58,7 +58,7 @@ def real_images() -> list[bytes]:
     return found
 
 
-def mutated(images: Sequence[bytes], seed: int) -> bytes:
+def mutate(images: Sequence[bytes], seed: int) -> bytes:
     """One of `images` with one kind of damage, or two: the same for the same seed."""
     random = Random(seed)
     data = random.choice(images)
@@ -69,8 +69,8 @@ def mutated(images: Sequence[bytes], seed: int) -> bytes:
 
 def _flip(data: bytes, _: Sequence[bytes], random: Random) -> bytes:
     changed = bytearray(data or b"\0")
-    for _time in range(random.choice((1, 2, 8, 64))):
-        changed[_place(changed, random)] ^= 1 << random.randrange(8)
+    for _flip_number in range(random.choice((1, 2, 8, 64))):
+        changed[_random_offset(changed, random)] ^= 1 << random.randrange(8)
     return bytes(changed)
 
 
@@ -96,16 +96,16 @@ def _noise(data: bytes, _: Sequence[bytes], random: Random) -> bytes:
 def _splice(data: bytes, images: Sequence[bytes], random: Random) -> bytes:
     """The head of one on the body of another."""
     other = random.choice(images)
-    head = random.choice((4, 16, HEAD, len(data) // 2))
+    head = random.choice((4, 16, HEADER_BYTES, len(data) // 2))
     return data[:head] + other[min(head, len(other)) :]
 
 
 def _extreme(data: bytes, _: Sequence[bytes], random: Random) -> bytes:
     changed = bytearray(data)
-    for _time in range(random.choice((1, 2, 4))):
+    for _write_number in range(random.choice((1, 2, 4))):
         value, order = random.choice(EXTREMES), random.choice("<>")
         number = struct.pack(order + "I", value) if value > 0xFFFF else struct.pack(order + "H", value)
-        start = _place(changed, random) if changed else 0
+        start = _random_offset(changed, random) if changed else 0
         changed[start : start + len(number)] = number
     return bytes(changed)
 
@@ -113,17 +113,18 @@ def _extreme(data: bytes, _: Sequence[bytes], random: Random) -> bytes:
 def _size(data: bytes, images: Sequence[bytes], random: Random) -> bytes:
     """Another width and height where the format tells them."""
     known = next(
-        (found for start, rule in _SIZE_OF.items() if data.startswith(start) and (found := rule.search(data))), None
+        (found for start, rule in _SIZE_PATTERNS.items() if data.startswith(start) and (found := rule.search(data))),
+        None,
     )
     if known is None:
         return _extreme(data, images, random)
     changed = bytearray(data)
-    order, wide = (">", 4) if data.startswith(b"\x89PNG") else (">", 2) if data.startswith(b"\xff\xd8") else ("<", 2)
-    wide = 4 if data.startswith((b"BM", b"II*\0")) else wide
-    for place in range(random.choice((1, 2))):
-        value = random.choice((*EXTREMES, random.randrange(1, 20_000))) % 256**wide
-        start = known.end() + place * wide
-        changed[start : start + wide] = struct.pack(order + {2: "H", 4: "I"}[wide], value)
+    order, width = (">", 4) if data.startswith(b"\x89PNG") else (">", 2) if data.startswith(b"\xff\xd8") else ("<", 2)
+    width = 4 if data.startswith((b"BM", b"II*\0")) else width
+    for index in range(random.choice((1, 2))):
+        value = random.choice((*EXTREMES, random.randrange(1, 20_000))) % 256**width
+        start = known.end() + index * width
+        changed[start : start + width] = struct.pack(order + {2: "H", 4: "I"}[width], value)
     return _with_checksums(bytes(changed))
 
 
@@ -145,12 +146,12 @@ def _with_checksums(data: bytes) -> bytes:
     return bytes(changed)
 
 
-def _place(data: bytearray, random: Random) -> int:
+def _random_offset(data: bytearray, random: Random) -> int:
     """Mostly in the head, where a byte means much."""
-    return random.randrange(min(len(data), HEAD) if random.random() < 0.6 else len(data))
+    return random.randrange(min(len(data), HEADER_BYTES) if random.random() < 0.6 else len(data))
 
 
-def _turned(orientation: int) -> bytes:
+def _orientation_exif(orientation: int) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = orientation
     return exif.tobytes()

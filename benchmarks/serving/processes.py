@@ -34,7 +34,7 @@ def free_port() -> int:
         return one.getsockname()[1]
 
 
-def tree(root: int) -> list[psutil.Process]:
+def process_tree(root: int) -> list[psutil.Process]:
     """A process and all below it."""
     try:
         one = psutil.Process(root)
@@ -43,7 +43,7 @@ def tree(root: int) -> list[psutil.Process]:
         return []
 
 
-def lives(process: psutil.Process) -> bool:
+def is_alive(process: psutil.Process) -> bool:
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -69,21 +69,21 @@ def pss(processes: Sequence[psutil.Process]) -> int:
     return total
 
 
-def forget_peak(process: psutil.Process) -> int:
+def reset_peak_memory(process: psutil.Process) -> int:
     """Bytes that a process holds now; from here on `peak_above` counts."""
     Path(f"/proc/{process.pid}/clear_refs").write_text("5")  # see proc_pid_clear_refs(5)
     return process.memory_info().rss
 
 
-def peak_above(process: psutil.Process, before: int) -> int:
+def peak_memory_above(process: psutil.Process, before: int) -> int:
     """Bytes more than `before` that a process held at most since `forget_peak`."""
     for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024 - before
-    raise RuntimeError("this system does not tell the most memory that a process held")
+    raise RuntimeError("this system does not report the peak memory of a process")
 
 
-class Served:
+class ServerProcess:
     """A server on a free port of the loopback interface.
 
     Attributes:
@@ -93,37 +93,37 @@ class Served:
 
     def __init__(self, command: list[str], health: str, folder: Path, port: int) -> None:
         self.port, self._health = port, health
-        self.began = time.perf_counter()
+        self.started = time.perf_counter()
         self.errors = folder / f"{port}.log"
         with self.errors.open("wb") as errors:
             self.process = subprocess.Popen(
                 command, env=environment(), cwd=folder, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors
             )
         self._wait()
-        self.ready_seconds = time.perf_counter() - self.began
+        self.ready_seconds = time.perf_counter() - self.started
 
     def _wait(self, seconds: float = 120) -> None:
-        while time.perf_counter() - self.began < seconds:
+        while time.perf_counter() - self.started < seconds:
             if self.process.poll() is not None:
-                raise RuntimeError(f"{self.process.args} ended at once:\n{self.errors.read_text()[-3000:]}")
+                raise RuntimeError(f"{self.process.args} exited at once:\n{self.errors.read_text()[-3000:]}")
             if self.get(self._health)[0] == 200:
                 return
-            time.sleep(0.02)  # asking more often would slow its start
+            time.sleep(0.02)  # polling more often would slow down its start
         self.kill()
-        raise RuntimeError(f"{self.process.args} was not ready in {seconds} s:\n{self.errors.read_text()[-3000:]}")
+        raise RuntimeError(f"{self.process.args} was not ready within {seconds} s:\n{self.errors.read_text()[-3000:]}")
 
     def get(self, path: str) -> tuple[int, bytes]:
         """(status, body); the status is 0 where there is no answer."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
-                return answer.status, answer.read()
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as response:
+                return response.status, response.read()
         except urllib.error.HTTPError as error:
             return error.code, error.read()
         except OSError:
             return 0, b""
 
     def processes(self) -> list[psutil.Process]:
-        return tree(self.process.pid)
+        return process_tree(self.process.pid)
 
     def worker(self) -> psutil.Process:
         """The process that holds the model: the largest below the first."""
@@ -153,7 +153,7 @@ class Served:
             code = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             code = 999
-        return code, orphans(before)
+        return code, kill_orphans(before)
 
     def kill(self) -> None:
         for process in self.processes():
@@ -171,10 +171,10 @@ class Served:
             self.stop()
 
 
-def orphans(before: Sequence[psutil.Process], seconds: float = 1.0) -> int:
+def kill_orphans(before: Sequence[psutil.Process], seconds: float = 1.0) -> int:
     """How many of these processes are there after so many seconds; they are killed."""
     end = time.perf_counter() + seconds
-    while (left := [process for process in before if lives(process)]) and time.perf_counter() < end:
+    while (left := [process for process in before if is_alive(process)]) and time.perf_counter() < end:
         time.sleep(0.02)
     for process in left:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -182,21 +182,21 @@ def orphans(before: Sequence[psutil.Process], seconds: float = 1.0) -> int:
     return len(left)
 
 
-def ours(bundle: Path, folder: Path, *options: str) -> Served:
+def start_megavit(bundle: Path, folder: Path, *options: str) -> ServerProcess:
     """`megavit serve` of a bundle, as the model "m"."""
     port = free_port()
     command = [sys.executable, "-m", "megavit", "serve", f"m={bundle}", "--port", str(port), *options]
-    return Served(command, "/health/ready", folder, port)
+    return ServerProcess(command, "/health/ready", folder, port)
 
 
-def litserve(python: Path, bundle: Path, folder: Path, *options: str) -> Served:
+def start_litserve(python: Path, bundle: Path, folder: Path, *options: str) -> ServerProcess:
     """LitServe with the same model, in the Python that has it."""
     port = free_port()
     command = [str(python), "-m", "benchmarks.serving.litserve_app", str(bundle), "--port", str(port), *options]
-    return Served(command, "/health", folder, port)
+    return ServerProcess(command, "/health", folder, port)
 
 
-class Raw:
+class RawModel:
     """The model without a server, in a process of its own; see `benchmarks.serving.raw`."""
 
     def __init__(self, bundle: Path, images: list[Path]) -> None:
@@ -205,9 +205,9 @@ class Raw:
             command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def ask(self, **question: float | str) -> dict[str, object]:
+    def ask(self, **request: float | str) -> dict[str, object]:
         assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.write(json.dumps(question) + "\n")
+        self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:

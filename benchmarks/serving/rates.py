@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.serving.client import Client, closed_loop
 from benchmarks.serving.contestants import BATCH, OURS, Contestant
-from benchmarks.serving.processes import Raw, Served, cpu_seconds, pss
+from benchmarks.serving.processes import RawModel, ServerProcess, cpu_seconds, pss
 from benchmarks.serving.schedule import medians, ratio, summary
 
 CLIENTS = (1, 4, 16, 64)
@@ -18,19 +18,21 @@ Found = dict[str, dict[int, list[dict[str, Any]]]]
 IDLE_SECONDS = 2.0
 
 
-async def starts(those: Sequence[Contestant], rounds: int) -> dict[str, Any]:
+async def measure_startup(contestants: Sequence[Contestant], rounds: int) -> dict[str, Any]:
     """Seconds from nothing until each says that it is ready, and until its first answer; its memory then, its end."""
-    found: dict[str, list[dict[str, Any]]] = {one.name: [] for one in those}
-    for turn in range(-1, rounds):  # the one before the first fills the system's cache of files
-        for one in those:
+    found: dict[str, list[dict[str, Any]]] = {one.name: [] for one in contestants}
+    for turn in range(-1, rounds):  # round -1 fills the page cache
+        for one in contestants:
             with one.start() as server:
                 async with Client(server.port) as client:
                     reply = await client.ask(one.requests[0])
-                answered = time.perf_counter() - server.began
+                answered = time.perf_counter() - server.started
                 memory = pss(server.processes())
-                code, left = server.stop()
+                code, orphan_count = server.stop()
             if reply.status != 200:
-                raise RuntimeError(f"{one.name} answered its first request with {reply.status}: {reply.body!r}")
+                raise RuntimeError(
+                    f"{one.name} responded to its first request with status {reply.status}: {reply.body!r}"
+                )
             if turn >= 0:
                 found[one.name].append(
                     {
@@ -38,20 +40,22 @@ async def starts(those: Sequence[Contestant], rounds: int) -> dict[str, Any]:
                         "first_answer_seconds": answered,
                         "memory_mib": memory / 2**20,
                         "exit_code": code,
-                        "orphans": left,
+                        "orphans": orphan_count,
                     }
                 )
     return {name: medians(values) for name, values in found.items()}
 
 
-async def warm(server: Served, one: Contestant, seconds: float = WARM_SECONDS) -> None:
+async def warm(server: ServerProcess, one: Contestant, seconds: float = WARM_SECONDS) -> None:
     """Until its engine is chosen, and its batches of every size have been computed once."""
     async with Client(server.port) as client:
         for clients in CLIENTS:
             await closed_loop(client, one.requests, clients, seconds / len(CLIENTS))
 
 
-async def rates(those: Sequence[Contestant], raw: Raw, rounds: int, seconds: float) -> dict[str, Any]:
+async def measure_rates(
+    contestants: Sequence[Contestant], raw: RawModel, rounds: int, seconds: float
+) -> dict[str, Any]:
     """Answers a second and their times for each number of clients, in turns; whoever is not measured stands still.
 
     The model alone computes in batches as large as those that so many clients can fill.
@@ -60,15 +64,15 @@ async def rates(those: Sequence[Contestant], raw: Raw, rounds: int, seconds: flo
     engine: object = None
     idle: dict[str, dict[str, float]] = {}
 
-    def model_alone(clients: int, counts: bool) -> None:
+    def model_alone(clients: int, is_counted: bool) -> None:
         nonlocal engine
         for way, values in alone.items():
-            answer = raw.ask(way=way, batch=min(clients, BATCH), seconds=seconds)
-            engine = answer["engine"]
-            if counts:
-                values[clients].append(float(str(answer["images_per_second"])))
+            response = raw.ask(way=way, batch=min(clients, BATCH), seconds=seconds)
+            engine = response["engine"]
+            if is_counted:
+                values[clients].append(float(str(response["images_per_second"])))
 
-    found = await _turns(those, rounds, seconds, model_alone, idle)
+    found = await _measure_rounds(contestants, rounds, seconds, model_alone, idle)
     return {
         "model_alone": {
             way: {clients: round(median(values), 2) for clients, values in by_clients.items()}
@@ -79,63 +83,71 @@ async def rates(those: Sequence[Contestant], raw: Raw, rounds: int, seconds: flo
             name: {
                 clients: row
                 | {
-                    "share_of_model_with_decoding": ratio(_rates(found[name][clients]), alone["decoded"][clients]),
-                    "share_of_model_without_decoding": ratio(_rates(found[name][clients]), alone["computed"][clients]),
+                    "share_of_model_with_decoding": ratio(
+                        _requests_per_second(found[name][clients]), alone["decoded"][clients]
+                    ),
+                    "share_of_model_without_decoding": ratio(
+                        _requests_per_second(found[name][clients]), alone["computed"][clients]
+                    ),
                 }
                 for clients, row in by_clients.items()
             }
-            for name, by_clients in _rows(found).items()
+            for name, by_clients in _summarize(found).items()
         },
         "idle": idle,
     }
 
 
-async def gains(those: Sequence[Contestant], rounds: int, seconds: float) -> dict[str, Any]:
+async def measure_batching_gain(contestants: Sequence[Contestant], rounds: int, seconds: float) -> dict[str, Any]:
     """The same without a model to compare with."""
-    return _rows(await _turns(those, rounds, seconds, lambda _clients, _counts: None, {}))
+    return _summarize(await _measure_rounds(contestants, rounds, seconds, lambda _clients, _counts: None, {}))
 
 
-async def _turns(
-    those: Sequence[Contestant],
+async def _measure_rounds(
+    contestants: Sequence[Contestant],
     rounds: int,
     seconds: float,
-    first: Callable[[int, bool], None],
+    before_servers: Callable[[int, bool], None],
     idle: dict[str, dict[str, float]],
 ) -> Found:
     """Each round's figures; `first` is called before the servers' turns, with whether the round counts."""
-    found: Found = {one.name: {clients: [] for clients in CLIENTS} for one in those}
+    found: Found = {one.name: {clients: [] for clients in CLIENTS} for one in contestants}
     with ExitStack() as stack:
-        servers = [stack.enter_context(one.start()) for one in those]
-        for one, server in zip(those, servers, strict=True):
+        servers = [stack.enter_context(one.start()) for one in contestants]
+        for one, server in zip(contestants, servers, strict=True):
             await warm(server, one)
             idle[one.name] = _idle(server)
             server.pause()
-        for turn in range(-1, rounds):  # the one before the first warms up
+        for turn in range(-1, rounds):  # round -1 warms up
             for clients in CLIENTS:
-                first(clients, turn >= 0)
-                for one, server in zip(those, servers, strict=True):
+                before_servers(clients, turn >= 0)
+                for one, server in zip(contestants, servers, strict=True):
                     server.resume()
-                    result = await _one(one, server, clients, seconds)
+                    result = await _measure_once(one, server, clients, seconds)
                     server.pause()
                     if turn >= 0:
                         found[one.name][clients].append(result)
-        for one, server in zip(those, servers, strict=True):
+        for one, server in zip(contestants, servers, strict=True):
             idle[one.name]["memory_after_mib"] = round(pss(server.processes()) / 2**20, 1)
     return found
 
 
-def _rows(found: Found) -> dict[str, dict[int, dict[str, Any]]]:
+def _summarize(found: Found) -> dict[str, dict[int, dict[str, Any]]]:
     return {
         name: {
             clients: medians(values)
-            | {"megavit_answers_so_many_times_as_many": ratio(_rates(found[OURS][clients]), _rates(values))}
+            | {
+                "megavit_answers_so_many_times_as_many": ratio(
+                    _requests_per_second(found[OURS][clients]), _requests_per_second(values)
+                )
+            }
             for clients, values in by_clients.items()
         }
         for name, by_clients in found.items()
     }
 
 
-async def _one(one: Contestant, server: Served, clients: int, seconds: float) -> dict[str, Any]:
+async def _measure_once(one: Contestant, server: ServerProcess, clients: int, seconds: float) -> dict[str, Any]:
     spent, served = time.process_time(), cpu_seconds(server.processes())
     async with Client(server.port) as client:
         replies, taken = await closed_loop(client, one.requests, clients, seconds)
@@ -145,7 +157,7 @@ async def _one(one: Contestant, server: Served, clients: int, seconds: float) ->
     }
 
 
-def _idle(server: Served) -> dict[str, float]:
+def _idle(server: ServerProcess) -> dict[str, float]:
     """What it costs when nobody asks."""
     time.sleep(0.5)
     before = cpu_seconds(server.processes())
@@ -154,5 +166,5 @@ def _idle(server: Served) -> dict[str, float]:
     return {"share_of_a_core_when_idle": round(share, 3), "memory_warm_mib": round(pss(server.processes()) / 2**20, 1)}
 
 
-def _rates(values: list[dict[str, Any]]) -> list[float]:
+def _requests_per_second(values: list[dict[str, Any]]) -> list[float]:
     return [one["requests_per_second"] for one in values]

@@ -19,43 +19,47 @@ from megavit.data.image_dataset import make_batch
 from megavit.predict.predictor import Predictor
 
 
-def decoded(predictor: Predictor, images: list[bytes], batch: int, seconds: float) -> dict[str, Any]:
+def measure_decoded(predictor: Predictor, images: list[bytes], batch: int, seconds: float) -> dict[str, Any]:
     """Images a second from their bytes: decoded in threads, computed in batches of this size."""
 
     def endless() -> Any:
-        began = time.perf_counter()
-        for place in cycle(range(len(images))):
-            if time.perf_counter() - began > seconds:
+        started = time.perf_counter()
+        for index in cycle(range(len(images))):
+            if time.perf_counter() - started > seconds:
                 return
-            yield str(place), images[place]
+            yield str(index), images[index]
 
-    began = time.perf_counter()
+    started = time.perf_counter()
     count = sum(1 for _ in predictor.stream(endless(), batch_size=batch))
-    return {"images_per_second": count / (time.perf_counter() - began)}
+    return {"images_per_second": count / (time.perf_counter() - started)}
 
 
-def computed(predictor: Predictor, images: list[bytes], batch: int, seconds: float) -> dict[str, Any]:
+def measure_computed(predictor: Predictor, images: list[bytes], batch: int, seconds: float) -> dict[str, Any]:
     """Images a second of pictures that are decoded already."""
-    pictures = [predictor.prepare(image) for image in islice(cycle(images), batch)]
-    count, began = 0, time.perf_counter()
-    while time.perf_counter() - began < seconds:
-        seen = predictor.forward(make_batch(pictures, predictor.info.preprocessing))
-        count += len(predictor.calibrator.predictions(seen, predictor.labels, 5, None))
-    return {"images_per_second": count / (time.perf_counter() - began)}
+    prepared = [predictor.prepare(image) for image in islice(cycle(images), batch)]
+    count, started = 0, time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        output = predictor.forward(make_batch(prepared, predictor.info.preprocessing))
+        count += len(predictor.calibrator.predictions(output, predictor.labels, 5, None))
+    return {"images_per_second": count / (time.perf_counter() - started)}
 
 
-def single(predictor: Predictor, images: list[bytes], count: int, pause: float) -> dict[str, Any]:
+def measure_single(predictor: Predictor, images: list[bytes], count: int, pause: float) -> dict[str, Any]:
     """Seconds of each of `count` images, decoded and computed alone, with a pause before each."""
-    taken = []
+    seconds = []
     for image in islice(cycle(images), count):
         time.sleep(pause)
-        began = time.perf_counter()
+        started = time.perf_counter()
         predictor.predict(image)
-        taken.append(time.perf_counter() - began)
-    return {"seconds": taken}
+        seconds.append(time.perf_counter() - started)
+    return {"seconds": seconds}
 
 
-WAYS: dict[str, Callable[..., dict[str, Any]]] = {"decoded": decoded, "computed": computed, "single": single}
+WAYS: dict[str, Callable[..., dict[str, Any]]] = {
+    "decoded": measure_decoded,
+    "computed": measure_computed,
+    "single": measure_single,
+}
 
 
 def main() -> None:
@@ -66,9 +70,9 @@ def main() -> None:
     predictor = megavit.load(arguments.bundle)
     images = [path.read_bytes() for path in arguments.images]
     for line in sys.stdin:
-        question = json.loads(line)
-        found = WAYS[question.pop("way")](predictor, images, **question)
-        sys.stdout.write(json.dumps(found | {"engine": predictor.engine.note}) + "\n")
+        request = json.loads(line)
+        result = WAYS[request.pop("way")](predictor, images, **request)
+        sys.stdout.write(json.dumps(result | {"engine": predictor.engine.note}) + "\n")
         sys.stdout.flush()
 
 

@@ -75,18 +75,20 @@ def overload(replies: Sequence[Reply], seconds: float, capacity: float, queue: i
         queue: requests that may wait; an answer that is given should come within queue / capacity, and 30% more.
     """
     bound = 1.3 * queue / capacity
-    given = [reply for reply in replies if reply.status == 200]
-    taken = [reply.done - reply.due for reply in given]
+    accepted = [reply for reply in replies if reply.status == 200]
+    seconds_each = [reply.done - reply.due for reply in accepted]
     refused = [reply.done - reply.sent for reply in replies if reply.status == 429]
-    last = max((reply.done for reply in given), default=0.0) - min((reply.due for reply in replies), default=0.0)
+    last = max((reply.done for reply in accepted), default=0.0) - min((reply.due for reply in replies), default=0.0)
     return {
         "offered_per_second": round(len(replies) / seconds, 2),
         "statuses": statuses(replies),
-        "goodput_share_of_capacity": round(len(given) / max(last, seconds) / capacity, 3),
-        "in_time_share_of_capacity": round(sum(time <= bound for time in taken) / max(last, seconds) / capacity, 3),
+        "goodput_share_of_capacity": round(len(accepted) / max(last, seconds) / capacity, 3),
+        "in_time_share_of_capacity": round(
+            sum(time <= bound for time in seconds_each) / max(last, seconds) / capacity, 3
+        ),
         "bound_ms": milliseconds(bound),
-        "accepted_p50_ms": milliseconds(percentile(taken, 0.5)),
-        "accepted_p99_ms": milliseconds(percentile(taken, 0.99)),
+        "accepted_p50_ms": milliseconds(percentile(seconds_each, 0.5)),
+        "accepted_p99_ms": milliseconds(percentile(seconds_each, 0.99)),
         "refused_p50_ms": milliseconds(percentile(refused, 0.5)),
         "refused_p99_ms": milliseconds(percentile(refused, 0.99)),
         "sender_late_p99_ms": milliseconds(percentile([reply.sent - reply.due for reply in replies], 0.99)),
@@ -97,11 +99,11 @@ def medians(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Each figure's median over the rounds; counts are summed."""
     found: dict[str, Any] = {}
     for name in rounds[0]:
-        values = [one[name] for one in rounds if one[name] is not None]
+        values = [result[name] for result in rounds if result[name] is not None]
         if name == "statuses":
             total: Counter[str] = Counter()
-            for one in values:
-                total.update(one)
+            for result in values:
+                total.update(result)
             found[name] = dict(total)
         else:
             found[name] = round(median(values), 3) if values else None

@@ -18,21 +18,21 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.serving.client import Client, request
-from benchmarks.serving.processes import Served, ours, pss
+from benchmarks.serving.processes import ServerProcess, pss, start_megavit
 
 SIDES = (32, 320)
 MOMENTS = (1, 100, 1_000, 10_000)
 
 
-async def measure(server: Served, requests: int) -> dict[int, float]:
+async def measure(server: ServerProcess, requests: int) -> dict[int, float]:
     """Return MiB by the number of requests that were answered."""
     random, found = np.random.default_rng(0), {}
     async with Client(server.port) as client:
         for count in range(1, requests + 1):
             height, width = random.integers(*SIDES, 2).tolist()
-            reply = await client.ask(request("/predict", _picture(height, width, count)))
+            reply = await client.ask(request("/predict", _encode_image(height, width, count)))
             if reply.status != 200:
-                raise RuntimeError(f"request {count} was answered with {reply.status}: {reply.body!r}")
+                raise RuntimeError(f"request {count} got status {reply.status}: {reply.body!r}")
             if count in MOMENTS or count == requests:
                 found[count] = pss(server.processes()) / 2**20
                 sys.stdout.write(f"{count:>8,} requests  {found[count]:>6,.0f} MiB\n")
@@ -40,7 +40,7 @@ async def measure(server: Served, requests: int) -> dict[int, float]:
     return found
 
 
-def _picture(height: int, width: int, seed: int) -> bytes:
+def _encode_image(height: int, width: int, seed: int) -> bytes:
     target = io.BytesIO()
     Image.new("RGB", (width, height), (seed % 256, seed // 256 % 256, 9)).save(target, "PNG", compress_level=1)
     return target.getvalue()
@@ -51,11 +51,11 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--json", type=Path)
-    given = parser.parse_args()
-    with TemporaryDirectory() as folder, ours(given.model.resolve(), Path(folder)) as server:
-        found = asyncio.run(measure(server, given.requests))
-    if given.json is not None:
-        given.json.write_text(json.dumps({"mib_by_requests": found}, indent=1) + "\n")
+    arguments = parser.parse_args()
+    with TemporaryDirectory() as folder, start_megavit(arguments.model.resolve(), Path(folder)) as server:
+        found = asyncio.run(measure(server, arguments.requests))
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps({"mib_by_requests": found}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,13 @@
 import pytest
 
-from benchmarks.learning.report import accuracy_table, at, curves_of, plot, reached, time_table
+from benchmarks.learning.report import (
+    accuracies_after,
+    accuracy_table,
+    collect_curves,
+    plot,
+    seconds_to_reach,
+    time_table,
+)
 from megavit.train.report.figures import png
 
 pytestmark = pytest.mark.benchmarks
@@ -12,7 +19,7 @@ def record(contender: str, minutes: float, seed: int, accuracies: list[float]) -
     return {"contender": contender, "minutes": minutes, "seed": seed, "curve": curve}
 
 
-CURVES = curves_of(
+CURVES = collect_curves(
     [
         record("timm", 10, 0, [0.70, 0.80]),
         record("timm", 10, 1, [0.72, 0.82]),
@@ -29,15 +36,15 @@ def test_an_unfinished_run_does_not_count() -> None:
 
 
 def test_a_budget_is_read_at_its_own_end_and_other_times_from_the_next_longer_one() -> None:
-    assert at(CURVES["megavit"], 2) == [0.81]
-    assert at(CURVES["megavit"], 5) == [0.85]
-    assert at(CURVES["megavit"], 11) is None
+    assert accuracies_after(CURVES["megavit"], 2) == [0.81]
+    assert accuracies_after(CURVES["megavit"], 5) == [0.85]
+    assert accuracies_after(CURVES["megavit"], 11) is None
 
 
 def test_a_time_is_the_shortest_of_all_budgets() -> None:
-    assert reached(CURVES["megavit"], 0.81) == 120
-    assert reached(CURVES["megavit"], 0.82) == 300
-    assert reached(CURVES["megavit"], 0.95) is None
+    assert seconds_to_reach(CURVES["megavit"], 0.81) == 120
+    assert seconds_to_reach(CURVES["megavit"], 0.82) == 300
+    assert seconds_to_reach(CURVES["megavit"], 0.95) is None
 
 
 def test_tables_give_median_range_and_factor() -> None:
@@ -46,7 +53,7 @@ def test_tables_give_median_range_and_factor() -> None:
 
 
 def test_a_peer_that_is_not_reached_has_no_factor() -> None:
-    better = curves_of([record("timm", 1, 0, [0.9]), record("megavit", 1, 0, [0.8])])
+    better = collect_curves([record("timm", 1, 0, [0.9]), record("megavit", 1, 0, [0.8])])
     assert time_table(better)[-1] == "| timm | 90.0% | 60 s | not reached | – |"
 
 

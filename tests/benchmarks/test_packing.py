@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.packing import compare, largest_difference, mixes
+from benchmarks.packing import compare, largest_difference, make_mixes
 from megavit.config.presets import preset
 from megavit.config.vit import PLAIN_VIT
 from megavit.model.vit import MegaVit
@@ -25,7 +25,7 @@ def small() -> MegaVit:
 
 def test_every_way_answers_as_one_image_at_a_time() -> None:
     model = small()
-    for images in mixes(model, 8, torch.device("cpu")).values():
+    for images in make_mixes(model, 8, torch.device("cpu")).values():
         assert len({image.shape for image in images}) > 3
         differences = largest_difference(model, images)
         assert set(differences) == {"packed", "padded", "masked"}
@@ -34,7 +34,7 @@ def test_every_way_answers_as_one_image_at_a_time() -> None:
 
 def test_the_result_has_a_row_for_each_way() -> None:
     model = small()
-    found = compare(model, mixes(model, 4, torch.device("cpu"))["sizes"], "float32", repetitions=1)
+    found = compare(model, make_mixes(model, 4, torch.device("cpu"))["sizes"], "float32", repetitions=1)
     for what in ("inference", "step"):
         rows = found[what]
         assert isinstance(rows, dict) and set(rows) == {"packed", "padded", "masked", "one by one"}

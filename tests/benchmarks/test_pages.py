@@ -18,7 +18,7 @@ def test_only_what_is_between_the_markers_changes() -> None:
 
 
 def test_a_page_without_a_place_is_refused() -> None:
-    with pytest.raises(SystemExit, match="must have <!-- x --> and <!-- y -->"):
+    with pytest.raises(SystemExit, match="must contain <!-- x --> and <!-- y -->"):
         page_with("<!-- y -->, then <!-- x -->", "<!-- x -->", [], "<!-- y -->")
 
 

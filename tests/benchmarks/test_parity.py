@@ -15,8 +15,8 @@ from benchmarks.parity import __main__ as script
 from benchmarks.parity import zetascale
 from benchmarks.parity.__main__ import compare, difference
 from benchmarks.parity.models import MODELS
-from benchmarks.parity.stages import FAMILIES, file_tensors, our_stages, ours_of, table_tensors, their_stages
-from benchmarks.parity.tables import STAGES, as_markdown, for_a_page
+from benchmarks.parity.stages import FAMILIES, file_tensors, load_our_model, our_stages, peer_stages, table_tensors
+from benchmarks.parity.tables import STAGES, as_markdown, page_lines
 from megavit.model.statistics import parameter_shapes
 from megavit.weights.pretrained.mappings.key_mapping import check_shapes, their_shapes
 from tests.helpers.peer_models import SMALL
@@ -37,12 +37,12 @@ def test_shapes_alone_tell_every_real_model(name: str) -> None:
     with torch.device("meta"):
         theirs: Any = build()
     shapes = {name: tuple(tensor.shape) for name, tensor in table_tensors(peer, file_tensors(theirs)).items()}
-    config = peer.config(shapes, family.said(theirs) if "SimpleViT" in name else {})
+    config = peer.config(shapes, family.file_settings(theirs) if "SimpleViT" in name else {})
     rules = peer.key_rules(config)
     check_shapes(rules, shapes, name)
     assert heads_in(theirs) == {config.heads}
     if MODELS[name][0].startswith(("Hugging Face", "OpenCLIP")):
-        assert family.said(theirs)["heads"] == config.heads
+        assert family.file_settings(theirs)["heads"] == config.heads
 
     left_out = sum(p.numel() for name, p in theirs.named_parameters() if any(part in name for part in LEFT_OUT))
     taken = sum(math.prod(shape) for shape in their_shapes(rules).values())
@@ -96,12 +96,12 @@ def test_a_row_has_every_stage_of_every_library(family: str, build: Callable[[],
 
 def test_a_wrong_layer_shows_from_there_on() -> None:
     theirs: Any = ViT(**VIT_PYTORCH).eval()
-    ours = ours_of(FAMILIES["vit-pytorch"], theirs)
+    ours = load_our_model(FAMILIES["vit-pytorch"], theirs)
     with torch.no_grad():  # in place, so ours, which has the same tensors, is given its own first
         ours.load_state_dict({name: tensor.clone() for name, tensor in ours.state_dict().items()}, assign=True)
         theirs.transformer.layers[1][1].net[4].bias[0] += 1
     images = torch.randn(1, 3, 24, 24)
-    mine, yours = our_stages(ours, images), their_stages(FAMILIES["vit-pytorch"], theirs, images)
+    mine, yours = our_stages(ours, images), peer_stages(FAMILIES["vit-pytorch"], theirs, images)
     wrong = {stage for stage, tensor in yours.items() if difference(mine[stage], tensor)["relative"] > 1e-4}
     assert wrong == {"block 1", "block 2", "norm", "pooled", "logits"}
 
@@ -134,7 +134,7 @@ def test_a_page_has_the_worst_stage_and_the_answer() -> None:
         names[0]: {"parameters": 1_000_000, "stages": found | {"logits": {"absolute": 1.0, "relative": 4e-6}}},
     }
     sizes = {"160 × 320": {"as it runs": found["norm"], "as it loads": found["blocks"]}}
-    lines = for_a_page({"machine": "a CPU", "versions": {"timm": "1"}, "models": rows, "sizes": sizes})
+    lines = page_lines({"machine": "a CPU", "versions": {"timm": "1"}, "models": rows, "sizes": sizes})
     assert lines[-4:-2] == [f"| {names[0]} | 1.0 | 4e-06 | 4e-06 |", f"| {names[1]} | 2.0 | 3e-06 | 1e-06 |"]
     assert lines[-1].endswith("at 160 × 320, positions resampled: at most 3e-06.")
 

@@ -37,7 +37,7 @@ def test_every_fault_is_planted_on_an_image_of_its_own(source: Path, tmp_path: P
 
 
 def test_too_few_images_are_refused(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="expected 400 at least"):
+    with pytest.raises(DataError, match="at least 400 are needed"):
         plant(source, tmp_path / "out", 100, seed=0)
 
 

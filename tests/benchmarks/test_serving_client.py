@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from benchmarks.serving.abuse import abuse, chunked, counted, endless, head, slowly, whole
+from benchmarks.serving.abuse import abuse, chunked, count_outcomes, endless, head, send_all, slowly
 from benchmarks.serving.client import Client, closed_loop, multipart, open_loop, request
 
 pytestmark = pytest.mark.benchmarks
@@ -96,7 +96,7 @@ def test_a_refusal_is_read_and_a_connection_that_ends_is_told() -> None:
 def test_clients_in_a_closed_loop_ask_so_often_and_no_more() -> None:
     async def main() -> None:
         async with serving(echo) as port, Client(port) as client:
-            replies, _ = await closed_loop(client, [request("/", b"a"), request("/", b"b")], 3, 60, most=10)
+            replies, _ = await closed_loop(client, [request("/", b"a"), request("/", b"b")], 3, 60, max_requests=10)
         assert sorted(reply.body for reply in replies) == [b"a"] * 5 + [b"b"] * 5
 
     asyncio.run(main())
@@ -135,12 +135,12 @@ def test_abuse_ends_with_the_answer_however_much_was_still_to_come() -> None:
             long = await abuse(port, endless(head(5), b"12345", 2**40), 60)
         assert (slow.status, long.status) == (429, 429)
         async with serving(hang_up) as port:
-            assert (await abuse(port, whole(head(3), b"abc"), 60)).status == 0
+            assert (await abuse(port, send_all(head(3), b"abc"), 60)).status == 0
         async with serving(stay_silent) as port:
             began = time.perf_counter()
-            assert (await abuse(port, whole(head(3)), 0.05)).status == -1
+            assert (await abuse(port, send_all(head(3)), 0.05)).status == -1
             assert time.perf_counter() - began >= 0.05
-        assert counted([slow, long]) == {"429": 2}
+        assert count_outcomes([slow, long]) == {"429": 2}
 
     asyncio.run(main())
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.serving.hostile import hostile_images, jpeg_of_size, many_scans, npy, png
-from benchmarks.serving.mutations import mutated, real_images
+from benchmarks.serving.mutations import mutate, real_images
 from megavit.data.decode.tensor import decode
 
 pytestmark = pytest.mark.benchmarks
@@ -19,8 +19,8 @@ def test_real_images_are_read_and_broken_ones_mostly_not() -> None:
     assert {"JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP", "PPM", "TIFF"} <= kinds
     for data in real:
         assert min(decode(data).shape[1:]) > 90
-    broken = [mutated(real, seed) for seed in range(300)]
-    assert broken == [mutated(real, seed) for seed in range(300)]
+    broken = [mutate(real, seed) for seed in range(300)]
+    assert broken == [mutate(real, seed) for seed in range(300)]
     assert sum(data in real for data in broken) < 15
     assert len(set(broken)) > 280
 

@@ -10,9 +10,18 @@ import psutil
 import pytest
 from PIL import Image
 
-from benchmarks.serving.accelerator import fixed
+from benchmarks.serving.accelerator import start_fixed
 from benchmarks.serving.client import Client, closed_loop, request
-from benchmarks.serving.processes import Raw, cpu_seconds, forget_peak, lives, orphans, peak_above, pss, tree
+from benchmarks.serving.processes import (
+    RawModel,
+    cpu_seconds,
+    is_alive,
+    kill_orphans,
+    peak_memory_above,
+    process_tree,
+    pss,
+    reset_peak_memory,
+)
 from tests.helpers.bundles import make_bundle
 
 pytestmark = pytest.mark.benchmarks
@@ -36,14 +45,14 @@ def parent() -> subprocess.Popen[str]:
 
 
 def test_a_child_that_outlives_its_parent_is_found_and_ended(parent: subprocess.Popen[str]) -> None:
-    before = tree(parent.pid)
+    before = process_tree(parent.pid)
     assert len(before) == 2 and pss(before) > 2**20
     parent.kill()
     parent.wait()
-    assert [lives(process) for process in before] == [False, True]
-    assert orphans(before, seconds=0) == 1
-    assert orphans(before) == 0
-    assert tree(parent.pid) == []
+    assert [is_alive(process) for process in before] == [False, True]
+    assert kill_orphans(before, seconds=0) == 1
+    assert kill_orphans(before) == 0
+    assert process_tree(parent.pid) == []
     assert pss(before) == cpu_seconds(before) == 0
 
 
@@ -55,27 +64,27 @@ def test_the_most_memory_that_was_held_is_told_after_it_is_given_back() -> None:
         assert child.stdin is not None and child.stdout is not None
         process = psutil.Process(child.pid)
         for size in (2**27, 2**20):
-            before = forget_peak(process)
+            before = reset_peak_memory(process)
             child.stdin.write(f"{size}\n")
             child.stdin.flush()
             child.stdout.readline()
-            assert size / 2 < peak_above(process, before) + 2**20 < 2 * size + 2**22
+            assert size / 2 < peak_memory_above(process, before) + 2**20 < 2 * size + 2**22
         child.stdin.close()
 
 
 def test_a_batch_of_the_stand_in_for_an_accelerator_takes_no_longer_than_one_image(tmp_path: Path) -> None:
     async def most_together() -> int:
-        with fixed(tmp_path, 32) as server:
+        with start_fixed(tmp_path, 32) as server:
             async with Client(server.port) as client:
-                replies, _ = await closed_loop(client, [request("/predict", b"any")], 8, 60, most=80)
+                replies, _ = await closed_loop(client, [request("/predict", b"any")], 8, 60, max_requests=80)
             assert [reply.status for reply in replies] == [200] * 80
             lines = server.get("/metrics")[1].decode().splitlines()
             assert server.stop(signal.SIGTERM) == (0, 0)
-            assert {"serving", "ended"} <= {line["event"] for line in server.log()}
+            assert {"serving", "stopped"} <= {line["event"] for line in server.log()}
         below = {
             line.split('le="')[1].split('"')[0]: float(line.split()[-1])
             for line in lines
-            if "batch_images_bucket" in line
+            if "batch_size_bucket" in line
         }
         return int(below["+Inf"] - below["2.0"])
 
@@ -86,7 +95,7 @@ def test_the_model_alone_is_measured_with_and_without_decoding(tmp_path: Path) -
     make_bundle(tmp_path / "bundle")
     picture = tmp_path / "one.png"
     Image.new("RGB", (9, 9), (1, 2, 3)).save(picture)
-    with Raw(tmp_path / "bundle", [picture]) as raw:
+    with RawModel(tmp_path / "bundle", [picture]) as raw:
         for way in ("decoded", "computed"):
             found = raw.ask(way=way, batch=4, seconds=0.1)
             assert float(str(found["images_per_second"])) > 0 and found["engine"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.stability_plot import COLORS, STABLE, chosen, highest_stable, table
+from benchmarks.stability_plot import COLORS, STABLE, highest_stable, select_runs, table
 
 pytestmark = pytest.mark.benchmarks
 
@@ -55,6 +55,8 @@ def test_with_the_norm_rates_several_times_as_high_are_stable_and_at_low_ones_it
     for optimizer, depth, width, rates in table(runs):
         normed, without = rates[NORMED], rates[WITHOUT]
         assert normed and without and normed >= 4 * without, (optimizer, depth, width)
-        lowest = [chosen(runs, optimizer=optimizer, depth=depth, width=width, design=one) for one in (NORMED, WITHOUT)]
+        lowest = [
+            select_runs(runs, optimizer=optimizer, depth=depth, width=width, design=one) for one in (NORMED, WITHOUT)
+        ]
         best = [min(one["loss"] for one in some) for some in lowest]
         assert best[0] > 0.95 * best[1]

@@ -44,7 +44,7 @@ def faulty():
     splits[1] = "test"
     names = [NASTY[place] if place < len(NASTY) else f"{place}.png" for place in range(30)]
     return make_labeled_images(
-        pictures, targets, splits, classes=NASTY[:2], names=names, skipped=[Skipped("\udcff.jpg", "an empty file")]
+        pictures, targets, splits, classes=NASTY[:2], names=names, skipped=[Skipped("\udcff.jpg", "the file is empty")]
     )
 
 
@@ -163,7 +163,7 @@ def test_both_files_are_written_to_a_new_folder_outside_the_data(checked, tmp_pa
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [TABLE, PAGE]
     with pytest.raises(OutputError, match="not empty"):
         check_output_folder(tmp_path / "out", str(data))
-    with pytest.raises(OutputError, match="lies within the data"):
+    with pytest.raises(OutputError, match="is inside the data folder"):
         check_output_folder(data / "out", str(data))
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="choose another path"):

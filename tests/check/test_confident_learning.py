@@ -54,6 +54,24 @@ def test_doubts_are_of_other_likelier_classes_and_the_worst_come_first(seed, cla
     assert (found.scores.diff() <= 0).all() and len(found.indices.unique()) == len(found.indices)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_the_issues_are_those_of_cleanlab_that_another_class_is_likelier_for(seed):
+    from cleanlab.filter import find_label_issues
+
+    random = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 4, (400,), generator=random)
+    logits = 3 * torch.randn(400, 4, generator=random, dtype=torch.float64)
+    probabilities = (logits + 2 * torch.nn.functional.one_hot(labels, 4)).softmax(dim=1)
+    mask = torch.from_numpy(
+        find_label_issues(labels.numpy(), probabilities.numpy(), filter_by="confident_learning", n_jobs=1)
+    )
+    counted = confident_classes(probabilities, labels)
+    other, own = (probabilities.gather(1, one.clamp_min(0)[:, None])[:, 0] for one in (counted, labels))
+    expected = torch.nonzero(mask & (other > own)).flatten()
+    assert len(expected) > 20
+    assert score_label_issues(probabilities, labels).indices.sort().values.tolist() == expected.tolist()
+
+
 def test_calibration_undoes_a_wrong_temperature_and_keeps_the_order():
     random = torch.Generator().manual_seed(0)
     logits = 2 * torch.randn(5_000, 4, generator=random, dtype=torch.float64)

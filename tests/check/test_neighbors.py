@@ -48,7 +48,7 @@ def test_of_few_rows_the_neighbors_are_exact():
 
 
 def test_of_many_rows_nearly_all_are_found_for_a_fraction_of_the_comparisons():
-    rows, asked = directions(neighbors.EXACT + 1, around=300), torch.arange(0, neighbors.EXACT, 10)
+    rows, asked = directions(neighbors.MAX_EXACT_ROWS + 1, around=300), torch.arange(0, neighbors.MAX_EXACT_ROWS, 10)
     index = NeighborIndex(rows)
     before = index.comparisons
     found, truth = found_by(index, rows, asked, 6), found_by_sklearn(rows, asked, 6)
@@ -57,7 +57,7 @@ def test_of_many_rows_nearly_all_are_found_for_a_fraction_of_the_comparisons():
 
 
 def test_comparisons_grow_slower_than_the_square(monkeypatch):
-    monkeypatch.setattr(neighbors, "EXACT", 100)
+    monkeypatch.setattr(neighbors, "MAX_EXACT_ROWS", 100)
     compared = []
     for count in (500, 8000):
         rows = directions(count, around=count // 10)
@@ -68,7 +68,7 @@ def test_comparisons_grow_slower_than_the_square(monkeypatch):
 
 
 def test_rows_that_are_all_the_same_have_neighbors_too(monkeypatch):
-    monkeypatch.setattr(neighbors, "EXACT", 10)
+    monkeypatch.setattr(neighbors, "MAX_EXACT_ROWS", 10)
     rows = directions(1).expand(400, 63)
     found = NeighborIndex(rows).nearest(rows, 6, torch.arange(400), CLOSE)
     assert len(found.query) == 400 * 6 and (found.query != found.row).all()
@@ -80,6 +80,6 @@ def test_copies_are_the_same_with_an_index_and_without(monkeypatch, exact):
     darker = (scenes[:40].float() * 0.85).to(torch.uint8)
     thumbnails = Thumbnails(torch.cat([scenes, darker, scenes[40:60].flip(2)]), torch.zeros(360, dtype=torch.bool))
     expected = {(place, 300 + place) for place in range(60)}
-    monkeypatch.setattr(neighbors, "EXACT", exact)
-    monkeypatch.setattr(near_duplicates, "EXACT", exact)
+    monkeypatch.setattr(neighbors, "MAX_EXACT_ROWS", exact)
+    monkeypatch.setattr(near_duplicates, "MAX_EXACT_ROWS", exact)
     assert {pair[:2] for pair in find_near_duplicates(thumbnails, torch.ones(360, dtype=torch.bool))} == expected

@@ -24,7 +24,7 @@ from tests.helpers.labeled_images import make_labeled_images, make_scene, make_s
 def test_the_worst_comes_first():
     samples = (*make_sized_samples(60), *(replace(one, target=1) for one in make_sized_samples(3)))
     images = replace(
-        make_labeled_images([make_scene(0)]), samples=samples, skipped=(Skipped("a.png", "an empty file"),)
+        make_labeled_images([make_scene(0)]), samples=samples, skipped=(Skipped("a.png", "the file is empty"),)
     )
     kinds = [one.kind for one in quick_findings(images)]
     assert kinds == ["label_conflict"] * 3 + ["unreadable"] + ["duplicate"] * 3 + ["few_images", "imbalance"]
@@ -40,7 +40,7 @@ def test_a_run_tells_at_most_three_lines_and_nothing_where_all_is_well():
     leaked = replace(even[0], name="again", split="test")
     leak, missing = data_warnings(replace(images, samples=(*even, leaked)))
     assert leak == "one image in two splits: the same file in train and test, once"
-    assert missing.startswith("classes missing from a split: test has no image of 1 of 2: dog, once")
+    assert missing.startswith("classes missing from a split: test has no images of 1 of 2 classes: dog, once")
     assert missing.endswith("; megavit check lists them")
     bad = [replace(one, name=f"b{one.name}", target=1, split="test", height=2) for one in even[:5]]
     reported = data_warnings(replace(images, samples=(*even[:65], *bad, leaked)))
@@ -60,12 +60,12 @@ def file_kinds(*skipped):
 
 
 def test_a_damaged_image_is_serious_and_a_text_beside_it_is_not():
-    assert file_kinds(Skipped("a.jpg", "damaged or cut short")) == [("unreadable", ("a.jpg",))]
+    assert file_kinds(Skipped("a.jpg", "damaged or truncated")) == [("unreadable", ("a.jpg",))]
     assert file_kinds(Skipped("a.jpg", "not an image (.jpg)")) == [("unreadable", ("a.jpg",))]
     assert file_kinds(Skipped("a.txt", "not an image (.txt)"), Skipped("b.txt", "not an image (.txt)")) == [
         ("unused", ("a.txt", "b.txt"))
     ]
-    assert file_kinds(Skipped("a.npy", "5 channels, where most images have 1, 3 or 4")) == [("channels", ("a.npy",))]
+    assert file_kinds(Skipped("a.npy", "5 channels, but most images have 1, 3 or 4")) == [("channels", ("a.npy",))]
 
 
 def test_reasons_are_those_of_the_data(tmp_path):
@@ -112,7 +112,7 @@ def test_a_class_missing_from_a_split_is_told_and_an_empty_split_is_not():
         *make_sized_samples(5, split="test"),
     )
     (missing,) = class_findings(replace(make_labeled_images([make_scene(0)]), samples=samples))
-    assert (missing.kind, missing.message) == ("missing_class", "test has no image of 1 of 2: dog")
+    assert (missing.kind, missing.message) == ("missing_class", "test has no images of 1 of 2 classes: dog")
 
 
 def test_labels_are_uneven_by_nature_and_scores_have_no_classes():

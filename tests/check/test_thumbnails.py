@@ -15,7 +15,8 @@ def test_looks_are_gray_and_empty_ones_are_told():
     assert [(one.kind, *one.images) for one in blank_findings(images, thumbnails)] == [
         ("blank", f"{place:04}.png") for place in range(4)
     ]
-    assert [one.message.split()[4] for one in blank_findings(images, thumbnails)][:3] == ["black,", "one", "white,"]
+    shades = [finding.message.rpartition(" entirely ")[2] for finding in blank_findings(images, thumbnails)]
+    assert shades[:3] == ["black", "one shade", "white"]
 
 
 def test_images_of_many_channels_are_seen_as_their_mean():

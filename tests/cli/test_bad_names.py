@@ -14,16 +14,16 @@ from megavit.export.parity_images import ParityImage
 from tests.helpers.export_cases import make_images, make_predictor
 
 BAD = {
-    "https://a.example/photo.jpg": "images are not fetched",
-    "s3://bucket/photo.png": "images are not fetched",
-    "file:///nowhere/photo.jpg": "images are not fetched",
-    "nowhere.tar": "nowhere.tar: not there",
+    "https://a.example/photo.jpg": "image URLs are not fetched",
+    "s3://bucket/photo.png": "image URLs are not fetched",
+    "file:///nowhere/photo.jpg": "image URLs are not fetched",
+    "nowhere.tar": "nowhere.tar: missing",
     "cut.tar": "cut.tar: damaged",
     "index": "megavit-shards.json is damaged",
     "empty": "there are no images in it",
     "notes.png": "not an image",
     "gone.png": "no such file",
-    "": "an empty name",
+    "": "the name is empty",
 }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
-from benchmarks.data_layouts import pictures
+from benchmarks.data_layouts import write_images
 from megavit.cli.app import run
 from megavit.data.dataset import read_samples
 
@@ -21,8 +21,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with data whose classes have such names."""
     folder = tmp_path_factory.mktemp("names")
     evil = EVIL.replace("/", "\u2215")
-    pictures(folder / "data", "Cat", "cat ", evil, FORMULA, "a|b", each=6)
-    pictures(folder / "other", "Cat", "cat ", each=6)
+    write_images(folder / "data", "Cat", "cat ", evil, FORMULA, "a|b", per_folder=6)
+    write_images(folder / "other", "Cat", "cat ", per_folder=6)
     return folder
 
 
@@ -87,12 +87,12 @@ def test_a_run_resumes_with_images_that_have_moved(inside, capsys):
     assert run(["train", "--resume", "run"]) == 2
     shown = capsys.readouterr()
     assert shown.out == "" and shown.err == (
-        f"megavit: the images of this run are no longer at {inside / 'data'}: put them back, or say where they are "
-        "now, with megavit train --resume run DATA\n"
+        f"megavit: the images of this run are no longer at {inside / 'data'}: move them back, or pass their new "
+        "location with megavit train --resume run DATA\n"
     )
     assert run(["train", "--resume", "run", "other"]) == 2
-    assert "other is not what it was when the run began" in capsys.readouterr().err
+    assert "other has changed since the run began" in capsys.readouterr().err
     assert run(["train", "--resume", "run", "moved"]) == 0
-    assert f"the images are the same, and now at {inside / 'moved'}" in capsys.readouterr().err
+    assert f"the images are the same, and are now read from {inside / 'moved'}" in capsys.readouterr().err
     assert run(["train", "--resume", "run"]) == 0
     (inside / "moved").rename(inside / "data")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.data_layouts import pictures
+from benchmarks.data_layouts import write_images
 from megavit.cli.app import run
 from megavit.export.parity_images import load_parity_images
 from megavit.predict.predictor import load
@@ -20,9 +20,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("one_class")
     make_bundle(folder / "bundle")
     make_bundle(folder / "coffee", make_model(2), labels=["caf\u00e9", "tea"])
-    pictures(folder / "data", "test/dog", each=70)
-    pictures(folder / "cups", NFD)
-    pictures(folder / "typo", "Dog")
+    write_images(folder / "data", "test/dog", per_folder=70)
+    write_images(folder / "cups", NFD)
+    write_images(folder / "typo", "Dog")
     return folder
 
 
@@ -47,7 +47,7 @@ def test_a_folder_in_another_unicode_form_is_the_class_that_the_bundle_knows(cap
 def test_a_class_that_looks_like_a_known_one_is_shown_with_code_points(capsys):
     assert run(["evaluate", "bundle", "typo", "--device", "cpu"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith("Are they one: 'dog' (U+0064) and 'Dog' (U+0044)?")
+    assert line.endswith("Are these the same: 'dog' (U+0064) and 'Dog' (U+0044)?")
 
 
 @pytest.mark.parametrize("verb", ["calibrate", "quantize"])

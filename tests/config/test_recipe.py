@@ -22,7 +22,7 @@ from megavit.errors import ConfigError
 @pytest.mark.parametrize(
     ("kind", "changes", "words"),
     [
-        (ModelRecipe, {"preset": "huge"}, ["preset", "auto, pico", "'huge'"]),
+        (ModelRecipe, {"preset": "huge"}, ["preset", "auto, ", "pico, ", "'huge'"]),
         (ModelRecipe, {"image_size": 0}, ["image_size", "at least 1", "got 0"]),
         (ModelRecipe, {"patch_size": 4.0}, ["patch_size", "got 4.0"]),
         (ModelRecipe, {"channels": 65}, ["channels", "1 to 64", "got 65"]),

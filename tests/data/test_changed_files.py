@@ -22,7 +22,7 @@ from megavit.train.progress import NullReporter
 from megavit.train.run import resume, train
 
 SIZE = Preprocessing(height=8, width=8, channels=3)
-CHANGED = r"^'{}' of .* is not what it was when the run began: its bytes have changed"
+CHANGED = r"^'{}' of .* has changed since the run began: its bytes differ"
 
 
 def write_bitmaps(root: Path, count: int = 20) -> None:
@@ -113,7 +113,7 @@ def test_a_run_ends_where_its_test_images_were_exchanged_and_goes_on_when_they_a
         exchange(data / "cat", data / "dog")
 
     settings = {"run": {"epochs": 1, "precision": "float32", "device": "cpu"}, "model": {"preset": "pico"}}
-    with pytest.raises(DataError, match=r"is not what it was when the run began.*train --resume"):
+    with pytest.raises(DataError, match=r"has changed since the run began.*train --resume"):
         train(str(data), out, recipe="small", overrides=settings, reporter=Meddler("test images", change))
     assert not (out / "bundle").exists() and not (out / "report.html").exists()
     change()

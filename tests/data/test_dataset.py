@@ -22,7 +22,7 @@ SAMPLES = (
     Sample("cat/2.png", 0, "val", 8, 8, 3, content_digest(b"2")),
     Sample("dog/1.png", 1, "train", 8, 8, 1, content_digest(b"3")),
 )
-IMAGES = LabeledImages("data", Path("data"), CLASSES, SAMPLES, (), "as the data has it")
+IMAGES = LabeledImages("data", Path("data"), CLASSES, SAMPLES, (), "as defined by the data")
 
 # Any file name there can be: bytes that may be no text, but no zero byte.
 file_names = st.binary(min_size=1).filter(lambda name: 0 not in name).map(os.fsdecode)
@@ -42,9 +42,9 @@ def test_counts_name_every_split_and_class():
 
 
 def test_skipped_are_counted_by_reason_the_most_frequent_first():
-    skipped = (Skipped("a", "hidden"), Skipped("b", "an empty file"), Skipped("c", "an empty file"))
+    skipped = (Skipped("a", "hidden"), Skipped("b", "the file is empty"), Skipped("c", "the file is empty"))
     counted = replace(IMAGES, skipped=skipped).skipped_by_reason()
-    assert list(counted.items()) == [("an empty file", 2), ("hidden", 1)]
+    assert list(counted.items()) == [("the file is empty", 2), ("hidden", 1)]
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_pixels_come_from_the_file_or_from_memory(tmp_path):
     on_disk = replace(IMAGES, root=tmp_path)
     scanned = replace(SAMPLES[0], digest=content_digest(encode_image(make_image(), "PNG")))
     assert torch.equal(on_disk.load_pixels(scanned), torch.from_numpy(make_image()).permute(2, 0, 1))
-    with pytest.raises(DataError, match=r"'cat/2\.png' of 'data' could be read before .*: no such file"):
+    with pytest.raises(DataError, match=r"'cat/2\.png' of 'data' can no longer be read: no such file"):
         on_disk.load_pixels(SAMPLES[1])
     held = torch.zeros(1, 8, 8, dtype=torch.uint8)
     assert replace(IMAGES, root=None, memory={"cat/1.png": held}).load_pixels(SAMPLES[0]) is held

@@ -69,7 +69,7 @@ def serving(reply: Reply) -> Iterator[Server]:
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Reply], Server]]:
-    monkeypatch.setattr(remote, "_WAITS", ())
+    monkeypatch.setattr(remote, "_RETRY_SECONDS", ())
     with ExitStack() as stack:
         yield lambda reply: stack.enter_context(serving(reply))
         remote.close_session()
@@ -88,7 +88,7 @@ def sent_on(where: str) -> Reply:
 def test_no_other_server_is_asked_for_what_one_sends_on_to(serve, ask, host):
     inner = serve(content)
     outer = serve(sent_on(f"http://{host}:{inner.server_address[1]}/secret"))
-    with pytest.raises(DataError, match=r"redirects to another, .*, which is not followed: name the files where they"):
+    with pytest.raises(DataError, match=r"redirects to another server, .*, which is not followed: pass the URLs there"):
         ask(f"{outer.url}/a.tar")
     assert inner.asked == [] and len(outer.asked) == 1
 
@@ -113,7 +113,7 @@ def test_the_same_server_may_send_on_to_another_path(serve):
 
 def test_being_sent_on_and_on_has_an_end(serve):
     server = serve(sent_on("/a.tar"))
-    with pytest.raises(DataError, match="redirects on and on"):
+    with pytest.raises(DataError, match="redirects more than 5 times: pass the final URLs"):
         read_range(f"{server.url}/a.tar", 0, 10)
     assert len(server.asked) == remote.MAX_REDIRECTS + 1
 
@@ -123,7 +123,7 @@ def test_a_public_host_that_is_suddenly_at_a_private_address_is_not_read(serve):
     url = f"{server.url}/a.tar"
     assert read_range(url, 0, 10) == b"0123456789"
     remote._session(remote.os.getpid()).public["127.0.0.1"] = True
-    with pytest.raises(DataError, match=r"was at a public address and is now at 127\.0\.0\.1"):
+    with pytest.raises(DataError, match=r"had a public address and now has the private address 127\.0\.0\.1"):
         read_range(url, 0, 10)
 
 
@@ -148,9 +148,9 @@ def drip(handler: Handler) -> None:
 @pytest.mark.parametrize("reply", [drip_body, drip_head])
 def test_a_byte_every_now_and_then_is_no_answer(serve, monkeypatch, reply):
     monkeypatch.setattr(remote, "GRACE_SECONDS", 0.5)
-    monkeypatch.setattr(remote, "_WAITS", (0.0,) * 3)
+    monkeypatch.setattr(remote, "_RETRY_SECONDS", (0.0,) * 3)
     server = serve(reply)
-    with pytest.raises(DataError, match="is too slow, or never ends"):
+    with pytest.raises(DataError, match="is too slow, or its response never ends"):
         read_range(f"{server.url}/a.tar", 0, 10**8)
     assert len(server.asked) == 1
 
@@ -161,7 +161,7 @@ def test_an_index_that_announces_40_gib_is_refused_before_it_is_read(serve):
 
     server = serve(reply)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(DataError, match=f"is of 42,949,672,960 bytes, more than the {MAX_INDEX_BYTES:,} that an index"):
+    with pytest.raises(DataError, match=f"has 42,949,672,960 bytes, but an index may have at most {MAX_INDEX_BYTES:,}"):
         open_shards(f"{server.url}/shards")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**14  # 16 MiB
     assert [method for method, _ in server.asked] == ["HEAD"]

@@ -107,13 +107,13 @@ def test_a_demo_set_is_in_memory_already():
 def test_a_file_that_has_gone_since_is_named(workers, folder):
     images = load_data(folder, DataRecipe())
     (folder / "cat/7.img").unlink()
-    with pytest.raises(DataError, match=r"^'cat/7.img' of .* could be read before and cannot any more: no such file"):
+    with pytest.raises(DataError, match=r"^'cat/7.img' of .* can no longer be read: no such file"):
         load_into_memory(ImageDataset(images, images.samples, size(6, 5, 3)), workers)
 
 
 @pytest.mark.parametrize(("have", "want"), [(5, 3), (3, 5), (5, 6), (1, 4), (3, 4), (2, 1), (4, 2)])
 def test_channels_that_do_not_fit_are_refused(have, want):
-    with pytest.raises(ImageError, match=f"{have} channels, where the model takes images of"):
+    with pytest.raises(ImageError, match=f"the image has {have} channels, but the model expects"):
         preprocess(torch.zeros(have, 4, 4, dtype=torch.uint8), *sized(4, 4, want))
 
 

@@ -83,13 +83,13 @@ def test_a_class_without_readable_images_is_named_with_the_reasons(tmp_path):
     (tmp_path / "emu").mkdir()
     (tmp_path / "emu/1.svg").write_text("<svg/>")
     (tmp_path / "emu/2.png").touch()
-    with pytest.raises(DataError, match=r"'emu'.*'emu/1.svg': not an image \(.svg\); 'emu/2.png': an empty file"):
+    with pytest.raises(DataError, match=r"'emu'.*'emu/1.svg': not an image \(.svg\); 'emu/2.png': the file is empty"):
         load_data(tmp_path, RECIPE)
 
 
 def test_an_empty_class_is_named(tmp_path):
     (fill(tmp_path, "cat", "dog") / "emu").mkdir()
-    with pytest.raises(DataError, match=r"the class 'emu' .* has no image that can be read. Add images"):
+    with pytest.raises(DataError, match=r"the class 'emu' .* has no readable image. Add images"):
         load_data(tmp_path, RECIPE)
 
 
@@ -106,7 +106,7 @@ def test_one_class_is_refused(tmp_path):
 
 def test_anything_else_is_refused_saying_what_data_can_be(tmp_path):
     (tmp_path / "model.bin").touch()
-    for source, said in ((tmp_path / "model.bin", "is a file that is none of these"), ("nowhere", "is not there")):
+    for source, said in ((tmp_path / "model.bin", "is a file of another kind"), ("nowhere", "does not exist")):
         with pytest.raises(
             DataError, match=rf"(?s)a folder, a .csv or .tsv table, shards, or demo:digits; .*{said}.*DATA/cat"
         ):
@@ -121,7 +121,7 @@ def test_progress_is_told(tmp_path):
 
 def test_a_class_whose_name_is_not_text_is_refused(tmp_path):
     name = os.fsdecode(b"caf\xe9")
-    with pytest.raises(DataError, match=r"'caf\\udce9'.*not text; rename"):
+    with pytest.raises(DataError, match=r"'caf\\udce9'.*not valid UTF-8: rename"):
         load_data(fill(tmp_path, "tea", name), RECIPE)
 
 
@@ -146,7 +146,7 @@ def test_tables_of_labels_and_scores_are_read_and_divided(tmp_path):
 
 def test_a_table_whose_images_have_no_labels_is_refused(tmp_path):
     (tmp_path / "data.csv").write_text("path,labels\n1.png,\n")
-    with pytest.raises(DataError, match="fill the column labels"):
+    with pytest.raises(DataError, match="fill in the column labels"):
         load_data(tmp_path / "data.csv", RECIPE)
 
 
@@ -177,7 +177,7 @@ def test_images_of_other_channels_than_most_are_skipped_with_their_reason(tmp_pa
     np.save(tmp_path / "a" / "odd.npy", np.zeros((6, 6, 3), np.uint8))
     images = load_data(tmp_path, DataRecipe())
     assert {sample.channels for sample in images.samples} == {5}
-    assert images.skipped == (Skipped("a/odd.npy", "3 channels, where most images have 5"),)
+    assert images.skipped == (Skipped("a/odd.npy", "3 channels, but most images have 5"),)
 
 
 def test_gray_color_and_opacity_go_together(tmp_path):

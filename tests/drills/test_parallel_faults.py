@@ -80,7 +80,7 @@ def test_a_torn_checkpoint_is_left_out_and_the_one_before_is_taken(run, undistur
     part = max((run.out / "checkpoints").glob("step-*")) / "__1_0.distcp"
     os.truncate(part, part.stat().st_size // 2)
     assert run.resume() == 0
-    assert "left out a damaged checkpoint" in run.output()
+    assert "skipped a damaged checkpoint" in run.output()
     run.assert_equals(undisturbed)
 
 

@@ -8,15 +8,15 @@ import pytest
 import uvloop
 
 from benchmarks.serving.endings import ENDINGS
-from benchmarks.serving.intrusions import INTRUSIONS, beside
-from benchmarks.serving.processes import ours
-from benchmarks.serving.upheavals import UPHEAVALS
+from benchmarks.serving.intrusions import INTRUSIONS, run_with_bystanders
+from benchmarks.serving.processes import start_megavit
+from benchmarks.serving.upheavals import SERVER_FAULTS
 from tests.helpers.bundles import make_bundle
 from tests.helpers.shared_folder import BuildOnce
 
 pytestmark = pytest.mark.drill
 
-FAULTS = UPHEAVALS | ENDINGS
+FAULTS = SERVER_FAULTS | ENDINGS
 
 
 @pytest.fixture(scope="session")
@@ -45,9 +45,9 @@ def test_no_request_is_lost_and_no_process_is_left(bundle, tmp_path, fault):
 def test_who_does_wrong_disturbs_nobody_else(bundle, tmp_path, intrusion):
     with (
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
-        ours(bundle, tmp_path, "--read-timeout", "3") as server,
+        start_megavit(bundle, tmp_path, "--read-timeout", "3") as server,
     ):
-        row = runner.run(beside(server, INTRUSIONS[intrusion]))
+        row = runner.run(run_with_bystanders(server, INTRUSIONS[intrusion]))
         assert row["lost"] == 0 and row["healthy"], row
         code, orphans = server.stop()
     assert (code, orphans) == (0, 0)

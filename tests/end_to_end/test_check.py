@@ -96,12 +96,12 @@ def test_names_of_any_bytes_are_told_and_write_nothing_to_the_terminal(faulty, t
 @pytest.mark.parametrize(
     ("flags", "reported"),
     [
-        (["--skip-labels", "--minutes", "1"], "leave one of them out"),
+        (["--skip-labels", "--minutes", "1"], "leave out one of them"),
         (["--bundle", "x", "--minutes", "1"], "leave it out"),
         (["--minutes", "0"], "minutes must be"),
         (["--device", "tpu"], "device must be"),
         (["--bundle", "nowhere"], "nowhere"),
-        (["--out", "data/out"], "lies within the data"),
+        (["--out", "data/out"], "is inside the data folder"),
         (["--out", "."], "is not empty"),
     ],
 )

@@ -95,7 +95,7 @@ def test_a_classifier_is_trained_on_top_of_it(theirs: tuple[Any, Path], digits: 
 def test_a_run_of_ours_is_given_to_no_library_that_cannot_be_it(run: Path, tmp_path: Path) -> None:
     done = run_megavit("convert", run, "--out", "out", "--to", "timm", cwd=tmp_path)
     assert done.returncode == 2
-    assert "mlp: 'relu2', where theirs have 'gelu' or 'gelu_tanh' or 'quick_gelu'" in done.stderr
+    assert "mlp: 'relu2', expected 'gelu' or 'gelu_tanh' or 'quick_gelu'" in done.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -105,10 +105,10 @@ def test_a_model_without_a_classifier_says_what_it_is_for(
     tensors = load_file(theirs[1] / "model.safetensors")
     torch.save({name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}, tmp_path / "a.pth")
     guessed = run_megavit_json("convert", "a.pth", "--out", "guessed", cwd=tmp_path)
-    assert any("assumed, as the files do not say it: heads 1, " in sentence for sentence in guessed["notes"])
+    assert any("assumed, as the files do not specify it: heads 1, " in sentence for sentence in guessed["notes"])
     reported = run_megavit_json("convert", "a.pth", "--out", "vit", "--num-heads", "3", cwd=tmp_path)
     assert not any("heads" in sentence for sentence in reported["notes"])
-    assert any("nothing says how its images are prepared" in sentence for sentence in reported["notes"])
+    assert any("the files do not specify the preprocessing" in sentence for sentence in reported["notes"])
     done = run_megavit("predict", "vit", photographs[0], cwd=tmp_path)
     assert done.returncode == 2
     assert "megavit embed" in done.stderr
@@ -120,8 +120,8 @@ def test_a_model_without_a_classifier_says_what_it_is_for(
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (["nowhere", "--out", "vit"], ["there is no nowhere", "timm:NAME"]),
-        (["timm:no such", "--out", "vit"], ["no name of a model"]),
+        (["nowhere", "--out", "vit"], ["nowhere does not exist", "timm:NAME"]),
+        (["timm:no such", "--out", "vit"], ["not a model name"]),
         (["notes.txt", "--out", "vit"], ["must end in .safetensors"]),
         (["notes.txt"], ["--out"]),
     ],

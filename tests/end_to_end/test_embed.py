@@ -16,12 +16,14 @@ def test_all_three_ways_give_the_same_vectors_and_every_image_that_failed(run, d
         assert done.returncode == 2 and f"1 of {PER_CLASS + 1} images could not be read" in done.stderr
     arrays = np.load(tmp_path / "a.npz")
     assert arrays["path"].shape == (PER_CLASS,) and arrays["embedding"].dtype == np.float32
-    assert arrays["failed"].tolist() == [str(folder / "empty.png")] and arrays["error"].tolist() == ["an empty file"]
+    assert arrays["failed"].tolist() == [str(folder / "empty.png")] and arrays["error"].tolist() == [
+        "the file is empty"
+    ]
     with (tmp_path / "a.csv").open(newline="") as file:
         rows = {row["path"]: row for row in csv.DictReader(file)}
     done = run_megavit("embed", run, folder, "--json", cwd=tmp_path)
     lines = {line["path"]: line for line in map(json.loads, done.stdout.splitlines())}
-    assert rows[str(folder / "empty.png")]["error"] == lines[str(folder / "empty.png")]["error"] == "an empty file"
+    assert rows[str(folder / "empty.png")]["error"] == lines[str(folder / "empty.png")]["error"] == "the file is empty"
     for path, vector in zip(arrays["path"].tolist(), arrays["embedding"], strict=True):
         np.testing.assert_array_equal(
             np.array([rows[path][str(i)] for i in range(len(vector))], dtype=np.float32), vector

@@ -143,10 +143,10 @@ def test_mistakes_are_told_before_anything_is_measured(place, tmp_path, capsys):
     a, table = place / "a", place / "t.csv"
     (tmp_path / "taken.html").write_text("mine")
     assert "pass the second one with --against" in refused(capsys, a, table, "--out", tmp_path / "o.csv")
-    assert "c alone knows 'owl'" in refused(capsys, a, table, "--against", place / "c")
+    assert "c has 'owl'" in refused(capsys, a, table, "--against", place / "c")
     assert "already exists" in refused(capsys, a, table, "--report", tmp_path / "taken.html")
     assert "as .html" in refused(capsys, a, table, "--report", tmp_path / "page.pdf")
     assert ".csv or .jsonl" in refused(capsys, a, table, "--against", place / "b", "--out", tmp_path / "o.xls")
-    assert "no column 'lens'; it has 'camera', 'many' besides" in refused(capsys, a, table, "--group-by", "lens")
-    assert "is a column of a table" in refused(capsys, a, place / "photos", "--group-by", "camera")
+    assert "no column 'lens'; its other columns are 'camera', 'many'" in refused(capsys, a, table, "--group-by", "lens")
+    assert "--group-by camera needs a table" in refused(capsys, a, place / "photos", "--group-by", "camera")
     assert [path.name for path in tmp_path.iterdir()] == ["taken.html"]

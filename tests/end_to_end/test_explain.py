@@ -14,7 +14,7 @@ def test_a_folder_is_explained_and_one_damaged_image_stops_none(run, digits, tmp
     assert done.returncode == 2 and f"1 of {PER_CLASS + 1} images could not be read" in done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     explained = [line for line in lines if "error" not in line]
-    assert [line["error"] for line in lines if "error" in line] == ["an empty file"]
+    assert [line["error"] for line in lines if "error" in line] == ["the file is empty"]
     assert len(explained) == PER_CLASS == len(list((tmp_path / "why").iterdir()))
     for line in explained:
         with Image.open(tmp_path / line["heat_map_file"]) as image:

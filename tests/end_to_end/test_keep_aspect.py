@@ -67,7 +67,10 @@ def test_a_bundle_trained_without_is_asked_with(tmp_path: Path) -> None:
 
 
 def test_the_bundle_says_how_its_images_are_resized(run: Path) -> None:
-    assert "with their aspect kept, to at most 64 patches of 4 × 4 pixels" in (run / "bundle" / "README.md").read_text()
+    assert (
+        "with their aspect ratio kept, to at most 64 patches of 4 × 4 pixels"
+        in (run / "bundle" / "README.md").read_text()
+    )
 
 
 def test_mixing_is_refused_before_any_image_is_read(tmp_path: Path) -> None:

@@ -46,11 +46,11 @@ def test_what_was_skipped_is_told_with_its_reason(run, digits, tmp_path):
     rows = {row["name"]: row["reason"] for row in table(run / "skipped.csv")}
     assert rows == {
         "digit 0/notes.txt": "not an image (.txt)",
-        "digit 1/empty.png": "an empty file",
+        "digit 1/empty.png": "the file is empty",
         "digit 1/.DS_Store": HIDDEN,
     }
     reported = run_megavit("train", digits, "--out", tmp_path / "run", "--epochs", "1", cwd=tmp_path).stderr
-    assert "1 file skipped: an empty file" in reported and "90 images of 3 classes" in reported
+    assert "1 file skipped: the file is empty" in reported and "90 images of 3 classes" in reported
 
 
 def test_every_image_is_in_one_split_and_every_class_in_each(run):
@@ -84,7 +84,7 @@ def test_predict_answers_for_the_readable_and_says_why_not_for_the_others(run, d
     errors = {path: answer["error"] for path, answer in answers.items() if "error" in answer}
     assert errors == {
         str(digits / "digit 0" / "notes.txt"): "not an image",
-        str(digits / "digit 1" / "empty.png"): "an empty file",
+        str(digits / "digit 1" / "empty.png"): "the file is empty",
         "no such.png": "no such file",
     }
     assert len(answers) - len(errors) == 3 * PER_CLASS
@@ -132,7 +132,7 @@ def test_the_bundle_works_from_python_in_three_lines_and_in_another_place(run, d
 def test_a_second_run_does_not_touch_the_first(run, digits):
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     refused = run_megavit("train", digits, "--out", run, *QUICK, cwd=run.parent)
-    assert refused.returncode == 2 and "holds a run already" in refused.stderr
+    assert refused.returncode == 2 and "already contains a run" in refused.stderr
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 

@@ -27,7 +27,7 @@ def shards(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shards")
     reported = run_megavit_json("shard", digits, "--out", "shards", "--shard-size", "70kB", cwd=folder)
     assert reported["images"] == IMAGES and reported["shards"] == 3
-    assert reported["skipped"] == {HIDDEN: 1, "not an image (.txt)": 1, "an empty file": 1}
+    assert reported["skipped"] == {HIDDEN: 1, "not an image (.txt)": 1, "the file is empty": 1}
     return folder / "shards"
 
 
@@ -88,8 +88,8 @@ def test_check_finds_what_is_damaged(shards, tmp_path):
     assert done.returncode == 1
     reported = [one for one in json.loads(done.stdout)["findings"] if one["kind"] == "unreadable"]
     assert {one["images"][0]: one["message"] for one in reported} == {
-        first["names"][4]: "not the bytes that were written",
-        "digit 1/empty.png": "an empty file",
+        first["names"][4]: "its bytes do not match their digest",
+        "digit 1/empty.png": "the file is empty",
     }
 
 
@@ -213,8 +213,8 @@ def test_mistakes_are_told_in_a_sentence(run, shards, digits, tmp_path, monkeypa
             ("shard", digits, "--out", "x", "--shard-size", "many"),
             "--shard-size must be a number of bytes such as 256MB",
         ),
-        (("shard", digits, "--out", digits / "x"), "lies within the data"),
-        (("shard", digits, "--out", shards), "is there already, and not empty"),
+        (("shard", digits, "--out", digits / "x"), "is inside the data folder"),
+        (("shard", digits, "--out", shards), "already exists and is not empty"),
         (("train", tmp_path / "no.tar"), "there are no images in the 1 shards"),
     ):
         assert app.run([str(argument) for argument in arguments]) == 2

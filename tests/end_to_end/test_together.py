@@ -43,6 +43,7 @@ def test_two_processes_make_a_bundle_like_one(digits, undisturbed_two, tmp_path)
     assert {path.name for path in checkpoint.iterdir()} >= {"__0_0.distcp", "__1_0.distcp", "manifest.json"}
 
 
+@pytest.mark.drill
 def test_killed_processes_are_started_again_and_a_killed_agent_leaves_none_behind(digits, undisturbed_two, tmp_path):
     out = tmp_path / "run"
     process = start_training(digits, "--out", out, *QUICK, *TWO)
@@ -67,7 +68,7 @@ def test_a_run_of_two_that_is_asked_to_stop_says_how_to_resume_and_one_process_c
     process.terminate()
     _, errors = process.communicate()
     assert process.returncode == 128 + signal.SIGTERM
-    assert errors.count(b"all is saved") == 1 and b"--resume" in errors and b"Traceback" not in errors, errors
+    assert errors.count(b"all progress is saved") == 1 and b"--resume" in errors and b"Traceback" not in errors, errors
     wait_until_gone(out)
     assert run_megavit("train", "--resume", out, cwd=tmp_path).returncode == 0
     assert (out / "bundle").exists()

@@ -36,7 +36,7 @@ def test_sets_and_marks_are_told_of_each_image(run, digits, tmp_path):
 
 
 def test_a_coverage_that_cannot_be_had_is_refused_before_anything_is_written(run, digits, tmp_path):
-    for coverage, reason in (("0.99", "ask for at most 0.9"), ("95", "between 0 and 1")):
+    for coverage, reason in (("0.99", "use a coverage of at most 0.9"), ("95", "between 0 and 1")):
         done = run_megavit("predict", run, digits, "--coverage", coverage, "--out", "a.csv", cwd=tmp_path)
         assert done.returncode == 2 and reason in done.stderr
         assert not (tmp_path / "a.csv").exists()
@@ -51,7 +51,7 @@ def test_a_bundle_can_be_calibrated_for_other_images(run, tmp_path):
     assert one.returncode == 0 and json.loads(one.stdout)["prediction_set"]
     card = (tmp_path / "new" / "README.md").read_text()
     info = json.loads((tmp_path / "new" / "megavit.json").read_text())
-    assert "calibrated anew on 36 images of more; the figures above are of 27 others" in card
+    assert "recalibrated on 36 images of more; the figures above were measured on 27 other" in card
     assert f"**Right on {info['metrics']['accuracy']['value']:.1%}** of 27 test images" in card
     assert "Its probabilities were calibrated on 36 images" in card
     again = run_megavit("calibrate", run, "more", "--out", "new", cwd=tmp_path)

@@ -176,8 +176,8 @@ def test_other_classes_and_other_targets_are_refused_by_name(tmp_path: Path):
     make_bundle(tmp_path / "b", labels=("cat", "dog", "owl"))
     make_bundle(tmp_path / "c", model=make_model(1), labels=(), target=SCORE, metrics={})
     a, b, c = (load(tmp_path / name, device="cpu") for name in "abc")
-    with pytest.raises(DataError, match=r"same classes.*a alone knows 'newt'; .*b alone knows 'owl'"):
+    with pytest.raises(DataError, match=r"same classes.*only .*a has 'newt'; only .*b has 'owl'"):
         check_comparable(a, b)
-    with pytest.raises(DataError, match=r"that of .*a is classification, that of .*c regression"):
+    with pytest.raises(DataError, match=r"that of .*a is classification and that of .*c is regression"):
         check_comparable(a, c)
     check_comparable(a, a)

@@ -92,7 +92,7 @@ def test_the_values_follow_the_samples_whatever_their_order(tmp_path):
     ("value", "said"),
     [
         (lambda i: i, f"{MAX_GROUPS + 1} different values.*ranges"),
-        (lambda i: "north", "all 51 images evaluated have 'north'"),
+        (lambda i: "north", "all 51 evaluated images have 'north'"),
     ],
 )
 def test_columns_that_make_no_groups_are_refused_with_advice(tmp_path, value, said):
@@ -105,5 +105,5 @@ def test_columns_that_make_no_groups_are_refused_with_advice(tmp_path, value, sa
 def test_data_without_columns_is_refused_saying_what_is_needed(tmp_path, monkeypatch, source):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
-    with pytest.raises(DataError, match=r"(?s)--group-by camera is a column of a table.*path,label,camera"):
+    with pytest.raises(DataError, match=r"(?s)--group-by camera needs a table.*path,label,camera"):
         read_group_values(source, "camera", [])

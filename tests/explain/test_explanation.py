@@ -51,7 +51,7 @@ def test_another_class_can_be_asked_for(predictor: Predictor) -> None:
 
 
 def test_a_label_that_is_not_known_is_refused_with_those_that_are(predictor: Predictor) -> None:
-    with pytest.raises(ConfigError, match="cat, dog, newt; got 'rabbit'"):
+    with pytest.raises(ConfigError, match="cat, dog, newt, got 'rabbit'"):
         explain_image(predictor, pixels(), "rabbit")
     assert output_index(predictor, "newt") == 2 and output_index(predictor, None) is None
 

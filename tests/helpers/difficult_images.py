@@ -12,7 +12,7 @@ from PIL import Image, ImageCms
 from megavit.data.file_names import HIDDEN
 
 READ = "read"
-DAMAGED = "damaged or cut short"
+DAMAGED = "damaged or truncated"
 NOT_REGULAR = "not a regular file"
 
 TURNS = {
@@ -167,14 +167,14 @@ def _foul() -> dict[str, tuple[bytes, str]]:
     gray = np.asarray(Image.fromarray(rgb).convert("L"))
     return {
         "good.png": (good, READ),
-        "huge.png": (make_png(60_000, 60_000, 8, 0, bytes(1_000)), "more pixels than the limit of 89 million"),
-        "large.png": (make_png(12_000, 12_000, 8, 0, bytes(9)), "12000 × 12000 pixels, above the limit of 89 million"),
-        "wide.png": (make_png(40_000, 1_000, 8, 0, bytes(9)), "40000 × 1000 pixels, above the limit of 32768 a side"),
+        "huge.png": (make_png(60_000, 60_000, 8, 0, bytes(1_000)), "the image exceeds the limit of 89 million pixels"),
+        "large.png": (make_png(12_000, 12_000, 8, 0, bytes(9)), "12000 × 12000 pixels exceed the limit of 89 million"),
+        "wide.png": (make_png(40_000, 1_000, 8, 0, bytes(9)), "40000 × 1000 pixels exceed the limit of 32768 per side"),
         "thin.png": (
             encode_image(np.zeros((30_000, 1), np.uint8), "PNG"),
-            "1 × 30000 pixels, one side more than 100 times the other",
+            "1 × 30000 pixels: one side is more than 100 times the other",
         ),
-        "empty.jpg": (b"", "an empty file"),
+        "empty.jpg": (b"", "the file is empty"),
         "half.jpg": (whole["JPEG"][: len(whole["JPEG"]) // 2], DAMAGED),
         "half.png": (whole["PNG"][: len(whole["PNG"]) // 2], DAMAGED),
         "no_end.png": (whole["PNG"][:-12], DAMAGED),
@@ -199,15 +199,15 @@ def _foul() -> dict[str, tuple[bytes, str]]:
         "unread_kind.ico": (encode_image(rgb, "ICO"), "not an image (.ico)"),
         "float.tif": (
             encode_image(Image.fromarray(gray.astype(np.float32)), "TIFF"),
-            f"floating-point pixels must lie between 0 and 1; these go from {gray.min()} to {gray.max()}",
+            f"floating-point pixels must be between 0 and 1, but these range from {gray.min()} to {gray.max()}",
         ),
         "nan.tif": (
             encode_image(Image.fromarray(np.full((4, 4), np.nan, np.float32)), "TIFF"),
-            "floating-point pixels must lie between 0 and 1; some are not finite (NaN or infinity)",
+            "floating-point pixels must be between 0 and 1, but some are not finite (NaN or infinity)",
         ),
         "whole32.tif": (
             encode_image(Image.fromarray(gray.astype(np.int32)), "TIFF"),
-            "32-bit whole numbers have no known scale; save the picture with 8 or 16 bits",
+            "32-bit integers have no known scale: save the image with 8 or 16 bits",
         ),
         ".hidden.png": (good, HIDDEN),
         "Thumbs.db": (b"thumbs", HIDDEN),
@@ -231,7 +231,7 @@ def _links_and_pipes(folder: Path) -> dict[str, str]:
     (foul / "link.png").symlink_to(elsewhere / "kept/linked.png")
     (foul / "linked").symlink_to(elsewhere / "kept")
     (folder / "loose.png").write_bytes(encode_image(make_image(), "PNG"))
-    again = "a link to a folder that is read already"
+    again = "a link to a folder that was already read"
     return {
         "foul/pipe.png": NOT_REGULAR,
         "foul/zero.png": NOT_REGULAR,

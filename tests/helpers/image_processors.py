@@ -2,7 +2,7 @@
 
 from PIL import Image
 
-from benchmarks.conversion.processors import images, prepared
+from benchmarks.conversion.processors import images, prepare_image
 
 CHOSEN = ("noise 640 × 427 RGB", "noise 641 × 480 L", "photograph 37 × 500 RGB", "noise 1000 × 33 RGB")
 
@@ -12,4 +12,4 @@ def images_of_all_sizes() -> tuple[tuple[str, Image.Image], ...]:
     return tuple((name, image) for name, image in images() if name in CHOSEN)
 
 
-__all__ = ["images_of_all_sizes", "prepared"]
+__all__ = ["images_of_all_sizes", "prepare_image"]

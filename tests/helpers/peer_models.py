@@ -9,7 +9,7 @@ import torch
 import transformers
 from torch import nn
 
-from benchmarks.parity.stages import FAMILIES, Family, shaken
+from benchmarks.parity.stages import FAMILIES, Family, perturb_weights
 
 SIZES: dict[str, Any] = {
     "hidden_size": 32,
@@ -34,7 +34,7 @@ class Small:
         """`Any`, as torch types what is inside of modules too loosely."""
         torch.manual_seed(0)
         model = self.build(**sizes).eval()
-        shaken(model)
+        perturb_weights(model)
         return model
 
 

@@ -23,7 +23,7 @@ REFUSED = {
     "deadly": (make_refusal(500, "it ended a worker twice"), "It ended a worker twice. Try another image"),
     "odd": (make_refusal(400, "malformed."), "Malformed."),
     "proxy": ((502, {}, "no JSON of ours"), "The server returned status 502 without a reason."),
-    "damaged": (make_reply({"filename": None, "error": "damaged or cut short"}), "Damaged or cut short."),
+    "damaged": (make_reply({"filename": None, "error": "damaged or truncated"}), "Damaged or truncated."),
 }
 
 

@@ -212,7 +212,7 @@ def test_a_square_image_and_a_class_position_are_told_from_the_count(placed: boo
 def test_computed_positions_need_the_image_size() -> None:
     tensors = weights("mean", **SIZES)
     del tensors["pos_embedding"]
-    with pytest.raises(BundleError, match="say the image size"):
+    with pytest.raises(BundleError, match="determine the image size: set it"):
         BIG_VISION.config(get_shapes(tensors), {})
     assert BIG_VISION.config(get_shapes(tensors), KNOWN).design.positions == "sincos"
     assert_round_trip(BIG_VISION, tensors, KNOWN)

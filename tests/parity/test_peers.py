@@ -13,7 +13,15 @@ import transformers
 from safetensors.torch import save_file
 from torch import Tensor
 
-from benchmarks.parity.stages import FAMILIES, file_tensors, our_stages, ours_of, shaken, table_tensors, their_stages
+from benchmarks.parity.stages import (
+    FAMILIES,
+    file_tensors,
+    load_our_model,
+    our_stages,
+    peer_stages,
+    perturb_weights,
+    table_tensors,
+)
 from megavit.model.vit import MegaVit
 from megavit.weights.pretrained.mappings.key_mapping import to_theirs
 from tests.helpers.peer_models import SIZES, SMALL
@@ -25,7 +33,7 @@ STAGES = ["patches", "block 0", "block 1", "norm"]
 
 
 def assert_stages_agree(name: str, ours: MegaVit, theirs: Any, images: Tensor) -> None:
-    mine, yours = our_stages(ours, images), their_stages(SMALL[name].family, theirs, images)
+    mine, yours = our_stages(ours, images), peer_stages(SMALL[name].family, theirs, images)
     assert list(yours)[:4] == STAGES
     assert {"pooled", "logits"} & set(yours)
     for stage, tensor in yours.items():
@@ -35,7 +43,7 @@ def assert_stages_agree(name: str, ours: MegaVit, theirs: Any, images: Tensor) -
 @EVERY
 def test_every_stage_agrees(name: str) -> None:
     theirs = SMALL[name].make()
-    ours = ours_of(SMALL[name].family, theirs)
+    ours = load_our_model(SMALL[name].family, theirs)
     images = torch.randn(2, ours.config.channels, *ours.config.image_hw)
     assert_stages_agree(name, ours, theirs, images)
 
@@ -46,7 +54,7 @@ def test_every_stage_agrees(name: str) -> None:
 @pytest.mark.parametrize("grid", [(2, 3), (3, 5), (7, 1), (1, 1)])
 def test_rotary_positions_agree_at_any_size(name: str, grid: tuple[int, int]) -> None:
     theirs = SMALL[name].make()
-    ours = ours_of(SMALL[name].family, theirs)
+    ours = load_our_model(SMALL[name].family, theirs)
     rows, columns = grid
     height, width = ours.config.patch_hw
     assert_stages_agree(name, ours, theirs, torch.randn(2, 3, rows * height, columns * width))
@@ -56,7 +64,7 @@ def test_rotary_positions_agree_at_any_size(name: str, grid: tuple[int, int]) ->
 def test_timm_pools_dinov3_by_its_class_token_if_asked_to() -> None:
     small = SMALL["timm DINOv3, biases"]
     theirs = small.make(global_pool="token")
-    ours = ours_of(small.family, theirs)
+    ours = load_our_model(small.family, theirs)
     assert ours.config.pool == "cls"
     images = torch.randn(2, 3, 32, 48)
     close(ours(images), theirs(images))
@@ -66,10 +74,10 @@ def test_timm_pools_dinov3_by_its_class_token_if_asked_to() -> None:
 @torch.no_grad()
 def test_pixels_that_are_no_whole_patch_are_left_out(name: str) -> None:
     theirs = SMALL[name].make(image_size=37)
-    ours = ours_of(SMALL[name].family, theirs)
+    ours = load_our_model(SMALL[name].family, theirs)
     assert ours.config.image_hw == (32, 32)
     images = torch.randn(2, 3, 37, 37)
-    close(ours(images[:, :, :32, :32]), SMALL[name].family.answers(theirs, images)["pooled"])
+    close(ours(images[:, :, :32, :32]), SMALL[name].family.peer_outputs(theirs, images)["pooled"])
 
 
 @HUGGING_FACE
@@ -77,7 +85,7 @@ def test_pixels_that_are_no_whole_patch_are_left_out(name: str) -> None:
 def test_transformers_reads_what_is_written(name: str, tmp_path: Path) -> None:
     small, theirs = SMALL[name], SMALL[name].make()
     peer: Any = small.family.peer
-    ours = ours_of(small.family, theirs)
+    ours = load_our_model(small.family, theirs)
     tensors = to_theirs(peer.key_rules(ours.config), ours.state_dict())
     if hasattr(peer, "file_name"):
         tensors = {peer.file_name(name, ours.config): tensor for name, tensor in tensors.items()}
@@ -88,8 +96,8 @@ def test_transformers_reads_what_is_written(name: str, tmp_path: Path) -> None:
     assert all("pooler" in key or key == "embeddings.mask_token" for key in report["missing_keys"])
     assert not report["unexpected_keys"] and not report["mismatched_keys"]
     images = torch.randn(2, ours.config.channels, *ours.config.image_hw)
-    for stage, answer in small.family.answers(theirs, images).items():
-        close(small.family.answers(again.eval(), images)[stage], answer)
+    for stage, answer in small.family.peer_outputs(theirs, images).items():
+        close(small.family.peer_outputs(again.eval(), images)[stage], answer)
 
 
 # In memory, DINOv2's gates and values are apart, which is refused.
@@ -110,8 +118,8 @@ def test_the_image_tower_comes_out_of_the_whole_model(kind: str) -> None:
     special = {"pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 3}
     config = getattr(transformers, f"{kind}Config")(vision_config=SIZES, text_config=TEXT | special)
     theirs = getattr(transformers, f"{kind}Model")(config).eval()
-    shaken(theirs)
-    ours = ours_of(FAMILIES["Hugging Face CLIP"], theirs)
+    perturb_weights(theirs)
+    ours = load_our_model(FAMILIES["Hugging Face CLIP"], theirs)
     images = torch.randn(2, 3, 32, 32)
     answer = theirs.get_image_features(images)
     close(ours(images), getattr(answer, "pooler_output", answer))
@@ -123,8 +131,8 @@ def test_siglips_classifier_reads_the_mean() -> None:
     labels: Any = {"num_labels": 5}
     config = transformers.SiglipConfig(vision_config=SIZES, text_config=TEXT | {"pad_token_id": 1}, **labels)
     theirs = transformers.SiglipForImageClassification(config).eval()
-    shaken(theirs)
-    ours = ours_of(FAMILIES["Hugging Face CLIP"], theirs)
+    perturb_weights(theirs)
+    ours = load_our_model(FAMILIES["Hugging Face CLIP"], theirs)
     images = torch.randn(2, 3, 32, 32)
     assert ours.config.pool == "mean"
     close(ours(images), theirs(images).logits)
@@ -139,6 +147,6 @@ def test_an_encoder_comes_out_of_its_pre_training(kind: str) -> None:
     if kind == "ViTMAEForPreTraining":
         config = transformers.ViTMAEConfig(**SIZES, decoder_num_hidden_layers=1, mask_ratio=0.0)
     theirs: Any = getattr(transformers, kind)(config).eval()
-    shaken(theirs)
+    perturb_weights(theirs)
     images = torch.randn(2, 3, 32, 32)
-    close(ours_of(family, theirs)(images), family.answers(theirs.vit, images)["pooled"])
+    close(load_our_model(family, theirs)(images), family.peer_outputs(theirs.vit, images)["pooled"])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 
-from benchmarks.parity.stages import FAMILIES, ours_of, shaken
+from benchmarks.parity.stages import FAMILIES, load_our_model, perturb_weights
 
 close = partial(torch.testing.assert_close, atol=1e-5, rtol=1e-5)
 
@@ -27,8 +27,8 @@ def test_a_model_of_14_patches_a_side_at_another_grid(name: str, grid: tuple[int
     torch.manual_seed(0)
     arguments = SMALL | VARIANTS[name]
     theirs = VisionTransformer(img_size=56, dynamic_img_size=True, **arguments).eval()
-    shaken(theirs)
-    ours = ours_of(FAMILIES["timm ViT"], theirs)
+    perturb_weights(theirs)
+    ours = load_our_model(FAMILIES["timm ViT"], theirs)
     size = (4 * grid[0], 4 * grid[1])
     images = torch.randn(2, 3, *size)
     answer = ours(images)

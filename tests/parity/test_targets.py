@@ -13,7 +13,7 @@ from benchmarks.conversion.cases import (
     write_photographs,
     write_transformers,
 )
-from benchmarks.conversion.ways import WAYS, by_pipeline, difference, of_bundle
+from benchmarks.conversion.ways import WAYS, difference, predict_with_bundle, predict_with_pipeline
 from megavit.errors import BundleError
 from megavit.weights.bundle.bundle import read_info
 from megavit.weights.pretrained.pretrained import load_pretrained
@@ -72,5 +72,5 @@ def test_a_model_of_transformers_answers_as_its_pipeline_does(
     convert_to_bundle(load_pretrained(str(folder)), tmp_path / "ours")
     info = read_info(tmp_path / "ours")
     assert info.target.kind == kind
-    theirs = by_pipeline(folder, photographs, info.labels or ["LABEL_0"])
-    assert abs(of_bundle(tmp_path / "ours", photographs) - theirs).max() < 1e-4
+    theirs = predict_with_pipeline(folder, photographs, info.labels or ["LABEL_0"])
+    assert abs(predict_with_bundle(tmp_path / "ours", photographs) - theirs).max() < 1e-4

@@ -150,10 +150,10 @@ def test_the_batch_axes_of_older_versions_go() -> None:
 @pytest.mark.parametrize(
     ("known", "says"),
     [
-        ({"pool": "mean"}, "class token too"),
+        ({"pool": "mean"}, "includes the class token"),
         ({"patch_size": 7}, "convert --patch-size --channels"),
         ({"patch_size": (8, 4), "heads": 5}, "convert --num-heads"),
-        ({"patch_size": (8, 4), "heads": 4, "image_size": None}, "say the image size"),
+        ({"patch_size": (8, 4), "heads": 4, "image_size": None}, "set the image size"),
     ],
 )
 def test_what_cannot_be_known_is_asked_for(known: dict[str, Any], says: str) -> None:
@@ -164,5 +164,5 @@ def test_what_cannot_be_known_is_asked_for(known: dict[str, Any], says: str) -> 
 
 
 def test_a_simple_one_needs_the_image_size() -> None:
-    with pytest.raises(BundleError, match="say the image size"):
+    with pytest.raises(BundleError, match="image size: set it with"):
         SIMPLE_VIT.config(get_shapes(SimpleViT(**SIZES).state_dict()), {})

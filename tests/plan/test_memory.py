@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.plan_step import formula, measured
+from benchmarks.plan_step import formula, measure
 from megavit.config.presets import preset
 from megavit.config.vit import ViTConfig
 from megavit.plan.memory import compute_memory_by_phase, compute_optimizer_state, compute_peak_memory
@@ -87,7 +87,7 @@ def test_it_is_what_a_real_step_takes(
         micro_batch_size=8 // parts, gradient_accumulation=parts, gradient_checkpointing=gradient_checkpointing
     )
     real = make_training(of, precision=precision, optimizer=optimizer, averages=1, processor=True)
-    assert formula(config, real, of) == pytest.approx(measured(config, real, of), rel=0.05)
+    assert formula(config, real, of) == pytest.approx(measure(config, real, of), rel=0.05)
 
 
 def test_the_optimizers_state_is_what_the_real_one_keeps() -> None:

@@ -116,7 +116,7 @@ def test_mistakes_are_told(exported: ExportedPredictor, folder: Path, tmp_path: 
         exported.predict(np.zeros((9, 9, 2), np.uint8))
     with pytest.raises(ImageError, match="got dict"):
         exported.predict({})  # type: ignore[arg-type]
-    with pytest.raises(BundleError, match="megavit export makes one"):
+    with pytest.raises(BundleError, match="create one with megavit export"):
         load_exported(tmp_path)
     (tmp_path / "model.onnx").write_bytes((folder / "model.onnx").read_bytes()[:-1000])
     with pytest.raises(BundleError, match="export it again"):

@@ -16,7 +16,7 @@ from megavit.config.target import Target
 from megavit.errors import BundleError, ConfigError
 from megavit.predict.postprocess.postprocess import MEANS, WHITENING
 from megavit.predict.predictor import load
-from megavit.weights.bundle.bundle import _seal
+from megavit.weights.bundle.bundle import _checksum
 from tests.helpers.bundles import make_bundle, make_info, make_model
 
 PIXELS = np.zeros((9, 9, 3), np.uint8)
@@ -60,7 +60,7 @@ def test_settings_that_float32_cannot_compute_with_are_refused(kind: Any, settin
 
 
 def test_channels_of_preprocessing_are_the_models() -> None:
-    with pytest.raises(ConfigError, match="must be the same"):
+    with pytest.raises(ConfigError, match="must be equal"):
         make_info(make_model(), preprocessing=Preprocessing(height=8, width=8, channels=1))
 
 
@@ -77,7 +77,7 @@ def test_a_hundred_million_layers_are_refused_before_they_are_made(tmp_path: Pat
     table = json.loads((tmp_path / "bundle" / "megavit.json").read_text())
     table.pop("sha256")
     table["model"]["depth"] = 100_000_000
-    (tmp_path / "bundle" / "megavit.json").write_text(json.dumps(table | {"sha256": _seal(table)}))
+    (tmp_path / "bundle" / "megavit.json").write_text(json.dumps(table | {"sha256": _checksum(table)}))
     with pytest.raises(BundleError, match="100,000,000 layers"):
         load(tmp_path / "bundle")
 

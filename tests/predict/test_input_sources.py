@@ -362,14 +362,14 @@ def test_a_line_that_is_no_path_costs_no_other():
     text = b"a.png\n" + b"x" * 3 * MAX_PATH_BYTES + b"\nb.png\n" + b"y" * 2 * MAX_PATH_BYTES
     first, long, second, last = named("-", stdin=text)
     assert [first, second] == [(name, Path(name)) for name in ("a.png", "b.png")]
-    assert len(long[0]) < 100 and "no path" in long[1].reason and "no path" in last[1].reason
+    assert len(long[0]) < 100 and "not a path" in long[1].reason and "not a path" in last[1].reason
 
 
 # names that stand for nothing
 
 
 def test_no_name_costs_the_others(monkeypatch):
-    monkeypatch.setattr("megavit.data.remote._WAITS", ())
+    monkeypatch.setattr("megavit.data.remote._RETRY_SECONDS", ())
     touch("good.png", "hidden/.a.png", "index/megavit-shards.json", "cut.tar", "no shards/a.txt")
     Path("index/megavit-shards.json").write_text("{}")
     Path("cut.tar").write_bytes(b"x" * 700)

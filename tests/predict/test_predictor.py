@@ -164,13 +164,13 @@ def test_one_image_of_a_list_that_cannot_be_read_is_an_error(predictor):
     [
         ("no/such.png", "no such file"),
         (Path("no/such.png"), "no such file"),
-        (b"", "an empty file"),
+        (b"", "the file is empty"),
         (b"some text", "not an image"),
-        (png(pixels())[:-30], "damaged or cut short"),
-        (np.zeros((4, 4, 2), np.uint8), "2 channels, where the model takes images of 1, 3 or 4"),
-        (np.zeros((0, 4, 3), np.uint8), "with pixels"),
+        (png(pixels())[:-30], "damaged or truncated"),
+        (np.zeros((4, 4, 2), np.uint8), "the image has 2 channels, but the model expects 1, 3 or 4"),
+        (np.zeros((0, 4, 3), np.uint8), "at least one pixel"),
         (np.zeros((4, 4), np.int64), "uint8"),
-        (torch.zeros(2, 4, 4), "2 channels, where the model takes images of 1, 3 or 4"),
+        (torch.zeros(2, 4, 4), "the image has 2 channels, but the model expects 1, 3 or 4"),
         (None, "got NoneType"),
         (5, "got int"),
     ],
@@ -358,7 +358,7 @@ def test_the_folder_may_be_text_or_a_path_or_that_of_the_run(bundle, tmp_path):
 
 
 def test_what_cannot_be_loaded_is_refused(bundle, tmp_path):
-    with pytest.raises(BundleError, match="there is no"):
+    with pytest.raises(BundleError, match="does not exist"):
         load(tmp_path / "none")
     with pytest.raises(ConfigError, match="cuda:99"):
         load(bundle, device="cuda:99")

@@ -176,6 +176,6 @@ def test_what_is_in_the_way_stays(tmp_path):
     parts = ShardedOutput(tmp_path / "out.csv", ".csv", SHARDS, MADE_OF)
     fill(parts)
     (tmp_path / "out.csv").write_text("precious")
-    with pytest.raises(OutputError, match="is there already"):
+    with pytest.raises(OutputError, match="already exists: move it"):
         parts.merge()
     assert (tmp_path / "out.csv").read_text() == "precious"

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.serving.client import multipart
 from benchmarks.serving.hostile import hostile_images
-from benchmarks.serving.mutations import mutated, real_images
+from benchmarks.serving.mutations import mutate, real_images
 from tests.helpers.servers import Running
 
 IMAGES, SEED = 150, 30_000
@@ -22,7 +22,7 @@ def test_broken_images_bring_no_error_of_the_server(server: Running) -> None:
     real = real_images()
     with server.client() as client:
         statuses = [
-            client.post("/models/animals/predict", content=mutated(real, SEED + place)).status_code
+            client.post("/models/animals/predict", content=mutate(real, SEED + place)).status_code
             for place in range(IMAGES)
         ]
         assert set(statuses) == {200, 422}

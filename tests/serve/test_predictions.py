@@ -95,7 +95,7 @@ def test_models_are_described(server: Running) -> None:
 
 @pytest.mark.parametrize(
     ("body", "reason"),
-    [(b"", "an empty file"), (b"hello", "not an image"), (png()[:-20], "damaged or cut short")],
+    [(b"", "the file is empty"), (b"hello", "not an image"), (png()[:-20], "damaged or truncated")],
 )
 def test_a_single_image_that_cannot_be_read_is_422_with_the_reason(server: Running, body: bytes, reason: str) -> None:
     reply = server.post(body)
@@ -109,7 +109,7 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(server: Running) ->
     reply = server.post(content.getvalue())
     assert (reply.status_code, reply.json()["error"]["message"]) == (
         422,
-        "1001 × 1000 pixels, above the limit of 1 million",
+        "1001 × 1000 pixels exceed the limit of 1 million",
     )
 
 

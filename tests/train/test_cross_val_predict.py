@@ -60,7 +60,7 @@ def test_every_image_is_answered_for_by_models_that_learned_from_others(digits, 
 
 def test_a_wish_to_stop_ends_it_with_a_word(digits, monkeypatch):
     def stopped(*_arguments):
-        raise Interrupted("stopped as asked after step 1 of 20; all is saved", 15)
+        raise Interrupted("stopped as requested after step 1 of 20; all progress is saved", 15)
 
     monkeypatch.setattr(module, "train_stage", stopped)
     with pytest.raises(Interrupted, match="the labels were not checked") as raised:

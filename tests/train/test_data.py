@@ -77,7 +77,7 @@ def test_in_turn_gives_every_image_once_in_order_with_a_short_last_batch(tmp_pat
 def test_a_file_that_vanishes_is_named(tmp_path, monkeypatch, workers):
     feed = make_feed(tmp_path, monkeypatch, memory=False, workers=workers)
     (tmp_path / "3.png").unlink()
-    with pytest.raises(DataError, match=r"3\.png.*cannot any more"):
+    with pytest.raises(DataError, match=r"3\.png.*can no longer be read"):
         list(feed.sequential_batches(2))
 
 
@@ -125,7 +125,7 @@ def test_images_that_keep_their_shape_come_as_a_list(tmp_path, monkeypatch, memo
         assert labels.tolist() == [place % 2 for place in chosen]
     if not memory:
         (tmp_path / "3.png").unlink()
-        with pytest.raises(DataError, match=r"3\.png.*cannot any more"):
+        with pytest.raises(DataError, match=r"3\.png.*can no longer be read"):
             list(feed.sequential_batches(2))
 
 

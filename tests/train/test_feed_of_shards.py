@@ -85,7 +85,9 @@ def test_damage_is_told_once_and_changes_nothing_else(memory, folder, monkeypatc
     assert {before for before, _ in differ} == {number} and len(differ) >= STEPS * BATCH // IMAGES
     assert {after % 3 for _, after in differ} == {number % 3} and len({after for _, after in differ}) == 1
     (line,) = reported.lines
-    assert line.endswith("is damaged (not the bytes that were written): another image of its kind takes its place")
+    assert line.endswith(
+        "is damaged (its bytes do not match their digest): another image with the same or a similar target replaces it"
+    )
 
 
 def test_of_much_damage_a_few_lines_are_told(folder, monkeypatch):
@@ -98,4 +100,4 @@ def test_of_much_damage_a_few_lines_are_told(folder, monkeypatch):
         stream(feed, 0, STEPS)
         assert len(feed.images.damaged) == 15
         assert len(reported.lines) == MAX_REPORTED + 1
-        assert reported.lines[-1] == "more images are damaged; megavit check lists them all"
+        assert reported.lines[-1] == "more images are damaged: run megavit check to list them all"

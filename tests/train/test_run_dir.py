@@ -93,7 +93,7 @@ def test_a_run_needs_a_folder_of_its_own_outside_the_data(tmp_path, monkeypatch)
         check_run_dir(run, str(data))
     monkeypatch.chdir(data)
     for out in (data / "cat" / "run", Path("runs/data"), tmp_path / "x" / ".." / "data" / "run"):
-        with pytest.raises(OutputError, match="within the data"):
+        with pytest.raises(OutputError, match="inside the data folder"):
             check_run_dir(out, ".")
 
 

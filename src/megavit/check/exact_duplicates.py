@@ -35,7 +35,9 @@ def duplicate_findings(images: LabeledImages, pairs: Iterable[DuplicatePair]) ->
     """
     findings: list[Finding] = []
     for members, similarity in _group_pairs(pairs):
-        group = sorted((images.samples[i] for i in members), key=lambda one: (SPLITS.index(one.split), one.name))
+        group = sorted(
+            (images.samples[i] for i in members), key=lambda sample: (SPLITS.index(sample.split), sample.name)
+        )
         names = tuple(sample.name for sample in group)
         same = len({sample.digest for sample in group}) == 1
         what = "the same file" if same else f"nearly the same image ({similarity:.1%} similar)"
@@ -64,12 +66,12 @@ def _group_pairs(pairs: Iterable[DuplicatePair]) -> list[tuple[list[int], float]
         if start in visited:
             continue
         visited.add(start)
-        group, least = [start], 1.0
+        group, min_similarity = [start], 1.0
         for member in group:  # grows in the loop
             for other, similarity in neighbors[member]:
-                least = min(least, similarity)
+                min_similarity = min(min_similarity, similarity)
                 if other not in visited:
                     visited.add(other)
                     group.append(other)
-        groups.append((group, least))
+        groups.append((group, min_similarity))
     return groups

@@ -41,18 +41,20 @@ KINDS: dict[Kind, KindInfo] = {
     "leak": KindInfo(
         "serious",
         "one image in two splits",
-        "Keep every image in one split: what a model was trained on cannot show how good it is on new images.",
+        "Keep every image in one split: images that a model was trained on cannot show how well it generalizes.",
     ),
     "label_conflict": KindInfo(
         "serious", "one image with different labels", "Find out which is right, and remove the other copies."
     ),
     "unreadable": KindInfo(
-        "serious", "files that cannot be read", "Restore or remove them; until then they are left out."
+        "serious", "files that cannot be read", "Restore or remove them; until then they are skipped."
     ),
     "label_error": KindInfo(
-        "serious", "labels that are probably wrong", "Look at the images, the first ones first, and correct the labels."
+        "serious",
+        "labels that are probably wrong",
+        "Look at the images, starting with the first, and correct the labels.",
     ),
-    "blank": KindInfo("warning", "blank images", "They teach nothing that is true: remove them."),
+    "blank": KindInfo("warning", "blank images", "A model cannot learn anything useful from them: remove them."),
     "duplicate": KindInfo("warning", "duplicate images", "Duplicates count double and add nothing new: keep one."),
     "possible_label_error": KindInfo(
         "warning", "labels that are possibly wrong", "Less certain than the labels above: look if there is time."
@@ -60,7 +62,7 @@ KINDS: dict[Kind, KindInfo] = {
     "similar_names": KindInfo(
         "warning",
         "similar class names",
-        "If they are meant to be one class, give its folders, or its rows in the table, one name.",
+        "If they are meant to be one class, use the same name for its folders or table rows.",
     ),
     "missing_class": KindInfo(
         "warning", "classes missing from a split", "They are not evaluated there: add images to the split."
@@ -71,10 +73,8 @@ KINDS: dict[Kind, KindInfo] = {
     ),
     "tiny": KindInfo("warning", "very small images", "Check whether they are icons or broken thumbnails."),
     "aspect": KindInfo("warning", "very long or narrow images", "Check whether they are strips or parts of others."),
-    "size": KindInfo("warning", "sizes far from the others", "Check whether they come from another source."),
-    "channels": KindInfo(
-        "warning", "gray among color, or other channels", "A model may take the difference for a feature of the class."
-    ),
+    "size": KindInfo("warning", "unusual image sizes", "Check whether they come from another source."),
+    "channels": KindInfo("warning", "unusual channels", "A model may learn the difference as a feature of the class."),
     "confusable_classes": KindInfo(
         "info", "classes that are hard to tell apart", "More images of both, or clearer labels, would help."
     ),

@@ -66,8 +66,10 @@ def review_labels(images: LabeledImages, predictions: OutOfFoldPredictions) -> L
         if score < POSSIBLE_ERROR_SCORE:
             break
         label = int(labels[i])
-        theirs, own = (f"{probabilities[i, index].item():.1%}" for index in (suggested, label))
-        message = f"labeled {images.classes[label]}, looks like {images.classes[suggested]}: {theirs} against {own}"
+        p_suggested, p_label = (f"{probabilities[i, index].item():.1%}" for index in (suggested, label))
+        message = (
+            f"labeled {images.classes[label]}, looks like {images.classes[suggested]}: {p_suggested} against {p_label}"
+        )
         kind = "label_error" if score >= LABEL_ERROR_SCORE else "possible_label_error"
         name = images.samples[int(predictions.indices[i])].name
         findings.append(Finding(kind, message, (name,), images.classes[suggested], score))

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from megavit.check.exact_duplicates import DuplicatePair
-from megavit.check.neighbors import EXACT, NeighborIndex
+from megavit.check.neighbors import MAX_EXACT_ROWS, NeighborIndex
 from megavit.check.registration import registered_similarity
 from megavit.check.thumbnails import SIDE, Thumbnails
 from megavit.data.scan import Progress
@@ -101,7 +101,7 @@ def typical_errors(gray: Tensor, descriptors: Tensor, members: Tensor, index: Ne
         return typical
     for start in range(0, len(members), _ROWS):
         own = members[start : start + _ROWS]
-        near = _reference_neighbors(descriptors, own, index if len(members) > EXACT else None)
+        near = _reference_neighbors(descriptors, own, index if len(members) > MAX_EXACT_ROWS else None)
         pairs = torch.stack([own[:, None].expand_as(near), near], dim=2).flatten(0, 1)
         errors = registration_errors(gray, CandidatePairs(pairs, torch.zeros(len(pairs), dtype=torch.bool)))
         typical[start : start + _ROWS] = errors.view(near.shape).amin(dim=1)
@@ -110,16 +110,16 @@ def typical_errors(gray: Tensor, descriptors: Tensor, members: Tensor, index: Ne
 
 def _reference_neighbors(descriptors: Tensor, members: Tensor, index: NeighborIndex | None) -> Tensor:
     """Return each member's neighbors of `REFERENCE_RANKS`, (M, ranks); exact if `index` is None."""
-    most = max(REFERENCE_RANKS)
+    max_rank = max(REFERENCE_RANKS)
     near = torch.empty(len(members), len(REFERENCE_RANKS), dtype=torch.int64)
     rest = torch.ones(len(members), dtype=torch.bool)
     if index is not None:
-        found = index.nearest(descriptors[members], most, members)
+        found = index.nearest(descriptors[members], max_rank, members)
         # The probed cells may contain too few rows.
-        rest = found.query.bincount(minlength=len(members)) < most
-        near[~rest] = found.row[~rest[found.query]].view(-1, most)[:, torch.tensor(REFERENCE_RANKS) - 1]
+        rest = found.query.bincount(minlength=len(members)) < max_rank
+        near[~rest] = found.row[~rest[found.query]].view(-1, max_rank)[:, torch.tensor(REFERENCE_RANKS) - 1]
     # The image itself has rank 0.
-    nearest = (descriptors[members[rest]] @ descriptors.T).topk(most + 1, dim=1).indices
+    nearest = (descriptors[members[rest]] @ descriptors.T).topk(max_rank + 1, dim=1).indices
     near[rest] = nearest[:, list(REFERENCE_RANKS)]
     return near
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from megavit.runtime.seeds import generator
 
-EXACT: int = 8_192
+MAX_EXACT_ROWS: int = 8_192
 """Maximum number of rows for brute force."""
 CELLS, PROBES = 4.0, 2.0
 """Number of cells as a multiple of sqrt(rows), and of probed cells as a multiple of sqrt(cells). Among 16,000 crops of
@@ -34,7 +34,7 @@ class NeighborIndex:
     """A nearest-neighbor index of rows (N, D) of length 1; `comparisons` counts the cosines computed so far."""
 
     def __init__(self, rows: Tensor) -> None:
-        cells = 1 if len(rows) <= EXACT else round(CELLS * math.sqrt(len(rows)))
+        cells = 1 if len(rows) <= MAX_EXACT_ROWS else round(CELLS * math.sqrt(len(rows)))
         centroids = _centroids(rows, cells)
         self.comparisons = len(rows) * cells if cells > 1 else 0
         cell = _nearest_centroids(rows, centroids, 1)[:, 0]
@@ -45,24 +45,24 @@ class NeighborIndex:
         self.centroids, self.ends = centroids[used], sizes.cumsum(0).tolist()
         self.probes = min(len(used), round(PROBES * math.sqrt(cells)))
 
-    def nearest(self, queries: Tensor, most: int, own: Tensor, at_least: float = -1.0) -> Neighbors:
-        """Return up to `most` neighbors of each query (Q, D) except its row `own` (Q,), with cosine >= `at_least`."""
+    def nearest(self, queries: Tensor, k: int, exclude: Tensor, min_cosine: float = -1.0) -> Neighbors:
+        """Return up to `k` neighbors of each query (Q, D) except its row `exclude` (Q,), with at least `min_cosine`."""
         parts: list[Neighbors] = []
         for start in range(0, len(queries), _QUERIES):
             block = slice(start, start + _QUERIES)
-            query, row, cosine = self._search(queries[block], most + 1, at_least)
-            others = row != own[block][query]
+            query, row, cosine = self._search(queries[block], k + 1, min_cosine)
+            others = row != exclude[block][query]
             query, row, cosine = query[others], row[others], cosine[others]
             best = cosine.argsort(descending=True, stable=True)
             best = best[query[best].argsort(stable=True)]
             query = query[best]
             first = torch.cat([torch.zeros(1, dtype=torch.int64), query.bincount(minlength=1).cumsum(0)])
-            kept = torch.arange(len(query)) - first[query] < most
+            kept = torch.arange(len(query)) - first[query] < k
             parts.append(Neighbors(query[kept] + start, row[best][kept], cosine[best][kept]))
         return Neighbors(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
-    def _search(self, queries: Tensor, most: int, at_least: float) -> Neighbors:
-        """Return `most` neighbors of each query from each probed cell, unsorted."""
+    def _search(self, queries: Tensor, k: int, min_cosine: float) -> Neighbors:
+        """Return `k` neighbors of each query from each probed cell, unsorted."""
         found: list[Neighbors] = []
         probed = _nearest_centroids(queries, self.centroids, self.probes)
         if len(self.ends) > 1:
@@ -72,14 +72,16 @@ class NeighborIndex:
         for cell, (own, end) in enumerate(zip(queries_by_cell, self.ends, strict=True)):
             begin = self.ends[cell - 1] if cell else 0
             rows = self.rows[begin:end]
-            for some in own.split(max(1, _SCORES // len(rows))):
-                cosines = queries[some] @ rows.T
+            for chunk in own.split(max(1, _SCORES // len(rows))):
+                cosines = queries[chunk] @ rows.T
                 self.comparisons += cosines.numel()
                 # Most queries have no neighbor in the cell, which is faster to check than topk.
-                near = torch.nonzero(cosines.amax(dim=1) >= at_least).flatten()
-                values, places = cosines[near].topk(min(most, len(rows)), dim=1)
-                query, rank = torch.nonzero(values >= at_least, as_tuple=True)
-                found.append(Neighbors(some[near[query]], self.order[begin + places[query, rank]], values[query, rank]))
+                near = torch.nonzero(cosines.amax(dim=1) >= min_cosine).flatten()
+                values, columns = cosines[near].topk(min(k, len(rows)), dim=1)
+                query, rank = torch.nonzero(values >= min_cosine, as_tuple=True)
+                found.append(
+                    Neighbors(chunk[near[query]], self.order[begin + columns[query, rank]], values[query, rank])
+                )
         return Neighbors(*(torch.cat(part) for part in zip(*found, strict=True)))
 
 
@@ -96,9 +98,9 @@ def _centroids(rows: Tensor, cells: int) -> Tensor:
     return centroids
 
 
-def _nearest_centroids(rows: Tensor, centroids: Tensor, most: int) -> Tensor:
-    """Return the indices of the centroids nearest to each row, (N, most)."""
+def _nearest_centroids(rows: Tensor, centroids: Tensor, k: int) -> Tensor:
+    """Return the indices of the `k` centroids nearest to each row, (N, k)."""
     if len(centroids) == 1:
         return torch.zeros(len(rows), 1, dtype=torch.int64)
     parts = rows.split(max(1, _SCORES // len(centroids)))
-    return torch.cat([(part @ centroids.T).topk(most, dim=1).indices for part in parts])
+    return torch.cat([(part @ centroids.T).topk(k, dim=1).indices for part in parts])

@@ -40,7 +40,7 @@ def predict_out_of_fold(
     if len(indices) < MIN_IMAGES:
         raise DataError(
             f"the bundle was trained on {excluded:,} of these {len(images.samples):,} images and has memorized the "
-            "labels, right or wrong: leave out --bundle, and models are trained that have not"
+            "labels, right or wrong: leave out --bundle to train models that have not"
         )
     embeddings = _embed(predictor, images, indices, progress)
     labels = torch.tensor([images.samples[i].label for i in indices])

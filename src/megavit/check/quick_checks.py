@@ -14,7 +14,10 @@ from megavit.config.names import find_look_alikes, is_missing, show_code_points
 from megavit.data.dataset import LabeledImages, Sample, Skipped
 from megavit.data.decode.image_file import NOT_AN_IMAGE
 from megavit.data.file_names import HIDDEN, WRITTEN
+from megavit.data.load import OTHER_CHANNELS
 from megavit.data.sources.folder import OUTSIDE
+from megavit.data.sources.table import LISTED_TWICE
+from megavit.data.sources.tree import ALREADY_READ
 
 WARNING_KINDS: tuple[Kind, ...] = ("leak", "label_conflict", "similar_names", "missing_class", "few_images", "tiny")
 """Kinds that a training run warns of; it reports skipped files and imbalance separately."""
@@ -58,7 +61,7 @@ def _format_warning(kind: Kind, findings: list[Finding]) -> str:
 
 # files
 
-HARMLESS = (HIDDEN, WRITTEN, OUTSIDE, "a link to a folder that is read already", "listed twice")
+HARMLESS = (HIDDEN, WRITTEN, OUTSIDE, ALREADY_READ, LISTED_TWICE)
 """Reasons of `megavit.data` for skipping a file that do not indicate a problem."""
 
 _IMAGE_SUFFIXES = frozenset(
@@ -89,7 +92,7 @@ def file_findings(images: LabeledImages) -> list[Finding]:
         if _is_harmless(skipped):
             harmless[skipped.reason].append(skipped.name)
         elif _has_other_channels(skipped):
-            findings.append(Finding("channels", f"left out: {skipped.reason}", (skipped.name,)))
+            findings.append(Finding("channels", f"skipped: {skipped.reason}", (skipped.name,)))
         else:
             findings.append(Finding("unreadable", skipped.reason, (skipped.name,)))
     return findings + [Finding("unused", reason, tuple(names)) for reason, names in harmless.items()]
@@ -104,7 +107,7 @@ def _is_harmless(skipped: Skipped) -> bool:
 
 def _has_other_channels(skipped: Skipped) -> bool:
     count, _, rest = skipped.reason.partition(" ")
-    return count.isdigit() and rest.startswith("channels, where most")
+    return count.isdigit() and rest.startswith(OTHER_CHANNELS)
 
 
 # classes
@@ -120,12 +123,12 @@ def class_findings(images: LabeledImages) -> list[Finding]:
     """Return similar names, small classes, imbalance (not for multilabel) and classes missing from a split."""
     if images.target == "regression":
         return []
-    what = "class" if images.target == "classification" else "label"
+    what, plural = ("class", "classes") if images.target == "classification" else ("label", "labels")
     findings = [
         Finding("similar_names", f"{show_code_points(names)} look alike") for names in find_look_alikes(images.classes)
     ]
     findings += [
-        Finding("similar_names", f"the {what} {name} is named as programs write a missing value")
+        Finding("similar_names", f"the {what} {name} has a name that programs use for a missing value")
         for name in images.classes
         if is_missing(name)
     ]
@@ -150,7 +153,7 @@ def class_findings(images: LabeledImages) -> list[Finding]:
         absent = [name for name, count in counts[split].items() if not count]
         if size and absent:
             listed = ", ".join(absent[:_MAX_LISTED]) + (" …" if len(absent) > _MAX_LISTED else "")
-            message = f"{split} has no image of {len(absent):,} of {len(images.classes):,}: {listed}"
+            message = f"{split} has no images of {len(absent):,} of {len(images.classes):,} {plural}: {listed}"
             findings.append(Finding("missing_class", message, score=len(absent) / len(images.classes)))
     return findings
 
@@ -224,7 +227,7 @@ def shape_findings(images: LabeledImages) -> list[Finding]:
 def _channel_findings(samples: Sequence[Sample]) -> list[Finding]:
     gray = [sample for sample in samples if sample.channels == 1]
     other = [sample for sample in samples if sample.channels != 1]
-    few, what, most = (gray, "gray", "in color") if len(gray) < len(other) else (other, "in color", "gray")
-    if len(few) > MAX_ODD_SHARE * len(samples):
+    odd, odd_kind, usual_kind = (gray, "gray", "in color") if len(gray) < len(other) else (other, "in color", "gray")
+    if len(odd) > MAX_ODD_SHARE * len(samples):
         return []
-    return [Finding("channels", f"{what}; most images are {most}", (sample.name,)) for sample in few]
+    return [Finding("channels", f"{odd_kind}; most images are {usual_kind}", (sample.name,)) for sample in odd]

@@ -30,9 +30,9 @@ def register(moving: Tensor, fixed: Tensor) -> Tensor:
     axis = (torch.arange(side) * 2 + 1) / side - 1
     x, y = axis.expand(side, side), axis[:, None].expand(side, side)
     identity = torch.tensor([1.0, 0.0, 1.0, 0.0])
-    reach = torch.tensor([MAX_STRETCH, MAX_SHIFT, MAX_STRETCH, MAX_SHIFT])
+    max_change = torch.tensor([MAX_STRETCH, MAX_SHIFT, MAX_STRETCH, MAX_SHIFT])
     transform = identity.repeat(count, 1)
-    best, least = moving, squared_difference(moving, fixed)
+    best, min_difference = moving, squared_difference(moving, fixed)
     warped = moving
     for _ in range(STEPS):
         slope_y, slope_x = torch.gradient(warped, spacing=2 / side, dim=(1, 2))
@@ -42,11 +42,12 @@ def register(moving: Tensor, fixed: Tensor) -> Tensor:
         normal += _DAMPING * normal.diagonal(dim1=1, dim2=2).mean(dim=1)[:, None, None] * torch.eye(6)
         gradient = jacobian.mT @ (fixed - warped).flatten(1)[:, :, None]
         transform = transform + torch.linalg.solve(normal, gradient)[:, :4, 0]
-        transform = torch.minimum(torch.maximum(transform, identity - reach), identity + reach)
+        transform = torch.minimum(torch.maximum(transform, identity - max_change), identity + max_change)
         warped = standardize(warp(moving, transform))
         difference = squared_difference(warped, fixed)
-        closer = difference < least
-        best, least = torch.where(closer[:, None, None], warped, best), torch.where(closer, difference, least)
+        closer = difference < min_difference
+        best = torch.where(closer[:, None, None], warped, best)
+        min_difference = torch.where(closer, difference, min_difference)
     return best
 
 

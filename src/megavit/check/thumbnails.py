@@ -50,5 +50,7 @@ def blank_findings(images: LabeledImages, thumbnails: Thumbnails) -> list[Findin
     findings: list[Finding] = []
     for i in torch.nonzero(thumbnails.blank).flatten().tolist():
         shade = "black" if levels[i] < 32 else "white" if levels[i] > 223 else "one shade"
-        findings.append(Finding("blank", f"all of it is {shade}, or almost", (images.samples[i].name,)))
+        findings.append(
+            Finding("blank", f"the image is entirely or almost entirely {shade}", (images.samples[i].name,))
+        )
     return findings

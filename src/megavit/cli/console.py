@@ -24,8 +24,10 @@ class _EscapeControls(RenderHook):
 
     def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
         return [
-            Text(printable(one.plain, keep="\n"), style=one.style, end=one.end) if isinstance(one, Text) else one
-            for one in renderables
+            Text(printable(renderable.plain, keep="\n"), style=renderable.style, end=renderable.end)
+            if isinstance(renderable, Text)
+            else renderable
+            for renderable in renderables
         ]
 
 

@@ -145,18 +145,18 @@ class InferenceCommand:
             return 0
         if parts.is_file and rank:
             return 0  # the first process merges and reports
-        mine = parts.shards if parts.is_file else parts.shards_of(rank, world)
-        total = sum(len(shards[name]) for name in mine)
+        own_shards = parts.shards if parts.is_file else parts.shards_of(rank, world)
+        total = sum(len(shards[name]) for name in own_shards)
         if parts.is_file and not parts.wait(lambda: stopped_elsewhere() or out.exists()):
             return 0
-        failed = parts.count_unreadable(mine)
+        failed = parts.count_unreadable(own_shards)
         if parts.is_file:
             parts.merge()
         else:
             parts.remove_leftovers()
-        done_before = 0 if parts.is_file and world > 1 else len(mine) - len(missing)
+        done_before = 0 if parts.is_file and world > 1 else len(own_shards) - len(missing)
         notes.print(
-            f"{written if done_before else total:,} {self.what} of {len(mine) - done_before:,} shards in {out}"
+            f"{written if done_before else total:,} {self.what} of {len(own_shards) - done_before:,} shards in {out}"
             + (f"; {done_before:,} shards were already done" if done_before else "")
         )
         code = report_failures(failed, total)

@@ -61,10 +61,10 @@ def show_code_points(names: Sequence[str]) -> str:
     """Return the names with the code points in which they differ, as in "'é' (U+00E9)"."""
     parts: list[str] = []
     for name in names:
-        own: Counter[str] = Counter()
+        differing: Counter[str] = Counter()
         for other in names:
-            own |= Counter(name) - Counter(other)
-        points = " ".join(f"U+{ord(letter):04X}" for letter in own)
+            differing |= Counter(name) - Counter(other)
+        points = " ".join(f"U+{ord(letter):04X}" for letter in differing)
         parts.append(f"'{printable(name)}'" + (f" ({points})" if points else ""))
     return " and ".join(parts)
 

@@ -20,14 +20,14 @@ _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 def from_dict(kind: type[T], settings: dict[str, Any], where: str) -> T:
     """Build a dataclass from nested plain values, or raise a ConfigError that names `where` and all invalid keys."""
     try:
-        return _reader(kind).validate_json(json.dumps([settings], default=str))[0]
+        return _type_adapter(kind).validate_json(json.dumps([settings], default=str))[0]
     except ValidationError as error:
         faults = [_fault(fault) for fault in error.errors(include_url=False)]
         raise ConfigError("\n".join([f"{where} cannot be used:", *faults])) from None
 
 
 @cache
-def _reader(kind: type[T]) -> TypeAdapter[list[T]]:
+def _type_adapter(kind: type[T]) -> TypeAdapter[list[T]]:
     # pydantic accepts a configuration for a list of dataclasses, but not for a dataclass.
     return TypeAdapter(list[kind], config=_STRICT)
 

@@ -50,17 +50,17 @@ def _size_of(image: Tensor, preprocessing: Preprocessing) -> tuple[int, int]:
     height, width = image.shape[1:]
     patch_height, patch_width = pair("patch_size", preprocessing.patch_size)
     fits = height * width <= preprocessing.height * preprocessing.width
-    whole = not height % patch_height and not width % patch_width
-    return (height, width) if fits and whole else preprocessing.size_for(height, width)
+    is_multiple = not height % patch_height and not width % patch_width
+    return (height, width) if fits and is_multiple else preprocessing.size_for(height, width)
 
 
 def _augment(images: Tensor, size: tuple[int, int], recipe: AugmentRecipe) -> Tensor:
-    varied = images.float() / 255
+    augmented = images.float() / 255
     if recipe.crop < 1 or recipe.flip or recipe.rotate or recipe.shift or images.shape[2:] != size:
-        varied = _resample(varied, _views(images.shape[0], size, recipe).to(images.device), size)
+        augmented = _resample(augmented, _draw_affine_maps(images.shape[0], size, recipe).to(images.device), size)
     if recipe.color:
-        varied = _recolor(varied, recipe.color)
-    return varied
+        augmented = _recolor(augmented, recipe.color)
+    return augmented
 
 
 @overload
@@ -84,10 +84,10 @@ def _normalize(images: Tensor, preprocessing: Preprocessing) -> Tensor:
 def _by_channel(value: float | tuple[float, ...], scale: int, device: torch.device) -> float | Tensor:
     if not isinstance(value, tuple):
         return value * scale
-    return torch.tensor([one * scale for one in value], device=device).view(-1, 1, 1)
+    return torch.tensor([channel * scale for channel in value], device=device).view(-1, 1, 1)
 
 
-def _views(batch: int, size: tuple[int, int], recipe: AugmentRecipe) -> Tensor:
+def _draw_affine_maps(batch: int, size: tuple[int, int], recipe: AugmentRecipe) -> Tensor:
     """Draw affine maps (B, 2, 3) from output to input coordinates, both in [-1, 1]."""
     area = torch.empty(batch).uniform_(recipe.crop, 1)
     # The aspect varies as far as the crop stays within the image.
@@ -107,8 +107,8 @@ def _views(batch: int, size: tuple[int, int], recipe: AugmentRecipe) -> Tensor:
     return torch.stack([row_x, row_y], dim=1)
 
 
-def _resample(images: Tensor, views: Tensor, size: tuple[int, int]) -> Tensor:
-    grid = F.affine_grid(views, [images.shape[0], images.shape[1], *size], align_corners=False)
+def _resample(images: Tensor, maps: Tensor, size: tuple[int, int]) -> Tensor:
+    grid = F.affine_grid(maps, [images.shape[0], images.shape[1], *size], align_corners=False)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 

@@ -10,9 +10,9 @@ from hashlib import blake2b
 from megavit.data.decode.limits import check_file_size
 from megavit.errors import DataError, ImageError
 
-NOT_THERE = "its shard is not there"
-CUT_SHORT = "its shard is cut short"
-CHANGED = "not the bytes that were written"
+SHARD_MISSING = "its shard is missing"
+SHARD_TRUNCATED = "its shard is truncated"
+DIGEST_MISMATCH = "its bytes do not match their digest"
 
 MAX_CONCURRENT_REQUESTS = 16  # number of concurrent requests to a store by each process
 
@@ -44,7 +44,7 @@ class ByteRange:
         check_file_size(self.size)
         data = read_range(self.file, self.offset, self.size)
         if content_digest(data) != self.digest:
-            raise ImageError(CHANGED)
+            raise ImageError(DIGEST_MISMATCH)
         return data
 
 
@@ -62,13 +62,13 @@ def read_range(file: str, offset: int, size: int) -> bytes:
         else:
             data = _read_local(file, offset, size)
     except FileNotFoundError as error:
-        raise ImageError(NOT_THERE) from error
+        raise ImageError(SHARD_MISSING) from error
     except OSError as error:
         if error.errno == errno.EIO and not is_url(file):
-            raise ImageError("the disk cannot read it") from error
-        raise _unreachable(file, error) from error
+            raise ImageError("the disk reported a read error") from error
+        raise _unreachable_error(file, error) from error
     if len(data) != size:
-        raise ImageError(CUT_SHORT)
+        raise ImageError(SHARD_TRUNCATED)
     return data
 
 
@@ -83,7 +83,7 @@ def get_file_size(file: str) -> int | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise _unreachable(file, error) from error
+        raise _unreachable_error(file, error) from error
 
 
 def iter_chunks(file: str, size: int) -> Iterator[bytes]:
@@ -92,17 +92,17 @@ def iter_chunks(file: str, size: int) -> Iterator[bytes]:
         yield read_range(file, offset, min(_CHUNK_BYTES, size - offset))
 
 
-def _unreachable(file: str, error: OSError) -> DataError:
-    return DataError(f"{file!r} cannot be read: {error.strerror or error}; try again when it can")
+def _unreachable_error(file: str, error: OSError) -> DataError:
+    return DataError(f"{file!r} cannot be read: {error.strerror or error}; try again later")
 
 
 def _read_local(file: str, offset: int, size: int) -> bytes:
-    handle = os.open(file, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
         parts = []
-        while size and (part := os.pread(handle, size, offset)):
+        while size and (part := os.pread(descriptor, size, offset)):
             parts.append(part)
             offset, size = offset + len(part), size - len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
     finally:
-        os.close(handle)
+        os.close(descriptor)

@@ -26,7 +26,7 @@ from megavit.errors import DataError, ImageError, OutputError
 from megavit.runtime.csv_files import TableError, csv_text, read_csv, unescape_row
 
 T = TypeVar("T")
-_ROWS = 4096  # hashed at a time
+_ROWS_PER_UPDATE = 4096  # number of rows hashed at once
 
 TARGET_COLUMNS: dict[TargetKind, str] = {"classification": "label", "multilabel": "labels", "regression": "score"}
 
@@ -113,13 +113,13 @@ class LabeledImages:
     target: TargetKind = "classification"
     on_corrupt: OnCorrupt = "skip"
     notes: tuple[str, ...] = field(default=(), compare=False)
-    _made: dict[Callable[..., Any], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _cache: dict[Callable[..., Any], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def compute_once(self, make: Callable[["LabeledImages"], T]) -> T:
+    def compute_once(self, compute: Callable[["LabeledImages"], T]) -> T:
         """Return the result of a function of these images, computed at the first call."""
-        if make not in self._made:
-            self._made[make] = make(self)
-        return self._made[make]
+        if compute not in self._cache:
+            self._cache[compute] = compute(self)
+        return self._cache[compute]
 
     def in_split(self, split: str) -> tuple[Sample, ...]:
         """Return the samples of "train", "val" or "test"."""
@@ -127,16 +127,16 @@ class LabeledImages:
 
     def split_sizes(self) -> dict[str, int]:
         """Return the number of images in each split, including empty ones."""
-        found = Counter(sample.split for sample in self.samples)
-        return {split: found[split] for split in SPLITS}
+        counts = Counter(sample.split for sample in self.samples)
+        return {split: counts[split] for split in SPLITS}
 
     def class_counts(self) -> dict[str, dict[str, int]]:
         """Return the number of images by split and by class or label, including zeros."""
-        found: Counter[tuple[str, int]] = Counter()
+        counts: Counter[tuple[str, int]] = Counter()
         for (split, target), images in Counter((sample.split, sample.target) for sample in self.samples).items():
             labels = () if isinstance(target, float) else target if isinstance(target, tuple) else (target,)
-            found.update({(split, label): images for label in labels})
-        return {split: {name: found[split, label] for label, name in enumerate(self.classes)} for split in SPLITS}
+            counts.update({(split, label): images for label in labels})
+        return {split: {name: counts[split, label] for label, name in enumerate(self.classes)} for split in SPLITS}
 
     def skipped_by_reason(self) -> dict[str, int]:
         """Return the number of skipped files by reason, the most frequent first."""
@@ -146,8 +146,8 @@ class LabeledImages:
         """Return 32 hex digits that depend on the bytes, names, targets and splits of all images, and nothing else."""
         return self.compute_once(_fingerprint)
 
-    def load_pixels(self, sample: Sample, need: tuple[int, int] | None = None) -> torch.Tensor:
-        """Return a sample's pixels, uint8 (C, H, W), decoded for resizing to `need` (height, width).
+    def load_pixels(self, sample: Sample, target_size: tuple[int, int] | None = None) -> torch.Tensor:
+        """Return a sample's pixels, uint8 (C, H, W), decoded for resizing to `target_size` (height, width).
 
         Raises:
             DataError: if its file cannot be read any more or has changed.
@@ -155,7 +155,9 @@ class LabeledImages:
         if sample.location is None and self.root is None:
             return self.memory[sample.name]
         try:
-            return decode(self._content(sample) if sample.location is None else self.read_or_replace(sample)[1], need)
+            return decode(
+                self._content(sample) if sample.location is None else self.read_or_replace(sample)[1], target_size
+            )
         except ImageError as error:
             raise self.unreadable_error(sample, error.reason) from error
 
@@ -165,16 +167,15 @@ class LabeledImages:
         # Hashing costs up to a tenth of decoding, so an unchanged stamp suffices.
         if (stamp is None or stamp != sample.stamp) and content_digest(data) != sample.digest:
             raise DataError(
-                f"{sample.name!r} of {self.source!r} is not what it was when the run began: its bytes have changed. "
-                "Put it back as it was, or start again"
+                f"{sample.name!r} of {self.source!r} has changed since the run began: its bytes differ. "
+                "Restore the original, or start again"
             )
         return data
 
     def unreadable_error(self, sample: Sample, reason: str) -> DataError:
         """Return an error for a sample that was readable when the data was scanned and is not any more."""
         return DataError(
-            f"{sample.name!r} of {self.source!r} could be read before and cannot any more: {reason}. "
-            "Restore it, or start again without it"
+            f"{sample.name!r} of {self.source!r} can no longer be read: {reason}. Restore it, or start again without it"
         )
 
     def read_or_replace(self, sample: Sample) -> tuple[Sample, bytes, Skipped | None]:
@@ -190,10 +191,10 @@ class LabeledImages:
         except ImageError as error:
             reason = error.reason
         if self.on_corrupt == "skip":
-            for other in (self.samples[index] for index in self.compute_once(_replacements).candidates(sample)):
-                if other.location is not None:
+            for candidate in (self.samples[index] for index in self.compute_once(_replacements).candidates(sample)):
+                if candidate.location is not None:
                     with suppress(ImageError):
-                        return other, other.location.read(), Skipped(sample.name, reason)
+                        return candidate, candidate.location.read(), Skipped(sample.name, reason)
         raise ImageError(reason)
 
 
@@ -202,9 +203,10 @@ def _replacements(images: LabeledImages) -> Replacements:
 
 
 def _fingerprint(images: LabeledImages) -> str:
-    whole = blake2b(digest_size=16)
+    hasher = blake2b(digest_size=16)
     targets = {
-        target: json.dumps(name_target(target, images.classes)) for target in {one.target for one in images.samples}
+        target: json.dumps(name_target(target, images.classes))
+        for target in {sample.target for sample in images.samples}
     }
     rows: list[str] = []
     for sample in sorted(images.samples, key=attrgetter("name")):
@@ -212,11 +214,11 @@ def _fingerprint(images: LabeledImages) -> str:
         target = repr(sample.target) if isinstance(sample.target, float) else targets[sample.target]
         name, digest = quoted(sample.name), quoted(sample.digest)
         rows.append(f'[{name}, {target}, "{sample.split}", {digest}]')
-        if len(rows) == _ROWS:
-            whole.update("".join(rows).encode("ascii"))
+        if len(rows) == _ROWS_PER_UPDATE:
+            hasher.update("".join(rows).encode("ascii"))
             rows.clear()
-    whole.update("".join(rows).encode("ascii"))
-    return whole.hexdigest()
+    hasher.update("".join(rows).encode("ascii"))
+    return hasher.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,12 @@
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "ppm", "pgm", "bmp", "gif", "tif", "tiff", "avif", "npy", "img", "bin")
 """File name suffixes of images; the content determines the format."""
 
-HIDDEN = "hidden, or kept there by a system"
+HIDDEN = "hidden or created by the system"
 WRITTEN = "written by megavit"
 
-EXPLAINED = ".explained.png"
+EXPLANATION_SUFFIX = ".explained.png"
 
-_SYSTEM = frozenset(
+_SYSTEM_NAMES = frozenset(
     (
         *("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin", "recycler"),  # Windows
         *("system volume information", "found.000"),
@@ -20,7 +20,7 @@ _SYSTEM = frozenset(
     )
 )
 # Sets of files that identify a folder written by megavit: a run, a bundle, a check.
-_OURS = (
+_WRITTEN_FILES = (
     frozenset(("plan.json", "recipe.toml")),
     frozenset(("megavit.json", "model.safetensors")),
     frozenset(("check.csv", "check.html")),
@@ -29,9 +29,9 @@ _OURS = (
 
 def is_hidden(name: str) -> bool:
     """Return whether a file or folder is hidden or belongs to the system, by its name without parents."""
-    return (name.startswith((".", "~$")) and name not in (".", "..")) or name.casefold() in _SYSTEM
+    return (name.startswith((".", "~$")) and name not in (".", "..")) or name.casefold() in _SYSTEM_NAMES
 
 
 def is_written(names: set[str]) -> bool:
     """Return whether the names of a folder's files are those of a run, a check or a bundle."""
-    return any(files <= names for files in _OURS)
+    return any(files <= names for files in _WRITTEN_FILES)

@@ -28,9 +28,9 @@ Images = torch.Tensor | list[torch.Tensor]
 """A batch: one tensor (B, C, height, width), or with `keep_aspect` a list of (C, height, width)."""
 
 
-def make_batch(pictures: Sequence[torch.Tensor], preprocessing: Preprocessing) -> Images:
+def make_batch(images: Sequence[torch.Tensor], preprocessing: Preprocessing) -> Images:
     """Return preprocessed images (C, height, width) as a batch."""
-    return list(pictures) if preprocessing.keep_aspect else torch.stack(list(pictures))
+    return list(images) if preprocessing.keep_aspect else torch.stack(list(images))
 
 
 def to_device(images: Images, device: torch.device) -> Images:
@@ -52,11 +52,11 @@ def preprocess(image: torch.Tensor, size: tuple[int, int], preprocessing: Prepro
     channels = preprocessing.channels
     if not can_convert_channels(image.shape[0], channels):
         wanted = "1, 3 or 4" if channels in COLOR_CHANNELS else str(channels)
-        raise ImageError(f"{image.shape[0]} channels, where the model takes images of {wanted}")
+        raise ImageError(f"the image has {image.shape[0]} channels, but the model expects {wanted}")
     if image.shape[0] == 4 and channels != 4:
-        image = _opaque(image)
+        image = _composite(image)
     if preprocessing.resize_dtype == "float32":
-        image = _interpolated(image.float(), *size, preprocessing.interpolation) / 255
+        image = _interpolate(image.float(), *size, preprocessing.interpolation) / 255
     else:
         image = resize(image, *size, preprocessing.interpolation)
     if preprocessing.resize is not None:
@@ -65,9 +65,9 @@ def preprocess(image: torch.Tensor, size: tuple[int, int], preprocessing: Prepro
     return convert_channels(image, channels).contiguous()
 
 
-def can_convert_channels(have: int, want: int) -> bool:
+def can_convert_channels(channels: int, wanted: int) -> bool:
     """Return whether images with `have` channels can be converted to `want`, as gray and color can."""
-    return have == want or (want in COLOR_CHANNELS and have in (*COLOR_CHANNELS, 4))
+    return channels == wanted or (wanted in COLOR_CHANNELS and channels in (*COLOR_CHANNELS, 4))
 
 
 def resize(image: torch.Tensor, height: int, width: int, interpolation: Interpolation = "bicubic") -> torch.Tensor:
@@ -78,17 +78,17 @@ def resize(image: torch.Tensor, height: int, width: int, interpolation: Interpol
     """
     if image.shape[-2:] == (height, width):
         return image
-    if interpolation == "bicubic" or _is_native():
-        return _interpolated(image, height, width, interpolation)
-    return _interpolated(image.float(), height, width, interpolation).round().clamp(0, 255).to(torch.uint8)
+    if interpolation == "bicubic" or _has_native_kernel():
+        return _interpolate(image, height, width, interpolation)
+    return _interpolate(image.float(), height, width, interpolation).round().clamp(0, 255).to(torch.uint8)
 
 
-def _interpolated(image: torch.Tensor, height: int, width: int, interpolation: Interpolation) -> torch.Tensor:
+def _interpolate(image: torch.Tensor, height: int, width: int, interpolation: Interpolation) -> torch.Tensor:
     size = (height, width)
     return F.interpolate(image[None], size, mode=interpolation, antialias=True, align_corners=False)[0]
 
 
-def _is_native() -> bool:
+def _has_native_kernel() -> bool:
     return torch.backends.cpu.get_cpu_capability() in NATIVE_CAPABILITIES or platform.machine() in NATIVE_MACHINES
 
 
@@ -102,21 +102,21 @@ def convert_channels(image: torch.Tensor, channels: int) -> torch.Tensor:
     return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).to(torch.uint8)[None]
 
 
-def _opaque(image: torch.Tensor) -> torch.Tensor:
+def _composite(image: torch.Tensor) -> torch.Tensor:
     pixels = Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
     return torch.from_numpy(np.array(composite_on_white(pixels, "RGB"))).permute(2, 0, 1)
 
 
-def limit_size(picture: torch.Tensor, side: int) -> torch.Tensor:
+def limit_size(image: torch.Tensor, side: int) -> torch.Tensor:
     """Shrink an image whose longer side exceeds `side` pixels."""
-    height, width = picture.shape[1:]
+    height, width = image.shape[1:]
     scale = min(1.0, side / max(height, width))
-    return resize(picture, max(1, round(height * scale)), max(1, round(width * scale)))
+    return resize(image, max(1, round(height * scale)), max(1, round(width * scale)))
 
 
-def displayable_channels(picture: torch.Tensor) -> torch.Tensor:
+def displayable_channels(image: torch.Tensor) -> torch.Tensor:
     """Return one channel of an image as gray, or the first three as RGB."""
-    return picture[:3] if picture.shape[0] >= 3 else picture[:1]
+    return image[:3] if image.shape[0] >= 3 else image[:1]
 
 
 class ImageDataset(torch.utils.data.Dataset[torch.Tensor]):
@@ -146,10 +146,10 @@ class ImageDataset(torch.utils.data.Dataset[torch.Tensor]):
         return len(self.samples)
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        picture, damage = self.read(index)
+        image, damage = self.read(index)
         if damage is not None:
             self.damaged[damage.name] = damage.reason
-        return picture
+        return image
 
     def read(self, index: int) -> tuple[torch.Tensor, Skipped | None]:
         """Return an image, and what was damaged if it is a replacement."""
@@ -174,7 +174,7 @@ class ImageDataset(torch.utils.data.Dataset[torch.Tensor]):
         if self.margin == 1:
             return size
         sides = zip(size, (sample.height, sample.width), strict=True)
-        height, width = (max(least, min(side, round(least * self.margin))) for least, side in sides)
+        height, width = (max(input_side, min(side, round(input_side * self.margin))) for input_side, side in sides)
         return height, width
 
     @property
@@ -184,62 +184,64 @@ class ImageDataset(torch.utils.data.Dataset[torch.Tensor]):
         return each * self.preprocessing.channels * sum(math.prod(self.output_size(sample)) for sample in self.samples)
 
 
-def load_into_memory(pictures: ImageDataset, workers: int, progress: Progress | None = None) -> Images:
+def load_into_memory(dataset: ImageDataset, workers: int, progress: Progress | None = None) -> Images:
     """Load all images as one batch, decoded by `workers` processes, or by this one if 0 or already in memory.
 
     Raises:
         DataError: as for `ImageDataset`, or if a worker died.
     """
-    size = pictures.preprocessing
+    preprocessing = dataset.preprocessing
     # Workers receive only the samples of their chunk, to keep messages small.
-    images = replace(pictures.images, samples=(), skipped=())
+    images = replace(dataset.images, samples=(), skipped=())
     parts = [
-        ImageDataset(images, pictures.samples[start : start + _CHUNK], size, pictures.margin)
-        for start in range(0, len(pictures), _CHUNK)
+        ImageDataset(images, dataset.samples[start : start + _CHUNK], preprocessing, dataset.margin)
+        for start in range(0, len(dataset), _CHUNK)
     ]
-    whole: Images = []
-    if not size.keep_aspect:
-        dtype = torch.float32 if size.resize_dtype == "float32" else torch.uint8
-        whole = torch.empty(len(pictures), size.channels, size.height, size.width, dtype=dtype)
+    batch: Images = []
+    if not preprocessing.keep_aspect:
+        dtype = torch.float32 if preprocessing.resize_dtype == "float32" else torch.uint8
+        batch = torch.empty(
+            len(dataset), preprocessing.channels, preprocessing.height, preprocessing.width, dtype=dtype
+        )
     done = 0
-    for arrays in map_in_processes(_arrays, parts, 0 if images.memory else workers):
-        for place, array in enumerate(arrays, start=done):
+    for arrays in map_in_processes(_read_chunk, parts, 0 if images.memory else workers):
+        for index, array in enumerate(arrays, start=done):
             # A damaged image can be replaced only here, where all samples are known.
-            picture = pictures[place] if array is None else torch.from_numpy(array)
-            if isinstance(whole, list):
-                whole.append(picture)
+            image = dataset[index] if array is None else torch.from_numpy(array)
+            if isinstance(batch, list):
+                batch.append(image)
             else:
-                whole[place] = picture
+                batch[index] = image
         done += len(arrays)
         if progress is not None:
-            progress(done, len(pictures))
-    return whole
+            progress(done, len(dataset))
+    return batch
 
 
-def _arrays(pictures: ImageDataset) -> list[np.ndarray | None]:
+def _read_chunk(dataset: ImageDataset) -> list[np.ndarray | None]:
     # An array is sent to another process as bytes; a tensor would take a file descriptor.
-    return [_array(pictures, index) for index in range(len(pictures))]
+    return [_read_array(dataset, index) for index in range(len(dataset))]
 
 
-def _array(pictures: ImageDataset, index: int) -> np.ndarray | None:
+def _read_array(dataset: ImageDataset, index: int) -> np.ndarray | None:
     try:
-        return pictures[index].numpy()
+        return dataset[index].numpy()
     except DataError:
-        if pictures.samples[index].location is None:
+        if dataset.samples[index].location is None:
             raise
         return None
 
 
-def compute_channel_statistics(pictures: ImageDataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def compute_channel_statistics(dataset: ImageDataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return each channel's (mean, standard deviation) over all images, of values in [0, 1].
 
     Integer sums are the same on every machine. The deviation is at least one level, 1/255, so that the noise of a
     nearly constant channel is not amplified.
     """
-    total = torch.zeros(pictures.preprocessing.channels, dtype=torch.int64)
+    total = torch.zeros(dataset.preprocessing.channels, dtype=torch.int64)
     squares, count = torch.zeros_like(total), 0
-    for place in range(len(pictures)):
-        values = pictures[place].long()
+    for index in range(len(dataset)):
+        values = dataset[index].long()
         total += values.sum(dim=(1, 2))
         squares += values.square().sum(dim=(1, 2))
         count += values[0].numel()

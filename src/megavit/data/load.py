@@ -12,7 +12,7 @@ from megavit.data.scan import Candidate, ImageInfo, Listing, Progress, scan_imag
 from megavit.data.shards.listing import list_shards
 from megavit.data.shards.open import check_not_nearly_shards, is_shards
 from megavit.data.shards.verify import Verify
-from megavit.data.sources.demo import DEMOS, PREFIX, read_demo
+from megavit.data.sources.demo import DEMO_PREFIX, DEMOS, read_demo
 from megavit.data.sources.folder import EXPECTED, list_folder
 from megavit.data.sources.table import list_table
 from megavit.data.split.split import complete_splits
@@ -21,6 +21,7 @@ from megavit.data.targets import index_target
 from megavit.errors import DataError, OutputError
 
 TABLES = (".csv", ".tsv")
+OTHER_CHANNELS = "channels, but most images have"
 
 Scanned = Sequence[tuple[Candidate, ImageInfo]]
 
@@ -52,7 +53,7 @@ def load_data(
     """
     text = os.fspath(source)
     if not text.strip():
-        raise DataError("the name of the data is empty, which would be the current folder; give its name, or . for it")
+        raise DataError("the name of the data is empty: pass a path, or . for the current folder")
     known = None if known_classes is None else {canonical(name) for name in known_classes}
 
     def check_splits(present: set[str | None]) -> None:
@@ -60,11 +61,11 @@ def load_data(
         for split in required_splits:
             if split not in present and shares.get(split) == 0:
                 raise DataError(
-                    f"{text!r} has no images for {split} of its own, and [data] {split} = 0 keeps none back: "
-                    f"give it a share such as {split} = 0.1"
+                    f"{text!r} has no {split} images of its own, and [data] {split} = 0 holds none out: "
+                    f"set a share such as {split} = 0.1"
                 )
 
-    if text.startswith(PREFIX):
+    if text.startswith(DEMO_PREFIX):
         check_splits(set())
         return read_demo(text, recipe)
     listing, found = scan_source(
@@ -102,10 +103,10 @@ def scan_source(
     elif path.is_dir():
         listing = list_folder(path, known_classes)
     else:
-        fault = "is a file that is none of these" if path.exists() else "is not there"
-        demos = ", ".join(PREFIX + demo for demo in DEMOS)
+        problem = "is a file of another kind" if path.exists() else "does not exist"
+        demos = ", ".join(DEMO_PREFIX + demo for demo in DEMOS)
         raise DataError(
-            f"data can be a folder, a {' or '.join(TABLES)} table, shards, or {demos}; {text!r} {fault}. {EXPECTED}"
+            f"data can be a folder, a {' or '.join(TABLES)} table, shards, or {demos}; {text!r} {problem}. {EXPECTED}"
         )
     check_splits({candidate.split for candidate in listing.candidates})
     assert listing.root is not None
@@ -115,9 +116,10 @@ def scan_source(
 def check_outside_data(out: Path, source: str) -> None:
     """Raise an OutputError if an output folder is within a folder of images, where it would become a class."""
     data = Path(source)
-    if not source.startswith(PREFIX) and data.is_dir() and out.resolve().is_relative_to(data.resolve()):
+    if not source.startswith(DEMO_PREFIX) and data.is_dir() and out.resolve().is_relative_to(data.resolve()):
         raise OutputError(
-            f"{out} lies within the data, {source}, and would become a class of it; choose a place outside with --out"
+            f"{out} is inside the data folder {source} and would become one of its classes: choose a folder outside it "
+            "with --out"
         )
 
 
@@ -125,23 +127,25 @@ def _assemble(
     source: str, listing: Listing, found: Sequence[ImageInfo | str], recipe: DataRecipe, *, evaluated: bool
 ) -> LabeledImages:
     if listing.target == "multilabel" and not listing.classes:
-        raise DataError(f"no image of {source!r} has a label; fill the column labels, such as with cat|indoors")
+        raise DataError(f"no image of {source!r} has a label: fill in the column labels, such as with cat|indoors")
     if listing.target == "classification" and len(listing.classes) < 2 and not evaluated:
         raise DataError(
             f"{source!r} has only one class, {listing.classes[0]!r}; a classifier needs at least two"
             f"{_suggest_inner_folder(listing)}"
         )
     pairs = list(zip(listing.candidates, found, strict=True))
-    bad = [(candidate, reason) for candidate, reason in pairs if isinstance(reason, str)]
-    good, odd = _separate_odd_channels([(one, info) for one, info in pairs if isinstance(info, ImageInfo)])
-    bad += odd
-    _check_classes(source, listing.classes, [candidate for candidate, _ in good], bad, evaluated)
+    unusable = [(candidate, reason) for candidate, reason in pairs if isinstance(reason, str)]
+    usable, odd_channels = _separate_odd_channels(
+        [(candidate, info) for candidate, info in pairs if isinstance(info, ImageInfo)]
+    )
+    unusable += odd_channels
+    _check_classes(source, listing.classes, [candidate for candidate, _ in usable], unusable, evaluated)
 
-    good.sort(key=lambda pair: pair[0].name)
-    digests = [info.digest for _, info in good]
+    usable.sort(key=lambda pair: pair[0].name)
+    digests = [info.digest for _, info in usable]
     splits, split_description = complete_splits(
-        [candidate.split for candidate, _ in good],
-        stratify([candidate.target for candidate, _ in good], digests),
+        [candidate.split for candidate, _ in usable],
+        stratify([candidate.target for candidate, _ in usable], digests),
         digests,
         recipe,
         listing.target,
@@ -159,14 +163,14 @@ def _assemble(
             candidate.location,
             info.stamp,
         )
-        for (candidate, info), split in zip(good, splits, strict=True)
+        for (candidate, info), split in zip(usable, splits, strict=True)
     )
     return LabeledImages(
         source,
         listing.root,
         listing.classes,
         samples,
-        (*listing.skipped, *(Skipped(candidate.name, reason) for candidate, reason in bad)),
+        (*listing.skipped, *(Skipped(candidate.name, reason) for candidate, reason in unusable)),
         split_description,
         target=listing.target,
         on_corrupt=recipe.on_corrupt,
@@ -180,58 +184,55 @@ def _suggest_inner_folder(listing: Listing) -> str:
     if len(folders) < 2 or listing.root is None:
         return ""
     inner = ", ".join(repr(name) for _, name in folders[:3])
-    return f". If the folders within, {inner}, are the classes, give {str(listing.root / folders[0][0])!r}"
+    return f". If the folders in it, {inner}, are the classes, pass {str(listing.root / folders[0][0])!r}"
 
 
 def _separate_odd_channels(
-    good: Scanned,
+    usable: Scanned,
 ) -> tuple[list[tuple[Candidate, ImageInfo]], list[tuple[Candidate, str]]]:
     """Split images into those with the usual number of channels and the others; 1, 3 and 4 count as one."""
 
     def kind(info: ImageInfo) -> int:
         return 3 if info.channels in (1, 3, 4) else info.channels
 
-    kinds = Counter(kind(info) for _, info in good)
+    kinds = Counter(kind(info) for _, info in usable)
     usual = max(kinds, key=lambda kind: (kinds[kind], kind), default=0)
     wanted = "1, 3 or 4" if usual == 3 else str(usual)
-    return [pair for pair in good if kind(pair[1]) == usual], [
-        (candidate, f"{info.channels} channels, where most images have {wanted}")
-        for candidate, info in good
-        if kind(info) != usual
+    return [pair for pair in usable if kind(pair[1]) == usual], [
+        (candidate, f"{info.channels} {OTHER_CHANNELS} {wanted}") for candidate, info in usable if kind(info) != usual
     ]
 
 
 def _check_classes(
     source: str,
     classes: Sequence[str],
-    good: Sequence[Candidate],
-    bad: Sequence[tuple[Candidate, str]],
+    usable: Sequence[Candidate],
+    unusable: Sequence[tuple[Candidate, str]],
     evaluated: bool,
 ) -> None:
     """Raise a DataError for a class whose name is not text, or that has no readable or no training image."""
     for name in classes:
         if any("\ud800" <= letter <= "\udfff" for letter in name):  # bytes that are not UTF-8
-            raise DataError(f"the class {name!r} of {source!r} has a name that is not text; rename its folder")
-    if evaluated and good:
+            raise DataError(f"the class {name!r} of {source!r} has a name that is not valid UTF-8: rename its folder")
+    if evaluated and usable:
         return
-    readable = {name for candidate in good for name in candidate.names}
+    readable = {name for candidate in usable for name in candidate.names}
     reasons: dict[str, list[str]] = defaultdict(list)
-    for candidate, reason in bad:
+    for candidate, reason in unusable:
         for name in candidate.names:
             reasons[name].append(f"{candidate.name!r}: {reason}")
     for name in classes:
         if name not in readable:
             why = f"; {'; '.join(reasons[name][:3])}" if reasons[name] else ""
             raise DataError(
-                f"the class {name!r} of {source!r} has no image that can be read{why}. "
-                "Add images to it, or remove the class"
+                f"the class {name!r} of {source!r} has no readable image{why}. Add images to it, or remove the class"
             )
-    trained = {name for candidate in good if candidate.split in (None, "train") for name in candidate.names}
-    untrained = [name for name in classes if name not in trained]
-    if untrained:
-        alike = next((group for group in find_look_alikes(classes) if set(group) & set(untrained)), None)
-        same = f". Is it one class: {show_code_points(alike)}?" if alike else ""
+    in_train = {name for candidate in usable if candidate.split in (None, "train") for name in candidate.names}
+    not_in_train = [name for name in classes if name not in in_train]
+    if not_in_train:
+        look_alikes = next((group for group in find_look_alikes(classes) if set(group) & set(not_in_train)), None)
+        hint = f". Are they the same class: {show_code_points(look_alikes)}?" if look_alikes else ""
         raise DataError(
-            f"{source!r} has images of {', '.join(map(repr, untrained[:5]))} for validation or test, but none that can "
-            f"be read for training. Add some to train, or remove the class{same}"
+            f"{source!r} has images of {', '.join(map(repr, not_in_train[:5]))} for validation or test, but none that "
+            f"can be read for training. Add some to train, or remove the class{hint}"
         )

@@ -21,7 +21,7 @@ GRACE_SECONDS, MIN_BYTES_PER_SECOND = 40.0, 2**14
 """Time limit of a response, and the rate at which received bytes extend it, against servers that trickle bytes."""
 MAX_REDIRECTS = 5
 _MAX_DIGITS = 15
-_WAITS = (0.2, 1.0, 4.0)  # seconds between retries; an overloaded store refuses some requests
+_RETRY_SECONDS = (0.2, 1.0, 4.0)  # seconds between retries; an overloaded store refuses some requests
 
 T = TypeVar("T")
 
@@ -52,15 +52,15 @@ def fetch_size(url: str) -> int:
     return _retry(lambda: _session(os.getpid()).run(_head(_session(os.getpid()), Request("HEAD", url))))
 
 
-def _retry(ask: Callable[[], T]) -> T:
-    for wait in _WAITS:
+def _retry(request: Callable[[], T]) -> T:
+    for seconds in _RETRY_SECONDS:
         try:
-            return ask()
+            return request()
         except (FileNotFoundError, RefusedError):
             raise
         except OSError:
-            time.sleep(wait)
-    return ask()
+            time.sleep(seconds)
+    return request()
 
 
 def _is_http(url: str) -> bool:
@@ -95,8 +95,8 @@ class Session:
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
 
     def close(self) -> None:
         self.run(self.client.aclose())
@@ -130,13 +130,13 @@ async def _head(session: Session, request: Request) -> int:
     _, headers, _ = await _send(session, request)
     size = headers.get("content-length", "")
     if not size.isdecimal() or len(size) > _MAX_DIGITS:
-        raise RefusedError("the server does not say how large it is; copy the shards here")
+        raise RefusedError("the server does not report its size: copy the shards to a local folder")
     return int(size)
 
 
 async def _send(session: Session, request: Request) -> tuple[int, httpx.Headers, bytes]:
     url = request.url
-    began = asyncio.get_running_loop().time()
+    start = asyncio.get_running_loop().time()
     try:
         location = httpx.URL(url)
         async with asyncio.timeout(GRACE_SECONDS) as limit:
@@ -144,7 +144,7 @@ async def _send(session: Session, request: Request) -> tuple[int, httpx.Headers,
                 async with session.client.stream(request.method, location, headers=request.headers) as response:
                     _check_address(session, url, location, response)
                     if response.has_redirect_location:
-                        location = _redirected(url, location, response)
+                        location = _redirect_target(url, location, response)
                         continue
                     _check_status(url, response)
                     data = bytearray()
@@ -155,18 +155,21 @@ async def _send(session: Session, request: Request) -> tuple[int, httpx.Headers,
                             data += chunk
                             if len(data) > request.size:  # a server that ignores the range sends other bytes
                                 raise DataError(
-                                    f"the server of {url!r} sends more than it is asked for; copy the shards here"
+                                    f"the server of {url!r} sends more bytes than requested: copy the shards to a "
+                                    "local folder"
                                 )
-                            limit.reschedule(began + GRACE_SECONDS + len(data) / MIN_BYTES_PER_SECOND)
+                            limit.reschedule(start + GRACE_SECONDS + len(data) / MIN_BYTES_PER_SECOND)
                     return response.status_code, response.headers, bytes(data)
-            raise DataError(f"the server of {url!r} redirects on and on; name the files where they are")
+            raise DataError(
+                f"the server of {url!r} redirects more than {MAX_REDIRECTS} times: pass the final URLs of the files"
+            )
     except TimeoutError as error:
         raise DataError(
-            f"the server of {url!r} is too slow, or never ends: less than {MIN_BYTES_PER_SECOND // 2**10} KiB a second "
-            "came; copy the shards here"
+            f"the server of {url!r} is too slow, or its response never ends: it sent less than "
+            f"{MIN_BYTES_PER_SECOND // 2**10} KiB per second; copy the shards to a local folder"
         ) from error
     except httpx.InvalidURL as error:
-        raise RefusedError(f"no URL: {error}") from error
+        raise RefusedError(f"invalid URL: {error}") from error
     except httpx.HTTPError as error:
         raise OSError(_first_line(error)) from error
 
@@ -176,30 +179,34 @@ def _check_status(url: str, response: httpx.Response) -> None:
     if code in (404, 410):
         raise FileNotFoundError(url)
     if code not in (200, 206, 416):
-        fault = f"the server answers {code} {response.reason_phrase}".strip()
-        raise OSError(fault) if code >= 500 or code == 429 else RefusedError(fault)
+        message = f"the server responded with {code} {response.reason_phrase}".strip()
+        raise OSError(message) if code >= 500 or code == 429 else RefusedError(message)
 
 
 def _check_partial(request: Request, response: httpx.Response) -> None:
     # A range that covers the full file may come back with status 200.
-    is_whole = request.offset == 0 and response.headers.get("content-length") == str(request.size)
-    if response.status_code != 206 and not is_whole:
-        raise DataError(f"the server of {request.url!r} does not answer for parts of a file; copy the shards here")
+    is_full_file = request.offset == 0 and response.headers.get("content-length") == str(request.size)
+    if response.status_code != 206 and not is_full_file:
+        raise DataError(
+            f"the server of {request.url!r} does not support range requests: copy the shards to a local folder"
+        )
 
 
-def _redirected(url: str, here: httpx.URL, response: httpx.Response) -> httpx.URL:
+def _redirect_target(url: str, current: httpx.URL, response: httpx.Response) -> httpx.URL:
     """Return the target of a redirect, which must be on the same server, or on the same host with TLS."""
     try:
-        there = here.join(response.headers["location"])
+        target = current.join(response.headers["location"])
     except httpx.InvalidURL as error:
-        raise RefusedError(f"the server redirects to what is no URL: {error}") from error
-    encrypted = (here.scheme, there.scheme, here.port, there.port) == ("http", "https", None, None)
-    if there.host != here.host or not (encrypted or (there.scheme, there.port) == (here.scheme, here.port)):
+        raise RefusedError(f"the server redirects to an invalid URL: {error}") from error
+    is_upgrade = (current.scheme, target.scheme, current.port, target.port) == ("http", "https", None, None)
+    if target.host != current.host or not (
+        is_upgrade or (target.scheme, target.port) == (current.scheme, current.port)
+    ):
         raise DataError(
-            f"the server of {url!r} redirects to another, {there.host!r}, which is not followed: name the files where "
-            "they are, if you trust that server, or copy the shards here"
+            f"the server of {url!r} redirects to another server, {target.host!r}, which is not followed: pass the URLs "
+            "there if you trust that server, or copy the shards to a local folder"
         )
-    return there
+    return target
 
 
 def _check_address(session: Session, url: str, location: httpx.URL, response: httpx.Response) -> None:
@@ -208,11 +215,11 @@ def _check_address(session: Session, url: str, location: httpx.URL, response: ht
     address = stream.get_extra_info("server_addr") if stream is not None else None
     if not isinstance(address, tuple):
         return
-    public = ipaddress.ip_address(str(address[0]).partition("%")[0]).is_global
-    if session.public.setdefault(location.host, public) and not public:
+    is_public = ipaddress.ip_address(str(address[0]).partition("%")[0]).is_global
+    if session.public.setdefault(location.host, is_public) and not is_public:
         raise DataError(
-            f"the server of {url!r} was at a public address and is now at {address[0]}, within this network, which is "
-            "not read; copy the shards here"
+            f"the server of {url!r} had a public address and now has the private address {address[0]}, which is "
+            "refused: copy the shards to a local folder"
         )
 
 
@@ -230,7 +237,7 @@ def _store(url: str) -> Iterator[tuple[Any, str]]:
     try:
         yield store, path
     except PermissionError as error:
-        raise RefusedError(f"not allowed ({_first_line(error)})") from error
+        raise RefusedError(f"permission denied ({_first_line(error)})") from error
     except (OSError, MegavitError):
         raise
     except Exception as error:  # each store has errors of its own
@@ -246,7 +253,7 @@ def _store_size(url: str) -> int:
     with _store(url) as (store, path):
         size = store.size(path)
         if size is None:
-            raise RefusedError("its store does not say how large it is")
+            raise RefusedError("the store does not report its size")
         return int(size)
 
 

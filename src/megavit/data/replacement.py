@@ -11,7 +11,7 @@ from megavit.data.targets import TargetValue
 if TYPE_CHECKING:
     from megavit.data.dataset import Sample
 
-MAX_CANDIDATES = 16  # number of candidates tried before giving up, as so much damage needs a person
+MAX_CANDIDATES = 16  # number of candidates tried before giving up; with more damage, a person should look
 
 
 class Replacements:
@@ -36,18 +36,20 @@ class Replacements:
 
     def _ranked(self, sample: "Sample") -> Iterator[int]:
         by_target = self._groups.get(sample.split, {})
-        yield from self._of_target(sample, by_target.get(sample.target, {}))
+        yield from self._with_target(sample, by_target.get(sample.target, {}))
         if not isinstance(sample.target, int):
             others = (target for target in by_target if target != sample.target)
-            for target in nsmallest(MAX_CANDIDATES, others, key=lambda other: _distance(sample.target, other)):
-                yield from self._of_target(sample, by_target[target])
+            for target in nsmallest(MAX_CANDIDATES, others, key=lambda value: _distance(sample.target, value)):
+                yield from self._with_target(sample, by_target[target])
 
-    def _of_target(self, sample: "Sample", by_shard: dict[str, list[int]]) -> Iterator[int]:
+    def _with_target(self, sample: "Sample", by_shard: dict[str, list[int]]) -> Iterator[int]:
         own_index, own_shard = self._index.get(sample.name, 0), _shard(sample)
         shards = sorted(by_shard)
-        after = [shard for shard in shards if shard > own_shard] + [shard for shard in shards if shard < own_shard]
+        other_shards = [shard for shard in shards if shard > own_shard] + [
+            shard for shard in shards if shard < own_shard
+        ]
         for turn in range(MAX_CANDIDATES):
-            for shard in after:
+            for shard in other_shards:
                 if turn < len(by_shard[shard]):
                     yield by_shard[shard][(own_index + turn) % len(by_shard[shard])]
         same_shard = by_shard.get(own_shard, [])
@@ -59,8 +61,8 @@ def _shard(sample: "Sample") -> str:
     return "" if sample.location is None else sample.location.file
 
 
-def _distance(one: TargetValue, other: TargetValue) -> float:
-    if isinstance(one, tuple) and isinstance(other, tuple):
-        return len(set(one) ^ set(other))
-    assert isinstance(one, float) and isinstance(other, float)
-    return abs(one - other)
+def _distance(first: TargetValue, second: TargetValue) -> float:
+    if isinstance(first, tuple) and isinstance(second, tuple):
+        return len(set(first) ^ set(second))
+    assert isinstance(first, float) and isinstance(second, float)
+    return abs(first - second)

@@ -23,32 +23,32 @@ def map_in_processes(function: Callable[[Task], Result], tasks: Iterable[Task], 
     if not workers:
         yield from map(function, tasks)
         return
-    with ProcessPoolExecutor(workers, initializer=_start) as pool:
+    with ProcessPoolExecutor(workers, initializer=_init_worker) as pool:
         try:
             yield from pool.map(function, tasks)
         except BrokenProcessPool as error:
             raise DataError(
-                "a process that reads images has died, which is mostly the system's doing when memory runs out: "
-                "close other programs or make the images smaller, then run it again. (A script of your own that "
-                'starts processes must do so below `if __name__ == "__main__":`.)'
+                "a process that reads images has died, probably because the system ran out of memory: close other "
+                "programs or make the images smaller, then run it again. (A script that starts processes must do so "
+                'below `if __name__ == "__main__":`.)'
             ) from error
 
 
 def available_cpus() -> int:
     """Return the number of CPUs for this process, if the processes of its run on this machine share them equally."""
-    there_are = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, there_are // get_local_world_size())
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cpus // get_local_world_size())
 
 
-def _start() -> None:
+def _init_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends its workers
     import torch  # slow, and not needed by the parent
 
     torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
     """Exit when the parent is killed, instead of waiting for work forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:

@@ -13,16 +13,16 @@ def group_size(like: Tensor) -> int:
     return _mesh(like)["shard"].size()
 
 
-def scatter_whole(parts: Sequence[Tensor], like: Tensor) -> Tensor | None:
+def scatter_full(parts: Sequence[Tensor], like: Tensor) -> Tensor | None:
     """Return the full matrix (rows, columns) assigned to this process, or None; a collective operation.
 
     `parts` are local shards of at most `group_size` matrices, sharded as `like`.
     """
     mesh, rows, width = _mesh(like), _rows(like), parts[0].shape[1]
     own_rank, count = mesh.get_local_rank("shard"), len(parts)
-    mine = parts[0].new_empty((sum(rows) if own_rank < count else 0) * width)
+    received = parts[0].new_empty((sum(rows) if own_rank < count else 0) * width)
     dist.all_to_all_single(
-        mine,
+        received,
         torch.cat([part.flatten() for part in parts]),
         output_split_sizes=[size * width if own_rank < count else 0 for size in rows],
         input_split_sizes=[rows[own_rank] * width if rank < count else 0 for rank in range(len(rows))],
@@ -30,17 +30,17 @@ def scatter_whole(parts: Sequence[Tensor], like: Tensor) -> Tensor | None:
     )
     if own_rank >= count:
         return None
-    mine = mine.view(-1, width)
+    received = received.view(-1, width)
     axis = _axis_within_layer(like)
     if axis is None:
-        return mine
+        return received
     from torch.distributed.tensor import DTensor, Shard
 
-    return DTensor.from_local(mine, mesh["tensor"], [Shard(axis)], run_check=False).full_tensor()
+    return DTensor.from_local(received, mesh["tensor"], [Shard(axis)], run_check=False).full_tensor()
 
 
 def gather_shards(own: Tensor | None, count: int, like: Tensor, dtype: torch.dtype) -> list[Tensor]:
-    """Return this process's shards of `count` full matrices, of which it has `own`; the inverse of `scatter_whole`."""
+    """Return this process's shards of `count` full matrices, of which it has `own`; the inverse of `scatter_full`."""
     mesh, rows = _mesh(like), _rows(like)
     own_rank, axis = mesh.get_local_rank("shard"), _axis_within_layer(like)
     width = like.shape[1]
@@ -50,15 +50,15 @@ def gather_shards(own: Tensor | None, count: int, like: Tensor, dtype: torch.dty
         own = None if own is None else own.chunk(tensor.size(), axis)[tensor.get_local_rank()]
     local: Tensor = like.to_local()  # pyrefly: ignore[missing-attribute]
     sent = local.new_empty(0, dtype=dtype) if own is None else own.to(dtype).flatten()
-    mine = local.new_empty(count * rows[own_rank] * width, dtype=dtype)
+    received = local.new_empty(count * rows[own_rank] * width, dtype=dtype)
     dist.all_to_all_single(
-        mine,
+        received,
         sent,
         output_split_sizes=[rows[own_rank] * width if rank < count else 0 for rank in range(len(rows))],
         input_split_sizes=[size * width if own_rank < count else 0 for size in rows],
         group=mesh.get_group("shard"),
     )
-    return list(mine.view(count, rows[own_rank], width).unbind())
+    return list(received.view(count, rows[own_rank], width).unbind())
 
 
 def _mesh(like: Tensor) -> Any:

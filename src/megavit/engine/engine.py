@@ -144,8 +144,9 @@ class Engine:
         if self.bounds is not None:
             from megavit.engine.openvino import OpenVino
 
-            rest = "bfloat16" if has_bfloat16(torch.device("cpu")) else "float32"
-            self._openvino, self._is_decided = OpenVino(self.model, self.preprocessing, rest, self.bounds), True
+            float_precision = "bfloat16" if has_bfloat16(torch.device("cpu")) else "float32"
+            self._openvino = OpenVino(self.model, self.preprocessing, float_precision, self.bounds)
+            self._is_decided = True
             self.note = "OpenVINO, in int8"
 
     def _can_use_openvino(self) -> bool:

@@ -34,12 +34,12 @@ def _without_onednn_cache() -> Iterator[None]:
     to be fast, and must not see it.
     """
     with _lock:
-        before = os.environ.get(_ONEDNN_CACHE)
-        os.environ[_ONEDNN_CACHE] = before or "0"
+        previous = os.environ.get(_ONEDNN_CACHE)
+        os.environ[_ONEDNN_CACHE] = previous or "0"
         try:
             yield
         finally:
-            if before is None:
+            if previous is None:
                 del os.environ[_ONEDNN_CACHE]
 
 
@@ -67,14 +67,14 @@ def preserve_signal_stack() -> Iterator[None]:
     OpenVINO (2026.4) replaces it when a graph runs, and restores the previous one when the graph is freed. With two
     graphs, that may be memory already freed, so that the next signal, such as Ctrl-C, causes a segmentation fault.
     """
-    before = get_signal_stack()
+    previous = get_signal_stack()
     try:
         yield
     finally:
-        if _libc is not None and get_signal_stack() != before:
-            _libc.sigaltstack(ctypes.byref(_Stack(*before)), None)
+        if _libc is not None and get_signal_stack() != previous:
+            _libc.sigaltstack(ctypes.byref(_Stack(*previous)), None)
 
 
-def never_free(kept: object) -> None:
+def never_free(value: object) -> None:
     """Keep an object alive until the process ends, as freeing a parent's graph in a forked process never returns."""
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))

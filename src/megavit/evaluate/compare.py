@@ -125,19 +125,17 @@ def check_comparable(a: Predictor, b: Predictor) -> None:
     """Raise a DataError unless both models have the same kind of target and the same names, in any order."""
     if a.target != b.target:
         raise DataError(
-            f"two bundles are compared by the same kind of target: that of {a.folder} is {a.target}, "
-            f"that of {b.folder} {b.target}"
+            f"only bundles with the same kind of target can be compared, but that of {a.folder} is {a.target} and "
+            f"that of {b.folder} is {b.target}"
         )
     known = {predictor.folder: index_by_name(predictor.labels) for predictor in (a, b)}
     unmatched = [
-        f"{own.folder} alone knows {', '.join(map(repr, alone[:5]))}{' …' if len(alone) > 5 else ''}"
+        f"only {own.folder} has {', '.join(map(repr, unique[:5]))}{' …' if len(unique) > 5 else ''}"
         for own, other in ((a, b), (b, a))
-        if (alone := [name for name in own.labels if canonical(name) not in known[other.folder]])
+        if (unique := [name for name in own.labels if canonical(name) not in known[other.folder]])
     ]
     if unmatched:
-        raise DataError(
-            f"two bundles are compared by the same classes, in any order, and these differ: {'; '.join(unmatched)}"
-        )
+        raise DataError(f"only bundles with the same classes, in any order, can be compared: {'; '.join(unmatched)}")
 
 
 def align_outputs(labels: Sequence[str], other: Predictor, outputs: Tensor) -> tuple[Tensor, Target]:
@@ -205,9 +203,9 @@ def _primary_difference(pair: PairedOutputs) -> MetricDifference:
         lambda drawn: (a.compute(drawn) - b.compute(drawn))[:, None], a.images, work=a.work + b.work
     )[0]
     if difference is None:
-        raise DataError("none of these images has a label, so that the two bundles cannot be compared; give others")
-    every = np.ones((1, a.images))
-    return MetricDifference(METRIC_NAMES[pair.kind], float(a.compute(every)[0]), float(b.compute(every)[0]), difference)
+        raise DataError("none of these images has a label, so the two bundles cannot be compared: pass labeled images")
+    ones = np.ones((1, a.images))
+    return MetricDifference(METRIC_NAMES[pair.kind], float(a.compute(ones)[0]), float(b.compute(ones)[0]), difference)
 
 
 def _format_target(target: Tensor, kind: TargetKind, labels: Sequence[str]) -> str:
@@ -220,5 +218,7 @@ def _format_target(target: Tensor, kind: TargetKind, labels: Sequence[str]) -> s
             return f"{target.item():.6g}"
 
 
-def _side(a: bool, b: bool) -> Side:
-    return "both" if a and b else "A" if a else "B" if b else "neither"
+def _side(a_correct: bool, b_correct: bool) -> Side:
+    if a_correct and b_correct:
+        return "both"
+    return "A" if a_correct else "B" if b_correct else "neither"

@@ -48,18 +48,18 @@ def select_split(
         DataError: if the kind of target differs, the bundle does not know a class, or no image is left.
     """
     if images.target != target:
-        have = {"classification": "one class an image", "multilabel": "multilabel", "regression": "a score"}
+        kinds = {"classification": "one class", "multilabel": "any number of labels", "regression": "a score"}
         raise DataError(
-            f"{images.source} gives {have[images.target]}, and the bundle answers with {have[target]}; "
-            f"give a table with the column {TARGET_COLUMNS[target]}"
+            f"{images.source} has {kinds[images.target]} per image, but the bundle predicts {kinds[target]}: "
+            f"pass a table with the column {TARGET_COLUMNS[target]}"
             + (", or class folders" if target == "classification" else "")
         )
     index = index_by_name(labels)
     unknown = [name for name in images.classes if name not in index]
     if unknown:
         raise DataError(
-            f"{images.source} has classes that the bundle does not know: {', '.join(map(repr, unknown[:10]))}; "
-            f"it knows {', '.join(map(repr, labels[:10]))}{' …' if len(labels) > 10 else ''}"
+            f"{images.source} has classes that the bundle does not have: {', '.join(map(repr, unknown[:10]))}; "
+            f"it has {', '.join(map(repr, labels[:10]))}{' …' if len(labels) > 10 else ''}"
             f"{_look_alike_hint(unknown, labels)}"
         )
     split, offered = next(
@@ -69,8 +69,8 @@ def select_split(
     unseen = [sample for sample in offered if sample.digest not in seen_in_training]
     if not unseen:
         raise DataError(
-            f"the model was trained on, or selected by, every one of these {len(offered)} images of {images.source}; "
-            "how good it is shows only on images that it has not seen: give others"
+            f"the model was trained or selected on all {len(offered)} images of {images.source}, so they cannot show "
+            "how well it generalizes: evaluate on images it has not seen"
         )
     indices = [index[name] for name in images.classes]
     samples = tuple(replace(sample, target=_remap_target(sample.target, indices)) for sample in unseen)
@@ -103,7 +103,7 @@ def check_channels(images: LabeledImages, samples: Sequence[Sample], channels: i
     if wrong is not None:
         raise DataError(
             f"{wrong.name!r} of {images.source!r} has {wrong.channels} channels, "
-            f"and the bundle takes images of {channels}"
+            f"but the bundle takes images with {channels}"
         )
 
 
@@ -116,7 +116,7 @@ def _look_alike_hint(unknown: Sequence[str], labels: Sequence[str]) -> str:
     known = set(labels)
     alike = (names for names in find_look_alikes([*labels, *unknown]) if set(names) - known and set(names) & known)
     group = next(alike, None)
-    return "" if group is None else f". Are they one: {show_code_points(group)}?"
+    return "" if group is None else f". Are these the same: {show_code_points(group)}?"
 
 
 def _remap_target(target: TargetValue, indices: Sequence[int]) -> TargetValue:

@@ -64,7 +64,7 @@ def read_group_column(source: str, column: str) -> dict[str, str]:
     """
     if Path(source).suffix.lower() not in TABLES or not Path(source).is_file():
         raise DataError(
-            f"--group-by {column} is a column of a table, and {source!r} is none; write a .csv such as\n"
+            f"--group-by {column} needs a table, but {source!r} is not one: write a .csv such as\n"
             f"  path,label,{column}\n  photos/1.jpg,cat,north"
         )
     return read_column(Path(source), column)
@@ -81,13 +81,13 @@ def read_group_values(source: str, column: str, samples: Sequence[Sample]) -> li
     distinct = sorted(set(values))
     if len(distinct) > MAX_GROUPS:
         raise DataError(
-            f"the column {column!r} of {source!r} has {len(distinct)} different values, and a group needs many images: "
-            f"at most {MAX_GROUPS}; put numbers or dates into ranges, such as 20-29, in a column of their own"
+            f"the column {column!r} of {source!r} has {len(distinct)} different values, but a group needs many images, "
+            f"so at most {MAX_GROUPS} are allowed: bin numbers or dates into ranges, such as 20-29, in a new column"
         )
     if len(distinct) < 2:
         raise DataError(
-            f"in the column {column!r} of {source!r} all {len(values)} images evaluated have {distinct[0]!r}: "
-            "there are no groups to compare; name another column"
+            f"all {len(values)} evaluated images have {distinct[0]!r} in the column {column!r} of {source!r}, so there "
+            "are no groups to compare: choose another column"
         )
     return values
 

@@ -107,12 +107,12 @@ def output_index(predictor: Predictor, label: str | None) -> int | None:
     if label is None:
         return None
     if predictor.target == "regression":
-        raise ConfigError(f"this bundle predicts a number and has no labels; leave out the label {label!r}")
+        raise ConfigError(f"this bundle predicts a number and has no labels: leave out the label {label!r}")
     index = index_by_name(predictor.labels)
     found = index.get(label, index.get(canonical(label)))
     if found is None:
         known = ", ".join(predictor.labels[:10]) + (" …" if len(predictor.labels) > 10 else "")
-        raise ConfigError(f"label must be one that the bundle knows, such as {known}; got {label!r}")
+        raise ConfigError(f"label must be one of the bundle's, such as {known}, got {label!r}")
     return found
 
 

@@ -42,7 +42,7 @@ def compute_relevance(
     if target is not None:
         target = _checked_target(target, len(images), config.num_classes).to(images.device)
     if method != "rollout" and not config.num_classes:
-        raise ConfigError('this model has no classifier, so there is no output to explain; the method "rollout" fits')
+        raise ConfigError('this model has no classifier, so there is no output to explain: use the method "rollout"')
     elements = config.depth * config.heads * (prefix + rows * columns) ** 2
     batch_size = max(1, _MAX_ATTENTION_ELEMENTS // elements)
     parts = []

@@ -92,10 +92,10 @@ def compare(
     compared = [*images, *(stretch_images(images) if info.input == "pixels" else [])]
     parts: list[tuple[Outputs, Outputs]] = []
     order: list[int] = []
-    for indexes in _batches(compared, info, batch_sizes):
-        batch = [compared[index] for index in indexes]
+    for indices in _batches(compared, info, batch_sizes):
+        batch = [compared[index] for index in indices]
         parts.append((_run_pytorch(predictor, batch), _run_exported(predictor, run, info, batch)))
-        order += indexes
+        order += indices
         if progress is not None:
             progress(len(order), len(compared))
     expected, exported = (_concatenate([part[side] for part in parts]) for side in (0, 1))
@@ -108,11 +108,11 @@ def compare(
     worst = compared[order[int((output_errors if output_errors.any() else feature_errors).argmax())]]
     labels = [compared[index].label for index in order]
     is_classifier = predictor.target == "classification" and bool(expected.values.shape[1])
-    known = torch.tensor([is_classifier and label is not None for label in labels])
-    right: list[Tensor] = []
-    if known.any():
-        truth = torch.tensor([label for label in labels if label is not None])
-        right = [side.values[known].argmax(dim=1) == truth for side in (expected, exported)]
+    is_labeled = torch.tensor([is_classifier and label is not None for label in labels])
+    correct: list[Tensor] = []
+    if is_labeled.any():
+        targets = torch.tensor([label for label in labels if label is not None])
+        correct = [side.values[is_labeled].argmax(dim=1) == targets for side in (expected, exported)]
     changed = _decisions(predictor, expected.values) != _decisions(predictor, exported.values)
     return ParityResult(
         images=len(compared),
@@ -121,9 +121,9 @@ def compare(
         feature_error=feature_errors.max().item(),
         changed=int(changed.any(dim=1).sum()),
         worst=worst.name,
-        accuracy=right[0].double().mean().item() if right else None,
-        exported_accuracy=right[1].double().mean().item() if right else None,
-        accuracy_change=bootstrap_accuracy_difference(*right) if right else None,
+        accuracy=correct[0].double().mean().item() if correct else None,
+        exported_accuracy=correct[1].double().mean().item() if correct else None,
+        accuracy_change=bootstrap_accuracy_difference(*correct) if correct else None,
     )
 
 
@@ -154,11 +154,11 @@ def _batches(images: Sequence[ParityImage], info: ExportInfo, sizes: Sequence[in
     for index, image in enumerate(images):
         by_shape.setdefault(image.pixels.shape[:2] if info.input == "pixels" else (), []).append(index)
     next_size = cycle(sizes)
-    for indexes in by_shape.values():
+    for indices in by_shape.values():
         start = 0
-        while start < len(indexes):
+        while start < len(indices):
             size = next(next_size)
-            yield indexes[start : start + size]
+            yield indices[start : start + size]
             start += size
 
 

@@ -17,10 +17,10 @@ from megavit.data.decode.image_file import read_file, read_image_file
 from megavit.data.image_dataset import can_convert_channels
 from megavit.data.load import TABLES, load_data
 from megavit.data.scan import Progress
-from megavit.data.sources.demo import PREFIX
+from megavit.data.sources.demo import DEMO_PREFIX
 from megavit.errors import ImageError
 from megavit.evaluate.inference import check_channels, select_split
-from megavit.export.quantization import BATCH, CALIBRATION_IMAGES
+from megavit.export.quantization import BATCH_SIZE, CALIBRATION_IMAGES
 from megavit.predict.predictor import Predictor
 from megavit.weights.bundle.bundle import REFERENCE, SAMPLES
 from megavit.weights.bundle.safetensors_io import read_tensors
@@ -65,7 +65,7 @@ def load_parity_images(
             for sample, label in zip(samples, labels, strict=True)
         ]
         return loaded, f"{len(loaded):,} images of {data}"
-    loaded = _own_images(predictor, "test", max_images)
+    loaded = _bundle_images(predictor, "test", max_images)
     if loaded:
         return loaded, f"{len(loaded):,} test images of {predictor.info.data['source']}"
     reference = read_tensors(predictor.folder / REFERENCE)
@@ -77,9 +77,11 @@ def load_parity_images(
 def stretch_images(images: Sequence[ParityImage]) -> list[ParityImage]:
     """Return a few images resized to other sizes, so that resizing is verified even if all have the model's size."""
     stretched = []
-    for image, (tall, wide) in zip(_spread(images, len(STRETCHES)), STRETCHES, strict=False):
+    for image, (height_factor, width_factor) in zip(_spread(images, len(STRETCHES)), STRETCHES, strict=False):
         height, width = image.pixels.shape[:2]
-        rows, columns = (max(2, round(side * factor)) for side, factor in ((height, tall), (width, wide)))
+        rows, columns = (
+            max(2, round(side * factor)) for side, factor in ((height, height_factor), (width, width_factor))
+        )
         pixels = image.pixels[np.arange(rows) * height // rows][:, np.arange(columns) * width // columns]
         stretched.append(ParityImage(f"{image.name} resized to {columns} × {rows}", np.ascontiguousarray(pixels)))
     return stretched
@@ -87,15 +89,15 @@ def stretch_images(images: Sequence[ParityImage]) -> list[ParityImage]:
 
 def calibration_batches(predictor: Predictor, images: Sequence[ParityImage]) -> Iterator[Tensor]:
     """Yield uint8 batches (B, C, height, width) of training images, or of `images` if there are none."""
-    images = _own_images(predictor, "train", CALIBRATION_IMAGES) or images[:CALIBRATION_IMAGES]
-    for start in range(0, len(images), BATCH):
-        yield torch.stack([predictor.prepare(image.pixels) for image in images[start : start + BATCH]])
+    images = _bundle_images(predictor, "train", CALIBRATION_IMAGES) or images[:CALIBRATION_IMAGES]
+    for start in range(0, len(images), BATCH_SIZE):
+        yield torch.stack([predictor.prepare(image.pixels) for image in images[start : start + BATCH_SIZE]])
 
 
-def _own_images(predictor: Predictor, split: str, max_images: int) -> list[ParityImage]:
+def _bundle_images(predictor: Predictor, split: str, max_images: int) -> list[ParityImage]:
     rows = _spread([row for row in read_samples(predictor.folder / SAMPLES) if row.split == split], max_images)
     source = str(predictor.info.data.get("source", ""))
-    if source.startswith(PREFIX):
+    if source.startswith(DEMO_PREFIX):
         memory = load_data(source, DataRecipe(val=0, test=0)).memory
         return [
             ParityImage(row.name, _channels_last(memory[row.name]), _label(predictor, row))

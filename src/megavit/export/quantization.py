@@ -22,7 +22,7 @@ from megavit.predict.predictor import Predictor
 from megavit.weights.bundle.info import BundleInfo
 
 CALIBRATION_IMAGES = 128
-BATCH = 64
+BATCH_SIZE = 64
 
 
 @dataclass(frozen=True)
@@ -62,27 +62,27 @@ def evaluate_int8(
         predictor.model, preprocessing, _tensors(predictor, images, calibration[::step][:CALIBRATION_IMAGES])
     )
     float32, int8 = Engine(predictor.model, preprocessing), Engine(predictor.model, preprocessing, "int8", bounds)
-    truth = target_tensor(choice.samples, "classification", len(predictor.labels))
-    right: dict[str, list[Tensor]] = {"float32": [], "int8": []}
-    seconds = dict.fromkeys(right, 0.0)
+    targets = target_tensor(choice.samples, "classification", len(predictor.labels))
+    correct: dict[str, list[Tensor]] = {"float32": [], "int8": []}
+    seconds = dict.fromkeys(correct, 0.0)
     done = 0
     for batch in _tensors(predictor, images, choice.samples):
         if not done:
             float32.choose_runtime(batch)
             int8(batch)
         for name, engine in (("float32", float32), ("int8", int8)):
-            began = perf_counter()
+            started = perf_counter()
             logits = engine(batch).logits
-            seconds[name] += perf_counter() - began
-            right[name].append(logits.argmax(dim=1) == truth[done : done + len(batch)])
+            seconds[name] += perf_counter() - started
+            correct[name].append(logits.argmax(dim=1) == targets[done : done + len(batch)])
         done += len(batch)
-        progress(done, len(truth))
-    before, after = (torch.cat(right[name]) for name in ("float32", "int8"))
+        progress(done, len(targets))
+    float32_correct, int8_correct = (torch.cat(correct[name]) for name in ("float32", "int8"))
     return bounds, Int8Result(
-        images=len(truth),
-        float32=before.double().mean().item(),
-        int8=after.double().mean().item(),
-        change=bootstrap_accuracy_difference(before, after),
+        images=len(targets),
+        float32=float32_correct.double().mean().item(),
+        int8=int8_correct.double().mean().item(),
+        change=bootstrap_accuracy_difference(float32_correct, int8_correct),
         speedup=seconds["float32"] / seconds["int8"],
     )
 
@@ -94,7 +94,7 @@ def with_int8(info: BundleInfo, bounds: Sequence[float], result: Int8Result) -> 
 
 def _tensors(predictor: Predictor, images: LabeledImages, samples: Sequence[Sample]) -> Iterator[Tensor]:
     dataset = ImageDataset(images, samples, predictor.info.preprocessing)
-    size = 1 if predictor.info.preprocessing.keep_aspect else BATCH
+    size = 1 if predictor.info.preprocessing.keep_aspect else BATCH_SIZE
     for batch in iter_batches(
         dataset, sequential_batches(len(dataset), size), num_decode_workers(images, len(dataset))
     ):

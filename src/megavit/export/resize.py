@@ -48,19 +48,19 @@ def resize_and_crop(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
     return ((red + green + blue + 2**15) / 2**16).floor()
 
 
-def interpolation_weights(have: int, side: int, kept: tuple[int, int], interpolation: Interpolation) -> Tensor:
-    """Return the weights that resize `have` pixels to `side`, for the pixels `kept` by the crop (first, count).
+def interpolation_weights(in_size: int, out_size: int, window: tuple[int, int], interpolation: Interpolation) -> Tensor:
+    """Return the weights that resize `in_size` pixels to `out_size`, for the crop's `window` (first, count) of pixels.
 
     Returns:
-        (1 + count, have), rows summing to 1; the first row is for pixel 0, kept or not.
+        (1 + count, in_size), rows summing to 1; the first row is for pixel 0, in the window or not.
     """
-    start, count = kept
+    start, count = window
     # Pixel 0 is included because it has the largest weight, or nearly so.
-    source, target = torch.arange(have), torch.cat([torch.zeros(1, dtype=torch.long), torch.arange(count) + start])
+    source, target = torch.arange(in_size), torch.cat([torch.zeros(1, dtype=torch.long), torch.arange(count) + start])
     # In integers, as float32 is off by 1e-4 of a pixel at the end of a wide image.
-    distance = (2 * source + 1)[None] * side - ((2 * target + 1) * have)[:, None]
-    widest: Any = torch.sym_max(side, have)  # max() would fix the size while tracing
-    x = (distance.float() / (2 * widest)).abs()
+    distance = (2 * source + 1)[None] * out_size - ((2 * target + 1) * in_size)[:, None]
+    scale: Any = torch.sym_max(out_size, in_size)  # max() would fix the size while tracing
+    x = (distance.float() / (2 * scale)).abs()
     if interpolation == "bilinear":
         weights = (1 - x).clamp(min=0)
     else:

@@ -94,12 +94,14 @@ class PrefixTokens(nn.Module):
         super().__init__()
         design, dim = config.design, config.dim
         # Their positions add no expressiveness, but published weights have them.
-        located = design.prefix_positions if design.positions.startswith("learned") else "none"
+        positions = design.prefix_positions if design.positions.startswith("learned") else "none"
         has_class, registers = config.pool == "cls", design.registers
         self.class_token = nn.Parameter(torch.empty(dim)) if has_class else None
-        self.class_position = nn.Parameter(torch.empty(dim)) if has_class and located != "none" else None
+        self.class_position = nn.Parameter(torch.empty(dim)) if has_class and positions != "none" else None
         self.registers = nn.Parameter(torch.empty(registers, dim)) if registers else None
-        self.register_positions = nn.Parameter(torch.empty(registers, dim)) if registers and located == "all" else None
+        self.register_positions = (
+            nn.Parameter(torch.empty(registers, dim)) if registers and positions == "all" else None
+        )
 
     def forward(self, patches: Tensor) -> Tensor:
         prefix = []

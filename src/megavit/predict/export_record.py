@@ -41,7 +41,7 @@ def check_files(folder: Path) -> bool:
     except OSError as error:
         raise BundleError(f"{record} cannot be read: {error.strerror}") from None
     if not isinstance(files, dict) or not files or any(Path(name).name != name for name in files):
-        raise BundleError(f"{record} is damaged: it names no files; copy the whole folder again")
+        raise BundleError(f"{record} is damaged: it lists no files; copy the whole folder again")
     for name, expected in files.items():
         try:
             actual = sha256(folder / name)
@@ -71,8 +71,8 @@ def check_outputs(folder: Path, info: ExportInfo, run: Run) -> None:
         error = np.abs(outputs[name].astype(np.float64) - values) if name in outputs else np.array(np.inf)
         if not error.max() <= TOLERANCES[info.precision] * max(1.0, np.abs(values).max()):
             raise BundleError(
-                f"the model in {folder} does not give its reference outputs here: {name} is off by {error.max():.2g}; "
-                "export it again, on this machine"
+                f"the model in {folder} does not reproduce its reference outputs on this machine: {name} is off by "
+                f"{error.max():.2g}; export it again here"
             )
 
 
@@ -87,13 +87,13 @@ def reference_inputs(pixels: Sequence[np.ndarray], height: int, width: int) -> n
 
 def _check_shapes(folder: Path, info: ExportInfo, outputs: Mapping[str, np.ndarray], count: int) -> None:
     if EMBEDDING not in outputs:
-        raise BundleError(f"the model in {folder} has no output {EMBEDDING!r}: megavit did not export it")
+        raise BundleError(f"the model in {folder} has no output {EMBEDDING!r}: it was not exported by megavit")
     name, expected = (SCORE, (count,)) if info.target == "regression" else (PROBABILITIES, (count, len(info.labels)))
     shape = outputs[name].shape if name in outputs else (count, 0)
     if shape != expected:
         raise BundleError(
-            f"the model in {folder} gives {name} of shape {tuple(shape)}, and by its metadata it must be {expected}, "
-            "one for each label: they are not of one model; export it again"
+            f"the model in {folder} outputs {name} of shape {tuple(shape)}, but by its metadata the shape must be "
+            f"{expected}: the metadata is not of this model; export it again"
         )
     if not finite_rows(*outputs.values()).all():
         raise BundleError(f"the model in {folder} cannot be used: {NOT_FINITE}")

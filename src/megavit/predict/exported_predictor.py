@@ -131,7 +131,7 @@ class ExportedPredictor:
             raise ConfigError(
                 f"this model was exported with the coverages {', '.join(known)}, not {coverage}"
                 if known
-                else "no coverage can be promised: this model was exported without"
+                else "this model was exported without coverages: leave coverage out"
             )
 
     def _prepare_chunks(self, images: Sequence[Image]) -> Iterator[list[np.ndarray]]:
@@ -155,10 +155,10 @@ class ExportedPredictor:
         for index, image in enumerate(pixels):
             by_size.setdefault(image.shape, []).append(index)
         rows: list[dict[str, np.ndarray]] = [{} for _ in pixels]
-        for shape, indexes in by_size.items():
+        for shape, indices in by_size.items():
             size = max(1, MAX_INPUT_VALUES // math.prod(shape))
-            for start in range(0, len(indexes), size):
-                batch = indexes[start : start + size]
+            for start in range(0, len(indices), size):
+                batch = indices[start : start + size]
                 outputs = self.run(np.stack([pixels[index] for index in batch]))
                 for row, index in enumerate(batch):
                     rows[index] = {name: values[row] for name, values in outputs.items()}
@@ -188,14 +188,14 @@ class ExportedPredictor:
 
 def to_input_channels(pixels: np.ndarray, info: ExportInfo) -> np.ndarray:
     """Return a uint8 image (H, W, C) with the model's channels, or raise an ImageError if they cannot be converted."""
-    have, want = pixels.shape[2], info.channels
-    if have == 4 and want == 3:
+    channels, expected = pixels.shape[2], info.channels
+    if channels == 4 and expected == 3:
         pixels = np.array(composite_on_white(PIL.Image.fromarray(np.ascontiguousarray(pixels)), "RGB"))
-    elif have == 1 and want == 3:
+    elif channels == 1 and expected == 3:
         pixels = pixels.repeat(3, axis=2)
-    elif have != want:
-        wanted = "1, 3 or 4" if want == 3 else str(want)
-        raise ImageError(f"{have} channels, where the model takes images of {wanted}")
+    elif channels != expected:
+        accepted = "1, 3 or 4" if expected == 3 else str(expected)
+        raise ImageError(f"the image has {channels} channels, but the model expects {accepted}")
     return pixels
 
 
@@ -218,7 +218,7 @@ def load_exported(folder: str | os.PathLike[str]) -> ExportedPredictor:
 def _reload(folder: Path, info: ExportInfo) -> ExportedPredictor:
     predictor = load_exported(folder)
     if predictor.info != info:
-        raise BundleError(f"the exported model in {folder} is not the one that was pickled; load it anew")
+        raise BundleError(f"the exported model in {folder} is not the one that was pickled: load it again")
     return predictor
 
 
@@ -226,7 +226,7 @@ def open_exported(folder: Path) -> tuple[Run, str, Path]:
     """Return the run function, the metadata as JSON and the path of an exported model, or raise a BundleError."""
     path = find_exported_model(folder)
     if path is None:
-        raise BundleError(f"{folder} holds no exported model ({' or '.join(FILES)}); megavit export makes one")
+        raise BundleError(f"{folder} has no exported model ({' or '.join(FILES)}): create one with megavit export")
     try:
         run = _OnnxFile(path) if path.suffix == ".onnx" else _OpenVinoFile(path)
         return run, run.metadata, path

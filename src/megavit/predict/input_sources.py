@@ -17,7 +17,7 @@ NamedImage = tuple[str, "Path | bytes | ByteRange | IsolatedRange | Damaged"]
 """The name of an image with its source, or with the reason why it has none."""
 
 IMAGE_URL_REASON = (
-    "a URL, and images are not fetched: download it and name the file (a URL of shards ends with .tar, or with / for "
+    "image URLs are not fetched: download the image and pass the file (a URL of shards ends with .tar, or with / for "
     "a folder)"
 )
 
@@ -97,7 +97,7 @@ def is_shard_source(source: str) -> bool:
 
 def _iter_source(source: str) -> Iterator[NamedImage]:
     if not source:
-        yield source, Damaged("an empty name, as of a variable that is not set")
+        yield source, Damaged("the name is empty, as from an unset variable")
         return
     if is_shard_source(source):
         yield from _iter_shards(source)

@@ -55,11 +55,11 @@ class Prediction:
         if self.value is not None:
             table["score"] = self.value
         elif self.assigned is not None:
-            table |= {"labels": _listed(self.assigned), "top": _listed(self.top)}
+            table |= {"labels": _to_dicts(self.assigned), "top": _to_dicts(self.top)}
         else:
-            table |= {"label": self.label, "probability": self.probability, "top": _listed(self.top)}
+            table |= {"label": self.label, "probability": self.probability, "top": _to_dicts(self.top)}
         if self.prediction_set is not None:
-            table["prediction_set"] = _listed(self.prediction_set)
+            table["prediction_set"] = _to_dicts(self.prediction_set)
         if self.interval is not None:
             table["interval"] = list(self.interval)
         if self.out_of_distribution is not None:
@@ -89,5 +89,5 @@ class PredictionResult:
         return {"path": self.name, **self.prediction.to_dict()}
 
 
-def _listed(ranked: Ranked) -> list[dict[str, Any]]:
+def _to_dicts(ranked: Ranked) -> list[dict[str, Any]]:
     return [{"label": label, "probability": probability} for label, probability in ranked]

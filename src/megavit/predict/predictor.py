@@ -69,8 +69,8 @@ class Predictor:
         """Pickle only the folder and the metadata; the model is loaded again when unpickled."""
         if self.engine.is_changed:
             raise ConfigError(
-                "this model's weights were changed after it was loaded, and it is pickled as its folder: save it as a "
-                "bundle, and load that"
+                "this model's weights were changed after it was loaded, but only its folder is pickled: save it as a "
+                "bundle and load that"
             )
         device = str(next(self.model.parameters()).device)
         return _reload, (self.folder.resolve(), self.info, device, self.engine.precision)
@@ -232,14 +232,14 @@ def load(
     name = os.fspath(folder)
     bundle = load_bundle(download(name) if is_hub_name(name) else Path(name), verify=verify)
     if checked == "int8" and not bundle.info.int8:
-        raise ConfigError(f"{name} has no bounds for int8; megavit quantize BUNDLE DATA --out FOLDER measures them")
+        raise ConfigError(f"{name} has no bounds for int8: measure them with megavit quantize BUNDLE DATA --out FOLDER")
     return Predictor(with_aspect_kept(bundle) if keep_aspect else bundle, chosen, checked)
 
 
 def _reload(folder: Path, info: BundleInfo, device: str, precision: Precision) -> Predictor:
     bundle = load_bundle(folder)
     if bundle.info.files != info.files:
-        raise BundleError(f"the bundle in {folder} is not the one that was pickled; load it anew")
+        raise BundleError(f"the bundle in {folder} is not the one that was pickled: load it again")
     return Predictor(replace(bundle, info=info), pick_device(device), precision)
 
 
@@ -249,13 +249,13 @@ def with_aspect_kept(bundle: Bundle) -> Bundle:
     return replace(bundle, info=replace(bundle.info, preprocessing=preprocessing))
 
 
-def read_image(image: Any, need: TargetSize | None) -> tuple[Tensor, tuple[int, int]]:
+def read_image(image: Any, target_size: TargetSize | None) -> tuple[Tensor, tuple[int, int]]:
     """Return the pixels of an image, uint8 (C, H, W), and its (height, width) at full scale.
 
-    For `image` and errors see `Predictor.predict`, for `need` see `megavit.data.decode.tensor.decode_with_size`.
+    For `image` and errors see `Predictor.predict`, for `target_size` see `megavit.data.decode.tensor.decode_with_size`.
     """
     if (file := image_file(image)) is not None:
-        return decode_with_size(file, need)
+        return decode_with_size(file, target_size)
     match image:
         case PIL.Image.Image():
             pixels = from_pillow(image)

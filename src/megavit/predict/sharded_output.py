@@ -76,7 +76,7 @@ class ShardedOutput:
                 write_file(record, json.dumps(inputs, indent=1) + "\n")
             if parse_json(record.read_bytes(), str(record), OutputError) != inputs:
                 raise OutputError(
-                    f"{self.folder} has the output of another bundle, other settings or other shards; remove it, "
+                    f"{self.folder} has the output of another bundle, other settings or other shards: remove it "
                     "or choose another --out"
                 )
 
@@ -127,7 +127,7 @@ class ShardedOutput:
     def merge(self) -> None:
         """Merge all parts into a new output file and remove them; raise an OutputError if it cannot be written."""
         if self.output.exists():
-            raise OutputError(f"{self.output} is there already; move it away or choose another name")
+            raise OutputError(f"{self.output} already exists: move it or choose another name")
         with writing("the output", self.output), self._unless_done(self.output):
             merged = self._new("")
             _MERGE[self.suffix]([self.path(shard) for shard in self.shards], merged)

@@ -15,7 +15,7 @@ SIGNATURE = re.compile(
     re.DOTALL,
 )
 """The first bytes of JPEG, PNG, GIF, WebP, BMP, TIFF, AVIF and NumPy files."""
-_LONGEST_SIGNATURE = 12
+_MAX_SIGNATURE_LENGTH = 12
 _MAYBE_IMAGE = re.compile(rb"\xff\xd8|\x89P|GIF8|RIFF|BM|II[*+]|MM\0|.{0,3}\0|\x93N", re.DOTALL)
 _CHUNK = 2**16
 
@@ -33,7 +33,7 @@ def read_standard_input(stream: BinaryIO) -> Iterator[bytes | str | tuple[str, D
     # A buffered stream would wait for a full buffer, and abort Python if a thread still reads it at exit.
     source = getattr(stream, "raw", stream)
     first = b""
-    while len(first) < _LONGEST_SIGNATURE and not _is_text(first) and (more := source.read(_CHUNK)):
+    while len(first) < _MAX_SIGNATURE_LENGTH and not _is_text(first) and (more := source.read(_CHUNK)):
         first += more
     if SIGNATURE.match(first):
         yield _image(first, source)
@@ -49,7 +49,7 @@ def _image(first: bytes, source: BinaryIO) -> bytes | tuple[str, Damaged]:
         parts.append(more)
         size += len(more)
     if size > MAX_BYTES:
-        return STANDARD_INPUT, Damaged(f"more than the limit of {MAX_BYTES // 2**20} MiB")
+        return STANDARD_INPUT, Damaged(f"larger than the limit of {MAX_BYTES // 2**20} MiB")
     return b"".join(parts)
 
 
@@ -75,7 +75,7 @@ def _paths(chunks: Iterator[bytes], end: bytes) -> Iterator[str | tuple[str, Dam
                 yield _path(rest)
             rest, skipping = b"", True
         if without_path > MAX_BYTES_WITHOUT_PATH:
-            reason = f"no path in {MAX_BYTES_WITHOUT_PATH // 2**20} MiB: give one image, or paths, one a line"
+            reason = f"no path in {MAX_BYTES_WITHOUT_PATH // 2**20} MiB: pass one image, or one path per line"
             yield STANDARD_INPUT, Damaged(reason)
             return
     name = rest if end == b"\0" else rest.rstrip(b"\r")
@@ -87,7 +87,7 @@ def _path(name: bytes) -> str | tuple[str, Damaged]:
     if len(name) <= MAX_PATH_BYTES:
         return os.fsdecode(name)
     return os.fsdecode(name[:_MAX_SHOWN_CHARACTERS]) + "...", Damaged(
-        f"a line of more than {MAX_PATH_BYTES // 2**10} KiB is no path"
+        f"a line of more than {MAX_PATH_BYTES // 2**10} KiB is not a path"
     )
 
 

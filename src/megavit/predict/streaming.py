@@ -27,8 +27,8 @@ class BatchStreamer(Generic[Item, Result]):
     Args:
         source: pairs of an item and the argument for `work`.
         work: function that prepares an item, run by `workers` threads.
-        ahead: most items read ahead of the consumer.
-        max_bytes: most bytes of results that wait for the consumer, beyond one result per worker; None for no limit.
+        ahead: maximum number of items read ahead of the consumer.
+        max_bytes: maximum bytes of results that wait for the consumer, beyond one result per worker; None for no limit.
     """
 
     def __init__(

@@ -131,9 +131,9 @@ class TimeBudget:
 
     def next_step(self, step: int, progress: float, elapsed: float) -> StepProgress:
         """Return the progress interval of the step after `step` steps, at `progress` and `elapsed` seconds."""
-        fitting = max(1, int(self.seconds_left(elapsed) / self.step + 0.5))
-        largest = max(1 / LAST_STEPS, self.step / (OVERTIME_SHARE * self.plan.total))
-        advance = min((1 - progress) / fitting, largest)
+        steps_left = max(1, int(self.seconds_left(elapsed) / self.step + 0.5))
+        max_advance = max(1 / LAST_STEPS, self.step / (OVERTIME_SHARE * self.plan.total))
+        advance = min((1 - progress) / steps_left, max_advance)
         after = progress + advance
         return StepProgress(progress, 1.0 if after > 1 - ROUNDING else after, step + round((1 - progress) / advance))
 

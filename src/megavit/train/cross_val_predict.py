@@ -73,10 +73,10 @@ def cross_val_predict(
             try:
                 stage = train_stage(ctx, inputs, "all", None)
             except Interrupted as error:
-                raise Interrupted("stopped as asked; the labels were not checked", error.exit_code - 128) from None
-        assert stage is not None  # forced
+                raise Interrupted("stopped as requested; the labels were not checked", error.exit_code - 128) from None
+        assert stage is not None  # because `force` is the default
         probabilities[fold.held_out] = stage.logits.softmax(dim=1)
-    models = f"{len(folds)} small models, each trained on the other images for {seconds / 60:.2g} minutes at most"
+    models = f"{len(folds)} small models, each trained on the other images for at most {seconds / 60:.2g} minutes"
     return OutOfFoldPredictions(probabilities, torch.arange(len(labels)), models)
 
 

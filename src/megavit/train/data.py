@@ -91,7 +91,7 @@ class TrainLoader:
             rank=parallel.dp_rank,
             world_size=parallel.dp_world_size,
             windows=make_shard_windows(self.images.samples),
-            ahead=self.memory is None,
+            read_ahead=self.memory is None,
         )
         yield from self.batches(order)
 
@@ -102,7 +102,7 @@ class TrainLoader:
     def split_in_turn(self, parallel: ParallelContext) -> tuple[list[list[int]], list[list[int]]]:
         """Return the indices of this process's images in each batch, and those of the images that its model is given.
 
-        All processes take part in a forward pass: one without an image of its own runs the first and drops the result.
+        All processes take part in a forward pass: one without an image runs the first one and drops the result.
         """
         batches = sequential_batches(len(self), INFERENCE_BATCH_SIZE)
         own = [batch[parallel.dp_rank :: parallel.dp_world_size] for batch in batches]
@@ -131,9 +131,11 @@ class TrainLoader:
     def _report_damage(self) -> None:
         damaged = self.images.damaged
         for name, reason in islice(damaged.items(), self._num_reported, MAX_REPORTED):
-            self.reporter.say(f"{name!r} is damaged ({reason}): another image of its kind takes its place")
+            self.reporter.say(
+                f"{name!r} is damaged ({reason}): another image with the same or a similar target replaces it"
+            )
         if len(damaged) > MAX_REPORTED >= self._num_reported:
-            self.reporter.say("more images are damaged; megavit check lists them all")
+            self.reporter.say("more images are damaged: run megavit check to list them all")
         self._num_reported = len(damaged)
 
 

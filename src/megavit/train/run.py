@@ -24,7 +24,7 @@ from megavit.data.byte_range import is_url
 from megavit.data.dataset import LabeledImages
 from megavit.data.load import load_data
 from megavit.data.shards.index import is_tar
-from megavit.data.sources.demo import PREFIX
+from megavit.data.sources.demo import DEMO_PREFIX
 from megavit.distributed.context import ParallelContext
 from megavit.errors import DataError
 from megavit.runtime.process_group import DistContext, get_dist_context
@@ -74,7 +74,7 @@ def train(
     # Settings and weights are checked before the images are read.
     draft = draft_recipe(recipe, overrides, dist)
     init = draft.model.init
-    pretrained = None if init is None else load_pretrained(init, whole_images=True, head=False)
+    pretrained = None if init is None else load_pretrained(init, pixel_values_only=True, head=False)
     with dist.init_process_group(dist.pick_device(draft.run.device), draft.parallel.timeout_seconds):
         if dist.run_on_main(lambda: claim_run_dir(run_dir, source)):
             return _resume(run_dir, reporter, clock)
@@ -122,8 +122,8 @@ def _open_run(run_dir: Path, source: str, recipe: Recipe, reporter: Reporter, cl
     others = [rank for rank, fingerprint in enumerate(fingerprints) if fingerprint != fingerprints[0]]
     if others:
         raise DataError(
-            f"processes {', '.join(map(str, others))} read other images than process 0: {source} must be the same on "
-            "every machine"
+            f"the images read by processes {', '.join(map(str, others))} differ from those read by process 0: {source} "
+            "must be the same on every machine"
         )
     device = dist.pick_device(recipe.run.device)
     return RunContext(run_dir, dataset, device, ParallelContext(dist, recipe.parallel, device), reporter, clock)
@@ -142,7 +142,7 @@ def read_dataset(source: str, recipe: DataRecipe, reporter: Reporter) -> Labeled
         if not dataset.in_split(split):
             raise DataError(
                 f"there are no images for {split}: {dataset.split_description}. "
-                "A class gives one to each split if it has at least 3; add images, or a split of your own"
+                "A class needs at least 3 images to be in every split: add images, or define the splits yourself"
             )
     reporter.data(dataset)
     return dataset
@@ -196,13 +196,13 @@ def _resume(
         ctx = _open_run(run_dir, location, plan.recipe, reporter, clock)
         if ctx.dataset.fingerprint() != plan.fingerprint:
             raise DataError(
-                f"{location} is not what it was when the run began: images, labels or splits differ from "
-                f"{run_dir / 'samples.csv'}; put them back, or start a new run"
+                f"{location} has changed since the run began: its images, labels or splits differ from "
+                f"{run_dir / 'samples.csv'}: restore them, or start a new run"
             )
         if source is not None:
             planned = replace(planned, source=_portable_name(source, ctx.dataset))
             dist.run_on_main(lambda: write_plan(run_dir, planned, ctx.dataset))
-            reporter.say(f"the images are the same, and now at {planned.source}")
+            reporter.say(f"the images are the same, and are now read from {planned.source}")
         if plan.length is None:
             return resume_finetuning(ctx, plan)
         length = plan.length
@@ -223,7 +223,7 @@ def _restore(ctx: RunContext, recipe: Recipe, length: RunLength) -> TrainResult:
     ctx.dist.run_on_main(lambda: remove_incomplete(folder))
     if ctx.dist.run_on_main(lambda: list_checkpoints(folder)):
         for fault in load_checkpoint(folder, state):
-            ctx.reporter.say(f"left out a damaged checkpoint: {fault}")
+            ctx.reporter.say(f"skipped a damaged checkpoint: {fault}")
     ctx.reporter.say(f"resuming after step {state.step:,}, {state.progress:.0%} of the run")
     ctx = replace(ctx, clock=ctx.clock.after(state.seconds))
     return _run_loop(ctx, TrainSetup(state, task, train_loader, val_loader, length.make_budget()))
@@ -235,7 +235,7 @@ def _run_loop(ctx: RunContext, setup: TrainSetup) -> TrainResult:
     steps = state.step if is_done else budget.next_step(state.step, state.progress, elapsed).steps
     ctx.reporter.plan(setup.task.recipe, steps, sum(p.numel() for p in state.model.parameters()))
     if isinstance(budget, TimeBudget) and not is_done and budget.seconds_left(elapsed) <= 0:
-        ctx.reporter.say("the time is up before the first step: a few are trained anyway; more --minutes would help")
+        ctx.reporter.say("no time is left for training, so only a few steps are trained: increase --minutes")
     with advise_resuming(ctx.run_dir):
         fit_with_recovery(ctx, setup)
         if ctx.dist.is_distributed:
@@ -252,10 +252,10 @@ def _portable_name(source: str, dataset: LabeledImages) -> str:
 def _check_source(source: str, run_dir: Path) -> str:
     """Return `source`, or raise DataError with advice on resuming if the data is no longer there."""
     path = Path(source).parent if is_tar(source) else Path(source)
-    if source.startswith(PREFIX) or is_url(source) or path.exists():
+    if source.startswith(DEMO_PREFIX) or is_url(source) or path.exists():
         return source
     raise DataError(
-        f"the images of this run are no longer at {source}: put them back, or say where they are now, with "
+        f"the images of this run are no longer at {source}: move them back, or pass their new location with "
         f"megavit train --resume {shlex.quote(str(run_dir))} DATA"
     )
 

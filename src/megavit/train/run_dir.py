@@ -48,7 +48,9 @@ class Plan:
 
     def __post_init__(self) -> None:
         if (self.init is None) == (self.length is None):
-            raise ConfigError("a run has a length, and a fine-tuning has one for each of its stages instead")
+            raise ConfigError(
+                f"a run has either init (fine-tuning) or length, got init {self.init} and length {self.length}"
+            )
         check_integer("threads", self.threads, minimum=1)
         check_range("threads", self.threads, 1, MAX_THREADS)
 
@@ -66,7 +68,7 @@ def claim_run_dir(run_dir: Path, source: str) -> bool:
         source.encode()
     except UnicodeEncodeError:
         raise DataError(
-            f"the name {source!r} is not text, so that the run could not record it; rename the folder"
+            f"the name {source!r} is not valid UTF-8, so the run cannot record it: rename the folder"
         ) from None
     check_writable(run_dir, "the run", need=0)
     write_restart_marker(run_dir)
@@ -79,7 +81,7 @@ def check_run_dir(run_dir: Path, source: str) -> None:
         if (run_dir / PLAN).exists():
             folder = shlex.quote(str(run_dir))
             raise OutputError(
-                f"{run_dir} holds a run already: resume it with --resume {folder}, or choose another --out"
+                f"{run_dir} already contains a run: resume it with --resume {folder}, or choose another --out"
             )
         if run_dir.is_dir() and any(not path.name.startswith(".") for path in run_dir.iterdir()):
             raise OutputError(f"{run_dir} is not empty; choose a new folder with --out")
@@ -173,6 +175,6 @@ def advise_resuming(run_dir: Path) -> Iterator[None]:
     except Interrupted as error:
         raise Interrupted(f"{error}: {advice}", error.exit_code - 128) from None
     except KeyboardInterrupt as interrupt:
-        raise Interrupted(f"stopped at once: {advice}", get_signal(interrupt)) from None
+        raise Interrupted(f"stopped immediately: {advice}", get_signal(interrupt)) from None
     except (DataError, OutputError) as error:
-        raise type(error)(f"{str(error).removesuffix('.')}. When that is mended, {advice}") from error
+        raise type(error)(f"{str(error).removesuffix('.')}. When that is fixed, {advice}") from error

@@ -15,21 +15,21 @@ class StopRequest:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Catch SIGINT, SIGTERM and SIGHUP unless they are ignored (nohup); a second signal has its usual effect."""
+        """Catch SIGINT, SIGTERM and SIGHUP unless they are ignored (nohup); a second signal has its normal effect."""
         if threading.current_thread() is not threading.main_thread():
             yield  # only the main thread may handle signals
             return
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-        usual = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
+        previous = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
 
         def request(number: int, _frame: FrameType | None) -> None:
             self.signal = number
-            signal.signal(number, usual[signal.Signals(number)])
+            signal.signal(number, previous[signal.Signals(number)])
 
         try:
-            for number in usual:
+            for number in previous:
                 signal.signal(number, request)
             yield
         finally:
-            for number, handler in usual.items():
+            for number, handler in previous.items():
                 signal.signal(number, handler)

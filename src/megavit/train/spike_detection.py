@@ -14,12 +14,12 @@ from statistics import median
 WINDOW, MIN_STEPS = 128, 64
 # A gradient is an outlier if its norm exceeds all limits: in standard deviations of the log norm, as a multiple of the
 # median, and as a multiple of the window's maximum.
-NORM_DEVIATIONS, TIMES_USUAL, TIMES_LARGEST = 10.0, 10.0, 2.0
-# After more consecutive outliers than this, their size is accepted as usual.
+NORM_DEVIATIONS, NORM_TIMES_MEDIAN, NORM_TIMES_MAX = 10.0, 10.0, 2.0
+# After more consecutive outliers than this, their size is accepted as normal.
 MAX_OUTLIERS_IN_A_ROW = 5
 # A loss is high if its excess over the median exceeds all limits: in standard deviations, as a share of the median, and
 # as a share of the decrease since the first steps.
-LOSS_DEVIATIONS, SHARE_OF_USUAL, SHARE_LOST = 6.0, 0.5, 0.5
+LOSS_DEVIATIONS, LOSS_SHARE_OF_MEDIAN, LOSS_SHARE_OF_DECREASE = 6.0, 0.5, 0.5
 # A run has diverged if its loss is high for this many consecutive steps.
 PATIENCE = 30
 # Ratio of standard deviation to median absolute deviation of a normal distribution.
@@ -80,11 +80,11 @@ def is_norm_outlier(norm: float, norms: Sequence[float]) -> bool:
     logs = [math.log(previous) for previous in norms if previous > 0]
     if norm <= 0 or len(logs) < MIN_STEPS:
         return False
-    usual = median(logs)
+    center = median(logs)
     limit = max(
-        usual + NORM_DEVIATIONS * robust_std(logs, usual),
-        usual + math.log(TIMES_USUAL),
-        max(logs) + math.log(TIMES_LARGEST),
+        center + NORM_DEVIATIONS * robust_std(logs, center),
+        center + math.log(NORM_TIMES_MEDIAN),
+        max(logs) + math.log(NORM_TIMES_MAX),
     )
     return math.log(norm) > limit
 
@@ -93,9 +93,13 @@ def is_loss_high(loss: float, losses: Sequence[float], first: float | None) -> b
     """Return whether a loss is far above the previous losses, in a run whose first losses were about `first`."""
     if first is None or len(losses) < MIN_STEPS:
         return False
-    usual = median(losses)
-    limit = max(LOSS_DEVIATIONS * robust_std(losses, usual), SHARE_OF_USUAL * usual, SHARE_LOST * (first - usual))
-    return loss > usual + limit
+    center = median(losses)
+    limit = max(
+        LOSS_DEVIATIONS * robust_std(losses, center),
+        LOSS_SHARE_OF_MEDIAN * center,
+        LOSS_SHARE_OF_DECREASE * (first - center),
+    )
+    return loss > center + limit
 
 
 def robust_std(values: Sequence[float], center: float) -> float:

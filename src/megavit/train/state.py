@@ -139,11 +139,12 @@ class TrainState:
         )
         if faults:
             raise BundleError(
-                f"the checkpoint is not of this model: {', '.join(faults[:3])} differ, {len(faults)} tensors in all"
+                f"the checkpoint does not fit this model: names or shapes differ, such as {', '.join(faults[:3])} "
+                f"({len(faults)} in all)"
             )
         return tensors
 
-    def take_numbers(self, numbers: "StateNumbers") -> None:
+    def load_numbers(self, numbers: "StateNumbers") -> None:
         """Set all fields that are not tensors from a checkpoint's numbers."""
         for name in (*NUMBERS, "history", "spike_detector"):
             setattr(self, name, getattr(numbers, name))
@@ -188,16 +189,16 @@ class StateNumbers:
         check_range("loss_steps", self.loss_steps, 0, self.step)
         steps = [epoch.step for epoch in self.history]
         if steps != sorted(steps) or not all(0 < step <= self.step for step in steps):
-            raise ConfigError(f"history must be of ascending steps from 1 to {self.step}, got {steps[:5]}")
+            raise ConfigError(f"history must have ascending steps from 1 to {self.step}, got {steps[:5]}")
         if any(epoch.val_metric > 1 for epoch in self.history):
-            raise ConfigError("history must be of metrics of at most 1")
+            raise ConfigError("history must have metrics of at most 1")
         if self.history:
             check_integer("best_epoch", self.best_epoch, minimum=0)
             check_range("best_epoch", self.best_epoch, 0, len(self.history) - 1)
         elif self.best_epoch is not None:
-            raise ConfigError(f"best_epoch must be none where there is no history, got {self.best_epoch}")
+            raise ConfigError(f"best_epoch must be null if there is no history, got {self.best_epoch}")
         if max(len(self.spike_detector.losses), len(self.spike_detector.norms)) > WINDOW:
-            raise ConfigError(f"spike_detector must be of {WINDOW} steps at most")
+            raise ConfigError(f"spike_detector must have at most {WINDOW} steps")
         for name in ("outliers", "high_losses"):
             check_integer(f"spike_detector.{name}", getattr(self.spike_detector, name), minimum=0)
 

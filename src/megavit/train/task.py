@@ -55,8 +55,8 @@ class Task:
 
     def fractional_epoch_at(self, step: int) -> float:
         """Return the number of epochs after `step` steps; integral if the last step ended an epoch."""
-        whole = self.epoch_at(step)
-        return whole if whole > self.epoch_at(step - 1) else round(step * self.batch_size / self.num_images, 2)
+        epoch = self.epoch_at(step)
+        return epoch if epoch > self.epoch_at(step - 1) else round(step * self.batch_size / self.num_images, 2)
 
     def steps_in(self, epochs: int) -> int:
         """Return the number of steps in `epochs` epochs."""

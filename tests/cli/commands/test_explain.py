@@ -75,7 +75,7 @@ def test_names_that_are_too_long_for_a_file_are_cut(place, capsys) -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--label", "rabbit"], "such as cat, dog, newt; got 'rabbit'"),
+        (["--label", "rabbit"], "such as cat, dog, newt, got 'rabbit'"),
         (["--method", "guess"], 'Invalid value "guess" for --method'),
         (["--ouch"], "unknown option --ouch"),
     ],

@@ -11,6 +11,7 @@ from megavit.plan.trace.validate import TraceComparison
 def test_it_shows_layouts_memory_communication_and_assumptions(capsys) -> None:
     assert run(["plan", "L", "--gpus", "64", "--batch-size", "4096", "--total-images", "1281167"]) == 0
     shown = capsys.readouterr().out
+    assert "\\n" not in shown
     for words in (
         "304,326,632 parameters",
         "Layouts that fit",

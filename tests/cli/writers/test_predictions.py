@@ -12,7 +12,7 @@ from megavit.predict.prediction import Prediction, PredictionResult
 
 NAME = 'odd "name", with\na line\udce9.png'
 GOOD = PredictionResult(NAME, Prediction(top=(("cat, big", 0.75), ("dog", 0.25))), None)
-BAD = PredictionResult("b.png", None, "an empty file")
+BAD = PredictionResult("b.png", None, "the file is empty")
 
 
 def write(path: Path, answers: list[PredictionResult], top: int) -> None:
@@ -29,7 +29,7 @@ def test_every_row_has_a_cell_for_every_column(tmp_path, top):
         header, good, bad = csv.reader(file)
     assert len(header) == len(good) == len(bad) == 3 + 2 * top
     assert good[:3] == [NAME, "cat, big", "0.750000"] and good[-1] == ""
-    assert bad == ["b.png", *[""] * (2 * top + 1), "an empty file"]
+    assert bad == ["b.png", *[""] * (2 * top + 1), "the file is empty"]
 
 
 def test_a_prediction_is_in_the_file_before_the_next_one_is_computed(tmp_path):
@@ -48,7 +48,7 @@ def test_a_file_that_is_there_is_not_touched(tmp_path):
 
 
 def test_a_missing_folder_is_refused(tmp_path):
-    with pytest.raises(OutputError, match="another place"):
+    with pytest.raises(OutputError, match="another path"):
         write(tmp_path / "nowhere" / "a.csv", [GOOD], 1)
 
 
@@ -62,14 +62,14 @@ def test_multilabel_and_regression_have_their_own_columns(tmp_path):
     rows = list(csv.DictReader((tmp_path / "labels.csv").read_text().splitlines()))
     assert [row["labels"] for row in rows] == ["cat|dog", "", ""]
     assert rows[1]["label_2"] == "dog" and rows[1]["probability_2"] == "0.500000" and rows[1]["label_3"] == ""
-    assert [row["error"] for row in rows] == ["", "", "an empty file"]
+    assert [row["error"] for row in rows] == ["", "", "the file is empty"]
 
     with PredictionWriter(tmp_path / "score.csv", as_json=False, top=3, target="regression") as writer:
         writer.write(PredictionResult("a.png", Prediction(value=0.1), None))
         writer.write(BAD)
     assert (
         tmp_path / "score.csv"
-    ).read_text() == "path,score,out_of_distribution,error\na.png,0.1,,\nb.png,,,an empty file\n"
+    ).read_text() == "path,score,out_of_distribution,error\na.png,0.1,,\nb.png,,,the file is empty\n"
 
 
 def test_on_the_terminal_every_prediction_is_one_line(capsys):

@@ -71,10 +71,10 @@ def test_one_clear_value_of_16_bit_gray_becomes_white():
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        (np.full((2, 2), 1.5, np.float32), "between 0 and 1; these go from 1.5 to 1.5"),
-        (np.full((2, 2), -0.5, np.float32), "between 0 and 1; these go from -0.5 to -0.5"),
+        (np.full((2, 2), 1.5, np.float32), "between 0 and 1, but these range from 1.5 to 1.5"),
+        (np.full((2, 2), -0.5, np.float32), "between 0 and 1, but these range from -0.5 to -0.5"),
         (np.full((2, 2), np.inf, np.float32), "not finite"),
-        (np.full((2, 2), 7, np.int32), "32-bit whole numbers have no known scale"),
+        (np.full((2, 2), 7, np.int32), "32-bit integers have no known scale"),
     ],
 )
 def test_a_scale_that_nobody_knows_is_refused(values, said):

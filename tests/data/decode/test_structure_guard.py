@@ -164,7 +164,7 @@ def test_what_is_damaged_is_left_to_the_decoder(head: bytes, rest: bytes) -> Non
 
 
 def test_a_directory_may_hold_as_much_as_large_files_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(structure_guard, "MAX_DIRECTORY", 1_000)
+    monkeypatch.setattr(structure_guard, "MAX_DIRECTORY_BYTES", 1_000)
     check_structure(directory(2, 10_000))
     with pytest.raises(ImageError, match="tags"):
         check_structure(directory(3, 10_000))

@@ -85,7 +85,7 @@ def test_shards_are_read_ahead_of_their_window_from_any_step(windows, batch_size
 
     calls = Told(windows.shard, windows.files, windows.size)
     order = ResumableBatchSampler(
-        len(calls.shard), batch_size, 5, start=start, steps=start + 6, windows=calls, ahead=True
+        len(calls.shard), batch_size, 5, start=start, steps=start + 6, windows=calls, read_ahead=True
     )
     for batch, expected in zip(order, order_of(windows, batch_size, start, start + 6), strict=True):
         assert batch == expected

@@ -42,7 +42,7 @@ def by_name(images: LabeledImages, **options) -> dict[str, torch.Tensor]:
 def test_a_damaged_image_is_left_out_where_all_are_verified(index, tmp_path):
     name = damage(tmp_path / "out", index, 1, 3)
     images = load_data(tmp_path / "out", ALL, verify="all")
-    assert {skipped.name: skipped.reason for skipped in images.skipped} == {name: "not the bytes that were written"}
+    assert {skipped.name: skipped.reason for skipped in images.skipped} == {name: "its bytes do not match their digest"}
     assert name not in {sample.name for sample in images.samples}
     assert len(images.samples) == 89
 
@@ -53,7 +53,7 @@ def test_damage_is_fatal_where_it_is_so_chosen(index, tmp_path):
     with pytest.raises(DataError, match=r"1 of the 3 shards .* data-000001.tar is damaged.* restore them"):
         load_data(tmp_path / "out", fatal, verify="all")
     images = load_data(tmp_path / "out", fatal, verify="none")
-    with pytest.raises(DataError, match="could be read before and cannot any more: not the bytes that were written"):
+    with pytest.raises(DataError, match="can no longer be read: its bytes do not match their digest"):
         by_name(images)
 
 
@@ -76,7 +76,7 @@ def test_every_way_of_reading_finds_the_same_in_its_place_and_says_so(index, tmp
     names = [damage(tmp_path / "out", index, shard, place) for shard, place in ((0, 2), (2, 5))]
     images = load_data(tmp_path / "out", ALL, verify="none")
     expected = torch.stack(list(by_name(images).values()))
-    damaged = dict.fromkeys(names, "not the bytes that were written")
+    damaged = dict.fromkeys(names, "its bytes do not match their digest")
 
     in_memory = ImageDataset(images, images.samples, SIZE)
     whole = load_into_memory(in_memory, workers)
@@ -95,13 +95,13 @@ def test_a_shard_that_is_cut_short_or_gone_is_told_and_its_images_stood_for(inde
     second.unlink()
     images = load_data(tmp_path / "out", ALL, verify="none")
     assert [skipped.name for skipped in images.skipped] == [first.name, second.name]
-    assert images.skipped[0].reason.startswith("cut short: 30,000 bytes, where")
-    assert images.skipped[1].reason.startswith("not there")
+    assert images.skipped[0].reason.startswith("truncated: 30,000 bytes instead of")
+    assert images.skipped[1].reason.startswith("missing")
     pictures = ImageDataset(images, images.samples, SIZE)
     load_into_memory(pictures, 0)
     reasons = Counter(pictures.damaged.values())
-    assert set(reasons) == {"its shard is cut short", "its shard is not there"}
-    assert reasons["its shard is not there"] == len(index.shards[1].members)
+    assert set(reasons) == {"its shard is truncated", "its shard is missing"}
+    assert reasons["its shard is missing"] == len(index.shards[1].members)
     verified = load_data(tmp_path / "out", ALL, verify="all")
     assert len(verified.samples) == 90 - len(pictures.damaged)
 
@@ -113,7 +113,7 @@ def test_where_nearly_all_is_gone_no_image_stands_for_it(index, tmp_path):
     pictures = ImageDataset(images, images.samples, SIZE)
     for shard in index.shards[:1]:
         (tmp_path / "out" / shard.name).unlink()
-    with pytest.raises(DataError, match="its shard is not there"):
+    with pytest.raises(DataError, match="its shard is missing"):
         load_into_memory(pictures, 0)
 
 
@@ -132,7 +132,7 @@ def test_damage_between_the_images_costs_none_of_them(index, tmp_path):
     images = load_data(tmp_path / "out", ALL, verify="all")
     assert len(images.samples) == 90
     assert [(skipped.name, skipped.reason) for skipped in images.skipped] == [
-        (index.shards[0].name, "damaged: not the bytes that were written; each of its images is whole")
+        (index.shards[0].name, "damaged: its SHA-256 differs from that in the index; all of its images are intact")
     ]
 
 
@@ -140,7 +140,7 @@ def test_a_shard_that_the_index_does_not_know_is_told(index, tmp_path):
     (tmp_path / "out" / "more.tar").touch()
     images = load_data(tmp_path / "out", ALL)
     assert [(skipped.name, skipped.reason) for skipped in images.skipped] == [
-        ("more.tar", "a shard that the index does not know")
+        ("more.tar", "a shard that is not in the index")
     ]
 
 

@@ -92,11 +92,11 @@ def test_no_flipped_bit_is_silent(bit):
         (("shards", 0, "name"), "x", "expected a shard's name"),
         (("shards", 0, "bytes"), True, "expected a shard's size"),
         (("shards", 0, "split"), "all", "expected a split"),
-        (("shards", 0, "offsets"), [4999], "expected a place within 5,000 bytes"),
-        (("shards", 0, "offsets"), [-1], "expected a place"),
-        (("shards", 0, "names"), ["a\0b"], "expected a name that a file can have"),
-        (("shards", 0, "names"), ["\ud800"], "expected a name that a file can have"),
-        (("shards", 0, "sizes"), [2**40], "expected a place"),
+        (("shards", 0, "offsets"), [4999], "expected a byte range within 5,000 bytes"),
+        (("shards", 0, "offsets"), [-1], "expected a byte range"),
+        (("shards", 0, "names"), ["a\0b"], "expected a valid file name"),
+        (("shards", 0, "names"), ["\ud800"], "expected a valid file name"),
+        (("shards", 0, "sizes"), [2**40], "expected a byte range"),
         (("shards", 0, "sizes"), [], "expected columns of one length"),
         (("shards", 0, "targets"), [2], "expected one of 2 classes"),
         (("shards", 0, "targets"), ["a"], "expected one of 2 classes"),
@@ -104,8 +104,8 @@ def test_no_flipped_bit_is_silent(bit):
         (("shards", 0, "heights"), [0], "expected a size"),
         (("shards", 0), None, "TypeError|NoneType"),
         (("classes",), [1], "expected names"),
-        (("damaged",), [["../x/a.png", "gone"]], "expected a shard's name before what is damaged"),
-        (("damaged",), [["a.png", "gone"]], "expected a shard's name before what is damaged"),
+        (("damaged",), [["../x/a.png", "gone"]], "expected a damaged entry that begins with a shard's name"),
+        (("damaged",), [["a.png", "gone"]], "expected a damaged entry that begins with a shard's name"),
     ],
 )
 def test_what_cannot_be_is_refused_even_where_the_fingerprint_fits(path, value, message):
@@ -136,5 +136,5 @@ def test_by_shard_come_its_images_and_what_is_damaged():
 def test_two_images_of_one_name_are_refused():
     shard = INDEX.shards[0]
     twice = replace(INDEX, shards=(shard, replace(shard, name="y.tar")))
-    with pytest.raises(DataError, match="a name for each image"):
+    with pytest.raises(DataError, match="a unique name for each image"):
         parse_index(twice.to_json(), "here")

@@ -10,7 +10,7 @@ from megavit.data.file_names import HIDDEN
 from megavit.data.load import load_data
 from megavit.data.shards.index import INDEX
 from megavit.data.shards.open import is_shards, open_shards
-from megavit.data.shards.scan import split_of
+from megavit.data.shards.scan import shard_split
 from megavit.errors import DataError
 from tests.helpers.shards import make_class_folders, make_png, make_shards, make_tar
 
@@ -95,9 +95,9 @@ def test_images_of_which_nothing_is_said_are_left_out_of_learning_and_kept_for_t
     folder = write(tmp_path / "s", a=by_class(0, 24), b=samples(24, 3))
     images = load_data(folder, ALL)
     assert len(images.samples) == 24
-    assert images.skipped_by_reason() == {"no .cls or .json says what it is": 3}
+    assert images.skipped_by_reason() == {"it has no target in a .cls or .json": 3}
     assert open_shards(str(folder))[1].images == 27
-    with pytest.raises(DataError, match="say of no image what it is"):
+    with pytest.raises(DataError, match=r"no image in the shards of .* has a target"):
         load_data(write(tmp_path / "t", a=samples(0, 3)), ALL)
 
 
@@ -120,7 +120,7 @@ def test_different_kinds_of_targets_are_refused(tmp_path):
     ],
 )
 def test_a_shard_is_of_the_split_that_its_name_says(name, split):
-    assert split_of(name) == split
+    assert shard_split(name) == split
 
 
 @pytest.mark.parametrize("left", [100, 512, 700, 1024 + 60, 4096, 4096 + 512])
@@ -129,7 +129,7 @@ def test_a_shard_that_is_cut_short_gives_what_is_whole_in_it(left, tmp_path):
     folder = write(tmp_path / "s", a=whole[:left], b=by_class(24, 24))
     _, index = open_shards(str(folder))
     assert 24 <= index.images < 28
-    assert [reason[:9] for name, reason in index.damaged if name == "a.tar"] == ["cut short"]
+    assert [reason[:9] for name, reason in index.damaged if name == "a.tar"] == ["truncated"]
 
 
 def test_a_header_that_is_damaged_ends_its_shard(tmp_path):
@@ -138,7 +138,7 @@ def test_a_header_that_is_damaged_ends_its_shard(tmp_path):
     folder = write(tmp_path / "s", a=bytes(whole), b=by_class(24, 24))
     _, index = open_shards(str(folder))
     assert index.images == 26
-    assert dict(index.damaged)["a.tar"] == "damaged: a header of its files cannot be read"
+    assert dict(index.damaged)["a.tar"] == "damaged: the header of a file cannot be read"
 
 
 def test_pictures_and_labels_that_are_damaged_are_told_one_by_one(tmp_path):
@@ -148,9 +148,9 @@ def test_pictures_and_labels_that_are_damaged_are_told_one_by_one(tmp_path):
     files["0007.jpg"] = make_png(500)
     _, index = open_shards(str(write(tmp_path / "s", a=files)))
     assert dict(index.damaged) == {
-        "a.tar/0003.png": "damaged or cut short",
-        "a.tar/0005.cls": "a .cls that cannot be read",
-        "a.tar/0007.jpg": "a second image of one sample",
+        "a.tar/0003.png": "damaged or truncated",
+        "a.tar/0005.cls": "not a valid .cls",
+        "a.tar/0007.jpg": "a second image for the same sample",
     }
     assert index.images == 23
 
@@ -172,9 +172,9 @@ def test_links_devices_and_paths_upwards_are_never_followed(tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
     assert dict(index.damaged) == {
-        "a.tar/1.png": "a link, which is not followed; write the file itself into the tar",
-        "a.tar/2.png": "a link, which is not followed; write the file itself into the tar",
-        "a.tar/3.png": "not a plain file",
+        "a.tar/1.png": "a link, which is not followed: put the file itself into the tar",
+        "a.tar/2.png": "a link, which is not followed: put the file itself into the tar",
+        "a.tar/3.png": "not a regular file",
     }
 
 
@@ -185,12 +185,12 @@ def test_zeros_in_place_of_a_header_are_no_end(tmp_path):
     path.write_bytes(data)
     _, index = open_shards(str(path))
     assert index.images == 4
-    assert index.damaged == (("a.tar", "damaged: its end comes before some of its content"),)
+    assert index.damaged == (("a.tar", "damaged: it has content after its end marker"),)
     data[8 * 1024 : 8 * 1024 + 512] = b""  # one such block alone
     data[8 * 1024 : 8 * 1024 + 512] = bytes(512)
     data[8 * 1024 + 512 : 9 * 1024] = b"x" * 512
     path.write_bytes(data)
-    assert open_shards(str(path))[1].damaged[0][1] == "damaged: a header of its files cannot be read"
+    assert open_shards(str(path))[1].damaged[0][1] == "damaged: the header of a file cannot be read"
 
 
 @pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.GNUTYPE_SPARSE])
@@ -203,7 +203,7 @@ def test_what_is_no_plain_file_is_told(kind, tmp_path):
     _, index = open_shards(str(tmp_path / "s"))
     assert index.images == 12
     ((name, reason),) = index.damaged
-    assert name == "a.tar/link.png" and ("link" in reason or reason == "not a plain file")
+    assert name == "a.tar/link.png" and ("link" in reason or reason == "not a regular file")
 
 
 def test_samples_whose_image_is_of_no_kind_that_is_known_are_told(tmp_path):
@@ -220,11 +220,11 @@ def test_samples_whose_image_is_of_no_kind_that_is_known_are_told(tmp_path):
     _, index = open_shards(str(write(tmp_path / "s", a=files)))
     assert index.images == 12
     assert dict(index.damaged) == {
-        "a.tar/a": "a sample without an image, of .cls, .heic",
-        "a.tar/b": "a sample of .v2.png, where an image is KEY.png: no dot may stand in its key",
+        "a.tar/a": "a sample without an image, with only .cls, .heic",
+        "a.tar/b": "a sample with .v2.png, but images must be named KEY.png, with no dot in the key",
     }
     assert dict(index.skipped) == {
-        "a.tar/README": "a sample without an image, of .md",
+        "a.tar/README": "a sample without an image, with only .md",
         "a.tar/._0001.png": HIDDEN,
     }
 
@@ -240,14 +240,14 @@ def test_a_cls_goes_before_a_json_and_two_that_differ_say_nothing(tmp_path):
     targets = {member.name: member.target for member in index.shards[0].members}
     assert "other" not in index.classes
     assert targets["a.tar/a.png"] == 3 and targets["a.tar/b.png"] is None
-    assert index.damaged == (("a.tar/b.cls", "a second .cls of one sample, which says otherwise"),)
+    assert index.damaged == (("a.tar/b.cls", "a second .cls for the same sample, with another target"),)
 
 
 @pytest.mark.parametrize("text", [b"[" * 100_000, b'{"score": ' + b"9" * 400 + b"}", b'{"label": ', b"\xff"])
 def test_a_json_that_cannot_be_read_is_told(text, tmp_path):
     files = {**by_class(0, 12), "a.png": make_png(50), "a.json": text}
     _, index = open_shards(str(write(tmp_path / "s", a=files)))
-    assert index.damaged == (("a.tar/a.json", "a .json that cannot be read"),)
+    assert index.damaged == (("a.tar/a.json", "not a valid .json"),)
     assert index.images == 13
 
 
@@ -257,7 +257,7 @@ def test_damage_in_shards_of_others_is_fatal_where_it_is_so_chosen(tmp_path):
     folder = write(tmp_path / "s", a=files)
     assert len(load_data(folder, ALL).samples) == 23
     for _ in range(2):  # also when it is known from the index
-        with pytest.raises(DataError, match=r"'a.tar/0003.png': damaged or cut short; restore it, or go on without"):
+        with pytest.raises(DataError, match=r"'a.tar/0003.png': damaged or truncated; restore them, or continue"):
             load_data(folder, DataRecipe(val=0, test=0, on_corrupt="fail"))
 
 
@@ -292,8 +292,8 @@ def test_a_tar_that_an_index_lies_beside_is_what_that_says(tmp_path):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["x.tar.gz", "y.tgz"], "are compressed.*gunzip them first"),
-        (["train/0.tar", "val/0.tar"], "has shards in folders within, such as '.*train/0.tar'; name one of these"),
+        (["x.tar.gz", "y.tgz"], "are compressed.*decompress them"),
+        (["train/0.tar", "val/0.tar"], "has its shards in subfolders, such as '.*train/0.tar': pass one of these"),
     ],
 )
 def test_what_is_nearly_shards_is_told_what_to_do(names, message, tmp_path):
@@ -303,7 +303,7 @@ def test_what_is_nearly_shards_is_told_what_to_do(names, message, tmp_path):
     with pytest.raises(DataError, match=message):
         load_data(tmp_path / "s", ALL)
     if "gz" in names[0]:
-        with pytest.raises(DataError, match=r"is compressed.*gunzip it first"):
+        with pytest.raises(DataError, match=r"is compressed.*decompress it first"):
             load_data(tmp_path / "s" / names[0], ALL)
 
 
@@ -313,10 +313,10 @@ def test_one_tar_and_several_can_be_named(tmp_path):
     _, index = open_shards(f"{folder}/x-{{01..03}}.tar")
     assert [shard.name for shard in index.shards] == ["x-01.tar", "x-02.tar", "x-03.tar"]
     _, index = open_shards(f"{folder}/x-{{03..05}}.tar")
-    assert dict(index.damaged) == {"x-04.tar": "not there", "x-05.tar": "not there"}
-    with pytest.raises(DataError, match="must count upwards"):
+    assert dict(index.damaged) == {"x-04.tar": "missing", "x-05.tar": "missing"}
+    with pytest.raises(DataError, match="must be an ascending range"):
         open_shards(f"{folder}/x-{{03..01}}.tar")
-    with pytest.raises(DataError, match=r"no images in the 1 shards of .*x-09.tar: not there"):
+    with pytest.raises(DataError, match=r"no images in the 1 shards of .*x-09.tar: missing"):
         open_shards(f"{folder}/x-09.tar")
 
 

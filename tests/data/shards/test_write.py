@@ -87,7 +87,7 @@ def test_equal_images_size_and_seed_give_equal_bytes_and_another_seed_another_or
 def test_processes_write_the_same_bytes(tmp_path, monkeypatch):
     source = make_class_folders(tmp_path / "in")
     make_shards(source, tmp_path / "a")
-    monkeypatch.setattr(module, "_MANY_BYTES", 0)
+    monkeypatch.setattr(module, "_MIN_BYTES_FOR_WORKERS", 0)
     monkeypatch.setattr(module, "available_cpus", lambda: 2)
     make_shards(source, tmp_path / "b")
     assert content(tmp_path / "a") == content(tmp_path / "b")
@@ -135,7 +135,7 @@ def test_what_cannot_be_read_is_left_out_and_told(tmp_path):
     make_shards(source, tmp_path / "out")
     images = load_data(tmp_path / "out", DataRecipe())
     assert {skipped.name: skipped.reason for skipped in images.skipped} == {
-        "cat/empty.png": "an empty file",
+        "cat/empty.png": "the file is empty",
         "cat/notes.txt": "not an image (.txt)",
     }
     assert len(images.samples) == 60
@@ -154,7 +154,7 @@ def test_a_file_that_changes_while_shards_are_written_leaves_nothing(tmp_path):
     source = make_class_folders(tmp_path / "in")
     listing, found = scan_source(source)
     (source / "cat" / "0003.png").write_bytes(make_png(500))
-    with pytest.raises(DataError, match=r"'cat/0003.png' has changed while the shards were written"):
+    with pytest.raises(DataError, match=r"'cat/0003.png' changed while the shards were being written"):
         module.write_shards(listing, found, tmp_path / "out", size=2**20, seed=0)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
 
@@ -163,7 +163,7 @@ def test_a_full_folder_is_not_written_into(tmp_path):
     source = make_class_folders(tmp_path / "in")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "precious").touch()
-    with pytest.raises(OutputError, match="not empty; choose a new folder"):
+    with pytest.raises(OutputError, match="not empty: choose a new folder"):
         make_shards(source, tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["precious"]
 

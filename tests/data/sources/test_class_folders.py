@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from torchvision.datasets import ImageFolder
 
-from benchmarks.data_layouts import FORMATS, pictures
+from benchmarks.data_layouts import FORMATS, write_images
 from megavit.config.recipe import DataRecipe
 from megavit.data.file_names import HIDDEN, WRITTEN
 from megavit.data.load import load_data
@@ -16,26 +16,26 @@ TWO = {"cat": 4, "dog": 4}
 READ = {
     "splits by other names": ({"cat": 8, "dog": 8}, "read 'Test-Images' as test, 'dev' as val"),
     "splits with the set's name": ({"sea": 8, "street": 8}, "read 'seg_test' as test"),
-    "splits, each with itself within": ({"sea": 8, "street": 8}, "looked for in 'seg_test/seg_test'"),
+    "splits, each with itself within": ({"sea": 8, "street": 8}, "read from 'seg_test/seg_test'"),
     "splits within the classes": ({"crack": 8, "sound": 8}, "the splits are within the classes"),
-    "one folder down": (TWO, "the classes are looked for in 'photos'"),
-    "three folders down, then splits": ({"cat": 8, "dog": 4}, "looked for in 'a/b/c'"),
-    "one more folder in every split": ({"cat": 8, "dog": 4}, "looked for in 'test/photos', 'train/photos'"),
-    "classes that hold the same folders": ({"site1": 8, "site2": 8}, "holds the same folders, 'cat', 'dog'"),
+    "one folder down": (TWO, "the class folders are read from 'photos', the only folder at its level"),
+    "three folders down, then splits": ({"cat": 8, "dog": 4}, "read from 'a/b/c'"),
+    "one more folder in every split": ({"cat": 8, "dog": 4}, "read from 'test/photos', 'train/photos'"),
+    "classes that hold the same folders": ({"site1": 8, "site2": 8}, "has the same subfolders, 'cat', 'dog'"),
     "one class in two Unicode forms": ({"caf\u00e9": 8, "tea": 8}, "(U+0065 U+0301) and 'caf\u00e9' (U+00E9) are one"),
     "class folders": (TWO, ""),
     "a class called train": ({"bus": 4, "train": 4, "tram": 4}, ""),
 }
 REFUSED = {
     "no train": "but no train",
-    "splits beside classes": "and also 'extra': move the one or the other elsewhere",
+    "splits beside classes": "and also the folders 'extra': move one or the other elsewhere",
     "splits in one class only": "'sound' is in no split",
-    "folders within splits within classes": r"such as 'bottle/test/broken': if those are the classes, give '.*bottle'",
-    "a split and a class in one name": "'testA', 'trainA' .* put them into folders of the splits",
-    "splits within splits": "named after a split, and has folders named after splits within",
-    "pictures and masks": "pictures and what is drawn on them, not classes",
+    "folders within splits within classes": r"'bottle/test/broken': if those are the classes, use only '.*bottle'",
+    "a split and a class in one name": "'testA', 'trainA' .* move them into split folders",
+    "splits within splits": "named after a split and contains folders named after splits",
+    "pictures and masks": "images and their annotations, not classes",
     "one class": "only one class, 'cat'",
-    "one class with an image beside its folders": r"'cat', 'dog', are the classes, give '.*photos'",
+    "one class with an image beside its folders": r"'cat', 'dog', are the classes, pass '.*photos'",
 }
 
 
@@ -75,24 +75,24 @@ def test_what_megavit_wrote_among_the_images_is_no_class(tmp_path):
     images = load_data(FORMATS["output of our own"](tmp_path), DataRecipe())
     assert images.classes == ("cat", "dog")
     assert images.skipped_by_reason() == {WRITTEN: 5}
-    pictures(tmp_path, "cat")
+    write_images(tmp_path, "cat")
     next((tmp_path / "cat").iterdir()).rename(tmp_path / "cat" / "1.explained.png")
     assert load_data(tmp_path, DataRecipe()).skipped_by_reason() == {WRITTEN: 6}
 
 
 def test_a_model_that_knows_the_classes_needs_neither_two_of_them_nor_a_split_to_train_on(tmp_path):
-    pictures(tmp_path, "test/cat")
+    write_images(tmp_path, "test/cat")
     with pytest.raises(DataError, match="no train"):
         load_data(tmp_path, DataRecipe())
     images = load_data(tmp_path, DataRecipe(val=0, test=0), known_classes=["cat", "dog"])
     assert images.classes == ("cat",) and images.split_sizes() == {"train": 0, "val": 0, "test": 4}
-    pictures(tmp_path / "one", "dog/2019", "dog/2020")
+    write_images(tmp_path / "one", "dog/2019", "dog/2020")
     assert list_folder(tmp_path / "one", {"cat", "dog"}).classes == ("dog",)
     assert list_folder(tmp_path / "one").classes == ("2019", "2020")
 
 
 @pytest.mark.parametrize("source", ["", "  "])
 def test_an_empty_name_is_not_the_current_folder(source, tmp_path, monkeypatch):
-    monkeypatch.chdir(pictures(tmp_path, "cat", "dog"))
+    monkeypatch.chdir(write_images(tmp_path, "cat", "dog"))
     with pytest.raises(DataError, match="the name of the data is empty"):
         load_data(source, DataRecipe())

@@ -88,7 +88,7 @@ def test_links_upwards_end_and_bring_no_other_class_in(tmp_path):
     for link, target in (("train/cat/a/up", "train/cat"), ("train/cat/split", "train"), ("train/dog/root", ".")):
         (tmp_path / link).symlink_to(tmp_path / target)
     assert [name for name, _, _ in rows(tmp_path)] == ["train/cat/a/1.png", "train/dog/1.png"]
-    assert {skipped.reason for skipped in list_folder(tmp_path).skipped} == {"a link to a folder that is read already"}
+    assert {skipped.reason for skipped in list_folder(tmp_path).skipped} == {"a link to a folder that was already read"}
     assert len(list_folder(tmp_path).skipped) == 3
 
 
@@ -107,9 +107,12 @@ def test_a_maze_of_links_is_walked_once(tmp_path):
         (["file"], "has files, such as 'file', but no class folders"),
         ([], "is empty"),
         ([".hidden"], "is empty"),
-        (["train/1.png", "test/1.png"], "'test', 'train', but no class folders within"),
+        (["train/1.png", "test/1.png"], "'test', 'train', but no class folders in them"),
         (["val/cat/1.png", "test/cat/1.png"], "'test', 'val', but no train"),
-        (["train/cat/1.png", "dog/1.png"], "'train', with folders within as if these were splits, and also 'dog'"),
+        (
+            ["train/cat/1.png", "dog/1.png"],
+            "the split folders 'train', with folders in them, and also the folders 'dog'",
+        ),
     ],
 )
 def test_other_folders_are_refused_with_an_example(names, said, tmp_path):
@@ -121,7 +124,7 @@ def test_other_folders_are_refused_with_an_example(names, said, tmp_path):
 
 def test_a_missing_root_and_a_file_are_refused(tmp_path):
     make(tmp_path, "file")
-    with pytest.raises(DataError, match="nothing at"):
+    with pytest.raises(DataError, match="does not exist"):
         list_folder(tmp_path / "missing")
     with pytest.raises(DataError, match="is a file, not a folder"):
         list_folder(tmp_path / "file")

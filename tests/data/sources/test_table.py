@@ -56,7 +56,7 @@ def test_the_same_line_twice_is_counted_once(tmp_path):
     [
         ("", "begins with ''. Expected a header"),
         ("1.png,cat\n", "begins with '1.png,cat'"),
-        ("path,label\n", "names no images"),
+        ("path,label\n", "lists no images"),
         ("path,label\n1,cat\n,dog\n", "line 3: the path is empty"),
         ("path,label\n1,cat\n2,  \n", "line 3: the label is empty"),
         ("path,label\n1,cat,extra\n", "line 2: expected 2 columns as in the header, got 3"),
@@ -67,10 +67,10 @@ def test_the_same_line_twice_is_counted_once(tmp_path):
         ("path,file,label\n1,2,cat\n", "more than one column for the path"),
         ('path,label\n"1,cat\n', "check the quotation marks"),
         (b"path,label\n1,cat\n\xff,dog\n", "line 3: not UTF-8"),
-        ("path,label\n1,cat\n".encode("utf-16"), "line 1: not UTF-8 text but UTF-16; save the table as CSV UTF-8"),
-        ("path,label\n1,cat\n".encode("utf-16-le"), "line 1: not UTF-8 text but UTF-16"),
-        (b"PK\x03\x04", "a spreadsheet's own"),
-        ("path,label\n1,cat\n2,nan\n", "line 3: the label is 'nan', as programs write that there is none"),
+        ("path,label\n1,cat\n".encode("utf-16"), "line 1: UTF-16 text instead of UTF-8: save the table as CSV UTF-8"),
+        ("path,label\n1,cat\n".encode("utf-16-le"), "line 1: UTF-16 text instead of UTF-8"),
+        (b"PK\x03\x04", "is a spreadsheet or a compressed file"),
+        ("path,label\n1,cat\n2,nan\n", "line 3: the label is 'nan', which usually means a missing value"),
         ("path,label\n1,None\n", "line 2: the label is 'None'"),
         ("path,labels\n1,cat|NA\n", "line 2: the label is 'NA'"),
         ("path,labels\n1,nan\n", "line 2: the cell of labels is 'nan'"),
@@ -78,11 +78,11 @@ def test_the_same_line_twice_is_counted_once(tmp_path):
         ("path,label\n1,\"['cat', 'dog']\"\n", "seems to be several"),
         ("path,labels\n1,cat dog\n2,cat\n", r"line 2: the labels 'cat dog' may be one or several: .* cat\|dog"),
         ('path,labels\n1,cat\n2,"cat, dog"\n', r"line 3: the labels 'cat, dog' may be one or several: .* cat\|dog"),
-        ("path,labels\n1,['cat' 'dog']\n", "no list of texts"),
-        ("path,labels\n1,[cat]\n", "no list of texts"),
-        ("path,labels\n1,[1]\n", "no list of texts"),
+        ("path,labels\n1,['cat' 'dog']\n", "not a valid list of strings"),
+        ("path,labels\n1,[cat]\n", "not a valid list of strings"),
+        ("path,labels\n1,[1]\n", "not a valid list of strings"),
         ("path,label,is_valid\n1,cat,maybe\n", "line 2: is_valid must be True or False; got 'maybe'"),
-        ("path,label,use\n1,cat,Training\n2,cat,test\n", "no column split, but 'use' says nothing but train, val or"),
+        ("path,label,use\n1,cat,Training\n2,cat,test\n", "no column split, but 'use' contains only train, val or"),
         ("img,fname,label\n1,2,cat\n", "more than one column for the path"),
     ],
 )
@@ -120,12 +120,12 @@ def test_a_score_that_is_no_finite_number_is_named_with_its_line(tmp_path, writt
 
 @pytest.mark.parametrize("columns", ["label,labels", "labels,score", "class,score", "label,labels,score"])
 def test_two_targets_are_refused_naming_the_three(tmp_path, columns):
-    with pytest.raises(DataError, match="keep one of label, labels and score"):
+    with pytest.raises(DataError, match="keep only one of label, labels and score"):
         list_table(table(tmp_path, f"path,{columns}\n"))
 
 
 def test_a_table_without_a_target_is_told_all_three(tmp_path):
-    with pytest.raises(DataError, match=r"(?s)path and label.*Instead of label: labels.*or score"):
+    with pytest.raises(DataError, match=r"(?s)path, label and.*Instead of label: labels.*or score"):
         list_table(table(tmp_path, "path,split\n1,train\n"))
 
 
@@ -145,10 +145,10 @@ def test_another_column_says_its_value_for_each_image(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("path,label,place,time\n1,cat,a,b\n", "has no column 'camera'; it has 'place', 'time' besides"),
-        ("path,label\n1,cat\n", "has no column 'camera'; and no other"),
+        ("path,label,place,time\n1,cat,a,b\n", "has no column 'camera'; its other columns are 'place', 'time'"),
+        ("path,label\n1,cat\n", "has no column 'camera'; it has only path and target"),
         ("path,label,camera,camera\n1,cat,a,b\n", "more than one column 'camera'"),
-        ("path,label,camera\n1,cat,a\n./1,cat,b\n", "line 3: camera of '1' is 'b', and before it was 'a'"),
+        ("path,label,camera\n1,cat,a\n./1,cat,b\n", "line 3: camera of '1' is 'b', but an earlier line has 'a'"),
         ("path,label,camera\n1,cat\n", "line 2: expected 3 columns"),
     ],
 )
@@ -202,7 +202,7 @@ def test_labels_may_be_a_list_of_pythons_and_a_mark_within_one_is_escaped(tmp_pa
 def test_classes_that_seem_to_be_several_labels_are_told(tmp_path):
     listing = list_table(table(tmp_path, 'path,label\n1,cat\n2,dog\n3,"cat, dog"\n4,"Paris, Texas"\n'))
     (note,) = listing.notes
-    assert "taken for one class: cat, dog;" in note
+    assert "seem to be several labels: cat, dog;" in note
 
 
 def test_files_are_found_whose_names_on_disk_are_other_characters(tmp_path):
@@ -243,5 +243,5 @@ def test_the_cells_are_those_of_the_csv_module(tmp_path):
 
 
 def test_a_table_of_many_columns_is_refused_at_once(tmp_path):
-    with pytest.raises(DataError, match=r"first line of more than 1,048,576 characters"):
+    with pytest.raises(DataError, match=r"the first line of .* has more than 1,048,576 characters"):
         list_table(table(tmp_path, b"path,label" + b",x" * 2**20))

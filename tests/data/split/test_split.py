@@ -139,10 +139,10 @@ def test_given_splits_stay_and_the_missing_are_taken_from_train(given_splits, se
         (
             ["train", "test"],
             0.1,
-            "train, test as the data has it; of each class's training images, 0.1 for val, drawn with seed 4",
+            "train, test as defined by the data; of each class's training images, 0.1 for val, drawn with seed 4",
         ),
-        (["train", "test"], 0.0, "train, test as the data has it"),
-        (["train", "val", "test"], 0.1, "train, val, test as the data has it"),
+        (["train", "test"], 0.0, "train, test as defined by the data"),
+        (["train", "val", "test"], 0.1, "train, val, test as defined by the data"),
     ],
 )
 def test_the_division_is_said_in_a_sentence(given_splits, val, sentence):
@@ -154,4 +154,7 @@ def test_the_division_is_said_in_a_sentence(given_splits, val, sentence):
 
 
 def test_no_division_is_said_too():
-    assert complete_splits([None], ["a"], ["0"], DataRecipe(val=0, test=0)) == (["train"], "everything is for training")
+    assert complete_splits([None], ["a"], ["0"], DataRecipe(val=0, test=0)) == (
+        ["train"],
+        "all images are for training",
+    )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from megavit.data.shards.scan import split_of
+from megavit.data.shards.scan import shard_split
 from megavit.data.sources.folder import list_folder
 from megavit.data.sources.table import list_table
 from megavit.data.split.split_names import SPLIT_WORDS, find_split_folders, parse_split
@@ -25,7 +25,7 @@ def test_one_name_is_one_split_in_every_source(split, word, form, tmp_path):
     in_folder = {one.split for one in list_folder(tmp_path / "data").candidates if one.name.startswith(name)}
     assert in_folder == {split}
     assert [one.split for one in list_table(table).candidates] == [split]
-    assert split_of(f"photos-{name}-000012.tar") == parse_split(name) == split
+    assert shard_split(f"photos-{name}-000012.tar") == parse_split(name) == split
 
 
 @pytest.mark.parametrize("name", ["trains", "contest", "vali", "device", "latest", "cat", "trainA", "train_cat", ""])
@@ -34,9 +34,9 @@ def test_other_words_are_no_split(name):
 
 
 def test_a_shard_that_tells_two_splits_is_refused():
-    assert split_of("photos-000000.tar") is None
-    with pytest.raises(DataError, match="tells train and val: rename it"):
-        split_of("train-val-000000.tar")
+    assert shard_split("photos-000000.tar") is None
+    with pytest.raises(DataError, match="contains train and val: rename it"):
+        shard_split("train-val-000000.tar")
 
 
 def test_the_name_of_the_set_may_stand_beside_that_of_the_split():

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megavit.data.split.split import assign_splits
-from megavit.data.split.stratify import BINS, PER_BIN, stratify
+from megavit.data.split.stratify import MAX_BINS, MIN_PER_BIN, stratify
 
 labels = st.lists(
     st.frozensets(st.sampled_from("abcd")).map(lambda names: tuple(sorted(names))), min_size=1, max_size=60
@@ -45,8 +45,8 @@ def test_a_rare_label_is_in_every_split():
 def test_ranges_of_scores_are_ordered_and_of_like_size(found):
     groups = [int(group) for group in stratify(found, unique(len(found)))]
     sizes = Counter(groups)
-    assert len(sizes) <= BINS and max(sizes.values()) - min(sizes.values()) <= 1
-    assert len(sizes) == 1 or min(sizes.values()) >= PER_BIN
+    assert len(sizes) <= MAX_BINS and max(sizes.values()) - min(sizes.values()) <= 1
+    assert len(sizes) == 1 or min(sizes.values()) >= MIN_PER_BIN
     ranked = sorted(zip(found, groups, strict=True))
     assert [score for score, _ in sorted(ranked, key=lambda pair: (pair[1], pair[0]))] == [score for score, _ in ranked]
 

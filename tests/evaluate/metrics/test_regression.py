@@ -83,5 +83,5 @@ def test_what_cannot_be_measured_is_refused():
         compute_regression_metrics(said[:0], truth[:0], mean=0, median=0)
     with pytest.raises(ValueError, match="finite"):
         compute_regression_metrics(said * torch.nan, truth, mean=0, median=0)
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="must have the same shape"):
         compute_regression_metrics(said[:, None], truth, mean=0, median=0)

@@ -156,7 +156,7 @@ def test_a_point_becomes_a_disk_of_the_radius(severity):
     point = torch.zeros(1, 224, 224, dtype=torch.uint8)
     point[0, 112, 112] = 255
     radius = (3, 4, 6, 8, 10)[severity - 1]
-    blurred = filters.disk_blur(point.float(), radius, 0.1, least_half=8, reach=1)[0]
+    blurred = filters.disk_blur(point.float(), radius, 0.1, min_half=8, softening_half=1)[0]
     squares = (torch.arange(224) - 112).square()
     inside = squares[:, None] + squares <= radius**2
     assert torch.allclose(blurred, 255 * inside / inside.sum(), atol=1e-3)

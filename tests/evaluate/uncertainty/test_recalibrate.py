@@ -56,8 +56,8 @@ def test_figures_and_card_of_a_calibrated_bundle_are_of_its_new_answers(bundle, 
     assert "Right on 90.0%" in before
     assert "90.0%** of 40" not in card
     assert f"**Right on {found.metrics.accuracy.value:.1%}** of 180 test images" in card
-    assert "calibrated anew on 240 images of" in card
-    assert "the figures above are of 180 others of them" in card
+    assert "recalibrated on 240 images of" in card
+    assert "the figures above were measured on 180 other images of it" in card
 
 
 def test_a_converted_model_has_figures_once_it_is_calibrated(digits, tmp_path):
@@ -66,13 +66,13 @@ def test_a_converted_model_has_figures_once_it_is_calibrated(digits, tmp_path):
     found = calibrate(predictor, digits, SplitSelection(digits.samples[:600], 0, "all"), lambda done, total: None)
     copy_bundle(tmp_path / "b", tmp_path / "out", apply_calibration(predictor.info, found), found.tensors)
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "Nothing has been measured" not in card
+    assert "has not been evaluated" not in card
     assert "Converted from theirs" in card
     assert "of 180 test images" in card
 
 
 def test_too_few_images_are_refused(bundle, digits):
-    with pytest.raises(DataError, match=f"give {MIN_IMAGES} or more"):
+    with pytest.raises(DataError, match=f"pass at least {MIN_IMAGES} that"):
         calibrate(
             load(bundle), digits, SplitSelection(digits.samples[: MIN_IMAGES - 1], 0, "all"), lambda done, total: None
         )

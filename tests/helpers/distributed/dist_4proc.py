@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
-from megavit.distributed.all_to_all import gather_shards, scatter_whole
+from megavit.distributed.all_to_all import gather_shards, scatter_full
 from megavit.distributed.dtensor_utils import gather_full, to_local
 from megavit.runtime.process_group import get_dist_context
 from megavit.train.state import TrainState
@@ -83,7 +83,7 @@ def unevenly(rows: int) -> bool:
 def round_trip(matrices: Sequence[Tensor]) -> bool:
     like = matrices[0]
     wholes = [gather_full(matrix) for matrix in matrices]
-    own = scatter_whole([to_local(matrix) for matrix in matrices], like)
+    own = scatter_full([to_local(matrix) for matrix in matrices], like)
     me = like.device_mesh["shard"].get_local_rank()  # pyrefly: ignore[missing-attribute]
     right = own is None if me >= len(matrices) else own is not None and torch.equal(own, wholes[me])
     back = gather_shards(own, len(matrices), like, like.dtype)

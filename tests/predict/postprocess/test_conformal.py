@@ -102,7 +102,7 @@ def test_a_coverage_that_takes_more_images_is_refused_with_what_can_be_had():
     for images, coverage in ((99, 0.99), (19, 0.95), (1, 0.5)):
         check_coverage(coverage, images)
         assert is_possible(coverage, images) and not is_possible(coverage, images - 1)
-        with pytest.raises(ConfigError, match=rf"takes {images} validation images"):
+        with pytest.raises(ConfigError, match=rf"needs at least {images} validation images"):
             check_coverage(coverage, images - 1)
     for wrong in (0.0, 1.0, -1.0, 95.0, math.nan):
         with pytest.raises(ConfigError, match="between 0 and 1"):

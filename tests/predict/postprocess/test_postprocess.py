@@ -49,9 +49,9 @@ def test_a_set_is_given_where_a_coverage_is_asked_for(tmp_path):
     assert large.to_dict()["prediction_set"][0]["label"] == large.label
     streamed = next(predictor.stream([("a", BLANK)], coverage=0.99)).prediction
     assert streamed is not None and streamed.prediction_set == large.prediction_set
-    with pytest.raises(ConfigError, match=r"0\.999 takes 999 validation images or more, and this bundle had 100"):
+    with pytest.raises(ConfigError, match=r"0\.999 needs at least 999 validation images, but this bundle had 100"):
         predictor.predict(BLANK, coverage=0.999)
-    with pytest.raises(ConfigError, match="ask for at most"):
+    with pytest.raises(ConfigError, match="use a coverage of at most"):
         next(predictor.stream([("a", BLANK)], coverage=0.999))
 
 
@@ -143,5 +143,5 @@ def test_tensors_of_another_bundle_are_refused(tmp_path, changes):
     whole = {**set_tensors(), MEANS: torch.zeros(3, 8), WHITENING: torch.eye(8)}
     tensors = {name: tensor for name, tensor in (whole | changes).items() if tensor is not None}
     make_bundle(tmp_path / "b", calibration=Calibration(images=100, ood_threshold=1.0), tensors=tensors)
-    with pytest.raises(BundleError, match=r"calibration\.safetensors is not of this bundle"):
+    with pytest.raises(BundleError, match=r"calibration\.safetensors does not fit this bundle"):
         load(tmp_path / "b")

@@ -57,15 +57,15 @@ def test_more_images_ask_for_more_steps_up_to_a_point(clock):
 def test_the_reason_says_in_a_line_what_the_model_gets_and_why_no_larger_one(clock):
     reason = chosen(clock, {"nano": 0.0125, "micro": 0.05, "mini": 0.5}, images=60_000)[0].reason
     assert reason == (
-        "micro with patches of 4: 0.05 s a step, 12,000 steps of 128 images, 25.6 epochs in the 10.0 minutes left; "
-        "mini with patches of 4 would get 1,200 steps, too few"
+        "micro with patch size 4: 0.05 s per step, 12,000 steps of 128 images, 25.6 epochs in the 10.0 minutes left; "
+        "mini with patch size 4 would get 1,200 steps, too few"
     )
 
 
 def test_a_model_far_too_large_is_not_even_measured(clock):
     choice, measured = chosen(clock, {"nano": 0.5, "micro": 0.0, "mini": 0.0})
     assert [name for name, _ in measured] == ["nano"]
-    assert choice.reason.endswith("micro with patches of 4 would get too few steps")
+    assert choice.reason.endswith("micro with patch size 4 would get too few steps")
 
 
 def test_measuring_has_its_share_of_the_time(clock):

@@ -94,7 +94,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, name, harm):
 def test_with_no_sound_checkpoint_the_error_says_what_is_wrong_with_each(tmp_path):
     save_checkpoint(tmp_path, trained(1))
     (list_checkpoints(tmp_path)[0] / "manifest.json").write_text(json.dumps({"sha256": "no"}))
-    with pytest.raises(BundleError, match=r"no checkpoint.*start the training again\n.*not what was written"):
+    with pytest.raises(BundleError, match=r"no intact checkpoint.*start the training again\n.*is damaged: its SHA-256"):
         load_checkpoint(tmp_path, fresh_state(make_task()))
 
 
@@ -208,7 +208,7 @@ def test_a_checkpoint_without_a_number_is_refused_by_name(tmp_path, name):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda tensors: tensors.pop("best.mlp_head.bias"), "not of this model: best.mlp_head.bias"),
+        (lambda tensors: tensors.pop("best.mlp_head.bias"), "names or shapes differ, such as best.mlp_head.bias"),
         (lambda tensors: [tensors.pop(name) for name in [*tensors] if name.startswith("best.")], "0 tensors"),
         (lambda tensors: tensors.update({"optimizer.head.weight.exp_avg": torch.zeros(2)}), "optimizer.head.weight"),
         (lambda tensors: tensors.update({"optimizer.mlp_head.bias.exp_avg": torch.zeros(7, 7)}), "optimizer.mlp_head"),

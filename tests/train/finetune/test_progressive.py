@@ -57,7 +57,7 @@ def test_it_climbs_while_each_rung_is_better_by_more_than_chance_and_keeps_the_b
     assert (
         found[2].is_better and found[2].baseline == "probe" and not found[3].is_better and found[3].baseline == "lora"
     )
-    assert kept == "lora" and reason.startswith("what last has over lora may be chance (p = 0.")
+    assert kept == "lora" and reason.startswith("the gain of last over lora may be chance (p = 0.")
     assert asked == [("lora", 1, 3), ("last", 1, 2)]
 
 
@@ -68,7 +68,7 @@ def test_a_rung_that_is_worse_ends_it():
 
 def test_the_last_rung_can_win():
     _, kept, reason, _ = tuned({"lora": 1.0}, methods=("lora",))
-    assert (kept, reason) == ("lora", "it is the last one")
+    assert (kept, reason) == ("lora", "it is the last method")
 
 
 def test_where_there_is_no_time_it_says_so():
@@ -78,7 +78,7 @@ def test_where_there_is_no_time_it_says_so():
 
 def test_a_rung_that_was_asked_for_is_kept_even_if_it_is_worse():
     found, kept, reason, _ = tuned({"all": 0.1}, methods=("all",), keep_last=True)
-    assert (kept, reason) == ("all", "it was asked for") and not found[-1].is_better
+    assert (kept, reason) == ("all", "it was requested") and not found[-1].is_better
     found, kept, _, _ = tuned({}, methods=(), keep_last=True)
     assert kept == "probe" and [result.method for result in found] == ["knn", "probe"]
 

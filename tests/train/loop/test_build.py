@@ -32,7 +32,7 @@ def test_the_model_is_chosen_without_reading_an_image(tmp_path):
 
 def test_the_mean_and_spread_of_many_channels_are_found_by_reading_images(tmp_path):
     images = images_that_are_gone(5, tmp_path)
-    with pytest.raises(DataError, match="cannot any more"):
+    with pytest.raises(DataError, match="can no longer be read"):
         build_training(make_context(tmp_path, images), resolve_sizes(get_recipe("small"), images, CPU))
 
 

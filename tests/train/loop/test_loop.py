@@ -130,7 +130,7 @@ def test_a_step_without_a_finite_gradient_changes_nothing_but_its_count():
 def test_a_run_that_is_no_longer_a_number_ends_with_advice():
     task, state = make_task(), fresh_state(make_task())
     poisoned = replace(task, loss=CrossEntropy(weights=torch.full((CLASSES,), math.nan)))
-    with pytest.raises(TrainingError, match="not been a number for 20 steps after step 0"):
+    with pytest.raises(TrainingError, match="the loss or its gradient was not finite for 20 steps after step 0"):
         for step in range(MAX_SKIPPED_IN_A_ROW):
             train_step(state, poisoned, batch_at(step), rate=1e-3, steps=STEPS)
     assert state.skipped == MAX_SKIPPED_IN_A_ROW
@@ -161,7 +161,7 @@ def test_class_weights_change_what_counts():
 def test_a_validation_loss_that_is_no_number_ends_the_run_and_is_not_recorded(tmp_path, monkeypatch):
     task, state = make_task(), fresh_state(make_task())
     monkeypatch.setattr(loop, "validate", lambda *_: (math.nan, 0.5))
-    with pytest.raises(TrainingError, match="validation images is no longer a number"):
+    with pytest.raises(TrainingError, match="the validation loss is not finite"):
         run(state, task, tmp_path)
     assert state.step == 3 and not state.history and not (tmp_path / "log.jsonl").exists()
 

@@ -84,7 +84,9 @@ def test_a_run_that_diverges_goes_back_and_leaves_out_the_images_that_led_there(
     state, reporter, loader = train_spiking(tmp_path, {BROKEN: factor})
     assert (state.step, state.rollbacks, state.rollback_step) == (STEPS, 1, BACK)
     assert state.dropped_batches == BROKEN + steps - BACK
-    assert f"steps after step {BROKEN}: going on from step {BACK} with other images" in reporter.said[-1]
+    assert (
+        f"steps after step {BROKEN}: rolling back to step {BACK} and continuing with other images" in reporter.said[-1]
+    )
     assert max(reporter.losses[-20:]) < 0.7 * reporter.losses[0]
     # Every batch comes once, in order: those of the abandoned steps are not asked for again.
     order = ResumableBatchSampler(COUNT, BATCH, 0, start=0, steps=STEPS + state.dropped_batches)
@@ -122,19 +124,21 @@ def test_how_often_checkpoints_are_written_changes_nothing(tmp_path):
 
 
 def test_where_it_diverges_again_and_again_the_run_ends_with_advice(tmp_path):
-    with pytest.raises(TrainingError, match=f"went back {MAX_ROLLBACKS} times; a lower learning rate"):
+    with pytest.raises(TrainingError, match=f"even after {MAX_ROLLBACKS} rollbacks: a lower learning rate"):
         train_spiking(tmp_path, dict.fromkeys(range(BROKEN, 2000), 30.0))
 
 
 def test_a_run_whose_loss_is_high_before_there_is_a_checkpoint_goes_on_as_it_is(tmp_path):
     state, reporter, loader = train_spiking(tmp_path, {EVERY + 4: 30.0})
     assert (state.step, state.rollbacks, state.dropped_batches) == (STEPS, 0, 0)
-    assert f"steps after step {EVERY + 4}: going on as it is" in reporter.said[-1]
+    assert f"steps after step {EVERY + 4}: continuing without a rollback" in reporter.said[-1]
     assert loader.trained() == list(ResumableBatchSampler(COUNT, BATCH, 0, start=0, steps=STEPS))
 
 
 def test_a_run_that_is_no_number_before_there_is_a_checkpoint_ends_with_advice(tmp_path):
-    with pytest.raises(TrainingError, match="no checkpoint from well before; a lower learning rate") as ending:
+    with pytest.raises(
+        TrainingError, match="no checkpoint is old enough to roll back to: a lower learning rate"
+    ) as ending:
         train_spiking(tmp_path, {5: math.nan})
     assert not isinstance(ending.value, DivergedError)
 
@@ -205,7 +209,7 @@ def test_a_run_whose_learning_rate_jumps_once_goes_back_and_ends_with_a_model_th
     changes = {"run": {"epochs": 8, "device": "cpu"}}
     done = train("demo:digits", tmp_path / "run", recipe="demo", overrides=changes, reporter=Told())
     (line,) = [line for line in Told.lines if "with other images" in line]
-    assert f"going on from step {BACK}" in line
+    assert f"rolling back to step {BACK}" in line
     assert isinstance(done.metrics, ClassificationMetrics) and done.metrics.accuracy.value > 0.8
     page = done.report.read_text()
     assert "rollbacks" in page and "in attention" in page

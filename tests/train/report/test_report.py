@@ -235,7 +235,7 @@ def test_any_number_of_classes_is_shown(tmp_path, count):
     named = any("confusion" in one.get("class", "") for one in page.all("table"))
     assert named == (count <= 30)
     assert any("Heat map" in one["alt"] for one in page.all("img")) == (count > 30)
-    assert "Commonest mistakes" in page.text
+    assert "Most frequent mistakes" in page.text
 
 
 def test_a_run_without_epochs_examples_mistakes_or_validation_still_has_its_report(tmp_path):
@@ -245,7 +245,7 @@ def test_a_run_without_epochs_examples_mistakes_or_validation_still_has_its_repo
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {"confusion.png", "reliability.png"}
     assert "None: every test image was classified correctly." in page.text
     assert "no mistakes, so no interval" in page.text
-    assert "No file was left out." in page.text
+    assert "No file was skipped." in page.text
     assert "by which the best epoch was selected" not in page.text
     ids = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
     assert {one["href"][1:] for one in page.all("a")} <= ids
@@ -431,7 +431,7 @@ def test_the_report_of_scores_has_a_scatter_and_what_knows_nothing(tmp_path):
     for part in (
         "mean absolute error on 60 test images",
         f"an error of {whole.test.baseline_mae:.4g}",
-        "Furthest off",
+        "Largest errors",
         "7.25",
     ):
         assert part in text

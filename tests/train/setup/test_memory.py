@@ -9,7 +9,7 @@ from megavit.model.statistics import parameter_count
 from megavit.model.vit import MegaVit
 from megavit.runtime.memory import main_memory
 from megavit.train.setup import memory as module
-from megavit.train.setup.memory import activation_memory, check_memory, min_memory, parts_that_fit
+from megavit.train.setup.memory import activation_memory, check_memory, choose_gradient_accumulation, min_memory
 
 CPU = torch.device("cpu")
 
@@ -76,5 +76,5 @@ def test_a_step_is_divided_only_where_it_must(monkeypatch):
     for images, parts in ((64, 1), (63, 2), (16, 4), (5, 13), (1, 64), (0, 64)):
         there_is = int((fixed + (images + 0.5) * one) / module.USABLE)
         monkeypatch.setattr(module, "main_memory", lambda there_is=there_is: there_is)
-        assert parts_that_fit(config, 64, False, CPU) == parts
-    assert parts_that_fit(config, 64, True, CPU) < 64
+        assert choose_gradient_accumulation(config, 64, False, CPU) == parts
+    assert choose_gradient_accumulation(config, 64, True, CPU) < 64

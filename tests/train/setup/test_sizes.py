@@ -39,7 +39,7 @@ def test_the_model_follows_the_images(side, preset, size, patch):
 
 
 def test_a_gpu_makes_a_larger_model(monkeypatch):
-    monkeypatch.setattr("megavit.train.setup.memory.memory_of", lambda device: 80 * 10**9)
+    monkeypatch.setattr("megavit.train.setup.memory.total_memory", lambda device: 80 * 10**9)
     assert resolve_sizes(Recipe(), images(300, 300), torch.device("cuda")).model.preset == "S"
 
 
@@ -129,7 +129,7 @@ def test_channels_are_the_images_own():
 
 @pytest.mark.parametrize(("have", "chosen"), [((5, 5), 3), ((3, 3), 5), ((3, 4), 4)])
 def test_channels_that_the_images_cannot_have_are_refused(have, chosen):
-    with pytest.raises(ConfigError, match=rf"model.channels is {chosen}, and there are images of {have[0]} channels"):
+    with pytest.raises(ConfigError, match=rf"model.channels is {chosen}, but there are images with {have[0]} channels"):
         choose_channels(of_channels(*have), chosen)
 
 

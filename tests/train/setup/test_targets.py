@@ -57,12 +57,12 @@ def test_what_is_for_classes_is_left_out_for_other_targets():
 
 @pytest.mark.parametrize(("data", "balance"), [(LABELS, "sampler"), (LABELS, "logits"), (SCORES, "loss")])
 def test_a_remedy_for_classes_is_refused_for_other_targets(data, balance):
-    with pytest.raises(ConfigError, match=f"balance = {balance} is for images of one class"):
+    with pytest.raises(ConfigError, match=f"balance = {balance} is for images with one class"):
         resolve_target(Recipe(data=DataRecipe(balance=balance)), {}, data)
 
 
 def test_smoothing_asked_for_is_refused_not_dropped():
-    with pytest.raises(ConfigError, match="label_smoothing is for images of one class"):
+    with pytest.raises(ConfigError, match="label_smoothing is for images with one class"):
         resolve_target(Recipe(), {"optimizer": {"label_smoothing": 0.1}}, LABELS)
 
 
@@ -87,7 +87,7 @@ KEPT = Recipe(data=DataRecipe(keep_aspect=True), augment=AugmentRecipe(crop=0.5,
 def test_images_that_keep_their_shape_are_not_mixed_and_the_watch_says_so() -> None:
     watch = Heard()
     assert resolve_mixing(KEPT, watch).augment == AugmentRecipe(crop=0.5)
-    assert len(watch.said) == 1 and "mixup and CutMix are left out" in watch.said[0]
+    assert len(watch.said) == 1 and "mixup and CutMix are turned off" in watch.said[0]
     squashed = replace(KEPT, data=DataRecipe())
     assert resolve_mixing(squashed, watch) is squashed
     plain = replace(KEPT, augment=AugmentRecipe(crop=0.5))

@@ -35,7 +35,7 @@ def model_card(labels: Sequence[str], target: Target = Target(), **facts: Any) -
 def test_the_card_tells_labels_accuracy_data_and_size():
     card = model_card(["cat", "dög"], **FACTS)
     for words in (
-        "2 kinds of image apart: cat, dög.",
+        "It distinguishes 2 classes: cat, dög.",
         "**Right on 91.2%** of 40 test images",
         "80.0% to 95.0%",
         "Trained on photos, 320 images; 10% for the test.",
@@ -47,7 +47,7 @@ def test_the_card_tells_labels_accuracy_data_and_size():
 
 def test_of_many_labels_the_first_fifty_are_told():
     card = model_card([f"class-{i}-" for i in range(1000)], **FACTS)
-    assert "1000 kinds" in card
+    assert "1000 classes" in card
     assert "class-49-, and 950 more." in card
     assert "class-50-" not in card
 
@@ -63,19 +63,19 @@ def test_the_card_of_labels_and_of_scores_says_what_they_are_measured_by():
 
     metrics = {"mae": interval, "images": 40, "median": 3, "baseline_mae": 2, "min_target": 1, "max_target": 9}
     card = model_card([], **FACTS | {"metrics": metrics}, target=Target(kind="regression"))
-    for words in ("**Off by 0.5 on average** on 40", "always saying 3", "off by 2", "from 1 to 9", ".score)"):
+    for words in ("**Off by 0.5 on average** on 40", "always predicting 3", "off by 2", "from 1 to 9", ".score)"):
         assert words in card
 
 
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"keep_aspect": True}, "with their aspect kept, to at most 30 patches of 4 × 8 pixels."),
+        ({"keep_aspect": True}, "with their aspect ratio kept, to at most 30 patches of 4 × 8 pixels."),
         (
             {"resize": 48},
-            "with their aspect kept, to 48 pixels on the shorter side, of which 24 × 40 in the middle are",
+            "with their aspect ratio kept, to 48 pixels on the shorter side, then center-cropped to 24 × 40",
         ),
-        ({"resize": (30, 50)}, "to 30 × 50 pixels, whatever their shape, of which 24 × 40 in the middle are used."),
+        ({"resize": (30, 50)}, "to 30 × 50 pixels, whatever their shape, then center-cropped to 24 × 40."),
     ],
 )
 def test_the_card_says_how_images_are_resized(changes: dict[str, Any], words: str) -> None:
@@ -83,18 +83,18 @@ def test_the_card_says_how_images_are_resized(changes: dict[str, Any], words: st
     assert f"Images are resized {words}" in card
 
 
-@pytest.mark.parametrize("labels, words", [(["cat"], "1 kinds of image apart: cat"), ([], "It has no classifier.")])
+@pytest.mark.parametrize("labels, words", [(["cat"], "It distinguishes 1 classes: cat"), ([], "It has no classifier.")])
 def test_the_card_of_a_converted_model_says_that_nothing_was_measured(labels: list[str], words: str) -> None:
     card = model_card(labels, **FACTS | {"metrics": {}, "data": {"source": "their file"}})
     assert words in card
-    assert "Nothing has been measured" in card
+    assert "has not been evaluated" in card
     assert "Converted from their file" in card
 
 
 @pytest.mark.parametrize(
     "target, labels, words",
     [
-        (Target(kind="regression"), [], "It gives an image a number."),
+        (Target(kind="regression"), [], "It predicts a number for each image."),
         (Target(kind="multilabel", thresholds=[0.5]), ["cat"], "any number of these 1 labels, possibly none: cat."),
     ],
 )
@@ -115,4 +115,4 @@ def test_what_can_be_trusted_is_said_where_it_was_found(kind):
     assert "calibrated" not in plain and "unlike" not in plain and "coverage" not in plain
     assert ("calibrated on 50 images" in trusting) == (kind != "regression")
     assert ("--coverage" in trusting) == (kind != "multilabel")
-    assert "unlike those of training is marked" in trusting
+    assert "unlike the training images is marked" in trusting

@@ -45,8 +45,8 @@ def test_a_bare_file_says_what_was_assumed_and_by_which_options_it_is_said(tmp_p
     model: Any = timm.create_model("vit_tiny_patch16_224", num_heads=2, **SIZES)
     source = load_pretrained(bare(tmp_path / "a.pth", model))
     assert assumed(source) == [
-        "assumed, as the files do not say it: heads 1, activation gelu, eps 1e-06, pool cls; "
-        "where it had others, tell megavit convert: --num-heads --activation --norm-eps --pool"
+        "assumed, as the files do not specify it: heads 1, activation gelu, eps 1e-06, pool cls; "
+        "if the model has other values, set them with megavit convert: --num-heads --activation --norm-eps --pool"
     ]
 
 
@@ -83,7 +83,7 @@ def test_what_the_tensors_tell_cannot_be_said_otherwise(tmp_path: Path) -> None:
     model = vit_pytorch.SimpleViT(image_size=32, patch_size=8, num_classes=3, dim=64, depth=1, heads=1, mlp_dim=64)
     path = bare(tmp_path / "a.pth", model)
     assert "patch size 8 × 8, channels 3; " in assumed(load_pretrained(path, {"image_size": 32, "pool": "mean"}))[0]
-    with pytest.raises(BundleError, match=r"--pool cls does not fit: .* SimpleViT, are of a model with pool mean"):
+    with pytest.raises(BundleError, match=r"--pool cls does not fit the tensors, .* SimpleViT model with pool mean"):
         load_pretrained(path, {"image_size": 32, "pool": "cls"})
     other = load_pretrained(path, {"image_size": 32, "patch_size": 4, "channels": 12})
     assert (other.config.patch_hw, other.config.channels) == ((4, 4), 12)
@@ -95,7 +95,9 @@ def test_an_activation_cannot_be_said_of_gates(tmp_path: Path) -> None:
     assert "activation gelu" in assumed(load_pretrained(bare(tmp_path / "a.pth", model)))[0]
     path = bare(tmp_path / "b.pth", gated)
     assert "activation" not in assumed(load_pretrained(path))[0]
-    with pytest.raises(BundleError, match=r"--activation gelu does not fit: .* are of a model with activation swiglu"):
+    with pytest.raises(
+        BundleError, match=r"--activation gelu does not fit the tensors, .* model with activation swiglu"
+    ):
         load_pretrained(path, {"mlp": "gelu"})
 
 
@@ -103,7 +105,7 @@ def test_the_command_line_takes_them_all(tmp_path: Path) -> None:
     model: Any = timm.create_model("vit_tiny_patch16_224", num_heads=2, **SIZES)
     bare(tmp_path / "a.pth", model)
     reported = run_megavit("convert", "a.pth", "--out", "one", cwd=tmp_path)
-    assert "assumed, as the files do not say it: heads 1" in reported.stderr
+    assert "assumed, as the files do not specify it: heads 1" in reported.stderr
     options = ["--num-heads", "2", "--activation", "quick_gelu", "--norm-eps", "1e-5", "--pool", "mean"]
     done = run_megavit("convert", "a.pth", "--out", "two", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

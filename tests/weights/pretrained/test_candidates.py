@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.conversion.checkpoints import CASES, prefixed, row_of, vit
+from benchmarks.conversion.checkpoints import CASES, add_prefix, check_case, vit
 from benchmarks.conversion.compare import EXACT
 from megavit.errors import BundleError
 from megavit.weights.pretrained.pretrained import load_pretrained
@@ -16,7 +16,7 @@ from megavit.weights.pretrained.pretrained import load_pretrained
 
 @pytest.mark.parametrize("name", CASES)
 def test_it_is_read_exactly(name: str, tmp_path: Path) -> None:
-    row = row_of(name, tmp_path)
+    row = check_case(name, tmp_path)
     assert row.verdict == EXACT, row
 
 
@@ -26,14 +26,14 @@ def reported(path: Path, weights: str | None = None) -> str:
 
 def test_of_several_models_the_averaged_is_taken_and_the_others_named_and_to_be_had(tmp_path: Path) -> None:
     student, teacher = vit(0), vit(1)
-    both = {"student": prefixed(student, "module.backbone."), "teacher": prefixed(teacher, "backbone.")}
+    both = {"student": add_prefix(student, "module.backbone."), "teacher": add_prefix(teacher, "backbone.")}
     torch.save(both, tmp_path / "a.pth")
     said = reported(tmp_path / "a.pth")
-    assert "the weights under 'teacher/backbone' taken" in said
-    assert "other weights left, under 'student/module.backbone'" in said
+    assert "loaded the weights under 'teacher/backbone'" in said
+    assert "skipped other weights under 'student/module.backbone'" in said
     other = load_pretrained(str(tmp_path / "a.pth"), state_dict="student/module.backbone")
     assert torch.equal(other.tensors["mlp_head.bias"], student.head.bias)
-    with pytest.raises(BundleError, match=r"no weights under 'x'; it has some under 'teacher/backbone', 'student"):
+    with pytest.raises(BundleError, match=r"no weights under 'x', only under 'teacher/backbone', 'student"):
         load_pretrained(str(tmp_path / "a.pth"), state_dict="x")
 
 
@@ -54,10 +54,10 @@ def test_averaged_weights_go_first_wherever_they_stand(
 @pytest.mark.parametrize("prefix", ["net.", "vit.", "encoder.", "base_model.model.", "module._orig_mod.model.", "1."])
 def test_a_prefix_is_found_though_not_every_name_has_it(prefix: str, tmp_path: Path) -> None:
     model = vit()
-    torch.save(prefixed(model, prefix) | {"criterion.weight": torch.ones(5)}, tmp_path / "a.pth")
+    torch.save(add_prefix(model, prefix) | {"criterion.weight": torch.ones(5)}, tmp_path / "a.pth")
     source = load_pretrained(str(tmp_path / "a.pth"))
     assert torch.equal(source.tensors["mlp_head.bias"], model.head.bias)
-    assert "left out a tensor that is not of the image model: criterion.weight" in source.notes
+    assert "left out a tensor that is not part of the image model: criterion.weight" in source.notes
 
 
 def several(*layers: nn.Module) -> Any:
@@ -82,30 +82,30 @@ def test_a_classifier_of_several_layers_is_refused_by_name(layers: tuple[nn.Modu
 
 def test_a_projection_for_pre_training_is_no_classifier(tmp_path: Path) -> None:
     head = {"head.mlp.0.weight": torch.ones(128, 64), "head.last_layer.weight": torch.ones(9, 128)}
-    torch.save({"teacher": prefixed(vit(classes=0), "backbone.") | head}, tmp_path / "a.pth")
+    torch.save({"teacher": add_prefix(vit(classes=0), "backbone.") | head}, tmp_path / "a.pth")
     assert load_pretrained(str(tmp_path / "a.pth")).config.num_classes == 0
 
 
 def test_loras_matrices_apart_are_refused_with_what_to_do(tmp_path: Path) -> None:
     tensors = {
         name.replace("qkv.weight", "qkv.base_layer.weight"): tensor
-        for name, tensor in prefixed(vit(), "base_model.model.").items()
+        for name, tensor in add_prefix(vit(), "base_model.model.").items()
     }
     tensors["base_model.model.blocks.0.attn.qkv.lora_A.default.weight"] = torch.zeros(4, 64)
     torch.save(tensors, tmp_path / "a.pth")
-    with pytest.raises(BundleError, match=r"LoRA's matrices .*merge_and_unload"):
+    with pytest.raises(BundleError, match=r"LoRA matrices .*merge_and_unload"):
         load_pretrained(str(tmp_path / "a.pth"))
 
 
 UNUSABLE = {
-    "int8": (lambda tensor: tensor.to(torch.int8), "is of type int8"),
-    "int64": (lambda tensor: tensor.to(torch.int64), "is of type int64"),
-    "bool": (lambda tensor: tensor > 0, "is of type bool"),
-    "complex": (lambda tensor: tensor.to(torch.complex64), "is of type complex64"),
-    "float8": (lambda tensor: tensor.to(torch.float8_e4m3fn), "is of type float8_e4m3fn"),
+    "int8": (lambda tensor: tensor.to(torch.int8), "has dtype int8"),
+    "int64": (lambda tensor: tensor.to(torch.int64), "has dtype int64"),
+    "bool": (lambda tensor: tensor > 0, "has dtype bool"),
+    "complex": (lambda tensor: tensor.to(torch.complex64), "has dtype complex64"),
+    "float8": (lambda tensor: tensor.to(torch.float8_e4m3fn), "has dtype float8_e4m3fn"),
     "sparse": (lambda tensor: tensor.to_sparse(), "is sparse or nested"),
     "rows": (lambda tensor: tensor.to_sparse_csr(), "is sparse or nested"),
-    "meta": (lambda tensor: tensor.to("meta"), "has no numbers"),
+    "meta": (lambda tensor: tensor.to("meta"), "has no data"),
 }
 
 

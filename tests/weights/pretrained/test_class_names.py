@@ -34,9 +34,9 @@ def test_names_are_one_a_line_or_json(text: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("cat\ndog", "names 2 classes, and the model has 3"),
+        ("cat\ndog", "names 2 classes, but the model has 3"),
         ('{"1": "cat", "2": "dog", "3": "horse"}', "number the classes from 0 to 2"),
-        ("[1, 2, 3]", "must have one name a line"),
+        ("[1, 2, 3]", "must have one name per line"),
         ('["cat", "dog"', "cannot be read"),
         ("[" * 100_000, "cannot be read"),
     ],
@@ -80,5 +80,5 @@ def test_the_command_line_names_the_classes(tmp_path: Path) -> None:
     (tmp_path / "names.json").write_text(json.dumps(["cat"]))
     done = run_megavit("convert", "a.pth", "--out", "c", "--class-names", "names.json", cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "names 1 classes, and the model has 2" in done.stderr
+    assert "names 1 classes, but the model has 2" in done.stderr
     assert not (tmp_path / "c").exists()

@@ -69,7 +69,7 @@ def test_a_tensor_more_or_less_is_named(layout: str, tmp_path: Path) -> None:
     tensors = {name: tensor.contiguous() for name, tensor in CHECKPOINTS[layout]().items()}
     known = {"image_size": 24} if layout == "vit-pytorch's SimpleViT" else {}
     save_file(tensors | {"extra.weight": torch.zeros(1)}, tmp_path / "more.safetensors")
-    with pytest.raises(BundleError, match=r"extra\.weight: is not of this model"):
+    with pytest.raises(BundleError, match=r"extra\.weight: is not part of this model"):
         load_checkpoint(tmp_path / "more.safetensors", known)
     unlucky = next(
         name for name in sorted(tensors) if name.endswith(("norm/bias", "norm.bias", "ln.bias", "head.bias"))

@@ -50,7 +50,7 @@ def test_a_model_of_timms_comes_from_the_cache(cache: Path) -> None:
     [
         ("hf-hub:someone/something", ("someone/something", "network")),
         ("timm:vit_tiny", ("timm/vit_tiny", "network")),
-        ("hf-hub:a name", ("no name of a model",)),
+        ("hf-hub:a name", ("not a model name",)),
     ],
 )
 def test_what_cannot_be_had_is_said_plainly(cache: Path, source: str, words: tuple[str, ...]) -> None:

@@ -125,22 +125,25 @@ def two_heads(folder: Path) -> Path:
 WRONG: dict[Callable[[Path], Path], tuple[str, ...]] = {
     only_a_part: ("blocks.1.mlp.fc1.weight: is missing", "blocks.1.mlp.fc2.bias: is missing", "only a part"),
     no_final_norm: ("no norm after its layers", "norm.weight"),
-    parts_of_another_model: ("relative_position_bias: is not of this model", "parts that a plain Vision Transformer"),
+    parts_of_another_model: (
+        "relative_position_bias: is not part of this model",
+        "parts that a plain Vision Transformer",
+    ),
     layers_of_different_sizes: ("blocks.1.mlp.fc1.weight: has shape (100, 64), expected (256, 64)", "different sizes"),
-    positions_of_an_oblong: ("no square", "image size"),
+    positions_of_an_oblong: ("do not form a square", "image size"),
     positions_of_another_size: ("pos_embed: has shape (1, 17, 64), expected (1, 65, 64)", "another size"),
-    another_kind_of_model: ("no format that is known", "122 tensors", "timm"),
-    code: ("it asks for posix.system", "could run code", "safetensors"),
+    another_kind_of_model: ("unknown format", "122 tensors", "timm"),
+    code: ("it refers to posix.system", "could run code", "safetensors"),
     a_pickle: ("could run code",),
     cut_short: ("cannot be read", "copy it again"),
     cut_short_of_torch: ("cannot be read",),
-    no_weights: ("holds no weights", "epoch"),
-    objects: ("holds objects", "run code"),
+    no_weights: ("contains no named weights", "epoch"),
+    objects: ("contains objects", "run code"),
     text: ("must end in .safetensors",),
     an_empty_folder: ("model.safetensors",),
-    several_files: ("2 other files", "name the one"),
+    several_files: ("2 other weight files", "pass the path of one"),
     a_missing_part: ("there is no file", "model-00001-of-00002.safetensors"),
-    a_part_elsewhere: ("not a file of weights beside it",),
+    a_part_elsewhere: ("not a weight file in the same folder",),
     two_heads: ("two classifiers",),
 }
 
@@ -158,7 +161,7 @@ def test_an_archive_that_would_fill_the_memory_is_not_inflated(tmp_path: Path, m
     np.savez_compressed(tmp_path / "a.npz", a=np.zeros(10_000_000, np.float32))
     assert (tmp_path / "a.npz").stat().st_size < 100_000
     monkeypatch.setattr("megavit.weights.pretrained.checkpoint_files.main_memory", lambda: 10_000_000)
-    with pytest.raises(BundleError, match="more than there is memory"):
+    with pytest.raises(BundleError, match="more than this machine's memory"):
         load_pretrained(str(tmp_path / "a.npz"))
 
 

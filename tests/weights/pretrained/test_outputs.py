@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from transformers import AutoConfig
 
-from benchmarks.conversion.cases import CASES, LABELS, REFUSED, THREE, write_case, write_transformers
+from benchmarks.conversion.cases import CASES, LABELS, REFUSED, THREE_LABELS, write_case, write_transformers
 from megavit.cli.commands.convert import convert
 from megavit.config.target import Target
 from megavit.errors import BundleError, ConfigError, MegavitError
@@ -20,8 +20,8 @@ from megavit.weights.pretrained.save_checkpoint import save_pretrained
 @pytest.mark.parametrize(
     "settings, outputs, asked, words",
     [
-        ({"problem_type": "regression"}, 3, None, "3 outputs that are scores"),
-        ({}, 3, "regression", "3 outputs that are scores"),
+        ({"problem_type": "regression"}, 3, None, "3 regression outputs"),
+        ({}, 3, "regression", "3 regression outputs"),
         ({"problem_type": "single_label_classification"}, 1, None, "--target multilabel"),
         ({}, 1, "classification", "--target regression"),
         ({"problem_type": "segmentation"}, 3, None, "'segmentation', expected single_label_classification"),
@@ -43,7 +43,7 @@ def test_what_cannot_be_is_refused_by_name(settings: dict[str, Any], outputs: in
         ({}, 3, None, "classification", "--target multilabel"),
         ({"architecture": "vit_tiny_patch16_224"}, 3, None, "classification", "--target multilabel"),
         ({}, 1, None, "multilabel", "--target regression"),
-        ({"model_type": "vit"}, 1, None, "multilabel", "as transformers' pipeline takes it"),
+        ({"model_type": "vit"}, 1, None, "multilabel", "as in transformers' pipeline"),
         (
             {"model_type": "vit", "problem_type": "multi_label_classification"},
             3,
@@ -96,9 +96,9 @@ def test_the_target_of_a_score_need_not_know_how_it_was_trained() -> None:
             {"id2label": {"0": "background", "1": "cat", "2": "dog"}},
             2,
             {0: "class 0", 1: "class 1"},
-            "none of the names",
+            "the names were ignored",
         ),
-        ({"label_names": ["cat"]}, 2, {0: "class 0", 1: "class 1"}, "none of the names"),
+        ({"label_names": ["cat"]}, 2, {0: "class 0", 1: "class 1"}, "the names were ignored"),
         ({"model_type": "clip", "id2label": {"0": "LABEL_0", "1": "LABEL_1"}}, 3, {0: "LABEL_0", 2: "LABEL_2"}, None),
         ({"model_type": "vit"}, 2, {0: "LABEL_0", 1: "LABEL_1"}, None),
         ({"id2label": {"0": "cat"}}, 0, {}, None),
@@ -114,7 +114,7 @@ def test_outputs_have_the_names_that_are_theirs(
 
 
 def test_names_of_any_kind_go_to_transformers_and_back_in_their_order(tmp_path: Path) -> None:
-    folder = write_transformers(tmp_path / "theirs", "ViT", THREE | {"layer_norm_eps": 1e-6})
+    folder = write_transformers(tmp_path / "theirs", "ViT", THREE_LABELS | {"layer_norm_eps": 1e-6})
     settings = json.loads((folder / "config.json").read_text())
     settings["id2label"] = {"2": "two", "0": "same", "1": "same"}
     (folder / "config.json").write_text(json.dumps(settings))
@@ -155,7 +155,7 @@ def test_a_smoothed_calibration_can_be_left_out_and_no_other(tmp_path: Path) -> 
 
 
 def test_a_training_takes_a_model_whatever_its_outputs_mean(tmp_path: Path) -> None:
-    folder = write_transformers(tmp_path / "theirs", "ViT", THREE)
+    folder = write_transformers(tmp_path / "theirs", "ViT", THREE_LABELS)
     settings = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(settings | {"problem_type": "regression"}))
     with pytest.raises(BundleError, match="train --init"):
@@ -170,12 +170,12 @@ def test_the_command_says_the_kind_and_what_it_assumed(tmp_path: Path, capsys: p
     convert(str(folder), out=tmp_path / "labels", json=True)
     facts = json.loads(capsys.readouterr().out)
     assert facts["target"] == "multilabel"
-    assert any("taken for one label" in sentence for sentence in facts["notes"])
+    assert any("read as one label" in sentence for sentence in facts["notes"])
     convert(str(folder), out=tmp_path / "score", target="regression", json=True)
     assert json.loads(capsys.readouterr().out)["target"] == "regression"
     assert load(tmp_path / "score").target == "regression"
-    assert "It gives an image a number." in (tmp_path / "score" / "README.md").read_text()
-    with pytest.raises(ConfigError, match="says its target itself"):
+    assert "It predicts a number for each image." in (tmp_path / "score" / "README.md").read_text()
+    with pytest.raises(ConfigError, match="defines its target"):
         convert(str(tmp_path / "score"), out=tmp_path / "again", to="timm", target="multilabel")
     with pytest.raises(ConfigError, match="--drop-calibration"):
         convert(str(folder), out=tmp_path / "again", drop_calibration=True)

@@ -96,7 +96,7 @@ def test_what_training_scripts_save_beside_the_weights_does_not_keep_them_from_b
 def test_what_was_not_loaded_is_said(zipped: bool, tmp_path: Path) -> None:
     saved = {"model": vit().state_dict(), "args": argparse.Namespace(out=pathlib.PurePosixPath("a"))}
     torch.save(saved, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
-    (reported,) = [one for one in load_pretrained(str(tmp_path / "a.pth")).notes if "not loaded" in one]
+    (reported,) = [one for one in load_pretrained(str(tmp_path / "a.pth")).notes if "skipped other objects" in one]
     assert reported.endswith("could run code: argparse.Namespace, pathlib.PurePosixPath")
 
 
@@ -162,7 +162,7 @@ def test_nothing_that_a_file_names_is_called(attack: str, zipped: bool, untouche
         assert "could run code" in str(error)
         assert "weights_only" not in str(error)
     else:
-        assert any("objects beside the weights not loaded" in sentence for sentence in source.notes)
+        assert any("skipped other objects in the file" in sentence for sentence in source.notes)
 
 
 def test_an_object_of_an_unknown_class_is_a_stand_in_whatever_is_done_with_it(tmp_path: Path) -> None:

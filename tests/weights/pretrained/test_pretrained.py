@@ -52,7 +52,7 @@ def test_the_head_stays_the_models_own_unless_it_is_asked_for():
     model = make_model()
     new = of_size(model, num_classes=5)
     own = new.state_dict()["mlp_head.weight"].clone()
-    assert initialize_from(new, source_of(model)) == ["a new head, of 5 outputs"]
+    assert initialize_from(new, source_of(model)) == ["a new head with 5 outputs"]
     assert torch.equal(new.state_dict()["mlp_head.weight"], own)
     assert torch.equal(new.features(random(1, 3, 8, 8)).pooled, model.eval().features(random(1, 3, 8, 8)).pooled)
     with pytest.raises(BundleError, match=r"mlp_head.weight: has shape \(3, 8\), expected \(5, 8\)"):
@@ -85,7 +85,9 @@ def test_other_channels_are_refused_and_nothing_is_changed(have, want):
     model = make_model(channels=have)
     new = of_size(model, channels=want)
     before = {name: tensor.clone() for name, tensor in new.state_dict().items()}
-    with pytest.raises(BundleError, match=f"for images of {have} channels, and cannot be made to fit {want}"):
+    with pytest.raises(
+        BundleError, match=f"for images of {have} channels, and can only be adapted to 1 channel, not to {want}"
+    ):
         initialize_from(new, source_of(model))
     assert all(torch.equal(before[name], tensor) for name, tensor in new.state_dict().items())
 
@@ -98,7 +100,7 @@ def test_everything_that_does_not_fit_is_listed_at_once():
     tensors["positions.table"] = torch.zeros(3, 8)
     with pytest.raises(BundleError) as caught:
         initialize_from(of_size(model), source_of(model, tensors=tensors))
-    for fault in ("norm.weight: is missing", "extra: is not of this model", "positions.table: has shape (3, 8)"):
+    for fault in ("norm.weight: is missing", "extra: is not part of this model", "positions.table: has shape (3, 8)"):
         assert fault in str(caught.value)
 
 
@@ -115,7 +117,11 @@ def test_a_bundle_is_read_and_anything_else_told_what_it_may_be(tmp_path):
         assert source.labels == LABELS and source.config == model.config and source.preprocessing is not None
         assert all(torch.equal(source.tensors[name], tensor) for name, tensor in model.state_dict().items())
     (tmp_path / "file").touch()
-    for place, what in (("file", "is no checkpoint"), ("nothing", "there is no"), (".", "has no model.safetensors")):
+    for place, what in (
+        ("file", "is not a checkpoint"),
+        ("nothing", "does not exist"),
+        (".", "has none of model.safetensors"),
+    ):
         with pytest.raises(BundleError, match=what):
             load_pretrained(str(tmp_path / place))
 

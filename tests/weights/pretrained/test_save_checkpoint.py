@@ -18,7 +18,7 @@ from megavit.model.vit import MegaVit
 from megavit.weights.pretrained.pretrained import PretrainedModel, load_pretrained
 from megavit.weights.pretrained.save_checkpoint import save_pretrained
 from megavit.weights.pretrained.to_bundle import build_model
-from tests.helpers.image_processors import images_of_all_sizes, prepared
+from tests.helpers.image_processors import images_of_all_sizes, prepare_image
 
 SIZES: dict[str, Any] = {
     "image_size": 32,
@@ -168,7 +168,7 @@ def test_their_own_processor_makes_the_same_pixels(tmp_path: Path, library: Any,
     preprocessing = ours.preprocessing
     assert preprocessing is not None
     for name, image in images_of_all_sizes():
-        mine = prepared(image, preprocessing)
+        mine = prepare_image(image, preprocessing)
         if library == "timm":
             theirs: Any = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
             settings: Any = timm.data.resolve_model_data_config(theirs)

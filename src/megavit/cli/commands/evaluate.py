@@ -62,14 +62,14 @@ def evaluate(
         read_group_column(data, group_by)
     bundles = [bundle] if against is None else [bundle, against]
     predictors = [
-        load(one, device=device, precision=precision, verify=verify, keep_aspect=keep_aspect) for one in bundles
+        load(path, device=device, precision=precision, verify=verify, keep_aspect=keep_aspect) for path in bundles
     ]
     predictor, other = predictors[0], None if against is None else predictors[1]
     if other is not None:
         check_comparable(predictor, other)
     with counting("checking images") as progress:
         images = load_data(data, DataRecipe(val=0, test=0), progress, known_classes=predictor.labels)
-    known = [row for one in predictors for row in read_samples(one.folder / SAMPLES)]
+    known = [row for loaded in predictors for row in read_samples(loaded.folder / SAMPLES)]
     selection = select_split(images, predictor.labels, known, predictor.target)
     evaluation = run_evaluation(
         predictor,

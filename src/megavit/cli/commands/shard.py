@@ -36,11 +36,11 @@ def shard(
     from megavit.cli.console import counting, print_json, results, show_skipped
     from megavit.data.load import check_outside_data, scan_source
     from megavit.data.shards.write import write_shards
-    from megavit.data.sources.demo import PREFIX
+    from megavit.data.sources.demo import DEMO_PREFIX
 
     seed = 0 if seed is None else seed
     limit = parse_bytes(shard_size)
-    if data.startswith(PREFIX):
+    if data.startswith(DEMO_PREFIX):
         raise ConfigError(f"{data} has no files to write into shards: pass a folder, a table or shards")
     check_outside_data(out, data)
     with counting("checking images") as progress:
@@ -50,7 +50,7 @@ def shard(
     reasons: dict[str, int] = {}
     for _, reason in index.skipped:
         reasons[reason] = reasons.get(reason, 0) + 1
-    written = sum(one.size for one in index.shards)
+    written = sum(shard.size for shard in index.shards)
     if json:
         print_json(
             {

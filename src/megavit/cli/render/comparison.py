@@ -18,8 +18,8 @@ def write_disagreements(path: Path, disagreements: Iterable[Disagreement]) -> No
     """
     columns = [field.name for field in fields(Disagreement)]
     with LineFile(path, "the list of images", columns, keep_empty=True) as file:
-        for one in disagreements:
-            values = asdict(one)
+        for disagreement in disagreements:
+            values = asdict(disagreement)
             file.write([_cell(value) for value in values.values()] if file.is_csv else values)
 
 
@@ -27,8 +27,13 @@ def show_comparison(comparison: Comparison, disagreements: int, a: str, b: str) 
     """Print how much bundles `a` and `b` differ, and whether significantly."""
     results.print(f"\nA {a}\nB {b}", style="bold")
     rows = [
-        [one.metric, format_value(one.metric, one.a), format_value(one.metric, one.b), format_difference(one)]
-        for one in comparison.differences
+        [
+            difference.metric,
+            format_value(difference.metric, difference.a),
+            format_value(difference.metric, difference.b),
+            format_difference(difference),
+        ]
+        for difference in comparison.differences
     ]
     print_table("", ["", "A", "B", "A - B, paired"], rows)
     if comparison.p_value is not None:

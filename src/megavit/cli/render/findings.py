@@ -92,5 +92,5 @@ def _describe(finding: Finding) -> str:
 
 
 def _format_range(sides: tuple[int, int, int]) -> str:
-    least, _, most = sides
-    return f"{least}" if least == most else f"{least} to {most}"
+    minimum, _, maximum = sides
+    return f"{minimum}" if minimum == maximum else f"{minimum} to {maximum}"

@@ -15,7 +15,7 @@ def plan_to_dict(model: str, plan: Plan, images: int | None) -> dict[str, Any]:
 
     def describe(candidate: LayoutEstimate) -> dict[str, Any]:
         return candidate.to_dict() | {
-            "communication": [asdict(one) for one in plan.compute_communication(candidate)],
+            "communication": [asdict(exchange) for exchange in plan.compute_communication(candidate)],
             "padded": plan.find_padded_parameters(candidate),
             **({} if images is None else {"days": plan.estimate_days(candidate, images)}),
         }
@@ -27,9 +27,9 @@ def plan_to_dict(model: str, plan: Plan, images: int | None) -> dict[str, Any]:
         "training": asdict(plan.training),
         "gpus": plan.gpus,
         "gpu": asdict(plan.gpu) | {"usable": plan.gpu.usable},
-        "fitting": [describe(one) for one in plan.fitting],
-        "too_large": [describe(one) for one in plan.too_large],
-        "indivisible": [list(grid) for grid in plan.indivisible],
+        "fitting": [describe(estimate) for estimate in plan.fitting],
+        "too_large": [describe(estimate) for estimate in plan.too_large],
+        "indivisible": [list(mesh) for mesh in plan.indivisible],
         **({} if plan.fitting else {"reason": explain_misfit(plan)}),
     }
 
@@ -44,24 +44,25 @@ def show_plan(model: str, plan: Plan, images: int | None) -> None:
     if plan.fitting:
         days = [] if images is None else ["days"]
         columns = ["layout", "micro-batch", "recompute", "GiB", "step, s", "images/s", "MFU", *days]
-        rows = [_row(plan, one, images) for one in plan.fitting[:MAX_SHOWN]]
+        rows = [_row(plan, estimate, images) for estimate in plan.fitting[:MAX_SHOWN]]
         more = len(plan.fitting) - len(rows)
-        print_table(
-            "\nLayouts that fit, fastest first" + (f" ({more} slower ones not shown)" if more else ""), columns, rows
+        _print_section(
+            "Layouts that fit, fastest first" + (f" ({more} slower ones not shown)" if more else ""), columns, rows
         )
         _show_best(plan)
     if plan.too_large:
         rows = [
-            [one.layout.name, f"{one.memory.total / GIB:,.1f}", one.phase, _largest(one)] for one in plan.too_large
+            [estimate.layout.name, f"{estimate.memory.total / GIB:,.1f}", estimate.phase, _largest(estimate)]
+            for estimate in plan.too_large
         ][:MAX_SHOWN]
-        print_table(
-            "\nLayouts that do not fit even with the smallest micro-batch",
+        _print_section(
+            "Layouts that do not fit even with the smallest micro-batch",
             ["layout", "GiB", "peak", "largest parts"],
             rows,
         )
     if plan.indivisible:
-        grids = ", ".join("×".join(map(str, grid)) for grid in plan.indivisible[:MAX_SHOWN])
-        results.print(f"\nthe batch size is not divisible over the layouts (replicate × FSDP × TP) {grids}")
+        meshes = ", ".join("×".join(map(str, mesh)) for mesh in plan.indivisible[:MAX_SHOWN])
+        results.print(f"\nthe batch size is not divisible over the layouts (replicate × FSDP × TP) {meshes}")
     results.print(
         f"\nAssumed: matrix products at {plan.gpu.achievable:.0%} of the peak; links at {LINK_SHARE:.0%} of theirs; "
         "FSDP communication overlaps with computation, tensor parallel communication does not; a tenth of the memory "
@@ -70,35 +71,41 @@ def show_plan(model: str, plan: Plan, images: int | None) -> None:
     )
 
 
-def _row(plan: Plan, one: LayoutEstimate, images: int | None) -> list[str]:
-    times = f" × {one.layout.gradient_accumulation}" if one.layout.gradient_accumulation > 1 else ""
+def _row(plan: Plan, estimate: LayoutEstimate, images: int | None) -> list[str]:
+    times = f" × {estimate.layout.gradient_accumulation}" if estimate.layout.gradient_accumulation > 1 else ""
     return [
-        one.layout.name,
-        f"{one.layout.micro_batch_size}{times}",
-        "blocks" if one.layout.gradient_checkpointing else "none",
-        f"{one.memory.total / GIB:,.1f}",
-        f"{one.step_time.step:,.3g}",
-        f"{plan.training.batch / one.step_time.step:,.0f}",
-        f"{one.step_time.mfu:.0%}",
-        *([] if images is None else [f"{plan.estimate_days(one, images):,.1f}"]),
+        estimate.layout.name,
+        f"{estimate.layout.micro_batch_size}{times}",
+        "blocks" if estimate.layout.gradient_checkpointing else "none",
+        f"{estimate.memory.total / GIB:,.1f}",
+        f"{estimate.step_time.step:,.3g}",
+        f"{plan.training.batch / estimate.step_time.step:,.0f}",
+        f"{estimate.step_time.mfu:.0%}",
+        *([] if images is None else [f"{plan.estimate_days(estimate, images):,.1f}"]),
     ]
 
 
-def _largest(one: LayoutEstimate) -> str:
-    parts = sorted(one.memory.to_dict().items(), key=lambda item: -item[1])[:3]
+def _largest(estimate: LayoutEstimate) -> str:
+    parts = sorted(estimate.memory.to_dict().items(), key=lambda item: -item[1])[:3]
     return ", ".join(f"{name} {size / GIB:,.1f}" for name, size in parts)
 
 
 def _show_best(plan: Plan) -> None:
     best = plan.fitting[0]
     rows = [[name, f"{size / GIB:,.2f}"] for name, size in best.memory.to_dict().items() if size]
-    print_table(f"\n{best.layout.name}: memory per GPU at its peak ({best.phase})", ["", "GiB"], rows)
-    sent = plan.compute_communication(best)
-    if sent:
+    _print_section(f"{best.layout.name}: memory per GPU at its peak ({best.phase})", ["", "GiB"], rows)
+    communication = plan.compute_communication(best)
+    if communication:
         rows = [
-            [f"{one.collective}, {one.axis}", one.phase, f"{one.calls:,}", f"{one.bytes / GIB:,.2f}"] for one in sent
+            [
+                f"{exchange.collective}, {exchange.axis}",
+                exchange.phase,
+                f"{exchange.calls:,}",
+                f"{exchange.bytes / GIB:,.2f}",
+            ]
+            for exchange in communication
         ]
-        print_table(f"\n{best.layout.name}: communication per GPU and step", ["", "in", "calls", "GiB"], rows)
+        _print_section(f"{best.layout.name}: communication per GPU and step", ["", "in", "calls", "GiB"], rows)
     seconds = best.step_time
     results.print(
         f"\nof {seconds.step:,.3g} s: compute {seconds.compute:,.3g}, exposed communication "
@@ -118,8 +125,13 @@ def show_trace(traced: dict[str, Any]) -> None:
         ]
         for name, both in {"memory": traced["memory"], **traced["communication"]}.items()
     ]
-    print_table(
-        "\nThe first layout, checked by tracing one rank with fake tensors", ["", "formula, GiB", "traced", ""], rows
+    _print_section(
+        "The first layout, checked by tracing one rank with fake tensors", ["", "formula, GiB", "traced", ""], rows
     )
     if not traced["agrees"]:
         results.print("formula and trace differ by more than docs/how-to/plan.md allows", style="yellow")
+
+
+def _print_section(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    results.print()
+    print_table(title, columns, rows)

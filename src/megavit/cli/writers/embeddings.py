@@ -52,8 +52,8 @@ class EmbeddingWriter:
             print_json({"path": embedding.name} | ({} if vector is None else {"embedding": vector}) | error)
 
     def _to_npz(self) -> bytes:
-        good = [(one.name, one.vector.numpy()) for one in self._embeddings if one.vector is not None]
-        bad = [(one.name, one.error or "") for one in self._embeddings if one.vector is None]
+        good = [(result.name, result.vector.numpy()) for result in self._embeddings if result.vector is not None]
+        bad = [(result.name, result.error or "") for result in self._embeddings if result.vector is None]
         buffer = io.BytesIO()
         np.savez(
             buffer,

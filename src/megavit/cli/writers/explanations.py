@@ -6,7 +6,7 @@ from itertools import count
 from pathlib import Path
 
 from megavit.config.names import printable
-from megavit.data.file_names import EXPLAINED
+from megavit.data.file_names import EXPLANATION_SUFFIX
 from megavit.explain.explanation import Explanation
 from megavit.predict.standard_input import STANDARD_INPUT
 from megavit.runtime.storage import writing
@@ -38,7 +38,7 @@ class HeatMapFolder:
         content = BytesIO()
         explanation.overlay().save(content, format="PNG")
         for number in count(self._taken.get(stem, 0) + 1):
-            path = self.folder / f"{stem}{'' if number == 1 else f'-{number}'}{EXPLAINED}"
+            path = self.folder / f"{stem}{'' if number == 1 else f'-{number}'}{EXPLANATION_SUFFIX}"
             with writing("a heat map", path):
                 try:
                     with path.open("xb") as file:

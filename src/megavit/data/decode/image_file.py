@@ -36,14 +36,14 @@ SETTLED_SECONDS = 2.5
 """Age from which a file's times are reliable; file systems store them in steps of up to two seconds."""
 
 NOT_AN_IMAGE = "not an image"
-DAMAGED = "damaged or cut short"
+DAMAGED = "damaged or truncated"
 
 # Without a handler, Python would print Pillow's log messages on damaged files.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 _SIGNATURE = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n|GIF8|RIFF....WEBP|II\*\0|MM\0\*", re.DOTALL)
 
-_TURNS = {
+_TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -53,7 +53,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """Transpositions that turn an image upright, by EXIF orientation (CIPA DC-008, section 4.6.5)."""
-_SIDEWAYS = tuple(_TURNS[orientation] for orientation in (5, 6, 7, 8))
+_SWAPS_SIDES = tuple(_TRANSPOSES[orientation] for orientation in (5, 6, 7, 8))
 
 
 TargetSize = tuple[int, int] | Callable[[int, int], tuple[int, int]]
@@ -61,13 +61,13 @@ TargetSize = tuple[int, int] | Callable[[int, int], tuple[int, int]]
 
 
 def read_image_file(
-    source: Path | bytes, need: TargetSize | None = None, max_pixels: int = MAX_PIXELS
+    source: Path | bytes, target_size: TargetSize | None = None, max_pixels: int = MAX_PIXELS
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """Decode an image file or its bytes to uint8 (H, W, C), and return it with its (height, width) at full scale.
 
     Arguments and errors are those of `megavit.data.decode.tensor.decode_with_size`.
     """
-    return _decode(source if isinstance(source, bytes) else read_file(source), need, max_pixels)
+    return _decode(source if isinstance(source, bytes) else read_file(source), target_size, max_pixels)
 
 
 def inspect_image(data: bytes) -> tuple[int, int, int]:
@@ -79,40 +79,42 @@ def inspect_image(data: bytes) -> tuple[int, int, int]:
     return pixels.shape[2], height, width
 
 
-def _decode(data: bytes, need: TargetSize | None, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, tuple[int, int]]:
+def _decode(
+    data: bytes, target_size: TargetSize | None, max_pixels: int = MAX_PIXELS
+) -> tuple[np.ndarray, tuple[int, int]]:
     check_file_size(len(data))
     if data.startswith((b"P1", b"P2", b"P3")) and len(data) > MAX_TEXT_BYTES:
-        raise ImageError(f"a picture in digits above the limit of {MAX_TEXT_BYTES // 2**20} MiB")
-    with _refusals(data[:16]):
+        raise ImageError(f"the plain (ASCII) PNM file exceeds the limit of {MAX_TEXT_BYTES // 2**20} MiB")
+    with _converted_errors(data[:16]):
         check_structure(data)
         if data.startswith(NPY_SIGNATURE):
-            return _whole(read_npy(data, max_pixels))
+            return _with_size(read_npy(data, max_pixels))
         if data.startswith(TIFF_SIGNATURES) and is_multiband(data):
-            return _whole(read_multiband_tiff(data, max_pixels))
+            return _with_size(read_multiband_tiff(data, max_pixels))
         with _open(data) as image:
             check_image_size(*image.size, max_pixels)
             if isinstance(image, TiffImageFile) and TILEWIDTH in image.tag_v2:
                 check_tile(image.tag_v2[TILEWIDTH], image.tag_v2[TILELENGTH], max_pixels)
             if image.format in ("JPEG", "MPO"):
-                return _from_jpeg(image, need)
+                return _from_jpeg(image, target_size)
             if image.format != "PNG":
-                return _whole(_pixels(image))
+                return _with_size(_pixels(image))
             image.verify()  # decoding skips the checksums
         with _open(data) as image:
-            return _whole(_pixels(image))
+            return _with_size(_pixels(image))
 
 
-def _from_jpeg(image: Image.Image, need: TargetSize | None) -> tuple[np.ndarray, tuple[int, int]]:
-    sideways = _orientation(image) in _SIDEWAYS
-    whole = image.size if sideways else image.size[::-1]
-    if need is not None:
-        sides = need(*whole) if callable(need) else need
-        least = [math.ceil(side * DRAFT_MARGIN) for side in sides]
-        image.draft(None, (least[0], least[1]) if sideways else (least[1], least[0]))
-    return _pixels(image), whole
+def _from_jpeg(image: Image.Image, target_size: TargetSize | None) -> tuple[np.ndarray, tuple[int, int]]:
+    is_sideways = _orientation(image) in _SWAPS_SIDES
+    size = image.size if is_sideways else image.size[::-1]
+    if target_size is not None:
+        sides = target_size(*size) if callable(target_size) else target_size
+        min_sides = [math.ceil(side * DRAFT_MARGIN) for side in sides]
+        image.draft(None, (min_sides[0], min_sides[1]) if is_sideways else (min_sides[1], min_sides[0]))
+    return _pixels(image), size
 
 
-def _whole(pixels: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
+def _with_size(pixels: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
     return pixels, (pixels.shape[0], pixels.shape[1])
 
 
@@ -130,11 +132,11 @@ def read_file_with_stamp(path: Path) -> tuple[bytes, int | None]:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise ImageError("a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file")
+            raise ImageError("it is a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file")
         check_file_size(status.st_size)
         with path.open("rb") as file:
             before = _stamp(os.fstat(file.fileno()))
-            # Python allocates as much memory as it is asked to read, so this is not the limit.
+            # Python allocates the requested number of bytes, so the file's size is requested and not the limit.
             data = file.read(status.st_size)
             after = _stamp(os.fstat(file.fileno()))
         return data, after if after == before else None
@@ -147,7 +149,7 @@ def read_file_with_stamp(path: Path) -> tuple[bytes, int | None]:
     except OSError as error:
         raise ImageError((error.strerror or "cannot be read").lower()) from error
     except ValueError as error:
-        raise ImageError("not a possible file name") from error
+        raise ImageError("not a valid file name") from error
 
 
 def _stamp(status: os.stat_result) -> int | None:
@@ -158,19 +160,19 @@ def _stamp(status: os.stat_result) -> int | None:
 
 def from_pillow(image: Image.Image) -> np.ndarray:
     """Convert a Pillow image to upright uint8 (H, W, C) on white, or raise an ImageError if it cannot be read."""
-    with _refusals():
+    with _converted_errors():
         return _pixels(image)
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
     image.load()
     if not image.width or not image.height:
-        raise ImageError("no pixels")
+        raise ImageError("the image has no pixels")
     pixels = to_array(image)
     # Done last, since transposing loses the format.
-    turn = _orientation(image)
-    if turn is not None:
-        pixels = np.array(Image.fromarray(pixels).transpose(turn))
+    transpose = _orientation(image)
+    if transpose is not None:
+        pixels = np.array(Image.fromarray(pixels).transpose(transpose))
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
@@ -178,7 +180,7 @@ def _orientation(image: Image.Image) -> Image.Transpose | None:
     try:
         if isinstance(profile := image.info.get("Raw profile type exif"), str):  # as Pillow reads it in PNG
             check_exif(bytes.fromhex("".join(profile.split("\n")[3:])))
-        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        return _TRANSPOSES.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # noqa: BLE001 - damaged EXIF raises nearly anything, and does not affect the pixels
         return None
 
@@ -194,53 +196,53 @@ def _formats() -> tuple[str, ...]:
 
 
 @contextmanager
-def _refusals(head: bytes = b"") -> Iterator[None]:
+def _converted_errors(head: bytes = b"") -> Iterator[None]:
     """Convert any error to an ImageError; `head` distinguishes damaged images from other files."""
     try:
-        with _unheard():
+        with _ignored_warnings():
             yield
     except ImageError:
         raise
     except UnidentifiedImageError as error:
         raise ImageError(DAMAGED if _SIGNATURE.match(head) else NOT_AN_IMAGE) from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"more pixels than the limit of {MAX_PIXELS // 10**6} million") from error
+        raise ImageError(f"the image exceeds the limit of {MAX_PIXELS // 10**6} million pixels") from error
     except MemoryError as error:
-        raise ImageError("more pixels than there is memory for") from error
+        raise ImageError("there is not enough memory for its pixels") from error
     except Exception as error:
         raise ImageError(DAMAGED) from error
 
 
 _lock = threading.Lock()
-_inside = 0
+_active_threads = 0
 _filters = warnings.catch_warnings()
 
 
 @contextmanager
-def _unheard() -> Iterator[None]:
+def _ignored_warnings() -> Iterator[None]:
     """Ignore Pillow's warnings, with the process-wide filters set by the first thread and reset by the last."""
-    global _inside, _filters
+    global _active_threads, _filters
     with _lock:
-        if not _inside:
+        if not _active_threads:
             _filters = warnings.catch_warnings()
             _filters.__enter__()
             warnings.filterwarnings("ignore", module=r"PIL\.")
-        _inside += 1
+        _active_threads += 1
     try:
         yield
     finally:
         with _lock:
-            _inside -= 1
-            if not _inside:
+            _active_threads -= 1
+            if not _active_threads:
                 _filters.__exit__(None, None, None)
 
 
 def _after_fork() -> None:
     """Reset the state in a forked process, which has none of the threads inside or holding the lock."""
-    global _lock, _inside
+    global _lock, _active_threads
     _lock = threading.Lock()
-    if _inside:
-        _inside = 0
+    if _active_threads:
+        _active_threads = 0
         _filters.__exit__(None, None, None)
 
 

@@ -3,7 +3,7 @@
 from megavit.errors import ImageError
 
 MAX_BYTES = 2**28
-MAX_TEXT_BYTES = 2**22  # largest PPM in ASCII digits, in bytes, which takes a second to read for every few megabytes
+MAX_TEXT_BYTES = 2**22  # largest plain (ASCII) PNM file, which takes about a second per few megabytes to decode
 MAX_PIXELS = 2**28 // 3  # 89 million, where Pillow begins to warn; 256 MiB in RGB
 MAX_SIDE = 2**15
 MAX_ASPECT = 100
@@ -12,9 +12,9 @@ MAX_ASPECT = 100
 def check_file_size(size: int) -> None:
     """Raise an ImageError if a file is empty or too large."""
     if not size:
-        raise ImageError("an empty file")
+        raise ImageError("the file is empty")
     if size > MAX_BYTES:
-        raise ImageError(f"a file above the limit of {MAX_BYTES // 2**20} MiB")
+        raise ImageError(f"the file exceeds the limit of {MAX_BYTES // 2**20} MiB")
 
 
 class TooManyPixelsError(ImageError):
@@ -23,22 +23,22 @@ class TooManyPixelsError(ImageError):
 
 def check_image_size(width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:
     """Raise an ImageError for an invalid size, or `TooManyPixelsError` for more than `max_pixels` pixels."""
-    came = f"{width} × {height} pixels"
+    size = f"{width} × {height} pixels"
     if not width or not height:
-        raise ImageError("no pixels")
+        raise ImageError("the image has no pixels")
     if width > MAX_SIDE or height > MAX_SIDE:
-        raise ImageError(f"{came}, above the limit of {MAX_SIDE} a side")
+        raise ImageError(f"{size} exceed the limit of {MAX_SIDE} per side")
     if max(width, height) > MAX_ASPECT * min(width, height):
-        raise ImageError(f"{came}, one side more than {MAX_ASPECT} times the other")
-    _check_pixels(width, height, max_pixels, came)
+        raise ImageError(f"{size}: one side is more than {MAX_ASPECT} times the other")
+    _check_pixels(width, height, max_pixels, size)
 
 
 def check_tile(width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:
     """Raise `TooManyPixelsError` for a tile above the limit, which is unpacked even if the image is small."""
-    _check_pixels(width, height, max_pixels, f"in tiles of {width} × {height} pixels")
+    _check_pixels(width, height, max_pixels, f"tiles of {width} × {height} pixels")
 
 
-def _check_pixels(width: int, height: int, max_pixels: int, came: str) -> None:
+def _check_pixels(width: int, height: int, max_pixels: int, what: str) -> None:
     if width * height > max_pixels:
         limit = f"{max_pixels // 10**6} million" if max_pixels >= 10**6 else f"{max_pixels:,}"
-        raise TooManyPixelsError(f"{came}, above the limit of {limit}")
+        raise TooManyPixelsError(f"{what} exceed the limit of {limit}")

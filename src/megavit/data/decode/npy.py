@@ -14,16 +14,16 @@ NPY_SIGNATURE = b"\x93NUMPY"
 _COLOR = (1, 3, 4)
 
 
-def to_uint8(array: np.ndarray, first: bool = False) -> np.ndarray:
-    """Convert an array (H, W) or (H, W, C), or (C, H, W) if `first`, to uint8 (H, W, C).
+def to_uint8(array: np.ndarray, channels_first: bool = False) -> np.ndarray:
+    """Convert an array (H, W) or (H, W, C), or (C, H, W) if `channels_first`, to uint8 (H, W, C).
 
     C is from 1 to `MAX_CHANNELS`. An array whose C is not 1, 3 or 4 and whose shortest axis is at the opposite end is
     refused. Values are uint8, uint16 (rescaled from 0 to 65,535) or floats in [0, 1] (scaled and rounded).
 
     Raises:
-        ImageError: for any other shape, dtype or range, naming what was expected and what came.
+        ImageError: for any other shape, dtype or range, naming what was expected and what was given.
     """
-    pixels = _channels_last(array, first)
+    pixels = _channels_last(array, channels_first)
     if pixels.dtype.newbyteorder("=") == np.uint16:
         return rescale_to_uint8(pixels, 65_535)
     if np.issubdtype(pixels.dtype, np.floating):
@@ -39,27 +39,31 @@ def read_npy(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
     version = npy.read_magic(stream)
     if version not in read_header:
-        raise ImageError(f"a .npy file of version {version[0]}.{version[1]}, which is not for numbers")
-    shape, by_columns, kind = read_header[version](stream)
-    if kind.kind not in "uif":
-        raise ImageError(f"pixels must be uint8, uint16, or floating point from 0 to 1; got {kind}")
+        raise ImageError(f".npy version {version[0]}.{version[1]} is not supported: save a numeric array")
+    shape, fortran_order, dtype = read_header[version](stream)
+    if dtype.kind not in "uif":
+        raise ImageError(f"pixels must be uint8, uint16, or floating point from 0 to 1; got {dtype}")
     if len(shape) in (2, 3):
         check_image_size(shape[1], shape[0], max_pixels)
     # Raises for a truncated or padded file, whose bytes do not fill the shape.
-    pixels = np.frombuffer(data, kind, offset=stream.tell())
-    return to_uint8(pixels.reshape(shape, order="F" if by_columns else "C"))
+    pixels = np.frombuffer(data, dtype, offset=stream.tell())
+    return to_uint8(pixels.reshape(shape, order="F" if fortran_order else "C"))
 
 
-def _channels_last(array: np.ndarray, first: bool) -> np.ndarray:
+def _channels_last(array: np.ndarray, channels_first: bool) -> np.ndarray:
     shape = array.shape
-    if first:
-        expected, channels, other = "a tensor must have the shape (height, width) or (channels, height, width)", 0, -1
+    if channels_first:
+        expected, channel_axis, opposite_axis = (
+            "a tensor must have the shape (height, width) or (channels, height, width)",
+            0,
+            -1,
+        )
     else:
         expected = "a NumPy array must have the shape (height, width) or (height, width, channels)"
-        channels, other = -1, 0
-    pixels = array[..., None] if array.ndim == 2 else np.moveaxis(array, channels, -1) if array.ndim == 3 else array
+        channel_axis, opposite_axis = -1, 0
+    pixels = array[..., None] if array.ndim == 2 else np.moveaxis(array, channel_axis, -1) if array.ndim == 3 else array
     if pixels.ndim != 3 or not 1 <= pixels.shape[-1] <= MAX_CHANNELS or not pixels.size:
-        raise ImageError(f"{expected}, with pixels and 1 to {MAX_CHANNELS} channels; got {shape}")
-    if pixels.shape[-1] not in _COLOR and shape[other] < min(shape[1], shape[channels]):
-        raise ImageError(f"{expected}; got {shape}, whose channels seem to be at the other end")
+        raise ImageError(f"{expected}, with 1 to {MAX_CHANNELS} channels and at least one pixel; got {shape}")
+    if pixels.shape[-1] not in _COLOR and shape[opposite_axis] < min(shape[1], shape[channel_axis]):
+        raise ImageError(f"{expected}; got {shape}, whose channels seem to be {'last' if channels_first else 'first'}")
     return pixels

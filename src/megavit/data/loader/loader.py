@@ -17,7 +17,7 @@ from megavit.data.image_dataset import ImageDataset, Images
 from megavit.errors import DataError
 
 
-def iter_batches(pictures: ImageDataset, order: Iterable[list[int]], workers: int) -> Iterator[Images]:
+def iter_batches(dataset: ImageDataset, order: Iterable[list[int]], workers: int) -> Iterator[Images]:
     """Yield the uint8 batches of an order, decoded by `workers` processes, or by this one if 0.
 
     Batches are in pinned memory if CUDA is available. `order` is consumed a few batches ahead.
@@ -26,9 +26,9 @@ def iter_batches(pictures: ImageDataset, order: Iterable[list[int]], workers: in
         DataError: as for `ImageDataset`, or if a worker died.
     """
     loader = DataLoader(
-        LoaderDataset(pictures),
+        LoaderDataset(dataset),
         batch_sampler=order,
-        collate_fn=partial(collate, pack if pictures.preprocessing.keep_aspect else stack),
+        collate_fn=partial(collate, pack if dataset.preprocessing.keep_aspect else stack),
         num_workers=workers,
         worker_init_fn=ignore_interrupts,
         pin_memory=torch.cuda.is_available(),
@@ -37,38 +37,38 @@ def iter_batches(pictures: ImageDataset, order: Iterable[list[int]], workers: in
         for batch, damaged in loader:
             if isinstance(batch, str):
                 raise DataError(batch)
-            pictures.damaged.update(damaged)
+            dataset.damaged.update(damaged)
             yield batch if isinstance(batch, Tensor) else unpack(*batch)
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
             raise
         raise DataError(
-            "a process that reads images has died, which is mostly the system's doing when memory runs out: "
-            "close other programs or make the images smaller"
+            "a process that reads images has died, probably because the system ran out of memory: close other "
+            "programs or make the images smaller"
         ) from error
 
 
 def sequential_batches(count: int, batch_size: int) -> list[list[int]]:
     """Return batches of the indices 0 to `count` - 1 in order."""
-    places = list(range(count))
-    return [places[start : start + batch_size] for start in range(0, count, batch_size)]
+    indices = list(range(count))
+    return [indices[start : start + batch_size] for start in range(0, count, batch_size)]
 
 
 class LoaderDataset(Dataset[tuple[Tensor | str, Skipped | None]]):
     """A dataset of images, or error messages instead of tracebacks, each with the damaged image it replaces or None."""
 
-    def __init__(self, pictures: ImageDataset) -> None:
-        self.pictures = pictures
+    def __init__(self, dataset: ImageDataset) -> None:
+        self.dataset = dataset
 
     def __getitem__(self, index: int) -> tuple[Tensor | str, Skipped | None]:
         try:
-            return self.pictures.read(index)
+            return self.dataset.read(index)
         except DataError as error:
             return str(error), None
 
     def __getitems__(self, indices: list[int]) -> list[tuple[Tensor | str, Skipped | None]]:
         """Read a batch, with concurrent requests if the images are in a remote store."""
-        first = self.pictures.samples[indices[0]].location if indices else None
+        first = self.dataset.samples[indices[0]].location if indices else None
         if first is None or not is_url(first.file):
             return [self[index] for index in indices]
         with ThreadPoolExecutor(MAX_CONCURRENT_REQUESTS) as pool:
@@ -76,29 +76,29 @@ class LoaderDataset(Dataset[tuple[Tensor | str, Skipped | None]]):
 
 
 def collate(
-    join: Callable[[list[Tensor | str]], Any], answers: list[tuple[Tensor | str, Skipped | None]]
+    join: Callable[[list[Tensor | str]], Any], items: list[tuple[Tensor | str, Skipped | None]]
 ) -> tuple[Any, list[tuple[str, str]]]:
     """Join images into one batch, and return it with (name, reason) of the damaged ones."""
-    damaged = [(damage.name, damage.reason) for _, damage in answers if damage is not None]
-    return join([picture for picture, _ in answers]), damaged
+    damaged = [(damage.name, damage.reason) for _, damage in items if damage is not None]
+    return join([image for image, _ in items]), damaged
 
 
-def stack(pictures: list[Tensor | str]) -> Tensor | str:
+def stack(images: list[Tensor | str]) -> Tensor | str:
     """Stack images into one tensor, or return the first error message."""
-    messages = [picture for picture in pictures if isinstance(picture, str)]
-    return messages[0] if messages else torch.stack([picture for picture in pictures if isinstance(picture, Tensor)])
+    messages = [image for image in images if isinstance(image, str)]
+    return messages[0] if messages else torch.stack([image for image in images if isinstance(image, Tensor)])
 
 
-def pack(pictures: list[Tensor | str]) -> tuple[Tensor, list[list[int]]] | str:
+def pack(images: list[Tensor | str]) -> tuple[Tensor, list[list[int]]] | str:
     """Concatenate images to one tensor (values,) and their shapes, or return the first error message.
 
     A single tensor, because each takes a file descriptor when sent between processes.
     """
-    messages = [picture for picture in pictures if isinstance(picture, str)]
+    messages = [image for image in images if isinstance(image, str)]
     if messages:
         return messages[0]
-    whole = [picture for picture in pictures if isinstance(picture, Tensor)]
-    return torch.cat([picture.flatten() for picture in whole]), [list(picture.shape) for picture in whole]
+    tensors = [image for image in images if isinstance(image, Tensor)]
+    return torch.cat([image.flatten() for image in tensors]), [list(image.shape) for image in tensors]
 
 
 def unpack(pixels: Tensor, shapes: Sequence[Sequence[int]]) -> list[Tensor]:

@@ -25,7 +25,7 @@ class ResumableBatchSampler(Sampler[list[int]]):
         weights: relative probability of each image (count,); an epoch is then `count` draws with replacement.
         rank, world_size: index of this process's slice of each batch, and the number of slices.
         windows: windows over many shards, which restrict the order to a few shards at a time.
-        ahead: whether to read the shards of the next window ahead.
+        read_ahead: whether to read the shards of the next window ahead.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class ResumableBatchSampler(Sampler[list[int]]):
         steps: int,
         weights: Tensor | None = None,
         windows: ShardWindows | None = None,
-        ahead: bool = False,
+        read_ahead: bool = False,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -46,9 +46,9 @@ class ResumableBatchSampler(Sampler[list[int]]):
         self.start, self.steps = start, steps
         # Draws with replacement come from all shards.
         self.weights, self.windows = weights, windows if weights is None else None
-        self.ahead = ahead and self.windows is not None
+        self.read_ahead = read_ahead and self.windows is not None
         size = batch_size // world_size
-        self.mine = slice(rank * size, (rank + 1) * size)
+        self.rank_slice = slice(rank * size, (rank + 1) * size)
 
     def epoch(self, number: int) -> list[int]:
         """Return the indices of an epoch in order."""
@@ -58,40 +58,40 @@ class ResumableBatchSampler(Sampler[list[int]]):
         if self.weights is None:
             return torch.randperm(self.count, generator=random).tolist()
         # torch.multinomial is limited to 2^24 images.
-        upto = self.weights.double().cumsum(0)
-        draws = torch.rand(self.count, generator=random, dtype=torch.float64) * upto[-1]
-        return torch.searchsorted(upto, draws, right=True).clamp_(max=self.count - 1).tolist()
+        cumulative = self.weights.double().cumsum(0)
+        draws = torch.rand(self.count, generator=random, dtype=torch.float64) * cumulative[-1]
+        return torch.searchsorted(cumulative, draws, right=True).clamp_(max=self.count - 1).tolist()
 
     def __len__(self) -> int:
         return self.steps - self.start
 
     def __iter__(self) -> Iterator[list[int]]:
         current, order = -1, []
-        reading: dict[int, list[int]] = {}
+        ahead: dict[int, list[int]] = {}
         for step in range(self.start, self.steps):
             batch = []
-            for k in range(step * self.batch_size, (step + 1) * self.batch_size):
-                number, place = divmod(k, self.count)
-                if number != current:
-                    current, order = number, self.epoch(number)
-                    reading = self._reading(number, place) if self.ahead else {}
-                if place in reading and self.windows is not None:
-                    self.windows.read_ahead(reading[place])
-                batch.append(order[place])
-            yield batch[self.mine]
+            for position in range(step * self.batch_size, (step + 1) * self.batch_size):
+                epoch, index = divmod(position, self.count)
+                if epoch != current:
+                    current, order = epoch, self.epoch(epoch)
+                    ahead = self._shards_to_read_ahead(epoch, index) if self.read_ahead else {}
+                if index in ahead and self.windows is not None:
+                    self.windows.read_ahead(ahead[index])
+                batch.append(order[index])
+            yield batch[self.rank_slice]
 
-    def _reading(self, number: int, first: int) -> dict[int, list[int]]:
+    def _shards_to_read_ahead(self, epoch: int, first: int) -> dict[int, list[int]]:
         """Return the shards to read ahead, by position in an epoch from `first` on."""
         assert self.windows is not None
-        windows = self.windows.epoch(generator(self.seed, number))[1]
-        now = max(window for window, (start, _) in enumerate(windows) if start <= first)
+        windows = self.windows.epoch(generator(self.seed, epoch))[1]
+        current = max(window for window, (start, _) in enumerate(windows) if start <= first)
         following = [shards for _, shards in windows[1:]]
-        following.append(self.windows.epoch(generator(self.seed, number + 1))[1][0][1])
-        reading = {start: shards for (start, _), shards in zip(windows, following, strict=True)}
-        return reading | {first: windows[now][1] + following[now]}
+        following.append(self.windows.epoch(generator(self.seed, epoch + 1))[1][0][1])
+        ahead = {start: shards for (start, _), shards in zip(windows, following, strict=True)}
+        return ahead | {first: windows[current][1] + following[current]}
 
 
 def compute_class_balanced_weights(labels: Sequence[int]) -> Tensor:
     """Return sampling weights (count,) under which every class is equally frequent."""
-    numbers = torch.as_tensor(labels)
-    return 1 / torch.bincount(numbers)[numbers].double()
+    classes = torch.as_tensor(labels)
+    return 1 / torch.bincount(classes)[classes].double()

@@ -33,8 +33,8 @@ class ShardWindows:
 
     def epoch(self, random: torch.Generator) -> tuple[list[int], list[tuple[int, list[int]]]]:
         """Return all indices, shuffled within windows of shuffled shards, and each window's (start, shards)."""
-        places = self.shard.argsort(stable=True)
-        by_shard = places.split(torch.bincount(self.shard, minlength=len(self.files)).tolist())
+        indices = self.shard.argsort(stable=True)
+        by_shard = indices.split(torch.bincount(self.shard, minlength=len(self.files)).tolist())
         order: list[int] = []
         windows: list[tuple[int, list[int]]] = []
         for chosen in torch.randperm(len(self.files), generator=random).split(self.size):
@@ -56,18 +56,18 @@ def make_shard_windows(samples: Sequence[Sample]) -> ShardWindows | None:
     files = sorted({sample.location.file for sample in samples if sample.location is not None})
     if len(files) <= WINDOW_SHARDS:
         return None
-    number = {file: place for place, file in enumerate(files)}
-    shard = [number[sample.location.file] for sample in samples if sample.location is not None]
+    index_of = {file: index for index, file in enumerate(files)}
+    shard = [index_of[sample.location.file] for sample in samples if sample.location is not None]
     return ShardWindows(torch.tensor(shard), tuple(files), WINDOW_SHARDS) if len(shard) == len(samples) else None
 
 
 def _advise(files: Sequence[str]) -> None:
     for file in files:
         try:
-            handle = os.open(file, os.O_RDONLY)
+            descriptor = os.open(file, os.O_RDONLY)
         except OSError:
             continue  # reading it will raise
         try:
-            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_WILLNEED)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
         finally:
-            os.close(handle)
+            os.close(descriptor)

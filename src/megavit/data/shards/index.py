@@ -95,7 +95,7 @@ class ShardIndex:
             "images": self.images,
             "target": self.target,
             "classes": list(self.classes),
-            "shards": [_plain(shard) for shard in self.shards],
+            "shards": [_to_dict(shard) for shard in self.shards],
             "skipped": [list(row) for row in self.skipped],
             "damaged": [list(row) for row in self.damaged],
         }
@@ -116,7 +116,8 @@ class Damaged:
 def list_contents(folder: str, index: ShardIndex) -> dict[str, list[tuple[str, ByteRange | Damaged]]]:
     """Return, by shard, the (name, location) of each image, followed by what is damaged."""
     found: dict[str, list[tuple[str, ByteRange | Damaged]]] = {
-        shard.name: [(member.name, where) for member, where in locate_members(folder, shard)] for shard in index.shards
+        shard.name: [(member.name, location) for member, location in locate_members(folder, shard)]
+        for shard in index.shards
     }
     for name, reason in index.damaged:
         if not name.lower().endswith(_LABELS):  # listed with the image that it belongs to
@@ -146,7 +147,7 @@ def is_shard_name(name: str) -> bool:
     return is_tar(name) and not name.startswith(".") and not re.search(r"[/\\\0]", name)
 
 
-def is_name(name: object) -> bool:
+def is_file_name(name: object) -> bool:
     """Return whether a value is a possible file name."""
     try:
         return isinstance(name, str) and 0 not in name.encode("utf-8", "surrogateescape")
@@ -154,30 +155,30 @@ def is_name(name: object) -> bool:
         return False
 
 
-def parse_index(text: str | bytes, where: str) -> ShardIndex:
-    """Parse and check an untrusted index, or raise a DataError that names `where` and what is invalid."""
-    table = parse_json(text, where, DataError)
+def parse_index(text: str | bytes, location: str) -> ShardIndex:
+    """Parse and check an untrusted index, or raise a DataError that names `location` and what is invalid."""
+    table = parse_json(text, location, DataError)
     try:
         _check(table.get("format") == FORMAT, f"format {FORMAT}", table.get("format"))
         stored = table.pop("fingerprint", None)
-        _check(stored == _fingerprint(table), "the fingerprint of what stands in it", stored)
+        _check(stored == _fingerprint(table), "the fingerprint of its content", stored)
         target, classes = table["target"], _strings(table["classes"])
         _check(target in get_args(TargetKind), "a kind of target", target)
         shards = tuple(_shard(row, target, len(classes)) for row in table["shards"])
         names = [shard.name for shard in shards]
         _check(names == sorted(set(names)), "shards in the order of their names", names[:5])
         images = [member.name for shard in shards for member in shard.members]
-        _check(len(set(images)) == len(images), "a name for each image", "the same twice")
+        _check(len(set(images)) == len(images), "a unique name for each image", "duplicates")
         skipped, damaged = (
             tuple((name, reason) for name, reason in map(_strings, table[key])) for key in ("skipped", "damaged")
         )
         for name, _ in damaged:
-            _check(is_shard_name(name.partition("/")[0]), "a shard's name before what is damaged in it", name)
+            _check(is_shard_name(name.partition("/")[0]), "a damaged entry that begins with a shard's name", name)
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error or type(error).__name__
         raise DataError(
-            f"{where} is damaged: {reason}; restore it, or remove it to have the shards indexed "
-            "anew, if they carry their classes themselves"
+            f"{location} is damaged: {reason}; restore it, or remove it to have the shards indexed "
+            "again, if they contain the names of their classes"
         ) from None
     return ShardIndex(target, classes, shards, skipped, damaged)
 
@@ -185,7 +186,7 @@ def parse_index(text: str | bytes, where: str) -> ShardIndex:
 def _shard(row: dict[str, Any], target: str, classes: int) -> Shard:
     name, size, split = row["name"], row["bytes"], row["split"]
     _check(isinstance(name, str) and is_shard_name(name), "a shard's name", name)
-    _check(_whole(size) and size >= 0, "a shard's size", size)
+    _check(_is_int(size) and size >= 0, "a shard's size", size)
     _check(_is_hex(row["sha256"], _SHA256), "a SHA-256", row["sha256"])
     _check(split in _SPLITS, "a split", split)
     columns = [row[column] for column in _COLUMNS]
@@ -199,13 +200,13 @@ def _shard(row: dict[str, Any], target: str, classes: int) -> Shard:
     )
 
 
-def _member(values: Sequence[Any], whole: int, target: str, classes: int) -> Member:
+def _member(values: Sequence[Any], shard_size: int, target: str, classes: int) -> Member:
     name, stored, offset, size, digest, height, width, channels = values
-    _check(is_name(name), "a name that a file can have", name)
-    _check(_whole(offset) and _whole(size) and offset >= 0 and 0 < size <= MAX_BYTES, "a place", (offset, size))
-    _check(offset + size <= whole, f"a place within {whole:,} bytes", (offset, size))
+    _check(is_file_name(name), "a valid file name", name)
+    _check(_is_int(offset) and _is_int(size) and offset >= 0 and 0 < size <= MAX_BYTES, "a byte range", (offset, size))
+    _check(offset + size <= shard_size, f"a byte range within {shard_size:,} bytes", (offset, size))
     _check(_is_hex(digest, _DIGEST), "a digest", digest)
-    _check(all(_whole(side) and side > 0 for side in (height, width, channels)), "a size", (height, width, channels))
+    _check(all(_is_int(side) and side > 0 for side in (height, width, channels)), "a size", (height, width, channels))
     return Member(name, _target(stored, target, classes), offset, size, digest, height, width, channels)
 
 
@@ -215,15 +216,15 @@ def _target(stored: Any, target: str, classes: int) -> Target:
     if target == "regression":
         _check(isinstance(stored, int | float) and not isinstance(stored, bool), "a score", stored)
         return float(stored)
-    known = stored if target == "multilabel" else [stored]
-    _check(all(_whole(label) and 0 <= label < classes for label in known), f"one of {classes} classes", stored)
+    labels = stored if target == "multilabel" else [stored]
+    _check(all(_is_int(label) and 0 <= label < classes for label in labels), f"one of {classes} classes", stored)
     return tuple(sorted(set(stored))) if target == "multilabel" else stored
 
 
-def _plain(shard: Shard) -> dict[str, Any]:
+def _to_dict(shard: Shard) -> dict[str, Any]:
     columns = {
-        column: [getattr(member, one.name) for member in shard.members]
-        for column, one in zip(_COLUMNS, fields(Member), strict=True)
+        column: [getattr(member, member_field.name) for member in shard.members]
+        for column, member_field in zip(_COLUMNS, fields(Member), strict=True)
     }
     return {"name": shard.name, "bytes": shard.size, "sha256": shard.sha256, "split": shard.split} | columns
 
@@ -237,7 +238,7 @@ def _strings(values: Any) -> tuple[str, ...]:
     return tuple(values)
 
 
-def _whole(value: Any) -> bool:
+def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -245,6 +246,6 @@ def _is_hex(value: Any, pattern: re.Pattern[str]) -> bool:
     return isinstance(value, str) and pattern.fullmatch(value) is not None
 
 
-def _check(right: bool, expected: str, came: object) -> None:
-    if not right:
-        raise ValueError(f"expected {expected}, got {came!r:.200}")
+def _check(condition: bool, expected: str, value: object) -> None:
+    if not condition:
+        raise ValueError(f"expected {expected}, got {value!r:.200}")

@@ -13,8 +13,8 @@ from megavit.data.shards.verify import ShardFault, Verify, find_size_mismatches,
 from megavit.data.targets import name_target
 from megavit.errors import DataError
 
-UNLABELED = "no .cls or .json says what it is"
-WHOLE = "; each of its images is whole"
+UNLABELED = "it has no target in a .cls or .json"
+INTACT = "; all of its images are intact"
 
 
 def list_shards(
@@ -30,57 +30,57 @@ def list_shards(
         DataError: if the index is missing or damaged, no image has a target, or as set by `on_corrupt`.
     """
     folder, index = open_shards(source, progress)
-    chosen = _chosen(index, verified)
-    faults = [*verify(folder, chosen, progress)]
-    known = {shard.name for shard in chosen}
+    verified_shards = _shards_to_verify(index, verified)
+    faults = [*verify(folder, verified_shards, progress)]
+    known = {shard.name for shard in verified_shards}
     faults += find_size_mismatches(folder, [shard for shard in index.shards if shard.name not in known])
     if on_corrupt == "fail":
-        _refuse(source, index, faults)
+        _raise_if_damaged(source, index, faults)
     damaged = {fault.shard: fault.images or {} for fault in faults}
     candidates: list[Candidate] = []
-    found: list[ImageInfo | str] = []
+    infos: list[ImageInfo | str] = []
     for shard in index.shards:
-        broken = damaged.get(shard.name, {})
-        for place, (member, where) in enumerate(locate_members(folder, shard)):
+        reasons = damaged.get(shard.name, {})
+        for position, (member, location) in enumerate(locate_members(folder, shard)):
             if member.target is None:
                 target = ""
-                fact = UNLABELED
+                info = UNLABELED
             else:
                 target = name_target(member.target, index.classes)
-                fact = broken.get(place) or ImageInfo(member.height, member.width, member.channels, member.digest)
-            candidates.append(Candidate(member.name, target, shard.split, where))
-            found.append(fact)
+                info = reasons.get(position) or ImageInfo(member.height, member.width, member.channels, member.digest)
+            candidates.append(Candidate(member.name, target, shard.split, location))
+            infos.append(info)
     skipped = (
         *(Skipped(name, reason) for name, reason in (*index.skipped, *index.damaged)),
         *(Skipped(fault.shard, _describe(fault)) for fault in faults if not fault.images),
-        *(Skipped(name, "a shard that the index does not know") for name in _unknown(source, index)),
+        *(Skipped(name, "a shard that is not in the index") for name in _find_unknown_shards(source, index)),
     )
     if all(member.target is None for shard in index.shards for member in shard.members):
         raise DataError(
-            f"the shards of {source!r} say of no image what it is: each needs a .cls with its class, or a .json with "
-            "label, labels or score. A tar of class folders is for megavit shard: unpack it, then "
+            f"no image in the shards of {source!r} has a target: each needs a .cls with its class, or a .json with "
+            "label, labels or score. To use a tar of class folders, unpack it, then run "
             "megavit shard FOLDER --out SHARDS"
         )
     root = None if is_url(folder) else Path(folder)
-    return Listing(root, index.classes, tuple(candidates), skipped, index.target), found
+    return Listing(root, index.classes, tuple(candidates), skipped, index.target), infos
 
 
-def _refuse(source: str, index: ShardIndex, faults: Sequence[ShardFault]) -> None:
-    hint = 'go on without with --on-corrupt skip (on_corrupt = "skip")'
+def _raise_if_damaged(source: str, index: ShardIndex, faults: Sequence[ShardFault]) -> None:
+    hint = 'continue without with --on-corrupt skip (on_corrupt = "skip")'
     if faults:
         raise DataError(
-            f"{len(faults):,} of the {len(index.shards):,} shards of {source!r} are not as they were written: "
+            f"{len(faults):,} of the {len(index.shards):,} shards of {source!r} do not match their index: "
             f"{faults[0].shard} is {faults[0].reason}; restore them, or {hint}"
         )
     if index.damaged:
         name, reason = index.damaged[0]
         raise DataError(
-            f"{len(index.damaged):,} of what is in the shards of {source!r} cannot be used: {name!r}: {reason}; "
-            f"restore it, or {hint}"
+            f"{len(index.damaged):,} entries in the shards of {source!r} cannot be used, such as {name!r}: {reason}; "
+            f"restore them, or {hint}"
         )
 
 
-def _chosen(index: ShardIndex, verified: Verify) -> Sequence[Shard]:
+def _shards_to_verify(index: ShardIndex, verified: Verify) -> Sequence[Shard]:
     if verified == "none":
         return ()
     held_out = [shard for shard in index.shards if shard.split in ("val", "test")]
@@ -89,11 +89,11 @@ def _chosen(index: ShardIndex, verified: Verify) -> Sequence[Shard]:
 
 def _describe(fault: ShardFault) -> str:
     if fault.images is None:
-        return f"{fault.reason}; images of the same class stand in for those that cannot be read"
-    return fault.reason + WHOLE
+        return f"{fault.reason}; unreadable images are replaced by others of the same class"
+    return fault.reason + INTACT
 
 
-def _unknown(source: str, index: ShardIndex) -> list[str]:
+def _find_unknown_shards(source: str, index: ShardIndex) -> list[str]:
     folder = Path(source)
     if is_url(source) or not (folder / INDEX).is_file():
         return []

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from megavit.data.scan import Progress
 
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
-_MOST_SHARDS = 1_000_000
+_MAX_SHARDS = 1_000_000
 MAX_INDEX_BYTES = 2**30
 
 
@@ -45,19 +45,19 @@ def is_shards(source: str) -> bool:
 def check_not_nearly_shards(source: str) -> None:
     """Raise a DataError for compressed shards, or a folder of folders of shards."""
     if _is_compressed(source):
-        raise DataError(f"{source!r} is compressed, and parts of it cannot be read; gunzip it first")
+        raise DataError(f"{source!r} is compressed, so parts of it cannot be read: decompress it first")
     try:
         entries = sorted(entry for entry in Path(source).iterdir() if not is_hidden(entry.name))
         inner = [next(entry.glob("*.tar"), None) for entry in entries if entry.is_dir()]
     except OSError:
         return
     if entries and all(_is_compressed(entry.name) for entry in entries):
-        raise DataError(f"the shards of {source!r} are compressed, and parts of them cannot be read; gunzip them first")
+        raise DataError(f"the shards of {source!r} are compressed, so parts of them cannot be read: decompress them")
     found = next((tar for tar in inner if tar is not None), None)
     if found is not None and len(inner) == len(entries):
         raise DataError(
-            f"{source!r} has shards in folders within, such as {str(found)!r}; name one of these folders, or put all "
-            "shards into one folder, with train-, val- or test- before their names"
+            f"{source!r} has its shards in subfolders, such as {str(found)!r}: pass one of these folders, or put all "
+            "shards into one folder, with names that begin with train-, val- or test-"
         )
 
 
@@ -76,19 +76,19 @@ def open_shards(source: str, progress: "Progress | None" = None) -> tuple[str, S
 
     if is_tar(source):
         folder, _, pattern = source.rpartition("/")
-        names = _expanded(pattern)
-        beside = read_index(join_path(folder, INDEX))
-        known = {shard.name: shard for shard in beside.shards} if beside else {}
-        if beside is None or not set(names) <= set(known):
+        names = _expand_braces(pattern)
+        index = read_index(join_path(folder, INDEX))
+        known = {shard.name: shard for shard in index.shards} if index else {}
+        if index is None or not set(names) <= set(known):
             return folder, scan_shards(folder, names, progress)
-        damaged = tuple(row for row in beside.damaged if row[0].partition("/")[0] in names)
-        return folder, replace(beside, shards=tuple(known[name] for name in sorted(set(names))), damaged=damaged)
+        damaged = tuple(row for row in index.damaged if row[0].partition("/")[0] in names)
+        return folder, replace(index, shards=tuple(known[name] for name in sorted(set(names))), damaged=damaged)
     index = read_index(join_path(source, INDEX))
     if index is not None:
         return source, index
     if is_url(source):
-        like = join_path(source, "train-{0000..0031}.tar")
-        raise DataError(f"there is no {INDEX} at {source!r}; name shards that have none as in {like}")
+        example = join_path(source, "train-{0000..0031}.tar")
+        raise DataError(f"there is no {INDEX} at {source!r}: pass shards without an index as {example}")
     names = sorted(entry.name for entry in Path(source).iterdir() if _is_shard(entry))
     index = scan_shards(source, names, progress)
     # A truncated shard may be complete the next time.
@@ -98,20 +98,20 @@ def open_shards(source: str, progress: "Progress | None" = None) -> tuple[str, S
     return source, index
 
 
-def read_index(where: str) -> ShardIndex | None:
+def read_index(location: str) -> ShardIndex | None:
     """Read an index by path or URL, or return None if there is none; raise a DataError if unreadable or damaged."""
-    size = get_file_size(where)
+    size = get_file_size(location)
     if size is None:
         return None
     if size > MAX_INDEX_BYTES:
         raise DataError(
-            f"{where} is of {size:,} bytes, more than the {MAX_INDEX_BYTES:,} that an index may have, which are about "
-            "ten million images: divide the shards over several folders"
+            f"{location} has {size:,} bytes, but an index may have at most {MAX_INDEX_BYTES:,} (about ten million "
+            "images): divide the shards among several folders"
         )
     try:
-        return parse_index(read_range(where, 0, size), where)
+        return parse_index(read_range(location, 0, size), location)
     except ImageError as error:
-        raise DataError(f"{where} cannot be read: {error.reason}") from error
+        raise DataError(f"{location} cannot be read: {error.reason}") from error
 
 
 def _is_compressed(name: str) -> bool:
@@ -122,13 +122,13 @@ def _is_shard(entry: Path) -> bool:
     return is_shard_name(entry.name) and entry.is_file()
 
 
-def _expanded(pattern: str) -> list[str]:
+def _expand_braces(pattern: str) -> list[str]:
     """Expand `train-{0000..0031}.tar` to the names of all its files."""
     found = _BRACES.search(pattern)
     if found is None:
         return [pattern]
     first, last = int(found[1]), int(found[2])
-    if not 0 <= last - first < _MOST_SHARDS:
-        raise DataError(f"{found[0]} must count upwards, and to no more than {_MOST_SHARDS:,} shards")
+    if not 0 <= last - first < _MAX_SHARDS:
+        raise DataError(f"{found[0]} must be an ascending range of at most {_MAX_SHARDS:,} shards")
     width = len(found[1])
     return [f"{pattern[: found.start()]}{number:0{width}}{pattern[found.end() :]}" for number in range(first, last + 1)]

@@ -9,7 +9,7 @@ from megavit.data.byte_range import content_digest, get_file_size, iter_chunks
 from megavit.data.decode.image_file import inspect_image
 from megavit.data.file_names import HIDDEN, IMAGE_SUFFIXES, is_hidden
 from megavit.data.scan import Progress
-from megavit.data.shards.index import Member, Shard, ShardIndex, is_name, join_path
+from megavit.data.shards.index import Member, Shard, ShardIndex, is_file_name, join_path
 from megavit.data.shards.tar import TarEntry, read_entries
 from megavit.data.shards.webdataset import TARGETS, SampleFiles, parse_target, split_key
 from megavit.data.split.split_names import parse_name
@@ -17,11 +17,11 @@ from megavit.data.targets import NamedTarget, index_target, names_in
 from megavit.data.workers import MAX_WORKERS, available_cpus, map_in_processes
 from megavit.errors import DataError, ImageError
 
-_MOST_TEXT = 2**20
+_MAX_TARGET_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _ShardContent:
     """The images of a shard with their targets, and what could not be used (as in `ShardIndex`)."""
 
     size: int
@@ -31,33 +31,33 @@ class _Found:
     damaged: tuple[tuple[str, str], ...]
 
 
-class Forward:
+class ForwardReader:
     """A file read once from beginning to end, in which seeking is only possible forward."""
 
     def __init__(self, file: str, size: int) -> None:
         self.sha256 = sha256()
-        self._pieces = iter_chunks(file, size)
-        self._size, self._start, self._at = size, 0, 0
-        self._held = b""
+        self._chunks = iter_chunks(file, size)
+        self._size, self._start, self._position = size, 0, 0
+        self._buffer = b""
 
     def seek(self, offset: int) -> None:
-        self._at = offset
+        self._position = offset
 
     def read(self, size: int) -> bytes:
-        end = min(self._at + size, self._size)
-        while self._start + len(self._held) < end:
-            piece = next(self._pieces)
-            self.sha256.update(piece)
-            drop = min(self._at - self._start, len(self._held))
-            self._held, self._start = self._held[drop:] + piece, self._start + drop
-        data = self._held[self._at - self._start : end - self._start]
-        self._at = end
+        end = min(self._position + size, self._size)
+        while self._start + len(self._buffer) < end:
+            chunk = next(self._chunks)
+            self.sha256.update(chunk)
+            consumed = min(self._position - self._start, len(self._buffer))
+            self._buffer, self._start = self._buffer[consumed:] + chunk, self._start + consumed
+        data = self._buffer[self._position - self._start : end - self._start]
+        self._position = end
         return data
 
-    def to_end(self) -> str:
+    def hash_to_end(self) -> str:
         """Read to the end, and return the SHA-256 of the file."""
-        for piece in self._pieces:
-            self.sha256.update(piece)
+        for chunk in self._chunks:
+            self.sha256.update(chunk)
         return self.sha256.hexdigest()
 
 
@@ -69,72 +69,72 @@ def scan_shards(folder: str, names: Sequence[str], progress: Progress | None = N
     """
     names = sorted(set(names))
     workers = min(available_cpus(), MAX_WORKERS) if len(names) > 1 else 0
-    shards: list[tuple[str, _Found]] = []
+    shards: list[tuple[str, _ShardContent]] = []
     skipped: list[tuple[str, str]] = []
     damaged: list[tuple[str, str]] = []
-    splits = {name: split_of(name) for name in names}
+    splits = {name: shard_split(name) for name in names}
     tasks = [(folder, name) for name in names]
-    for done, (name, found) in enumerate(zip(names, map_in_processes(_scan, tasks, workers), strict=True), start=1):
-        if isinstance(found, str):
-            damaged.append((name, found))
+    for done, (name, content) in enumerate(zip(names, map_in_processes(_scan, tasks, workers), strict=True), start=1):
+        if isinstance(content, str):
+            damaged.append((name, content))
         else:
-            shards.append((name, found))
-            skipped += found.skipped
-            damaged += found.damaged
+            shards.append((name, content))
+            skipped += content.skipped
+            damaged += content.damaged
         if progress is not None:
             progress(done, len(names))
-    said = [target for _, found in shards for _, target in found.images if target is not None]
-    if not any(found.images for _, found in shards):
+    targets = [target for _, content in shards for _, target in content.images if target is not None]
+    if not any(content.images for _, content in shards):
         first = f"; {damaged[0][0]}: {damaged[0][1]}" if damaged else ""
         raise DataError(f"there are no images in the {len(names):,} shards of {folder or '.'!r}{first}")
-    kind = _kind(folder, said)
-    classes = _classes(said)
-    number = {name: place for place, name in enumerate(classes)}
+    kind = _target_kind(folder, targets)
+    classes = _classes(targets)
+    class_indices = {name: index for index, name in enumerate(classes)}
     return ShardIndex(
         kind,
         classes,
         tuple(
             Shard(
                 name,
-                found.size,
-                found.sha256,
+                content.size,
+                content.sha256,
                 splits[name],
                 tuple(
-                    replace(member, target=None if target is None else index_target(target, number))
-                    for member, target in found.images
+                    replace(member, target=None if target is None else index_target(target, class_indices))
+                    for member, target in content.images
                 ),
             )
-            for name, found in shards
+            for name, content in shards
         ),
         tuple(skipped),
         tuple(damaged),
     )
 
 
-def split_of(name: str) -> str | None:
+def shard_split(name: str) -> str | None:
     """Return the split in a shard's name, such as `train-0000.tar`, or None; raise a DataError if it names two."""
     splits = parse_name(name).splits
     if len(splits) > 1:
         raise DataError(
-            f"the name of the shard {name!r} tells {' and '.join(splits)}: rename it, so that it tells one split"
+            f"the name of the shard {name!r} contains {' and '.join(splits)}: rename it so that it names one split"
         )
     return splits[0] if splits else None
 
 
-def _scan(task: tuple[str, str]) -> _Found | str:
+def _scan(task: tuple[str, str]) -> _ShardContent | str:
     folder, name = task
     file = join_path(folder, name)
     try:
         size = get_file_size(file)
         if size is None:
-            return "not there"
-        stream = Forward(file, size)
-        return _samples(name, size, stream)
+            return "missing"
+        stream = ForwardReader(file, size)
+        return _scan_stream(name, size, stream)
     except ImageError as error:
         return error.reason
 
 
-def _samples(shard: str, size: int, stream: Forward) -> _Found:
+def _scan_stream(shard: str, size: int, stream: ForwardReader) -> _ShardContent:
     samples: dict[str, SampleFiles] = {}
     skipped: list[tuple[str, str]] = []
     damaged: list[tuple[str, str]] = []
@@ -144,41 +144,41 @@ def _samples(shard: str, size: int, stream: Forward) -> _Found:
             continue
         key, kind = split_key(entry.name)
         name = f"{shard}/{entry.name}"
-        if not is_name(name):
-            damaged.append((shard, f"a file whose name none can have: {name!a:.80}"))
+        if not is_file_name(name):
+            damaged.append((shard, f"a file with an invalid name: {name!a:.80}"))
         elif any(map(is_hidden, entry.name.split("/"))):
             skipped.append((name, HIDDEN))
         else:
             sample = samples.setdefault(key, SampleFiles())
             try:
-                _take(sample, name, kind, entry, stream)
+                _add_file(sample, name, kind, entry, stream)
             except ImageError as error:
                 damaged.append((name, error.reason))
             sample.kinds.add(kind)
     for key, sample in samples.items():
         if sample.fault:
-            (skipped if sample.are_notes else damaged).append((f"{shard}/{key}", sample.fault))
-    pairs = tuple((one.image, one.target) for one in samples.values() if one.image is not None)
-    return _Found(size, stream.to_end(), pairs, tuple(skipped), tuple(damaged))
+            (skipped if sample.is_metadata else damaged).append((f"{shard}/{key}", sample.fault))
+    pairs = tuple((sample.image, sample.target) for sample in samples.values() if sample.image is not None)
+    return _ShardContent(size, stream.hash_to_end(), pairs, tuple(skipped), tuple(damaged))
 
 
-def _take(sample: SampleFiles, name: str, kind: str, entry: TarEntry, stream: Forward) -> None:
+def _add_file(sample: SampleFiles, name: str, kind: str, entry: TarEntry, stream: ForwardReader) -> None:
     if kind not in IMAGE_SUFFIXES and kind not in TARGETS:
         return
     if entry.fault:
         raise ImageError(entry.fault)
     if kind in IMAGE_SUFFIXES:
         if sample.image is not None:
-            raise ImageError("a second image of one sample")
+            raise ImageError("a second image for the same sample")
         sample.image = _member(name, entry, _content(stream, entry))
         return
-    target = parse_target(kind, _content(stream, entry)) if entry.size <= _MOST_TEXT else None
+    target = parse_target(kind, _content(stream, entry)) if entry.size <= _MAX_TARGET_BYTES else None
     if sample.targets.setdefault(kind, target) != target:
         sample.targets[kind] = None
-        raise ImageError(f"a second .{kind} of one sample, which says otherwise")
+        raise ImageError(f"a second .{kind} for the same sample, with another target")
 
 
-def _content(stream: Forward, entry: TarEntry) -> bytes:
+def _content(stream: ForwardReader, entry: TarEntry) -> bytes:
     stream.seek(entry.offset)
     return stream.read(entry.size)
 
@@ -188,12 +188,12 @@ def _member(name: str, entry: TarEntry, data: bytes) -> Member:
     return Member(name, None, entry.offset, entry.size, content_digest(data), height, width, channels)
 
 
-def _kind(folder: str, targets: Sequence[NamedTarget | None]) -> TargetKind:
+def _target_kind(folder: str, targets: Sequence[NamedTarget | None]) -> TargetKind:
     kinds: dict[type, TargetKind] = {str: "classification", tuple: "multilabel", float: "regression"}
     found = sorted({kinds[type(target)] for target in targets})
     if len(found) > 1:
         raise DataError(
-            f"the shards of {folder!r} have targets of several kinds, {' and '.join(found)}: keep to one of them"
+            f"the shards of {folder!r} have targets of several kinds, {' and '.join(found)}: use only one of them"
         )
     return found[0] if found else "classification"
 

@@ -10,8 +10,8 @@ from megavit.data.decode.limits import MAX_BYTES
 
 BLOCK = tarfile.BLOCKSIZE
 END = bytes(2 * BLOCK)
-_MOST_HEADER = 2**16  # extended headers are held in memory
-_PIECE = 2**20
+_MAX_HEADER_BYTES = 2**16  # extended headers are kept in memory
+_CHUNK_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +43,13 @@ def padding(size: int) -> bytes:
     return bytes(-size % BLOCK)
 
 
-def space(size: int) -> int:
+def entry_size(size: int) -> int:
     """Return the number of bytes that a file of `size` bytes takes in a tar file, with header and padding."""
     return BLOCK + size + -size % BLOCK
 
 
-def read_entries(stream: Readable, whole: int) -> Iterator[TarEntry | str]:
-    """Yield the files in a tar file of `whole` bytes, and last a message if it is damaged or truncated.
+def read_entries(stream: Readable, size: int) -> Iterator[TarEntry | str]:
+    """Yield the files in a tar file of `size` bytes, and last a message if it is damaged or truncated.
 
     Folders are left out; links and devices have a `fault`. Content after the end marker is damage, as a header that
     was overwritten by zeros looks like one.
@@ -57,7 +57,7 @@ def read_entries(stream: Readable, whole: int) -> Iterator[TarEntry | str]:
     offset = 0
     zeros = 0
     name = ""
-    while offset + BLOCK <= whole:
+    while offset + BLOCK <= size:
         stream.seek(offset)
         block = stream.read(BLOCK)
         if len(block) < BLOCK:
@@ -66,50 +66,50 @@ def read_entries(stream: Readable, whole: int) -> Iterator[TarEntry | str]:
             zeros += 1
             offset += BLOCK
             if zeros == 2:
-                if not _only_zeros(stream, offset, whole):
-                    yield "damaged: its end comes before some of its content"
+                if not _only_zeros(stream, offset, size):
+                    yield "damaged: it has content after its end marker"
                 return
             continue
         if zeros:
-            yield "damaged: a header of its files cannot be read"
+            yield "damaged: the header of a file cannot be read"
             return
         try:
             info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except tarfile.HeaderError:
-            yield "damaged: a header of its files cannot be read"
+            yield "damaged: the header of a file cannot be read"
             return
         start = offset + BLOCK
         offset = start + info.size + -info.size % BLOCK
         if info.size < 0:
-            yield "damaged: a file of less than nothing"
+            yield "damaged: it has a file of negative size"
             return
         if info.type in (tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE):
-            if info.size <= _MOST_HEADER and info.type != tarfile.XGLTYPE:
-                found = _long_name(stream.read(info.size), info.type)
-                name = found or name
+            if info.size <= _MAX_HEADER_BYTES and info.type != tarfile.XGLTYPE:
+                long_name = _long_name(stream.read(info.size), info.type)
+                name = long_name or name
             continue
-        if start + info.size > whole:
-            yield f"cut short within {(name or info.name)[-80:]!r}"
+        if start + info.size > size:
+            yield f"truncated within {(name or info.name)[-80:]!r}"
             return
         if not info.isdir():
             yield TarEntry(name or info.name, start, info.size, _fault(info))
         name = ""
     if not zeros:
-        yield "cut short"
+        yield "truncated"
 
 
 def _fault(info: tarfile.TarInfo) -> str:
     if info.type in (tarfile.LNKTYPE, tarfile.SYMTYPE):
-        return "a link, which is not followed; write the file itself into the tar"
+        return "a link, which is not followed: put the file itself into the tar"
     if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE):
-        return "not a plain file"
-    return f"a file above the limit of {MAX_BYTES // 2**20} MiB" if info.size > MAX_BYTES else ""
+        return "not a regular file"
+    return f"the file exceeds the limit of {MAX_BYTES // 2**20} MiB" if info.size > MAX_BYTES else ""
 
 
 def _only_zeros(stream: Readable, start: int, end: int) -> bool:
-    for offset in range(start, end, _PIECE):
+    for offset in range(start, end, _CHUNK_BYTES):
         stream.seek(offset)
-        if any(stream.read(min(_PIECE, end - offset))):
+        if any(stream.read(min(_CHUNK_BYTES, end - offset))):
             return False
     return True
 
@@ -129,7 +129,7 @@ def _long_name(data: bytes, kind: bytes) -> str:
 
 def _digits(stream: io.BytesIO) -> int:
     """Return the number of bytes in a pax record after its length and the space; 0 if there is none."""
-    text = b""
-    while (letter := stream.read(1)).isdigit() and len(text) < 6:
-        text += letter
-    return max(0, int(text) - len(text) - 1) if text and letter == b" " else 0
+    digits = b""
+    while (character := stream.read(1)).isdigit() and len(digits) < 6:
+        digits += character
+    return max(0, int(digits) - len(digits) - 1) if digits and character == b" " else 0

@@ -15,7 +15,7 @@ from megavit.errors import ImageError
 Verify = Literal["all", "held-out", "none"]
 """Which shards are verified before use, as in `megavit.data.load.load_data`."""
 
-_MANY_BYTES = 2**29  # number of bytes that are read in the time of starting processes
+_MIN_BYTES_FOR_WORKERS = 2**29  # number of bytes below which reading is faster than starting processes
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +35,15 @@ class ShardFault:
 
 def verify(folder: str, shards: Sequence[Shard], progress: Progress | None = None) -> Iterator[ShardFault]:
     """Yield a fault for each shard that is not as written; raise a DataError if one cannot be reached."""
-    workers = min(available_cpus(), MAX_WORKERS) if sum(shard.size for shard in shards) >= _MANY_BYTES else 0
+    workers = min(available_cpus(), MAX_WORKERS) if sum(shard.size for shard in shards) >= _MIN_BYTES_FOR_WORKERS else 0
     total, done = sum(len(shard.members) for shard in shards), 0
     tasks = [(folder, shard) for shard in shards]
-    for shard, faults in zip(shards, map_in_processes(_examine, tasks, workers), strict=True):
+    for shard, fault in zip(shards, map_in_processes(_verify_shard, tasks, workers), strict=True):
         done += len(shard.members)
         if progress is not None:
             progress(done, total)
-        if faults is not None:
-            yield faults
+        if fault is not None:
+            yield fault
 
 
 def find_size_mismatches(folder: str, shards: Sequence[Shard]) -> Iterator[ShardFault]:
@@ -56,34 +56,34 @@ def find_size_mismatches(folder: str, shards: Sequence[Shard]) -> Iterator[Shard
                 yield ShardFault(shard.name, reason, None)
 
 
-def _examine(task: tuple[str, Shard]) -> ShardFault | None:
+def _verify_shard(task: tuple[str, Shard]) -> ShardFault | None:
     folder, shard = task
     file = join_path(folder, shard.name)
     reason = _size_fault(get_file_size(file), shard)
-    if not reason and _is_written(file, shard):
+    if not reason and _matches_sha256(file, shard):
         return None
     damaged: dict[int, str] = {}
-    for place, (_, where) in enumerate(locate_members(folder, shard)):
+    for index, (_, location) in enumerate(locate_members(folder, shard)):
         try:
-            where.read()
+            location.read()
         except ImageError as error:
-            damaged[place] = error.reason
-    return ShardFault(shard.name, reason or "damaged: not the bytes that were written", damaged)
+            damaged[index] = error.reason
+    return ShardFault(shard.name, reason or "damaged: its SHA-256 differs from that in the index", damaged)
 
 
-def _is_written(file: str, shard: Shard) -> bool:
-    whole = sha256()
+def _matches_sha256(file: str, shard: Shard) -> bool:
+    hasher = sha256()
     try:
-        for piece in iter_chunks(file, shard.size):
-            whole.update(piece)
+        for chunk in iter_chunks(file, shard.size):
+            hasher.update(chunk)
     except ImageError:
         return False
-    return whole.hexdigest() == shard.sha256
+    return hasher.hexdigest() == shard.sha256
 
 
 def _size_fault(size: int | None, shard: Shard) -> str:
     if size is None:
-        return "not there"
+        return "missing"
     if size != shard.size:
-        return f"{'cut short' if size < shard.size else 'too long'}: {size:,} bytes, where {shard.size:,} were written"
+        return f"{'truncated' if size < shard.size else 'too long'}: {size:,} bytes instead of {shard.size:,}"
     return ""

@@ -12,8 +12,8 @@ from megavit.errors import ImageError
 
 TARGETS = ("cls", "json")
 # Kinds of files that describe the data set.
-_NOTES = ("json", "jsonl", "txt", "md", "csv", "tsv", "yaml", "yml", "idx", "")
-_LONGEST_NAME = 200
+_METADATA_KINDS = ("json", "jsonl", "txt", "md", "csv", "tsv", "yaml", "yml", "idx", "")
+_MAX_NAME_LENGTH = 200
 
 
 @dataclass(slots=True)
@@ -38,13 +38,14 @@ class SampleFiles:
         dotted = next((kind for kind in sorted(self.kinds) if kind.rpartition(".")[2] in IMAGE_SUFFIXES), None)
         if dotted is not None:
             kind = dotted.rpartition(".")[2]
-            return f"a sample of .{dotted}, where an image is KEY.{kind}: no dot may stand in its key"
-        return f"a sample without an image, of {', '.join(f'.{kind}' for kind in sorted(self.kinds))}"[:_LONGEST_NAME]
+            return f"a sample with .{dotted}, but images must be named KEY.{kind}, with no dot in the key"
+        kinds = ", ".join(f".{kind}" for kind in sorted(self.kinds))
+        return f"a sample without an image, with only {kinds}"[:_MAX_NAME_LENGTH]
 
     @property
-    def are_notes(self) -> bool:
+    def is_metadata(self) -> bool:
         """Whether the files describe the data set and are not a sample."""
-        return self.kinds <= {*_NOTES}
+        return self.kinds <= {*_METADATA_KINDS}
 
 
 def split_key(name: str) -> tuple[str, str]:
@@ -58,7 +59,7 @@ def parse_target(kind: str, data: bytes) -> NamedTarget | None:
     try:
         if kind == "cls":
             label = data.decode().strip()
-            if len(label) > _LONGEST_NAME:
+            if len(label) > _MAX_NAME_LENGTH:
                 raise ValueError
             table = {"label": label}
         else:
@@ -66,20 +67,20 @@ def parse_target(kind: str, data: bytes) -> NamedTarget | None:
         score = table.get("score") if isinstance(table, dict) else None
         score = float(score) if isinstance(score, int | float) and not isinstance(score, bool) else None
     except (ValueError, OverflowError, RecursionError) as error:
-        raise ImageError(f"a .{kind} that cannot be read") from error
+        raise ImageError(f"not a valid .{kind}") from error
     if not isinstance(table, dict):
         return None
     if isinstance(table.get("labels"), list):
-        return tuple(sorted({_name(kind, label) for label in table["labels"] if label != ""}))
+        return tuple(sorted({_label_name(kind, label) for label in table["labels"] if label != ""}))
     if score is not None and math.isfinite(score):
         return score
     label = table.get("label")
-    given = isinstance(label, int | str) and not isinstance(label, bool) and label != ""
-    return _name(kind, label) if given else None
+    has_label = isinstance(label, int | str) and not isinstance(label, bool) and label != ""
+    return _label_name(kind, label) if has_label else None
 
 
-def _name(kind: str, label: object) -> str:
-    name = str(label)[:_LONGEST_NAME]
+def _label_name(kind: str, label: object) -> str:
+    name = str(label)[:_MAX_NAME_LENGTH]
     if is_missing(name):
-        raise ImageError(f"a .{kind} with the label {name!r}, as programs write that there is none")
+        raise ImageError(f"the .{kind} has the label {name!r}, which usually means a missing value")
     return canonical(name)

@@ -13,16 +13,16 @@ from megavit.data.decode.image_file import read_file
 from megavit.data.file_names import IMAGE_SUFFIXES
 from megavit.data.scan import Candidate, ImageInfo, Listing, Progress
 from megavit.data.shards.index import INDEX, Member, Shard, ShardIndex
-from megavit.data.shards.tar import BLOCK, END, header, padding, space
+from megavit.data.shards.tar import BLOCK, END, entry_size, header, padding
 from megavit.data.targets import TargetValue, index_target
 from megavit.data.workers import MAX_WORKERS, available_cpus, map_in_processes
 from megavit.errors import DataError, ImageError, OutputError
 from megavit.runtime.storage import check_writable, new_folder, writing
 
-LEAST_BYTES = 2**16
-UNDIVIDED = "data"  # prefix of shard names for images without a defined split
+MIN_SHARD_BYTES = 2**16
+NO_SPLIT_PREFIX = "data"  # prefix of shard names for images without a defined split
 
-_MANY_BYTES = 2**28  # number of bytes that are written in the time of starting processes
+_MIN_BYTES_FOR_WORKERS = 2**28  # number of bytes below which writing is faster than starting processes
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +32,15 @@ class _Image:
     name: str
     source: str | ByteRange
     size: int
-    facts: ImageInfo
+    info: ImageInfo
     target: TargetValue
     key: str
     kind: str
     sidecar: tuple[str, bytes]
 
     @property
-    def space(self) -> int:
-        return space(self.size) + space(len(self.sidecar[1]))
+    def bytes_in_shard(self) -> int:
+        return entry_size(self.size) + entry_size(len(self.sidecar[1]))
 
 
 def write_shards(
@@ -66,20 +66,22 @@ def write_shards(
         OutputError: if `out` is not empty or cannot be written, `size` is too small, or the disk is full.
         DataError: if a file has changed since it was scanned, or no image is readable.
     """
-    if size < LEAST_BYTES:
-        raise OutputError(f"a shard must be of at least {LEAST_BYTES:,} bytes, got {size:,}")
-    plan = list(_planned(listing, found, size, seed))
-    total = sum(image.space for _, _, images in plan for image in images)
+    if size < MIN_SHARD_BYTES:
+        raise OutputError(f"a shard must have at least {MIN_SHARD_BYTES:,} bytes, got {size:,}")
+    plan = list(_plan_shards(listing, found, size, seed))
+    total = sum(image.bytes_in_shard for _, _, images in plan for image in images)
     with writing("the shards", out):
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise OutputError(f"{out} is there already, and not empty; choose a new folder with --out")
+            raise OutputError(f"{out} already exists and is not empty: choose a new folder with --out")
         out.parent.mkdir(parents=True, exist_ok=True)
     check_writable(out.parent, "writing the shards", need=total)
     with writing("the shards", out), new_folder(out) as folder:
         tasks = [(folder / name, split, images) for name, split, images in plan]
         shards: list[Shard] = []
         done, count = 0, sum(len(images) for _, _, images in plan)
-        for shard in map_in_processes(_write, tasks, min(available_cpus(), MAX_WORKERS) if total >= _MANY_BYTES else 0):
+        for shard in map_in_processes(
+            _write, tasks, min(available_cpus(), MAX_WORKERS) if total >= _MIN_BYTES_FOR_WORKERS else 0
+        ):
             shards.append(shard)
             done += len(shard.members)
             if progress is not None:
@@ -91,9 +93,9 @@ def write_shards(
             (
                 *((skipped.name, skipped.reason) for skipped in listing.skipped),
                 *(
-                    (one.name, facts)
-                    for one, facts in zip(listing.candidates, found, strict=True)
-                    if isinstance(facts, str)
+                    (candidate.name, info)
+                    for candidate, info in zip(listing.candidates, found, strict=True)
+                    if isinstance(info, str)
                 ),
             ),
         )
@@ -101,47 +103,62 @@ def write_shards(
     return index
 
 
-def _planned(
+def _plan_shards(
     listing: Listing, found: Sequence[ImageInfo | str], size: int, seed: int
 ) -> Iterator[tuple[str, str | None, list[_Image]]]:
-    good = [(one, facts) for one, facts in zip(listing.candidates, found, strict=True) if isinstance(facts, ImageInfo)]
-    if not good:
-        raise DataError("there are no images that can be read to write into shards")
-    number = {name: place for place, name in enumerate(listing.classes)}
+    readable = [
+        (candidate, info)
+        for candidate, info in zip(listing.candidates, found, strict=True)
+        if isinstance(info, ImageInfo)
+    ]
+    if not readable:
+        raise DataError("there are no readable images to write into shards")
+    class_indices = {name: index for index, name in enumerate(listing.classes)}
     key = 0
-    for split in sorted({one.split for one, _ in good}, key=str):
+    for split in sorted({candidate.split for candidate, _ in readable}, key=str):
         # By digest and name, so that the order is the same on every machine.
-        drawn = sorted((_draw(seed, one.name), one.name, one, facts) for one, facts in good if one.split == split)
+        shuffled = sorted(
+            (_shuffle_key(seed, candidate.name), candidate.name, candidate, info)
+            for candidate, info in readable
+            if candidate.split == split
+        )
         images: list[_Image] = []
         used, shard = len(END), 0
-        for _, _, one, facts in drawn:
-            image = _image(listing, one, facts, number, f"{key:09d}")
+        for _, _, candidate, info in shuffled:
+            image = _image(listing, candidate, info, class_indices, f"{key:09d}")
             key += 1
-            if images and used + image.space > size:
-                yield f"{split or UNDIVIDED}-{shard:06d}.tar", split, images
+            if images and used + image.bytes_in_shard > size:
+                yield f"{split or NO_SPLIT_PREFIX}-{shard:06d}.tar", split, images
                 images, used, shard = [], len(END), shard + 1
             images.append(image)
-            used += image.space
-        yield f"{split or UNDIVIDED}-{shard:06d}.tar", split, images
+            used += image.bytes_in_shard
+        yield f"{split or NO_SPLIT_PREFIX}-{shard:06d}.tar", split, images
 
 
-def _draw(seed: int, name: str) -> bytes:
+def _shuffle_key(seed: int, name: str) -> bytes:
     return blake2b(f"{seed}\0{name}".encode("utf-8", "surrogateescape"), digest_size=16).digest()
 
 
-def _image(listing: Listing, one: Candidate, facts: ImageInfo, number: dict[str, int], key: str) -> _Image:
-    target = index_target(one.target, number)
-    if one.location is not None:
-        source, size = one.location, one.location.size
+def _image(listing: Listing, candidate: Candidate, info: ImageInfo, class_indices: dict[str, int], key: str) -> _Image:
+    target = index_target(candidate.target, class_indices)
+    if candidate.location is not None:
+        source, size = candidate.location, candidate.location.size
     else:
         assert listing.root is not None
-        source = str(listing.root / one.name)
+        source = str(listing.root / candidate.name)
         size = 0
         with suppress(OSError):  # reading it will raise
-            size = os.stat(source).st_size  # noqa: PTH116 - a million of them
-    suffix = PurePosixPath(one.name).suffix[1:].lower()
+            size = os.stat(source).st_size  # noqa: PTH116 - faster for a million files
+    suffix = PurePosixPath(candidate.name).suffix[1:].lower()
     return _Image(
-        one.name, source, size, facts, target, key, suffix if suffix in IMAGE_SUFFIXES else "bin", _sidecar(one, target)
+        candidate.name,
+        source,
+        size,
+        info,
+        target,
+        key,
+        suffix if suffix in IMAGE_SUFFIXES else "bin",
+        _sidecar(candidate, target),
     )
 
 
@@ -161,7 +178,7 @@ def _json(table: dict[str, object]) -> bytes:
 
 def _write(task: tuple[Path, str | None, list[_Image]]) -> Shard:
     path, split, images = task
-    whole, offset = sha256(), 0
+    hasher, offset = sha256(), 0
     members: list[Member] = []
     with path.open("xb") as file:
         for image in images:
@@ -172,26 +189,26 @@ def _write(task: tuple[Path, str | None, list[_Image]]) -> Shard:
                     image.target,
                     offset + BLOCK,
                     len(data),
-                    image.facts.digest,
-                    image.facts.height,
-                    image.facts.width,
-                    image.facts.channels,
+                    image.info.digest,
+                    image.info.height,
+                    image.info.width,
+                    image.info.channels,
                 )
             )
             for kind, content in ((image.kind, data), image.sidecar):
                 for part in (header(f"{image.key}.{kind}", len(content)), content, padding(len(content))):
-                    whole.update(part)
+                    hasher.update(part)
                     offset += file.write(part)
-        whole.update(END)
+        hasher.update(END)
         offset += file.write(END)
-    return Shard(path.name, offset, whole.hexdigest(), split, tuple(members))
+    return Shard(path.name, offset, hasher.hexdigest(), split, tuple(members))
 
 
 def _content(image: _Image) -> bytes:
     try:
         data = image.source.read() if isinstance(image.source, ByteRange) else read_file(Path(image.source))
     except ImageError as error:
-        raise DataError(f"{image.name!r} could be read before and cannot any more: {error.reason}") from error
-    if content_digest(data) != image.facts.digest:
-        raise DataError(f"{image.name!r} has changed while the shards were written; write them again")
+        raise DataError(f"{image.name!r} can no longer be read: {error.reason}") from error
+    if content_digest(data) != image.info.digest:
+        raise DataError(f"{image.name!r} changed while the shards were being written: write them again")
     return data

@@ -10,15 +10,15 @@ from megavit.data.decode.color_modes import rescale_to_uint8
 from megavit.data.split.split import complete_splits
 from megavit.errors import DataError
 
-PREFIX = "demo:"
+DEMO_PREFIX = "demo:"
 DEMOS = ("digits",)
 
 
 def read_demo(source: str, recipe: DataRecipe) -> LabeledImages:
     """Return the demo set `demo:digits`, 1,797 gray digits of 8 × 8 pixels (UCI); raise a DataError for other names."""
-    name = source.removeprefix(PREFIX)
+    name = source.removeprefix(DEMO_PREFIX)
     if name not in DEMOS:
-        known = ", ".join(PREFIX + demo for demo in DEMOS)
+        known = ", ".join(DEMO_PREFIX + demo for demo in DEMOS)
         raise DataError(f"there is no demo set {source!r}; the demo sets are {known}")
     from sklearn.datasets import load_digits
 
@@ -28,10 +28,10 @@ def read_demo(source: str, recipe: DataRecipe) -> LabeledImages:
     labels = [int(label) for label in target]
     digests = [content_digest(image.tobytes()) for image in images]
     splits, description = complete_splits([None] * len(labels), [classes[label] for label in labels], digests, recipe)
-    names = [f"{place:04d}" for place in range(len(labels))]
+    names = [f"{index:04d}" for index in range(len(labels))]
     samples = tuple(
-        Sample(name, label, split, 8, 8, 1, mark)
-        for name, label, split, mark in zip(names, labels, splits, digests, strict=True)
+        Sample(name, label, split, 8, 8, 1, digest)
+        for name, label, split, digest in zip(names, labels, splits, digests, strict=True)
     )
     memory = {name: torch.from_numpy(image)[None] for name, image in zip(names, images, strict=True)}
     return LabeledImages(source, None, classes, samples, (), description, memory)

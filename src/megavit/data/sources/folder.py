@@ -23,8 +23,8 @@ or the same in folders named train, val and test, such as
 
 OUTSIDE = "outside any class folder"
 
-_PICTURES = frozenset(("images", "image", "imgs", "img", "pictures", "photos", "jpegimages"))
-_DRAWN_ON_THEM = frozenset(
+_IMAGE_FOLDERS = frozenset(("images", "image", "imgs", "img", "pictures", "photos", "jpegimages"))
+_ANNOTATION_FOLDERS = frozenset(
     (
         *("masks", "mask", "labels", "label", "annotations", "annotation", "ground_truth", "groundtruth", "gt"),
         *("bboxes", "segmentationclass"),
@@ -52,7 +52,7 @@ class ClassFolders:
     """
 
     classes: list[ClassFolder]
-    above: list[str] = field(default_factory=list)
+    ancestors: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -71,24 +71,26 @@ def list_folder(root: Path, known: Collection[str] | None = None) -> Listing:
     """
     _check_root(root)
     tree = FolderTree(root)
-    if not any(tree.look("")):
+    if not any(tree.read("")):
         raise DataError(f"the folder {str(root)!r} is empty. {EXPECTED}")
     found = find_classes(tree, known)
-    written = [inner for folder in found.above for inner in tree.look(folder)[0] if tree.is_written(inner)]
-    outside = [file for folder in found.above for file in tree.take(folder)[1]]
+    written = [inner for ancestor in found.ancestors for inner in tree.read(ancestor)[0] if tree.is_written(inner)]
+    outside = [file for ancestor in found.ancestors for file in tree.pop(ancestor)[1]]
     if not found.classes:
-        such = f"has files, such as {outside[0]!r}, but no" if outside else "has no"
-        raise DataError(f"the folder {str(root)!r} {such} class folders. {EXPECTED}")
+        content = f"has files, such as {outside[0]!r}, but no" if outside else "has no"
+        raise DataError(f"the folder {str(root)!r} {content} class folders. {EXPECTED}")
 
-    above = {tree.identity(folder) for folder in found.above}
+    ancestors = {tree.identity(ancestor) for ancestor in found.ancestors}
     candidates = [
-        Candidate(name, one.label, one.split) for one in found.classes for name in tree.walk(one.folder, set(above))
+        Candidate(name, class_folder.label, class_folder.split)
+        for class_folder in found.classes
+        for name in tree.walk(class_folder.folder, set(ancestors))
     ]
     for folder in written:
-        outside += tree.walk(folder, set(above))
+        outside += tree.walk(folder, set(ancestors))
     skipped = (*(Skipped(name, OUTSIDE) for name in outside), *tree.skipped)
-    classes = tuple(sorted({one.label for one in found.classes}))
-    return Listing(root, classes, tuple(candidates), skipped, notes=(*found.notes, *_joined(found.classes)))
+    classes = tuple(sorted({class_folder.label for class_folder in found.classes}))
+    return Listing(root, classes, tuple(candidates), skipped, notes=(*found.notes, *_same_class_notes(found.classes)))
 
 
 def find_classes(tree: FolderTree, known: Collection[str] | None = None) -> ClassFolders:
@@ -99,30 +101,30 @@ def find_classes(tree: FolderTree, known: Collection[str] | None = None) -> Clas
     Raises:
         DataError: if splits and classes cannot be distinguished, or there is no split to train on.
     """
-    top, above = "", [""]
+    top, ancestors = "", [""]
     while True:
         folders = tree.folders(top)
         for order in (_split_first, _class_first):
             found = order(tree, top, folders, known)
             if found is not None:
-                return _with_way(found, top, above)
+                return _with_ancestors(found, top, ancestors)
         inner = _only_folder(tree, top, folders, known)
         if inner is None:
             break
         top = inner
-        above.append(top)
+        ancestors.append(top)
     if top and len(tree.folders(top)) < 2:  # a chain of single folders
-        top, above = "", [""]
+        top, ancestors = "", [""]
     folders = tree.folders(top)
     _check_not_masks(tree, folders)
     classes = [ClassFolder(folder, _label(folder), None) for folder in folders]
-    notes = _same_within(tree, folders)
-    return _with_way(ClassFolders(classes, [], notes), top, above)
+    notes = _same_subfolders_notes(tree, folders)
+    return _with_ancestors(ClassFolders(classes, [], notes), top, ancestors)
 
 
-def _with_way(found: ClassFolders, top: str, above: list[str]) -> ClassFolders:
-    notes = [f"the classes are looked for in {top!r}, as there is no other folder beside it"] if top else []
-    return ClassFolders(found.classes, above + found.above, notes + found.notes)
+def _with_ancestors(found: ClassFolders, top: str, ancestors: list[str]) -> ClassFolders:
+    notes = [f"the class folders are read from {top!r}, the only folder at its level"] if top else []
+    return ClassFolders(found.classes, ancestors + found.ancestors, notes + found.notes)
 
 
 def _only_folder(tree: FolderTree, top: str, folders: list[str], known: Collection[str] | None) -> str | None:
@@ -139,41 +141,49 @@ def _split_first(tree: FolderTree, top: str, folders: list[str], known: Collecti
     if known is not None and all(_label(folder) in known for folder in folders):
         return None
     named = find_split_folders(folders)
-    _check_one_meaning(tree, folders, named)
+    _check_not_splits_of_a_class(tree, folders, named)
     others = [folder for folder in folders if folder not in named]
     if not named or not any(tree.folders(folder) for folder in named):
         if named and not others:
-            raise DataError(f"{_place(tree, top)} has {_listed(named)}, but no class folders within. {EXPECTED}")
+            raise DataError(
+                f"{_describe_folder(tree, top)} has {_join_names(named)}, but no class folders in them. {EXPECTED}"
+            )
         return None
     if others:
         raise DataError(
-            f"{_place(tree, top)} has {_listed(named)}, with folders within as if these were splits, and also "
-            f"{_listed(others[:5])}: move the one or the other elsewhere. {EXPECTED}"
+            f"{_describe_folder(tree, top)} has the split folders {_join_names(named)}, with folders in them, and also "
+            f"the folders {_join_names(others[:5])}: move one or the other elsewhere. {EXPECTED}"
         )
     _check_train(tree, top, named, known)
-    notes = _how_named(named)
-    within = {folder: tree.folders(folder) for folder in named}
-    above = [*named]
-    down = _down(tree, within, known)
-    if down:
-        notes.append(f"the classes are looked for in {_listed(down.values())}, as there is no other folder beside them")
-        above += down.values()
-        within = {folder: tree.folders(inner) for folder, inner in down.items()}
-    for folder, inner in within.items():
-        if len(set(_named(inner).values())) > 1:
+    notes = _split_notes(named)
+    subfolders = {folder: tree.folders(folder) for folder in named}
+    ancestors = [*named]
+    inner_folders = _find_inner_folders(tree, subfolders, known)
+    if inner_folders:
+        notes.append(
+            f"the class folders are read from {_join_names(inner_folders.values())}, the only folders at their level"
+        )
+        ancestors += inner_folders.values()
+        subfolders = {folder: tree.folders(inner) for folder, inner in inner_folders.items()}
+    for folder, inner in subfolders.items():
+        if len(set(_named_splits(inner).values())) > 1:
             raise DataError(
-                f"{_place(tree, folder)} is named after a split, and has folders named after splits within, "
-                f"{_listed(inner[:5])}: keep one of the two. {EXPECTED}"
+                f"{_describe_folder(tree, folder)} is named after a split and contains folders named after splits, "
+                f"{_join_names(inner[:5])}: keep one of the two levels. {EXPECTED}"
             )
-    classes = [ClassFolder(one, _label(one), named[folder]) for folder, inner in within.items() for one in inner]
-    _check_not_masks(tree, [one.folder for one in classes if one.split == "train"])
-    return ClassFolders(classes, above, notes)
+    classes = [
+        ClassFolder(inner_folder, _label(inner_folder), named[folder])
+        for folder, inner in subfolders.items()
+        for inner_folder in inner
+    ]
+    _check_not_masks(tree, [inner_folder.folder for inner_folder in classes if inner_folder.split == "train"])
+    return ClassFolders(classes, ancestors, notes)
 
 
 def _class_first(tree: FolderTree, top: str, folders: list[str], known: Collection[str] | None) -> ClassFolders | None:
     """Return the split folders within class folders, as in defect data sets; None if there are none."""
-    within = {folder: tree.folders(folder) for folder in folders}
-    named = {folder: _named(inner) for folder, inner in within.items()}
+    subfolders = {folder: tree.folders(folder) for folder in folders}
+    named = {folder: _named_splits(inner) for folder, inner in subfolders.items()}
     enough = len(folders) > 1 or (known is not None and bool(folders))
     several = [folder for folder, splits in named.items() if len(set(splits.values())) > 1]
     if not enough or not (several or all(named.values())):
@@ -181,133 +191,159 @@ def _class_first(tree: FolderTree, top: str, folders: list[str], known: Collecti
     if len(folders) == 1 and known is not None and _label(folders[0]) not in known:
         return None
     example = (several or folders)[0]
-    layout = f"{_place(tree, top)} has folders named after splits within others, such as {_listed(named[example])}"
-    for folder, inner in within.items():
-        rest = [one for one in inner if one not in named[folder]]
+    layout = (
+        f"{_describe_folder(tree, top)} has folders named after splits in other folders, such as "
+        f"{_join_names(named[example])}"
+    )
+    for folder, inner in subfolders.items():
+        rest = [split_folder for split_folder in inner if split_folder not in named[folder]]
         if rest or not named[folder] or _has_images(tree, folder):
-            beside = rest[0] if rest else folder
+            outside = rest[0] if rest else folder
             raise DataError(
-                f"{layout}, but {beside!r} is in no split; put every image of a class into one of its splits, or name "
-                f"these folders otherwise. {EXPECTED}"
+                f"{layout}, but {outside!r} is in no split: put every image of a class into one of its splits, or "
+                f"rename these folders. {EXPECTED}"
             )
-        deeper = next((deep for one in inner for deep in tree.folders(one)), None)
+        deeper = next((nested for split_folder in inner for nested in tree.folders(split_folder)), None)
         if deeper is not None:
             raise DataError(
-                f"{layout}, and these have folders of their own, such as {deeper!r}: if those are the classes, give "
-                f"{str(tree.root / example)!r} alone, otherwise take them away. {EXPECTED}"
+                f"{layout}, and these have subfolders, such as {deeper!r}: if those are the classes, use only "
+                f"{str(tree.root / example)!r}; if not, remove them. {EXPECTED}"
             )
-    splits = {one: split for marked in named.values() for one, split in marked.items()}
+    splits = {split_folder: split for split_folders in named.values() for split_folder, split in split_folders.items()}
     _check_train(tree, top, splits, known)
-    classes = [ClassFolder(one, _label(folder), split) for folder in folders for one, split in named[folder].items()]
-    notes = [f"the splits are within the classes, such as {_listed(named[example])}", *_how_named(named[example])]
+    classes = [
+        ClassFolder(split_folder, _label(folder), split)
+        for folder in folders
+        for split_folder, split in named[folder].items()
+    ]
+    notes = [f"the splits are within the classes, such as {_join_names(named[example])}", *_split_notes(named[example])]
     return ClassFolders(classes, folders, notes)
 
 
-def _down(tree: FolderTree, within: dict[str, list[str]], known: Collection[str] | None) -> dict[str, str]:
+def _find_inner_folders(
+    tree: FolderTree, subfolders: dict[str, list[str]], known: Collection[str] | None
+) -> dict[str, str]:
     """Return the single folder that holds the classes in each split, with the same name in all or the split's name."""
-    filled = {folder: inner for folder, inner in within.items() if inner}
+    filled = {folder: inner for folder, inner in subfolders.items() if inner}
     if any(len(inner) != 1 or _has_images(tree, folder) for folder, inner in filled.items()):
         return {}
-    down = {folder: inner[0] for folder, inner in filled.items()}
-    alike = len({_label(one) for one in down.values()}) == 1
-    if not alike and any(parse_name(_base(one)) != parse_name(_base(folder)) for folder, one in down.items()):
+    inner_folders = {folder: inner[0] for folder, inner in filled.items()}
+    same_name = len({_label(inner_folder) for inner_folder in inner_folders.values()}) == 1
+    if not same_name and any(
+        parse_name(_base_name(inner_folder)) != parse_name(_base_name(folder))
+        for folder, inner_folder in inner_folders.items()
+    ):
         return {}
-    if known is not None and any(_label(one) in known for one in down.values()):
+    if known is not None and any(_label(inner_folder) in known for inner_folder in inner_folders.values()):
         return {}
-    deeper = {_label(one) for inner in down.values() for one in tree.folders(inner)}
-    if not all(tree.folders(one) and not _has_images(tree, one) for one in down.values()):
+    deeper = {_label(inner_folder) for inner in inner_folders.values() for inner_folder in tree.folders(inner)}
+    if not all(
+        tree.folders(inner_folder) and not _has_images(tree, inner_folder) for inner_folder in inner_folders.values()
+    ):
         return {}
-    return down if len(deeper) > 1 or known is not None else {}
+    return inner_folders if len(deeper) > 1 or known is not None else {}
 
 
-def _check_one_meaning(tree: FolderTree, folders: list[str], named: dict[str, str]) -> None:
+def _check_not_splits_of_a_class(tree: FolderTree, folders: list[str], named: dict[str, str]) -> None:
     """Refuse folders named after a split and a class, such as train_cats and test_cats, or trainA and testA."""
     if named:
         return
     by_rest: dict[tuple[str, ...], dict[str, str]] = {}
     for folder in folders:
-        found = parse_name(_base(folder))
+        found = parse_name(_base_name(folder))
         if len(found.splits) == 1:
             by_rest.setdefault(found.rest, {})[found.splits[0]] = folder
-    same = next((splits for splits in by_rest.values() if len(splits) > 1), None)
-    if same is not None:
-        first = next(iter(same.values()))
+    splits_of_class = next((splits for splits in by_rest.values() if len(splits) > 1), None)
+    if splits_of_class is not None:
+        split, folder = next(iter(splits_of_class.items()))
         raise DataError(
-            f"the folders {_listed(same.values())} of {str(tree.root)!r} seem to be splits of one class, and would be "
-            f"trained as classes: put them into folders of the splits, such as "
-            f"DATA/{next(iter(same))}/{'_'.join(parse_name(_base(first)).rest)}. {EXPECTED}"
+            f"the folders {_join_names(splits_of_class.values())} of {str(tree.root)!r} seem to be splits of one "
+            f"class, but would be used as classes: move them into split folders, such as "
+            f"DATA/{split}/{'_'.join(parse_name(_base_name(folder)).rest)}. {EXPECTED}"
         )
 
 
 def _check_train(tree: FolderTree, top: str, named: dict[str, str], known: Collection[str] | None) -> None:
     if known is None and "train" not in named.values():
-        raise DataError(f"{_place(tree, top)} has {_listed(named)}, but no train. {EXPECTED}")
+        raise DataError(f"{_describe_folder(tree, top)} has {_join_names(named)}, but no train folder. {EXPECTED}")
 
 
 def _check_not_masks(tree: FolderTree, folders: list[str]) -> None:
-    names = [_base(folder).casefold().replace(" ", "_").replace("-", "_") for folder in folders]
-    drawn = [name for name in names if name in _DRAWN_ON_THEM]
-    if drawn and len(drawn) < len(names) and all(name in _PICTURES for name in names if name not in drawn):
+    names = [_base_name(folder).casefold().replace(" ", "_").replace("-", "_") for folder in folders]
+    annotations = [name for name in names if name in _ANNOTATION_FOLDERS]
+    if (
+        annotations
+        and len(annotations) < len(names)
+        and all(name in _IMAGE_FOLDERS for name in names if name not in annotations)
+    ):
         raise DataError(
-            f"the folders {_listed(folders)} of {str(tree.root)!r} seem to be pictures and what is drawn on them, "
+            f"the folders {_join_names(folders)} of {str(tree.root)!r} seem to be images and their annotations, "
             f"not classes. {EXPECTED}"
         )
 
 
-def _same_within(tree: FolderTree, folders: list[str]) -> list[str]:
+def _same_subfolders_notes(tree: FolderTree, folders: list[str]) -> list[str]:
     """Return a note if all classes have the same subfolders, which may be the actual classes."""
-    within = [tuple(_label(one) for one in tree.folders(folder)) for folder in folders]
-    if len(folders) < 2 or len(set(within)) > 1 or len(within[0]) < 2 or any(_has_images(tree, one) for one in folders):
+    subfolders = [tuple(_label(subfolder) for subfolder in tree.folders(folder)) for folder in folders]
+    if (
+        len(folders) < 2
+        or len(set(subfolders)) > 1
+        or len(subfolders[0]) < 2
+        or any(_has_images(tree, folder) for folder in folders)
+    ):
         return []
     return [
-        f"each of the classes {_listed(folders[:3])} holds the same folders, {_listed(within[0][:3])}: if those are "
-        "the classes, move them to the top, or into folders named train, val and test"
+        f"each of the classes {_join_names(folders[:3])} has the same subfolders, {_join_names(subfolders[0][:3])}: "
+        "if those are the classes, move them to the top, or into folders named train, val and test"
     ]
 
 
-def _how_named(named: dict[str, str]) -> list[str]:
-    others = [f"{folder!r} as {split}" for folder, split in named.items() if _base(folder).casefold() not in SPLITS]
+def _split_notes(named: dict[str, str]) -> list[str]:
+    others = [
+        f"{folder!r} as {split}" for folder, split in named.items() if _base_name(folder).casefold() not in SPLITS
+    ]
     return [f"read {', '.join(others)}"] if others else []
 
 
 def _has_images(tree: FolderTree, folder: str) -> bool:
-    return any(PurePosixPath(file).suffix[1:].lower() in IMAGE_SUFFIXES for file in tree.look(folder)[1])
+    return any(PurePosixPath(file).suffix[1:].lower() in IMAGE_SUFFIXES for file in tree.read(folder)[1])
 
 
-def _named(folders: Sequence[str]) -> dict[str, str]:
-    return {folder: split for folder in folders if (split := parse_split(_base(folder)))}
+def _named_splits(folders: Sequence[str]) -> dict[str, str]:
+    return {folder: split for folder in folders if (split := parse_split(_base_name(folder)))}
 
 
 def _label(folder: str) -> str:
-    return canonical(_base(folder))
+    return canonical(_base_name(folder))
 
 
-def _base(folder: str) -> str:
+def _base_name(folder: str) -> str:
     return folder.rpartition("/")[2]
 
 
-def _place(tree: FolderTree, top: str) -> str:
+def _describe_folder(tree: FolderTree, top: str) -> str:
     return f"the folder {str(tree.root / top)!r}"
 
 
-def _listed(names: Sequence[str] | Collection[str]) -> str:
+def _join_names(names: Sequence[str] | Collection[str]) -> str:
     return ", ".join(map(repr, names))
 
 
-def _joined(folders: list[ClassFolder]) -> list[str]:
-    written: dict[str, set[str]] = defaultdict(set)
-    for one in folders:
-        written[one.label].update(part for part in one.folder.split("/") if canonical(part) == one.label)
+def _same_class_notes(folders: list[ClassFolder]) -> list[str]:
+    names_by_label: dict[str, set[str]] = defaultdict(set)
+    for class_folder in folders:
+        parts = class_folder.folder.split("/")
+        names_by_label[class_folder.label].update(part for part in parts if canonical(part) == class_folder.label)
     return [
         f"{show_code_points(sorted(names))} are one class: they are two forms of the same text"
-        for names in written.values()
+        for names in names_by_label.values()
         if len(names) > 1
     ]
 
 
 def _check_root(root: Path) -> None:
     if not root.exists():
-        raise DataError(f"there is nothing at {str(root)!r}. {EXPECTED}")
+        raise DataError(f"{str(root)!r} does not exist. {EXPECTED}")
     if not root.is_dir():
         raise DataError(f"{str(root)!r} is a file, not a folder. {EXPECTED}")
     try:

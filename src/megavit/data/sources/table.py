@@ -12,8 +12,8 @@ from megavit.config.names import abbreviate, canonical
 from megavit.data.dataset import Skipped
 from megavit.data.scan import Candidate, Listing
 from megavit.data.sources.table_cells import (
-    are_parted,
-    may_be_several,
+    has_separators,
+    may_have_several,
     read_class,
     read_is_valid,
     read_labels,
@@ -25,7 +25,8 @@ from megavit.data.split.split_names import parse_split
 from megavit.errors import DataError
 from megavit.runtime.csv_files import MAX_ROW_LENGTH, TableError, read_csv, unescape_row
 
-_ONCE = {"labels": "list all its labels in one line"}
+LISTED_TWICE = "listed twice"
+_CONFLICT_HINTS = {"labels": "list all its labels in one line"}
 _SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"\x1f\x8b")
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
@@ -42,7 +43,7 @@ class _Line:
 class _Table:
     path: Path
     header: Header
-    parting: str
+    separators: str
     rows: Iterator[tuple[int, list[str]]]
 
 
@@ -61,33 +62,35 @@ def list_table(table: Path) -> Listing:
     candidates: list[Candidate] = []
     skipped: list[Skipped] = []
     names = PathResolver(table.parent)
-    with _opened(table) as opened:
+    with _open_table(table) as opened:
         column = opened.header.target
-        for line in _lines(opened):
+        for line in _parse_lines(opened):
             name = names.find(line.path)
-            before = first.setdefault(name, line)
-            if before is line:
+            earlier = first.setdefault(name, line)
+            if earlier is line:
                 candidates.append(Candidate(name, line.target, line.split))
-            elif (before.target, before.split) == (line.target, line.split):
-                skipped.append(Skipped(name, "listed twice"))
+            elif (earlier.target, earlier.split) == (line.target, line.split):
+                skipped.append(Skipped(name, LISTED_TWICE))
             else:
-                differ = before.target != line.target
-                what, one, other = (
-                    (column, before.target, line.target) if differ else ("split", before.split, line.split)
+                is_target = earlier.target != line.target
+                what, first_value, second_value = (
+                    (column, earlier.target, line.target) if is_target else ("split", earlier.split, line.split)
                 )
+                hint = _CONFLICT_HINTS.get(what, f"an image has one {what}")
                 raise DataError(
-                    f"{str(table)!r} lists {name!r} in line {before.number} with the {what} {one!r} and in line "
-                    f"{line.number} with {other!r}: {_ONCE.get(what, f'an image has one {what}')}; remove one of the "
-                    "lines"
+                    f"{str(table)!r} lists {name!r} in line {earlier.number} with the {what} {first_value!r} and in "
+                    f"line {line.number} with {second_value!r}: {hint}; remove one of the lines"
                 )
     if not candidates:
-        raise DataError(f"{str(table)!r} names no images. {EXPECTED}")
+        raise DataError(f"{str(table)!r} lists no images. {EXPECTED}")
     classes = tuple(sorted({name for candidate in candidates for name in candidate.names}))
     notes = []
     if names.changed:
-        notes.append(f"found {names.changed:,} by another form of the name in the table: Unicode, spaces, or \\ for /")
+        notes.append(
+            f"found {names.changed:,} under another form of the name in the table: Unicode, spaces, or \\ for /"
+        )
     if column == "label":
-        notes += _several(classes)
+        notes += _several_labels_notes(classes)
     if column == "labels" and all(len(candidate.names) == 1 for candidate in candidates):
         notes.append("every image has exactly one label: if it cannot have more, call the column label")
     return Listing(table.parent, classes, tuple(candidates), tuple(skipped), TARGETS[column], tuple(notes))
@@ -96,37 +99,39 @@ def list_table(table: Path) -> Listing:
 def read_column(table: Path, column: str) -> dict[str, str]:
     """Return a column's values by image name; raise a DataError if it is missing or an image has two values."""
     values: dict[str, str] = {}
-    disk = PathResolver(table.parent)
-    with _opened(table) as opened:
+    resolver = PathResolver(table.parent)
+    with _open_table(table) as opened:
         header = opened.header
         names = [name.strip() for name in header.names]
         # An exact match is preferred to one that ignores case.
-        places = [place for place, name in enumerate(names) if name == column] or [
-            place for place, name in enumerate(names) if name.lower() == column.strip().lower()
+        indices = [index for index, name in enumerate(names) if name == column] or [
+            index for index, name in enumerate(names) if name.lower() == column.strip().lower()
         ]
-        if len(places) != 1:
-            others = [name for place, name in enumerate(names) if place not in header.index.values()]
-            has = f"it has {', '.join(map(repr, others))} besides" if others else "and no other than path and answer"
-            found = "more than one column" if places else "no column"
-            raise DataError(f"{str(table)!r} has {found} {column!r}; {has}")
+        if len(indices) != 1:
+            others = [name for index, name in enumerate(names) if index not in header.index.values()]
+            columns = (
+                f"its other columns are {', '.join(map(repr, others))}" if others else "it has only path and target"
+            )
+            found = "more than one column" if indices else "no column"
+            raise DataError(f"{str(table)!r} has {found} {column!r}; {columns}")
         for number, row in opened.rows:
-            name, value = disk.find(row[header.index["path"]]), row[places[0]].strip()
+            name, value = resolver.find(row[header.index["path"]]), row[indices[0]].strip()
             if values.setdefault(name, value) != value:
                 raise DataError(
-                    f"{str(table)!r}, line {number}: {column} of {name!r} is {value!r}, and before it was "
-                    f"{values[name]!r}; keep one of the lines"
+                    f"{str(table)!r}, line {number}: {column} of {name!r} is {value!r}, but an earlier line "
+                    f"has {values[name]!r}: keep one of the lines"
                 )
     return values
 
 
 @contextmanager
-def _opened(table: Path) -> Iterator[_Table]:
+def _open_table(table: Path) -> Iterator[_Table]:
     """Open a table after its header, and add the table's name to errors in a line."""
     try:
         with table.open("rb") as file:
-            delimiter, header, last = _header(table, file)
+            delimiter, header, header_line = _read_header(table, file)
             file.seek(0)
-            rows = _rows(read_csv(file, delimiter, spaces=True), header, last)
+            rows = _rows(read_csv(file, delimiter, spaces=True), header, header_line)
             yield _Table(table, header, "|" if delimiter == ";" else "|;", rows)
     except TableError as error:
         raise DataError(f"{str(table)!r}, {error}") from error
@@ -134,12 +139,12 @@ def _opened(table: Path) -> Iterator[_Table]:
         raise DataError(f"the table {str(table)!r} cannot be read: {error.strerror}") from error
 
 
-def _header(table: Path, file: BinaryIO) -> tuple[str, Header, int]:
+def _read_header(table: Path, file: BinaryIO) -> tuple[str, Header, int]:
     start = file.read(8)
     if start.startswith(_UTF_16) or start[1::2] == b"\0\0\0\0":
-        raise DataError(f"{str(table)!r}, line 1: not UTF-8 text but UTF-16; save the table as CSV UTF-8")
+        raise DataError(f"{str(table)!r}, line 1: UTF-16 text instead of UTF-8: save the table as CSV UTF-8")
     if start.startswith(_SPREADSHEETS):
-        raise DataError(f"{str(table)!r} is no text but a spreadsheet's own or a compressed file; save it as CSV UTF-8")
+        raise DataError(f"{str(table)!r} is a spreadsheet or a compressed file, not text: save it as CSV UTF-8")
     file.seek(0)
     text = io.TextIOWrapper(file, "utf-8-sig", "replace", newline="")
     number, declared, first = 1, None, text.readline(MAX_ROW_LENGTH + 1)
@@ -152,7 +157,7 @@ def _header(table: Path, file: BinaryIO) -> tuple[str, Header, int]:
         text.detach()
     if len(first) > MAX_ROW_LENGTH:
         raise DataError(
-            f"{str(table)!r} has a first line of more than {MAX_ROW_LENGTH:,} characters, which names no columns. "
+            f"the first line of {str(table)!r} has more than {MAX_ROW_LENGTH:,} characters, so it is not a header. "
             f"{EXPECTED}"
         )
     return *find_header(table, first.rstrip("\r\n"), declared), number
@@ -164,56 +169,59 @@ def _declared_delimiter(line: str) -> str | None:
     return text[4:] or "," if text.startswith("sep=") and len(text) <= 5 else None
 
 
-def _rows(rows: Iterator[tuple[int, list[str]]], header: Header, last: int) -> Iterator[tuple[int, list[str]]]:
+def _rows(rows: Iterator[tuple[int, list[str]]], header: Header, header_line: int) -> Iterator[tuple[int, list[str]]]:
     for number, row in rows:
-        if number <= last or not any(cell.strip() for cell in row):
+        if number <= header_line or not any(cell.strip() for cell in row):
             continue
         if len(row) != len(header.names):
             raise TableError(f"line {number}: expected {len(header.names)} columns as in the header, got {len(row)}")
         yield number, unescape_row(row)
 
 
-def _lines(table: _Table) -> Iterator[_Line]:
+def _parse_lines(table: _Table) -> Iterator[_Line]:
     index = table.header.index
-    several: tuple[int, str] | None = None
-    parted = False
-    splits = {
-        place: set[str]() for place, name in enumerate(table.header.names) if place not in index.values()
-    } if not {"split", "is_valid"} & set(index) else {}  # fmt: skip
+    ambiguous: tuple[int, str] | None = None
+    separated = False
+    splits: dict[int, set[str]] = {}  # splits in each column that may be the splits under another name
+    if {"split", "is_valid"}.isdisjoint(index):
+        splits = {position: set() for position in range(len(table.header.names)) if position not in index.values()}
     for number, row in table.rows:
-        values = {column: row[place] for column, place in index.items()}
+        values = {column: row[position] for column, position in index.items()}
         try:
-            yield _line(number, values, table.parting)
+            yield _parse_line(number, values, table.separators)
         except DataError as error:
             raise TableError(f"line {number}: {error}") from error
         if "labels" in values:
-            parted = parted or are_parted(values["labels"], table.parting)
-            if several is None and may_be_several(values["labels"]):
-                several = number, values["labels"].strip()
+            separated = separated or has_separators(values["labels"], table.separators)
+            if ambiguous is None and may_have_several(values["labels"]):
+                ambiguous = number, values["labels"].strip()
         splits = {
-            place: found | {split} for place, found in splits.items() if (split := parse_split(row[place])) is not None
+            position: found | {split}
+            for position, found in splits.items()
+            if (split := parse_split(row[position])) is not None
         }
-    if several and not parted:
+    if ambiguous and not separated:
+        number, labels = ambiguous
         raise TableError(
-            f'line {several[0]}: the labels {several[1]!r} may be one or several: part several with "|", such as '
-            f"{'|'.join(several[1].replace(',', ' ').split()[:2])}; if an image has just one, call the column label"
+            f'line {number}: the labels {labels!r} may be one or several: separate several with "|", such as '
+            f"{'|'.join(labels.replace(',', ' ').split()[:2])}; if an image has just one, call the column label"
         )
-    named = next((place for place, found in splits.items() if "train" in found and len(found) > 1), None)
-    if named is not None:
-        column = table.header.names[named]
+    split_column = next((position for position, found in splits.items() if "train" in found and len(found) > 1), None)
+    if split_column is not None:
+        column = table.header.names[split_column]
         raise DataError(
-            f"{str(table.path)!r} has no column split, but {column!r} says nothing but train, val or test: call it "
-            "split, or take it away if it means something else"
+            f"{str(table.path)!r} has no column split, but {column!r} contains only train, val or test: rename it to "
+            "split, or remove it if it means something else"
         )
 
 
-def _line(number: int, values: Mapping[str, str], parting: str) -> _Line:
+def _parse_line(number: int, values: Mapping[str, str], separators: str) -> _Line:
     path = values["path"]
     if not path.strip():
         raise DataError("the path is empty")
     target: str | tuple[str, ...] | float
     if "labels" in values:
-        target = read_labels(values["labels"], parting)
+        target = read_labels(values["labels"], separators)
     elif "score" in values:
         target = read_score(values["score"])
     else:
@@ -226,7 +234,7 @@ def _line(number: int, values: Mapping[str, str], parting: str) -> _Line:
     return _Line(number, path, target, split)
 
 
-def _several(classes: tuple[str, ...]) -> list[str]:
+def _several_labels_notes(classes: tuple[str, ...]) -> list[str]:
     """Return a note on class names that seem to be several labels, since their parts are classes too."""
     known = set(classes)
     found = [
@@ -236,8 +244,10 @@ def _several(classes: tuple[str, ...]) -> list[str]:
     ]
     if not found:
         return []
-    return [f"several labels are taken for one class: {abbreviate(found, 3)}; if an image may have several, call the "
-            'column labels and part them with "|"']  # fmt: skip
+    return [
+        f"class names that seem to be several labels: {abbreviate(found, 3)}; if an image may have several, call the "
+        'column labels and separate them with "|"'
+    ]
 
 
 class PathResolver:
@@ -250,16 +260,16 @@ class PathResolver:
     def __init__(self, root: Path) -> None:
         self.changed = 0
         self._root = os.fspath(root)
-        self._within: dict[str, dict[str, str | None]] = {}
+        self._names_by_folder: dict[str, dict[str, str | None]] = {}
 
-    def find(self, written: str) -> str:
+    def find(self, path: str) -> str:
         """Return the name on disk, with "/", or the written name if no file or several match."""
-        name = PurePosixPath(written).as_posix()
-        if os.path.lexists(os.path.join(self._root, name)):  # noqa: PTH118 - a million of them
+        name = PurePosixPath(path).as_posix()
+        if os.path.lexists(os.path.join(self._root, name)):  # noqa: PTH118 - faster for a million files
             return name
-        stripped = written.strip()
-        for other in (stripped, stripped.replace("\\", "/"), stripped.removeprefix("'")):
-            found = self._found(PurePosixPath(other).as_posix())
+        stripped = path.strip()
+        for variant in (stripped, stripped.replace("\\", "/"), stripped.removeprefix("'")):
+            found = self._found(PurePosixPath(variant).as_posix())
             if found is not None:
                 self.changed += 1
                 return found
@@ -277,14 +287,14 @@ class PathResolver:
         return folder or None
 
     def _names(self, folder: str) -> dict[str, str | None]:
-        if folder not in self._within:
+        if folder not in self._names_by_folder:
             names: dict[str, str | None] = {}
             try:
-                there = os.listdir(os.path.join(self._root, folder))  # noqa: PTH118, PTH208 - strings will do
+                entries = os.listdir(os.path.join(self._root, folder))  # noqa: PTH118, PTH208 - faster than Path
             except OSError:
-                there = []
-            for name in there:
+                entries = []
+            for name in entries:
                 key = canonical(name)
                 names[key] = None if key in names else name
-            self._within[folder] = names
-        return self._within[folder]
+            self._names_by_folder[folder] = names
+        return self._names_by_folder[folder]

@@ -18,7 +18,7 @@ def read_class(cell: str) -> str:
     name = cell.strip()
     if not name:
         raise DataError("the label is empty")
-    _check_given("label", name)
+    _check_not_missing("label", name)
     if LABEL_SEPARATOR in name or (_LIST.fullmatch(name) and "," in name):
         raise DataError(
             f"the label {name!r} seems to be several: if an image may have several, call the column labels; if it is "
@@ -27,22 +27,22 @@ def read_class(cell: str) -> str:
     return canonical(name)
 
 
-def read_labels(cell: str, parting: str) -> tuple[str, ...]:
+def read_labels(cell: str, separators: str) -> tuple[str, ...]:
     """Return the sorted labels of a cell with separators or a Python or JSON list; raise a DataError if invalid."""
     text = cell.strip()
-    _check_given("cell of labels", text)
-    labels = _list(text) if _LIST.fullmatch(text) else split_labels(text, parting)
+    _check_not_missing("cell of labels", text)
+    labels = _parse_list(text) if _LIST.fullmatch(text) else split_labels(text, separators)
     for label in labels:
-        _check_given("label", label)
+        _check_not_missing("label", label)
     return tuple(sorted({canonical(label) for label in labels}))
 
 
-def are_parted(cell: str, parting: str) -> bool:
+def has_separators(cell: str, separators: str) -> bool:
     """Return whether a cell has label separators or is a list."""
-    return any(mark in cell for mark in parting) or _LIST.fullmatch(cell.strip()) is not None
+    return any(separator in cell for separator in separators) or _LIST.fullmatch(cell.strip()) is not None
 
 
-def may_be_several(cell: str) -> bool:
+def may_have_several(cell: str) -> bool:
     """Return whether a cell may have several labels, separated by commas or spaces."""
     return re.search(r"[,\s]", cell.strip()) is not None
 
@@ -74,16 +74,16 @@ def read_is_valid(cell: str) -> str:
     return "val" if text in _YES else "train"
 
 
-def _check_given(what: str, name: str) -> None:
+def _check_not_missing(what: str, name: str) -> None:
     if is_missing(name):
         raise DataError(
-            f"the {what} is {name!r}, as programs write that there is none: remove the line, or if it is a name, write "
-            f"it otherwise, such as {name.strip('<>#/').lower()}_"
+            f"the {what} is {name!r}, which usually means a missing value: remove the line, or if it is a name, spell "
+            f"it differently, such as {name.strip('<>#/').lower()}_"
         )
 
 
-def _list(text: str) -> list[str]:
-    how = f'part labels by "{LABEL_SEPARATOR}", such as cat{LABEL_SEPARATOR}indoors'
+def _parse_list(text: str) -> list[str]:
+    hint = f'separate labels by "{LABEL_SEPARATOR}", such as cat{LABEL_SEPARATOR}indoors'
     try:
         # Python would join 'a' 'b', NumPy's form of two labels, into one string.
         found = None if re.search(r"""['"]\s+['"]""", text) else ast.literal_eval(text)
@@ -93,5 +93,5 @@ def _list(text: str) -> list[str]:
         return []
     labels = [found] if isinstance(found, str) else found
     if not isinstance(labels, list | tuple | set) or not all(isinstance(label, str) for label in labels):
-        raise DataError(f"the labels {text[:80]!r} are no list of texts that can be read; {how}")
+        raise DataError(f"the labels {text[:80]!r} are not a valid list of strings; {hint}")
     return [label.strip() for label in labels if isinstance(label, str) and label.strip()]

@@ -27,7 +27,7 @@ _NAMES: dict[str, tuple[str, str]] = {
 }
 
 EXPECTED = (
-    "Expected a header with the columns path and label, and if you like split, then a line an image:\n"
+    "Expected a header with the columns path, label and optionally split, then one line per image:\n"
     "  path,label,split\n"
     "  photos/1.jpg,cat,train\n"
     'Instead of label: labels, for any number of them ("cat|indoors"), or score, for a number'
@@ -62,30 +62,30 @@ def find_header(table: Path, first: str, declared: str | None = None) -> tuple[s
             names = next(csv.reader([first], delimiter=delimiter, skipinitialspace=True), [])
         except csv.Error:
             continue
-        found = {column: _places(column, names) for column in _NAMES}
+        found = {column: _find_columns(column, names) for column in _NAMES}
         targets = [column for column in TARGETS if found[column]]
         if found["path"] and len(targets) > 1:
             raise DataError(
-                f"{str(table)!r} has the columns {' and '.join(targets)}: keep one of label, labels and score, which "
-                "says what is to be learned"
+                f"{str(table)!r} has the columns {' and '.join(targets)}: keep only one of label, labels and "
+                "score, as the target"
             )
         if not found["path"] or not targets:
             continue
-        for column, places in found.items():
-            if len(places) > 1:
+        for column, indices in found.items():
+            if len(indices) > 1:
                 raise DataError(
-                    f"{str(table)!r} has more than one column for the {column}: {first[:200]!r}; rename the ones that "
-                    f"do not count, and call the one that does {column}"
+                    f"{str(table)!r} has more than one column for the {column}: {first[:200]!r}; rename the unused "
+                    f"ones, and call the one to use {column}"
                 )
-        return delimiter, Header(tuple(names), {column: places[0] for column, places in found.items() if places})
+        return delimiter, Header(tuple(names), {column: indices[0] for column, indices in found.items() if indices})
     raise DataError(f"{str(table)!r} begins with {first[:80]!r}. {EXPECTED}")
 
 
-def _places(column: str, names: Sequence[str]) -> list[int]:
-    plain = [name.strip().casefold().replace(" ", "_").replace("-", "_") for name in names]
-    own, others = _NAMES[column]
-    return _those(plain, own.split()) or _those(plain, others.split())
+def _find_columns(column: str, names: Sequence[str]) -> list[int]:
+    normalized = [name.strip().casefold().replace(" ", "_").replace("-", "_") for name in names]
+    preferred, synonyms = _NAMES[column]
+    return _indices_of(normalized, preferred.split()) or _indices_of(normalized, synonyms.split())
 
 
-def _those(names: Iterable[str], wanted: Sequence[str]) -> list[int]:
+def _indices_of(names: Iterable[str], wanted: Sequence[str]) -> list[int]:
     return [index for index, name in enumerate(names) if name in wanted]

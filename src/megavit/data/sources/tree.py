@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from megavit.data.dataset import Skipped
-from megavit.data.file_names import EXPLAINED, HIDDEN, WRITTEN, is_hidden, is_written
+from megavit.data.file_names import EXPLANATION_SUFFIX, HIDDEN, WRITTEN, is_hidden, is_written
 
-_DEEPEST = 4  # depth of nested folders that are checked for containing only files written by megavit
+ALREADY_READ = "a link to a folder that was already read"
+_MAX_DEPTH = 4  # depth of nested folders that are checked for containing only files written by megavit
 
 
 class FolderTree:
@@ -21,62 +22,64 @@ class FolderTree:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.skipped: list[Skipped] = []
-        self._seen: dict[str, tuple[list[str], list[str]]] = {}
-        self._left: dict[str, list[Skipped]] = {}
+        self._read_folders: dict[str, tuple[list[str], list[str]]] = {}
+        self._unreported: dict[str, list[Skipped]] = {}
         self._written: set[str] = set()
 
-    def look(self, folder: str) -> tuple[list[str], list[str]]:
+    def read(self, folder: str) -> tuple[list[str], list[str]]:
         """Return the folders and the files in a folder, in order of names."""
-        if folder not in self._seen:
-            self._left[folder] = []
-            self._seen[folder] = self._look(folder, self._left[folder])
-        return self._seen[folder]
+        if folder not in self._read_folders:
+            self._unreported[folder] = []
+            self._read_folders[folder] = self._scan_folder(folder, self._unreported[folder])
+        return self._read_folders[folder]
 
-    def take(self, folder: str) -> tuple[list[str], list[str]]:
+    def pop(self, folder: str) -> tuple[list[str], list[str]]:
         """Return the folders and files in a folder and free its cache, since it may have a million names."""
-        found = self.look(folder)
-        self.skipped += self._left.pop(folder)
-        del self._seen[folder]
+        found = self.read(folder)
+        self.skipped += self._unreported.pop(folder)
+        del self._read_folders[folder]
         return found
 
     def folders(self, folder: str) -> list[str]:
         """Return the subfolders that contain anything not written by megavit."""
-        return [inner for inner in self.look(folder)[0] if not self.is_written(inner)]
+        return [inner for inner in self.read(folder)[0] if not self.is_written(inner)]
 
-    def is_written(self, folder: str, depth: int = _DEEPEST) -> bool:
+    def is_written(self, folder: str, depth: int = _MAX_DEPTH) -> bool:
         """Return whether everything in a folder was written by megavit."""
-        folders, files = self.look(folder)
+        folders, files = self.read(folder)
         if folder in self._written:
             return True
-        written = bool(folders) and not files and depth > 0 and all(self.is_written(one, depth - 1) for one in folders)
+        written = (
+            bool(folders) and not files and depth > 0 and all(self.is_written(inner, depth - 1) for inner in folders)
+        )
         if written:
             self._written.add(folder)
         return written
 
     def walk(self, top: str, entered: set[tuple[int, int]]) -> Iterator[str]:
         """Yield the files below `top`, without the folders in `entered`, to which those visited are added."""
-        waiting = [top]
-        while waiting:
-            folder = waiting.pop()
+        pending = [top]
+        while pending:
+            folder = pending.pop()
             try:
                 identity = self.identity(folder)
             except OSError as error:
                 self.skipped.append(Skipped(folder, _reason(error)))
                 continue
             if identity in entered:
-                self.skipped.append(Skipped(folder, "a link to a folder that is read already"))
+                self.skipped.append(Skipped(folder, ALREADY_READ))
                 continue
             entered.add(identity)
-            folders, files = self.take(folder)
+            folders, files = self.pop(folder)
             yield from files
-            waiting += reversed(folders)
+            pending += reversed(folders)
 
     def identity(self, folder: str) -> tuple[int, int]:
         """Return the (device, inode) that identifies a folder through any link."""
         status = (self.root / folder).stat()
         return status.st_dev, status.st_ino
 
-    def _look(self, folder: str, skipped: list[Skipped]) -> tuple[list[str], list[str]]:
+    def _scan_folder(self, folder: str, skipped: list[Skipped]) -> tuple[list[str], list[str]]:
         folders: list[str] = []
         files: list[str] = []
         try:
@@ -89,7 +92,7 @@ class FolderTree:
             skipped.append(Skipped(folder, WRITTEN))
             self._written.add(folder)
             return folders, files
-        explained = False
+        has_explanations = False
         for entry in found:
             name = f"{folder}/{entry.name}" if folder else entry.name
             if is_hidden(entry.name):
@@ -98,8 +101,8 @@ class FolderTree:
             try:
                 if entry.is_dir():
                     folders.append(name)
-                elif entry.name.endswith(EXPLAINED):
-                    explained = True
+                elif entry.name.endswith(EXPLANATION_SUFFIX):
+                    has_explanations = True
                     skipped.append(Skipped(name, WRITTEN))
                 elif entry.is_file():
                     files.append(name)
@@ -108,7 +111,7 @@ class FolderTree:
                     skipped.append(Skipped(name, "not a regular file"))
             except OSError as error:
                 skipped.append(Skipped(name, _reason(error)))
-        if explained and not folders and not files:
+        if has_explanations and not folders and not files:
             self._written.add(folder)
         return folders, files
 

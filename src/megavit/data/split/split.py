@@ -24,30 +24,32 @@ def assign_splits(labels: Sequence[str], digests: Sequence[str], val: float, tes
     test, at least one each if n is 3 or more and the share is not 0, and at least one stays in train. Identical files
     are drawn with the smallest of their classes. The shares are in [0, 1) and together below 1.
     """
-    same: dict[str, list[int]] = defaultdict(list)
-    for place, digest in enumerate(digests):
-        same[digest].append(place)
-    images = Counter(labels)
+    by_digest: dict[str, list[int]] = defaultdict(list)
+    for index, digest in enumerate(digests):
+        by_digest[digest].append(index)
+    label_counts = Counter(labels)
     groups: dict[str, list[str]] = defaultdict(list)
-    for digest, places in same.items():
-        groups[min((labels[place] for place in places), key=lambda label: (images[label], label))].append(digest)
+    for digest, indices in by_digest.items():
+        groups[min((labels[index] for index in indices), key=lambda label: (label_counts[label], label))].append(digest)
     splits = ["train"] * len(labels)
-    for label, own in groups.items():
-        drawn = sorted(own, key=lambda digest: _draw(seed, label, digest))
-        for split, chosen in _share_out([same[digest] for digest in drawn], val, test).items():
-            for place in chosen:
-                splits[place] = split
+    for label, group_digests in groups.items():
+        shuffled = sorted(group_digests, key=lambda digest: _draw_key(seed, label, digest))
+        for split, drawn in _choose_groups([by_digest[digest] for digest in shuffled], val, test).items():
+            for index in drawn:
+                splits[index] = split
     # All files of a class may have gone to val and test with other classes.
-    learned = {label for label, split in zip(labels, splits, strict=True) if split == "train"}
-    for label in sorted(set(labels) - learned):
-        own = {digest for digest, other in zip(digests, labels, strict=True) if other == label}
-        for place in same[min(own, key=lambda digest: (len(same[digest]), _draw(seed, label, digest)))]:
-            splits[place] = "train"
+    in_train = {label for label, split in zip(labels, splits, strict=True) if split == "train"}
+    for label in sorted(set(labels) - in_train):
+        group_digests = {digest for digest, digest_label in zip(digests, labels, strict=True) if digest_label == label}
+        for index in by_digest[
+            min(group_digests, key=lambda digest: (len(by_digest[digest]), _draw_key(seed, label, digest)))
+        ]:
+            splits[index] = "train"
     return splits
 
 
 def complete_splits(
-    given: Sequence[str | None],
+    defined: Sequence[str | None],
     groups: Sequence[str],
     digests: Sequence[str],
     recipe: DataRecipe,
@@ -56,12 +58,12 @@ def complete_splits(
     """Return the split of each image, drawn from the training images if missing, and a sentence on the splits.
 
     Args:
-        given: "train", "val" or "test"; None if the data does not define an image's split.
+        defined: "train", "val" or "test"; None if the data does not define an image's split.
         groups: group of each image, such as its class, within which splits are drawn.
         digests: digest of each image; equal for identical files.
     """
-    splits = ["train" if split is None else split for split in given]
-    present = [split for split in SPLITS if split in given]
+    splits = ["train" if split is None else split for split in defined]
+    present = [split for split in SPLITS if split in defined]
     shares = {
         split: share for split, share in (("val", recipe.val), ("test", recipe.test)) if split not in present and share
     }
@@ -75,43 +77,43 @@ def complete_splits(
     )
     for index, split in zip(pool, drawn, strict=True):
         splits[index] = split
-    as_given = f"{', '.join(present)} as the data has it" if present else ""
+    defined_text = f"{', '.join(present)} as defined by the data" if present else ""
     amounts = " and ".join(f"{share:.3g} for {split}" for split, share in shares.items())
-    ours = f"of {SPLIT_POPULATION[target]}, {amounts}, drawn with seed {recipe.seed}" if shares else ""
-    return splits, "; ".join(filter(None, (as_given, ours))) or "everything is for training"
+    drawn_text = f"of {SPLIT_POPULATION[target]}, {amounts}, drawn with seed {recipe.seed}" if shares else ""
+    return splits, "; ".join(filter(None, (defined_text, drawn_text))) or "all images are for training"
 
 
-def _draw(seed: int, label: str, digest: str) -> bytes:
-    ticket = f"{seed}\0{digest}\0{label}".encode("utf-8", "surrogateescape")
-    return blake2b(ticket, digest_size=8).digest()
+def _draw_key(seed: int, label: str, digest: str) -> bytes:
+    text = f"{seed}\0{digest}\0{label}".encode("utf-8", "surrogateescape")
+    return blake2b(text, digest_size=8).digest()
 
 
-def _share_out(groups: list[list[int]], val: float, test: float) -> dict[str, list[int]]:
+def _choose_groups(groups: list[list[int]], val: float, test: float) -> dict[str, list[int]]:
     """Choose groups of identical images for test and val, in order, if they fit."""
-    wanted = _wanted(sum(map(len, groups)), val, test)
+    sizes = _split_sizes(sum(map(len, groups)), val, test)
     chosen: dict[str, list[int]] = {"test": [], "val": []}
-    left: list[list[int]] = []
+    remaining: list[list[int]] = []
     for group in groups:
         for split, images in chosen.items():
-            if len(images) + len(group) <= wanted[split]:
+            if len(images) + len(group) <= sizes[split]:
                 images += group
                 break
         else:
-            left.append(group)
+            remaining.append(group)
     for split, images in chosen.items():
         # If every group is larger than the share, an oversized split is better than none.
-        if wanted[split] and not images and len(left) > 1:
-            smallest = min(left, key=len)
-            left.remove(smallest)
+        if sizes[split] and not images and len(remaining) > 1:
+            smallest = min(remaining, key=len)
+            remaining.remove(smallest)
             images += smallest
     return chosen
 
 
-def _wanted(images: int, val: float, test: float) -> dict[str, int]:
-    wanted = {
+def _split_sizes(images: int, val: float, test: float) -> dict[str, int]:
+    sizes = {
         split: max(int(images * share + 0.5), int(images >= 3)) if share else 0
         for split, share in (("val", val), ("test", test))
     }
-    while sum(wanted.values()) >= images:
-        wanted[max(wanted, key=lambda split: wanted[split])] -= 1
-    return wanted
+    while sum(sizes.values()) >= images:
+        sizes[max(sizes, key=lambda split: sizes[split])] -= 1
+    return sizes

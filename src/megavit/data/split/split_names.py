@@ -13,13 +13,13 @@ SPLIT_WORDS = {
     "test": ("test", "tests", "testing", "eval", "evaluation", "holdout", "heldout"),
 }
 
-_SPLIT_OF = {word: split for split, words in SPLIT_WORDS.items() for word in words}
+_SPLIT_BY_WORD = {word: split for split, words in SPLIT_WORDS.items() for word in words}
 # Words that do not distinguish splits.
 _FILLERS = (
     "set|data|dataset|split|subset|part|partition|folder|dir|files|samples|examples"
     "|images|image|imgs|img|pictures|pics|photos"
 )
-_WORD = re.compile(rf"({'|'.join(_SPLIT_OF)})({_FILLERS})?\d*")
+_WORD = re.compile(rf"({'|'.join(_SPLIT_BY_WORD)})({_FILLERS})?\d*")
 _FILLER = re.compile(rf"({_FILLERS})?\d*")
 
 
@@ -39,7 +39,7 @@ def parse_name(name: str) -> SplitName:
     rest: list[str] = []
     for word in re.findall(r"\w+", text):
         if found := _WORD.fullmatch(word):
-            splits.append(_SPLIT_OF[found[1]])
+            splits.append(_SPLIT_BY_WORD[found[1]])
         elif not _FILLER.fullmatch(word):
             rest.append(word)
     return SplitName(tuple(dict.fromkeys(splits)), tuple(rest))
@@ -56,10 +56,10 @@ def find_split_folders(names: Sequence[str]) -> dict[str, str]:
     named = {name: split for name in names if (split := parse_split(name.rpartition("/")[2])) is not None}
     if named:
         return named
-    read = {name: parse_name(name.rpartition("/")[2]) for name in names}
-    together = {one.rest for one in read.values()}
-    if len(together) == 1 and all(len(one.splits) == 1 for one in read.values()):
-        splits = {name: one.splits[0] for name, one in read.items()}
+    parsed = {name: parse_name(name.rpartition("/")[2]) for name in names}
+    rests = {name_parts.rest for name_parts in parsed.values()}
+    if len(rests) == 1 and all(len(name_parts.splits) == 1 for name_parts in parsed.values()):
+        splits = {name: name_parts.splits[0] for name, name_parts in parsed.items()}
         if len(set(splits.values())) > 1:
             return splits
     return {}

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean
 
-BINS = 10  # largest number of score ranges
+MAX_BINS = 10  # largest number of score ranges
 
-PER_BIN = 10  # smallest number of images in a score range, so that each split gets one
+MIN_PER_BIN = 10  # smallest number of images in a score range, so that each split gets one
 
 
 def stratify(targets: Sequence[str | tuple[str, ...] | float], digests: Sequence[str]) -> list[str]:
@@ -26,19 +26,21 @@ def stratify(targets: Sequence[str | tuple[str, ...] | float], digests: Sequence
 
 
 def _by_rarest(labels: Sequence[tuple[str, ...]], digests: Sequence[str]) -> list[str]:
-    images = Counter(name for names in labels for name in names)
-    together: dict[str, set[str]] = {}
+    label_counts = Counter(name for names in labels for name in names)
+    labels_by_digest: dict[str, set[str]] = {}
     for names, digest in zip(labels, digests, strict=True):
-        together.setdefault(digest, set()).update(names)
-    return [min(together[digest], key=lambda name: (images[name], name), default="") for digest in digests]
+        labels_by_digest.setdefault(digest, set()).update(names)
+    return [
+        min(labels_by_digest[digest], key=lambda name: (label_counts[name], name), default="") for digest in digests
+    ]
 
 
 def _by_score(scores: Sequence[float], digests: Sequence[str]) -> list[str]:
-    same: dict[str, list[float]] = {}
+    scores_by_digest: dict[str, list[float]] = {}
     for score, digest in zip(scores, digests, strict=True):
-        same.setdefault(digest, []).append(score)
-    means = {digest: fmean(found) for digest, found in same.items()}
+        scores_by_digest.setdefault(digest, []).append(score)
+    means = {digest: fmean(values) for digest, values in scores_by_digest.items()}
     ranked = sorted(means, key=lambda digest: (means[digest], digest))
-    bins = max(1, min(BINS, len(ranked) // PER_BIN))
-    group = {digest: str(place * bins // len(ranked)) for place, digest in enumerate(ranked)}
+    bins = max(1, min(MAX_BINS, len(ranked) // MIN_PER_BIN))
+    group = {digest: str(rank * bins // len(ranked)) for rank, digest in enumerate(ranked)}
     return [group[digest] for digest in digests]

@@ -44,11 +44,11 @@ def fit_temperature(
     from scipy.optimize import minimize, minimize_scalar
 
     subset = slice(0, len(logits), -(-logits.numel() // MAX_FIT_ELEMENTS))
-    wide, truth = logits[subset].double(), targets[subset]
+    fit_logits, truth = logits[subset].double(), targets[subset]
 
     def loss(log_temperature: float, smoothing: float = 0.0) -> float:
         probabilities = logits_to_outputs(
-            wide, Target(kind=kind), Calibration(temperature=math.exp(log_temperature), smoothing=smoothing)
+            fit_logits, Target(kind=kind), Calibration(temperature=math.exp(log_temperature), smoothing=smoothing)
         )
         if kind == "classification":
             likelihood, confidence = F.nll_loss(probabilities.log(), truth), probabilities.amax(dim=1)
@@ -58,20 +58,20 @@ def fit_temperature(
         wrong = -(1 - confidence).clamp_min(MIN_PROBABILITY).log().mean()
         return (likelihood + wrong / len(truth)).item()
 
-    alone: Any = minimize_scalar(loss, bounds=LOG_TEMPERATURE_BOUNDS, method="bounded", options={"xatol": 1e-4})
+    unsmoothed: Any = minimize_scalar(loss, bounds=LOG_TEMPERATURE_BOUNDS, method="bounded", options={"xatol": 1e-4})
     if kind != "classification" or temperature_only:
-        return math.exp(alone.x), 0.0
+        return math.exp(unsmoothed.x), 0.0
     start = [[0.0, 0.05], [-0.5, 0.05], [0.0, 0.15]]
-    both = minimize(
+    smoothed = minimize(
         lambda point: loss(*map(float, point)),
         start[0],
         method="Nelder-Mead",
         bounds=(LOG_TEMPERATURE_BOUNDS, SMOOTHING_BOUNDS),
         options={"initial_simplex": start, "xatol": 1e-4, "fatol": 1e-7},
     )
-    if (alone.fun - both.fun) * len(truth) < MIN_LOG_LIKELIHOOD_GAIN:
-        return math.exp(alone.x), 0.0
-    return math.exp(both.x[0]), float(both.x[1])
+    if (unsmoothed.fun - smoothed.fun) * len(truth) < MIN_LOG_LIKELIHOOD_GAIN:
+        return math.exp(unsmoothed.x), 0.0
+    return math.exp(smoothed.x[0]), float(smoothed.x[1])
 
 
 @dataclass(frozen=True)

@@ -150,13 +150,13 @@ def _check_inputs(probabilities: Tensor, labels: Tensor, width: int) -> None:
             f"labels must be integers of shape ({len(probabilities)},), got {labels.dtype}, {tuple(labels.shape)}"
         )
     if not len(labels):
-        raise DataError("expected at least one image to measure, got none; add images to this split")
+        raise DataError("expected at least one image to evaluate, got none: add images to this split")
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= width:
         raise ValueError(f"labels must be in [0, {width}), got {low} to {high}")
     # Also rejects NaN, which compares false.
     if not bool(((probabilities >= 0) & (probabilities <= 1)).all()):
-        raise ValueError("probabilities must be finite and in [0, 1]; give probabilities, not logits")
+        raise ValueError("probabilities must be finite and in [0, 1]: pass probabilities, not logits")
     off = float((probabilities.sum(dim=1, dtype=torch.float64) - 1).abs().max())
     if off > 1e-3:
         raise ValueError(f"each row of probabilities must sum to 1 within 0.001, got one that differs by {off:.3g}")

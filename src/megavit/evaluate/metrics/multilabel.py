@@ -82,7 +82,10 @@ def compute_multilabel_metrics(
     scores, truth = _checked_arrays(probabilities, targets)
     images, width = scores.shape
     if width != len(names) or len(names) != len(thresholds):
-        raise ValueError(f"expected a name and a threshold for each of {width} labels")
+        raise ValueError(
+            f"expected a name and a threshold for each of {width} labels, got {len(names)} names and "
+            f"{len(thresholds)} thresholds"
+        )
     assigned = scores >= np.asarray(thresholds)
     hits, positives, predictions = (assigned & truth).sum(axis=0), truth.sum(axis=0), assigned.sum(axis=0)
     ranked = [RankedImages(scores[:, label], truth[:, label]) for label in range(width)]
@@ -154,7 +157,7 @@ def _fit_threshold(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> flo
 class RankedImages:
     """Images ranked by the probability of one label, to compute its average precision for weighted images.
 
-    Equal to `sklearn.metrics.average_precision_score`, and a hundred times faster for a thousand resamples.
+    Equal to `sklearn.metrics.average_precision_score`, and about 15 times faster for 1,000 resamples of 2,000 images.
     """
 
     def __init__(self, scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> None:
@@ -184,12 +187,12 @@ def nan_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def _checked_arrays(probabilities: Tensor, targets: Tensor) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     if probabilities.ndim != 2 or targets.shape != probabilities.shape:
         raise ValueError(
-            "probabilities and labels must be of the same shape (N, labels), "
+            "probabilities and labels must have the same shape (N, labels), "
             f"got {tuple(probabilities.shape)} and {tuple(targets.shape)}"
         )
     if not len(probabilities):
-        raise DataError("expected at least one image to measure, got none; add images to this split")
+        raise DataError("expected at least one image to evaluate, got none: add images to this split")
     scores = probabilities.detach().cpu().double().numpy()
     if not ((scores >= 0) & (scores <= 1)).all():
-        raise ValueError("probabilities must be finite and in [0, 1]; give probabilities, not logits")
+        raise ValueError("probabilities must be finite and in [0, 1]: pass probabilities, not logits")
     return scores, targets.detach().cpu().bool().numpy()

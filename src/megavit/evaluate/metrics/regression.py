@@ -62,10 +62,11 @@ def compute_regression_metrics(
     """
     if predictions.ndim != 1 or predictions.shape != targets.shape:
         raise ValueError(
-            f"predictions and targets must be of one shape (N,), got {tuple(predictions.shape)}, {tuple(targets.shape)}"
+            f"predictions and targets must have the same shape (N,), got {tuple(predictions.shape)} and "
+            f"{tuple(targets.shape)}"
         )
     if not len(targets):
-        raise DataError("expected at least one image to measure, got none; add images to this split")
+        raise DataError("expected at least one image to evaluate, got none: add images to this split")
     predicted, truth = (values.detach().cpu().double().numpy() for values in (predictions, targets))
     if not (np.isfinite(predicted).all() and np.isfinite(truth).all()):
         raise ValueError("predictions and targets must be finite numbers")

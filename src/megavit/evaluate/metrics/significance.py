@@ -39,5 +39,5 @@ def paired_bootstrap_test(images: int, gain: Callable[[Tensor], float], seed: in
     `gain` computes the gain on the images at these indices, drawn with replacement.
     """
     random = np.random.default_rng(seed)
-    none = sum(gain(torch.from_numpy(random.integers(images, size=images))) <= 0 for _ in range(RESAMPLES))
-    return (none + 1) / (RESAMPLES + 1)
+    not_better = sum(gain(torch.from_numpy(random.integers(images, size=images))) <= 0 for _ in range(RESAMPLES))
+    return (not_better + 1) / (RESAMPLES + 1)

@@ -46,10 +46,10 @@ def fit_linear_probes(
         loss: loss that is convex in the logits.
         bias: (outputs,) initial bias.
     """
-    wide = embeddings.double()
-    mean, std = wide.mean(dim=0), wide.std(dim=0, correction=0)
+    features = embeddings.double()
+    mean, std = features.mean(dim=0), features.std(dim=0, correction=0)
     std = torch.where(std > 1e-6 * std.max().clamp_min(1e-12), std, 1.0)  # constant features
-    inputs, targets = (wide - mean) / std, targets.double()
+    inputs, targets = (features - mean) / std, targets.double()
     weight = torch.zeros(targets.shape[1], inputs.shape[1], dtype=torch.float64, requires_grad=True)
     start = bias.detach().double().clone().requires_grad_()
     probes: list[LinearProbe] = []
@@ -59,8 +59,8 @@ def fit_linear_probes(
             return loss(inputs @ weight.T + start, targets) + penalty * weight.square().sum()
 
         _minimize([weight, start], objective)
-        own = weight.detach() / std
-        probes.append(LinearProbe(own.float(), (start.detach() - own @ mean).float(), penalty))
+        unscaled = weight.detach() / std
+        probes.append(LinearProbe(unscaled.float(), (start.detach() - unscaled @ mean).float(), penalty))
     return probes
 
 

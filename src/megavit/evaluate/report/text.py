@@ -40,13 +40,10 @@ def describe_comparison(comparison: Comparison) -> str:
         test = f"; McNemar's exact test: p {format_p_value(comparison.p_value)}"
     if comparison.better == "neither":
         return (
-            f"On these {comparison.images:,} images neither is better in {first.metric} by more than chance{test}. "
-            "That does not show them equal: the interval says how far apart they may be."
+            f"On these {comparison.images:,} images, the difference in {first.metric} may be chance{test}. "
+            "This does not show that the models are equal: the interval is the range of plausible differences."
         )
-    return (
-        f"{comparison.better} is better in {first.metric} by more than chance on these {comparison.images:,} "
-        f"images{test}."
-    )
+    return f"{comparison.better} is significantly better in {first.metric} on these {comparison.images:,} images{test}."
 
 
 def describe_subgroups(subgroups: Subgroups) -> str:
@@ -54,18 +51,19 @@ def describe_subgroups(subgroups: Subgroups) -> str:
     known = [(group.value, group.metric.value) for group in subgroups.groups if group.metric is not None]
     if len(known) < 2:
         return "Too few groups have a label to compare them."
-    ends = " and ".join(
+    ends = " to ".join(
         f"{format_value(subgroups.metric, value)} in {group_name(name)}" for name, value in (known[0], known[-1])
     )
     if subgroups.significant:
         return (
-            f"The groups differ by more than chance (p {format_p_value(subgroups.p_value)}): {subgroups.metric} is "
-            f"between {ends}. This does not say why: harder images, fewer or other images to train on, or the column "
-            "itself."
+            f"The groups differ significantly (p {format_p_value(subgroups.p_value)}): {subgroups.metric} ranges from "
+            f"{ends}. This does not show why: their images may be harder or rarer in training, or the column itself "
+            "may matter."
         )
     return (
-        f"Chance alone may explain how far the groups lie apart (p {format_p_value(subgroups.p_value)}): "
-        f"{subgroups.metric} is between {ends}. That does not show them equal: small groups hide a difference."
+        f"The differences between the groups may be chance (p {format_p_value(subgroups.p_value)}): "
+        f"{subgroups.metric} ranges from {ends}. This does not show that they are equal: small groups can hide a "
+        "difference."
     )
 
 

@@ -56,8 +56,10 @@ def defocus_blur(image: Tensor, severity: int, _random: Generator) -> Tensor:
     """Blur the image with a disk, as a lens out of focus does."""
     radius, softening = ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5))[severity - 1]
     scale = _scale(image)
-    reach = math.ceil((1 if radius <= 8 else 2) * scale)
-    blurred = filters.disk_blur(_to_float(image), radius * scale, softening * scale, least_half=8 * scale, reach=reach)
+    softening_half = math.ceil((1 if radius <= 8 else 2) * scale)
+    blurred = filters.disk_blur(
+        _to_float(image), radius * scale, softening * scale, min_half=8 * scale, softening_half=softening_half
+    )
     return _to_uint8(blurred)
 
 

@@ -16,24 +16,24 @@ def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
     return torch.from_numpy(gaussian_filter(image.numpy(), sigma, mode="nearest", truncate=4, axes=(1, 2)))
 
 
-def disk_blur(image: Tensor, radius: float, softening: float, *, least_half: float, reach: int) -> Tensor:
+def disk_blur(image: Tensor, radius: float, softening: float, *, min_half: float, softening_half: int) -> Tensor:
     """Blur with a disk, as a lens out of focus does, with mirrored borders.
 
     Args:
         radius: in pixels. A disk of a fractional radius is a mix of those of the two whole ones around it.
         softening: sigma of the Gaussian that softens the disk's edge.
-        least_half: the kernel has at least this half width; where the disk reaches its border, softening mirrors it.
-        reach: half width of the Gaussian.
+        min_half: the kernel has at least this half width; where the disk touches its border, softening mirrors it.
+        softening_half: half width of that Gaussian.
     """
-    half = math.ceil(max(least_half, radius))
+    half = math.ceil(max(min_half, radius))
     squares = torch.arange(-half, half + 1).square()
     distance = squares[:, None] + squares
     whole = math.floor(radius)
     inner, outer = ((distance <= size**2).float() for size in (whole, whole + 1))
     kernel = (inner / inner.sum()).lerp(outer / outer.sum(), radius - whole)
-    soft = torch.exp(-torch.arange(-reach, reach + 1).square() / (2 * softening**2))
+    soft = torch.exp(-torch.arange(-softening_half, softening_half + 1).square() / (2 * softening**2))
     soft /= soft.sum()
-    kernel = F.conv2d(_mirror(kernel[None], reach)[:, None], torch.outer(soft, soft)[None, None])
+    kernel = F.conv2d(_mirror(kernel[None], softening_half)[:, None], torch.outer(soft, soft)[None, None])
     return F.conv2d(_mirror(image, half)[:, None], kernel)[:, 0]
 
 

@@ -201,8 +201,8 @@ def calibrate(
     """
     if len(selection.samples) < MIN_IMAGES:
         raise DataError(
-            f"{len(selection.samples)} images of {images.source} are too few to calibrate on: give {MIN_IMAGES} or "
-            "more that the model has not learned from"
+            f"{len(selection.samples)} images of {images.source} are too few to calibrate on: pass at least "
+            f"{MIN_IMAGES} that the model was not trained on"
         )
     targets = target_tensor(selection.samples, predictor.target, len(predictor.labels))
     output = run_inference(predictor, images, selection.samples, _BATCH_SIZE, progress)

@@ -107,12 +107,14 @@ def _postprocess(logits: Node, target: Target, calibration: Calibration) -> Node
     scaled = op.divide(logits, np.float32(calibration.temperature))
     if target.kind == "multilabel":
         return op.sigmoid(scaled)
-    shares = op.softmax(scaled, 1)
+    probabilities = op.softmax(scaled, 1)
     if not calibration.smoothing:
-        return shares
-    classes = shares.get_output_partial_shape(0)[1].get_length()
-    own = op.maximum(op.subtract(shares, np.float32(calibration.smoothing / classes)), np.float32(MIN_PROBABILITY))
-    return op.divide(own, op.reduce_sum(own, constant_int([1]), True))
+        return probabilities
+    classes = probabilities.get_output_partial_shape(0)[1].get_length()
+    unsmoothed = op.maximum(
+        op.subtract(probabilities, np.float32(calibration.smoothing / classes)), np.float32(MIN_PROBABILITY)
+    )
+    return op.divide(unsmoothed, op.reduce_sum(unsmoothed, constant_int([1]), True))
 
 
 def _distance(embedding: Node, ood: MahalanobisOOD) -> Node:
@@ -132,13 +134,13 @@ def resize_and_crop(pixels: Node, preprocessing: Preprocessing) -> Node:
     x = _to_float(op.transpose(pixels, constant_int([0, 3, 1, 2])))
     shape = op.shape_of(pixels)
     sides = [op.gather(shape, constant_int(axis), constant_int(0)) for axis in (1, 2)]
-    kept = (preprocessing.height, preprocessing.width)
+    sizes = (preprocessing.height, preprocessing.width)
     down, across = (
         _interpolation_weights(
             side, resized, (_crop_start(resized, crop, preprocessing.crop_rounding), count), preprocessing
         )
         for side, resized, crop, count in zip(
-            sides, _resized_sides(sides, preprocessing), preprocessing.crop_hw, kept, strict=True
+            sides, _resized_sides(sides, preprocessing), preprocessing.crop_hw, sizes, strict=True
         )
     )
     if preprocessing.resize_dtype == "float32":
@@ -161,16 +163,18 @@ def _crop_start(side: Node, crop: int, rounding: CropRounding) -> Node:
     return half if rounding == "floor" else op.add(half, op.multiply(op.mod(margin, two), op.mod(half, two)))
 
 
-def _interpolation_weights(have: Node, side: Node, kept: tuple[Node, int], preprocessing: Preprocessing) -> Node:
-    start, count = kept
-    source = _range(have)
+def _interpolation_weights(
+    in_size: Node, out_size: Node, window: tuple[Node, int], preprocessing: Preprocessing
+) -> Node:
+    start, count = window
+    source = _range(in_size)
     target = op.concat([constant_int([0]), op.add(_range(constant_int(count)), start)], 0)
     distance = op.subtract(
-        op.unsqueeze(op.multiply(_centers(source), side), constant_int([0])),
-        op.unsqueeze(op.multiply(_centers(target), have), constant_int([1])),
+        op.unsqueeze(op.multiply(_centers(source), out_size), constant_int([0])),
+        op.unsqueeze(op.multiply(_centers(target), in_size), constant_int([1])),
     )
-    widest = op.multiply(op.maximum(have, side), constant_int(2))
-    x = op.abs(op.divide(_to_float(distance), _to_float(widest)))
+    scale = op.multiply(op.maximum(in_size, out_size), constant_int(2))
+    x = op.abs(op.divide(_to_float(distance), _to_float(scale)))
     if preprocessing.interpolation == "bilinear":
         weights = op.relu(op.subtract(np.float32(1), x))
     else:
@@ -219,8 +223,8 @@ def _range(count: Node) -> Node:
     return op.range(constant_int(0), count, constant_int(1), "i64")
 
 
-def _centers(indexes: Node) -> Node:
-    return op.add(op.multiply(indexes, constant_int(2)), constant_int(1))
+def _centers(indices: Node) -> Node:
+    return op.add(op.multiply(indices, constant_int(2)), constant_int(1))
 
 
 def _to_float(x: Node) -> Node:

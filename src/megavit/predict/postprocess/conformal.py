@@ -49,8 +49,8 @@ class PredictionSets:
 
     def is_class_conditional(self, coverage: float) -> bool:
         """Return whether every class has its own limit."""
-        fewest = int(np.bincount(self.labels, minlength=self.classes).min())
-        return (fewest + 1) * (1 - coverage) >= MIN_IMAGES_BEYOND
+        min_count = int(np.bincount(self.labels, minlength=self.classes).min())
+        return (min_count + 1) * (1 - coverage) >= MIN_IMAGES_BEYOND
 
     def _compute_limits(self, coverage: float) -> np.ndarray:
         if not self.is_class_conditional(coverage):
@@ -70,8 +70,8 @@ def check_coverage(coverage: float, images: int) -> None:
     if not 0 < coverage < 1:
         raise ConfigError(f"coverage must be a number between 0 and 1, such as 0.95, got {coverage!r}")
     if not is_possible(coverage, images):
-        most = math.floor(1000 * images / (images + 1)) / 1000
+        max_coverage = math.floor(1000 * images / (images + 1)) / 1000
         raise ConfigError(
-            f"a coverage of {coverage} takes {math.ceil(coverage / (1 - coverage)):,} validation images or more, and "
-            f"this bundle had {images:,}: ask for at most {most}"
+            f"a coverage of {coverage} needs at least {math.ceil(coverage / (1 - coverage)):,} validation images, but "
+            f"this bundle had {images:,}: use a coverage of at most {max_coverage}"
         )

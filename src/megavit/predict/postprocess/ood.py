@@ -30,13 +30,13 @@ class MahalanobisOOD:
 
 def fit_mahalanobis_ood(embeddings: Tensor, groups: Tensor) -> MahalanobisOOD:
     """Fit the group means and the shared covariance of embeddings (N, D), with integer groups (N,) such as classes."""
-    wide = embeddings.double()
+    features = embeddings.double()
     _, index = groups.unique(return_inverse=True)
     count = int(index.max()) + 1
-    sums = torch.zeros(count, wide.shape[1], dtype=wide.dtype).index_add_(0, index, wide)
+    sums = torch.zeros(count, features.shape[1], dtype=features.dtype).index_add_(0, index, features)
     means = sums / index.bincount(minlength=count)[:, None]
-    within = wide - means[index]
-    covariance = within.T @ within / len(wide)
+    centered = features - means[index]
+    covariance = centered.T @ centered / len(features)
     covariance.diagonal().add_(RIDGE * covariance.diagonal().mean().clamp_min(MIN_VARIANCE))
     whitening = torch.linalg.cholesky(torch.linalg.inv(covariance))
     return MahalanobisOOD(means.float(), whitening.float())

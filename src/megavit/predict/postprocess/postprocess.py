@@ -111,10 +111,10 @@ class Calibrator:
     def check_coverage(self, coverage: float) -> None:
         """Raise a ConfigError with the reason unless the coverage is supported."""
         if self._images is None:
-            what = "is multilabel, and prediction sets are of one class an image"
+            reason = "is multilabel, and prediction sets are for one class per image"
             if self.target.kind != "multilabel":
-                what = "was not calibrated: megavit train does that, and megavit calibrate for a converted one"
-            raise ConfigError(f"no coverage can be promised: this bundle {what}")
+                reason = "was not calibrated: megavit train does that, and megavit calibrate for a converted bundle"
+            raise ConfigError(f"no coverage is available: this bundle {reason}")
         check_coverage(coverage, self._images)
 
     def interval_half_width(self, coverage: float) -> float:
@@ -137,8 +137,8 @@ def check_calibration_tensors(calibration: Calibration, tensors: Mapping[str, Te
     for name, tensor in tensors.items():
         if tensor.dtype not in dtypes.get(name, ()):
             raise BundleError(
-                f"calibration.safetensors has {name!r} of type {tensor.dtype}, which is none of a bundle's; copy "
-                "the whole folder again"
+                f"calibration.safetensors has {name!r} of type {tensor.dtype}, which no bundle has; copy the "
+                "whole folder again"
             )
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     scores, classes = shapes.get(SET_SCORES), tensors.get(SET_LABELS, torch.empty(0, dtype=torch.int64))
@@ -155,5 +155,5 @@ def check_calibration_tensors(calibration: Calibration, tensors: Mapping[str, Te
     )
     if not is_valid:
         raise BundleError(
-            "calibration.safetensors is not of this bundle's labels and features; copy the whole folder again"
+            "calibration.safetensors does not fit this bundle's labels and features; copy the whole folder again"
         )

@@ -46,33 +46,33 @@ def make_predictions(outputs: Mapping[str, np.ndarray], rule: DecisionRule, top:
             (B,).
     """
     values = outputs[SCORE if rule.target == "regression" else PROBABILITIES]
-    marks: list[bool | None] = [None] * len(values)
+    flags: list[bool | None] = [None] * len(values)
     if rule.ood_threshold is not None:
-        marks = (outputs[DISTANCE] > rule.ood_threshold).tolist()
+        flags = (outputs[DISTANCE] > rule.ood_threshold).tolist()
     if rule.target == "regression":
         half = rule.interval_half_width
         return [
             Prediction(
                 value=value,
-                out_of_distribution=mark,
+                out_of_distribution=flag,
                 interval=None if half is None else (value - half, value + half),
             )
-            for value, mark in zip(values.tolist(), marks, strict=True)
+            for value, flag in zip(values.tolist(), flags, strict=True)
         ]
     order = np.argsort(-values, axis=1, kind="stable")
     ranked = _rank(values, order[:, : max(top, 1)], rule.labels)
     if rule.target == "multilabel":
         assigned = _rank(values, order, rule.labels, values.astype(np.float64) >= np.array(rule.thresholds))
         return [
-            Prediction(top=row, assigned=own, out_of_distribution=mark)
-            for row, own, mark in zip(ranked, assigned, marks, strict=True)
+            Prediction(top=row, assigned=labels, out_of_distribution=flag)
+            for row, labels, flag in zip(ranked, assigned, flags, strict=True)
         ]
     sets: Sequence[Ranked | None] = [None] * len(values)
     if rule.set_limits is not None:
         sets = _rank(values, order, rule.labels, cumulative_mass_above(values) <= rule.set_limits)
     return [
-        Prediction(top=row, prediction_set=own, out_of_distribution=mark)
-        for row, own, mark in zip(ranked, sets, marks, strict=True)
+        Prediction(top=row, prediction_set=members, out_of_distribution=flag)
+        for row, members, flag in zip(ranked, sets, flags, strict=True)
     ]
 
 
@@ -99,8 +99,8 @@ def _rank(
 ) -> list[Ranked]:
     """Return each image's (label, probability) pairs in `order`, limited to those in the mask `selected` (B, C)."""
     ordered = np.take_along_axis(probabilities, order, axis=1)
-    keep = np.ones_like(order, bool) if selected is None else np.take_along_axis(selected, order, axis=1)
+    masks = np.ones_like(order, bool) if selected is None else np.take_along_axis(selected, order, axis=1)
     return [
-        tuple((labels[index], value) for index, value in zip(indexes[kept].tolist(), row[kept].tolist(), strict=True))
-        for indexes, row, kept in zip(order, ordered, keep, strict=True)
+        tuple((labels[index], value) for index, value in zip(indices[mask].tolist(), row[mask].tolist(), strict=True))
+        for indices, row, mask in zip(order, ordered, masks, strict=True)
     ]

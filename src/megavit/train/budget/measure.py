@@ -98,9 +98,10 @@ def measure_recipe(
         config = make_model_config(recipe, dataset)
         preprocessing = make_preprocessing(config, keep_aspect=recipe.data.keep_aspect)
         state, task = build_training(ctx, recipe, preprocessing)
-    own = max(1, task.batch_size // recipe.parallel.dp_world_size)
-    targets = target_tensor(dataset.in_split("train")[:own], dataset.target, len(dataset.classes))
-    return measure_step(state, task, (make_noise_images(dataset, replace(task, batch_size=own)), targets), max_seconds)
+    local_batch_size = max(1, task.batch_size // recipe.parallel.dp_world_size)
+    targets = target_tensor(dataset.in_split("train")[:local_batch_size], dataset.target, len(dataset.classes))
+    images = make_noise_images(dataset, replace(task, batch_size=local_batch_size))
+    return measure_step(state, task, (images, targets), max_seconds)
 
 
 def make_time_plan(

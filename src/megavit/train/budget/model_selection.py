@@ -60,7 +60,7 @@ def choose_model(
     candidates: Sequence[Candidate], measure_step: MeasureStep, num_images: int, deadline: Deadline
 ) -> ModelChoice:
     """Return the largest of the candidates, smallest first, that gets enough steps and epochs, or else the smallest."""
-    measured_by = deadline.now() + max(MEASURING_SHARE * deadline.total, MEASURING_SECONDS)
+    measure_until = deadline.now() + max(MEASURING_SHARE * deadline.total, MEASURING_SECONDS)
     chosen, step_seconds, work, too_large = candidates[0].recipe, 0.0, 0.0, ""
     for index, candidate in enumerate(candidates):
         name, batch_size = _describe(candidate.recipe), candidate.recipe.run.batch_size or 1
@@ -69,7 +69,7 @@ def choose_model(
             if not _is_enough(index, _count_steps(deadline.seconds_left, expected), batch_size, num_images):
                 too_large = f"; {name} would get too few steps"
                 break
-        share = (measured_by - deadline.now()) / (len(candidates) - index)
+        share = (measure_until - deadline.now()) / (len(candidates) - index)
         precision, seconds = measure_step(candidate.recipe, share)
         steps = _count_steps(deadline.seconds_left, seconds)
         if index and not _is_enough(index, steps, batch_size, num_images):
@@ -80,14 +80,14 @@ def choose_model(
     seconds_left = deadline.seconds_left
     batch_size, steps = chosen.run.batch_size or 1, _count_steps(seconds_left, step_seconds)
     reason = (
-        f"{_describe(chosen)}: {step_seconds:.2g} s a step, {steps:,} steps of {batch_size} images, "
+        f"{_describe(chosen)}: {step_seconds:.2g} s per step, {steps:,} steps of {batch_size} images, "
         f"{steps * batch_size / num_images:.3g} epochs in the {max(0.0, seconds_left) / 60:.1f} minutes left{too_large}"
     )
     return ModelChoice(chosen, step_seconds, reason)
 
 
 def _describe(recipe: Recipe) -> str:
-    return f"{recipe.model.preset} with patches of {recipe.model.patch_size}"
+    return f"{recipe.model.preset} with patch size {recipe.model.patch_size}"
 
 
 def _count_steps(seconds_left: float, step_seconds: float) -> int:

@@ -44,8 +44,8 @@ def save_checkpoint(folder: Path, state: TrainState, *, wait: bool = True) -> No
             _prune(folder)
     except OutputError as error:
         last = list_checkpoints(folder)
-        rest = f"The run can be resumed from step {get_step(last[0])}." if last else "Nothing was saved yet."
-        raise OutputError(f"{error}. {rest}") from error
+        advice = f"The run can be resumed from step {get_step(last[0])}." if last else "Nothing was saved yet."
+        raise OutputError(f"{error}. {advice}") from error
 
 
 def load_checkpoint(folder: Path, state: TrainState) -> list[str]:
@@ -63,13 +63,13 @@ def load_checkpoint(folder: Path, state: TrainState) -> list[str]:
         else:
             return faults
     listed = "".join(f"\n  {fault}" for fault in faults)
-    raise BundleError(f"there is no checkpoint in {folder} to resume from; start the training again{listed}")
+    raise BundleError(f"there is no intact checkpoint in {folder} to resume from: start the training again{listed}")
 
 
 def remove_incomplete(folder: Path) -> None:
     """Remove partially written checkpoints left by a killed run."""
-    for rest in folder.glob(".step-*"):
-        shutil.rmtree(rest, ignore_errors=True)
+    for leftover in folder.glob(".step-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -77,10 +77,10 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"), key=get_step, reverse=True)
 
 
-def list_rollback_checkpoints(folder: Path, upto: int) -> list[Path]:
-    """Return the rollback checkpoints up to step `upto`, newest first."""
+def list_rollback_checkpoints(folder: Path, max_step: int) -> list[Path]:
+    """Return the rollback checkpoints up to step `max_step`, newest first."""
     steps = {checkpoint: get_step(checkpoint) for checkpoint in list_checkpoints(folder)}
-    return [checkpoint for checkpoint, step in steps.items() if step % ROLLBACK_EVERY == 0 and 0 < step <= upto]
+    return [checkpoint for checkpoint, step in steps.items() if step % ROLLBACK_EVERY == 0 and 0 < step <= max_step]
 
 
 def get_step(checkpoint: Path) -> int:
@@ -92,7 +92,7 @@ def get_step(checkpoint: Path) -> int:
 def _prune(folder: Path) -> None:
     checkpoints = list_checkpoints(folder)
     newest = get_step(checkpoints[0])
-    # Only the newest of the old ones is needed. Divergence is noticed late, hence twice the margin.
+    # Of the older rollback checkpoints only the newest is needed; the margin is doubled as divergence is noticed late.
     needed = list_rollback_checkpoints(folder, newest)
     superseded = list_rollback_checkpoints(folder, newest - 2 * MARGIN)[1:]
     for old in checkpoints[KEEP_NEWEST:]:
@@ -107,7 +107,7 @@ def _restore(checkpoint: Path, state: TrainState) -> None:
         numbers, digests = read_manifest(checkpoint, get_step(checkpoint))
         for name in sorted(digests)[dist.rank :: dist.world_size]:
             if sha256(checkpoint / name) != digests[name]:
-                raise BundleError(f"{checkpoint / name} is not what was written")
+                raise BundleError(f"{checkpoint / name} is damaged: its SHA-256 is not the recorded one")
         if TENSORS in digests:
             saved = read_tensors(checkpoint / TENSORS)
             shapes = {name: tensor.shape for name, tensor in saved.items()}
@@ -115,10 +115,12 @@ def _restore(checkpoint: Path, state: TrainState) -> None:
             shapes = read_shapes(checkpoint, set(digests))
         targets = state.make_tensors(shapes)
         if bool(state.best) != (numbers.best_epoch is not None):
-            raise BundleError(f"best_epoch is {numbers.best_epoch}, and the best weights are {len(state.best)} tensors")
+            raise BundleError(
+                f"best_epoch is {numbers.best_epoch}, but there are {len(state.best)} tensors of best weights"
+            )
     if saved:
         for name, target in targets.items():
             copy_full_(target, saved[name], name, state)
     else:
         load_shards(checkpoint, targets, state, set(digests), numbers.tp_size)
-    state.take_numbers(numbers)
+    state.load_numbers(numbers)

@@ -123,10 +123,10 @@ def _explain_failure(error: Any, folder: Path) -> OutputError:
     cause = failure = _get_first_failure(error)
     while cause is not None and not isinstance(cause, OSError):
         cause = cause.__cause__ or cause.__context__
-    what = f"process {', '.join(map(str, error.failures))} could not write its part of a checkpoint to {folder}"
+    message = f"process {', '.join(map(str, error.failures))} could not write its part of a checkpoint to {folder}"
     if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
-        return OutputError(f"the disk is full: {what}")
-    return OutputError(f"{what}: {cause or failure}")
+        return OutputError(f"the disk is full: {message}")
+    return OutputError(f"{message}: {cause or failure}")
 
 
 def read_shapes(checkpoint: Path, files: set[str]) -> dict[str, torch.Size]:
@@ -197,7 +197,7 @@ def gather_full_state(state: TrainState) -> TrainState:
         model = MegaVit.from_config(state.model.config)
     load_weights(model, best, "the run")
     model = model.to(device).requires_grad_()
-    alone = TrainState(model=model, ema_model=model, optimizers=[], best=model.state_dict(), history=state.history)
+    full_state = TrainState(model=model, ema_model=model, optimizers=[], best=model.state_dict(), history=state.history)
     for name in NUMBERS:
-        setattr(alone, name, getattr(state, name))
-    return alone
+        setattr(full_state, name, getattr(state, name))
+    return full_state

@@ -24,14 +24,16 @@ def read_manifest(checkpoint: Path, step: int) -> tuple[StateNumbers, dict[str, 
     path = checkpoint / MANIFEST
     manifest = parse_json(path.read_bytes(), str(path), BundleError)
     if manifest.pop("sha256", None) != digest_manifest(manifest):
-        raise BundleError(f"{checkpoint} is not what was written")
+        raise BundleError(f"{path} is damaged: its SHA-256 is not the recorded one")
     digests = manifest.pop("files")
     try:
         numbers = from_dict(StateNumbers, manifest, str(path))
     except ConfigError as error:
         raise BundleError(str(error)) from None
     if numbers.step != step:
-        raise BundleError(f"{path} cannot be used: it is of step {numbers.step:,}, and is named after step {step:,}")
+        raise BundleError(
+            f"{path} cannot be used: it is from step {numbers.step:,}, but its folder is named after step {step:,}"
+        )
     return numbers, digests
 
 

@@ -63,10 +63,10 @@ def start_finetuning(ctx: RunContext, request: TrainRequest) -> TrainResult:
 
 def resume_finetuning(ctx: RunContext, plan: Plan) -> TrainResult:
     """Resume the fine-tuning in the run directory, or raise DataError if the pretrained weights have changed."""
-    source = load_pretrained(plan.recipe.model.init or "", whole_images=True, head=False)
+    source = load_pretrained(plan.recipe.model.init or "", pixel_values_only=True, head=False)
     if fingerprint(source) != plan.init:
         raise DataError(
-            f"the weights of {source.name} are not what they were when the run began: put them back, or start a new run"
+            f"the weights of {source.name} have changed since the run began: restore them, or start a new run"
         )
     check_resources(plan.recipe, ctx.dataset, ctx.device, source)
     return _finetune(ctx, build_pretrained(ctx, plan.recipe, source))
@@ -125,11 +125,11 @@ class Finetuner:
         unsmoothed = replace(self.recipe, optimizer=replace(self.recipe.optimizer, label_smoothing=0.0))
         task = make_task(unsmoothed, preprocessing, dataset, torch.device("cpu"))
         labels = target_tensor(self.pool, dataset.target, len(dataset.classes))
-        splits, self.held_out = [self.split], f"{len(dataset.in_split('val')):,} images of validation"
+        splits, self.held_out = [self.split], f"{len(dataset.in_split('val')):,} validation images"
         if self.recipe.tune.rung == "auto" and needs_cross_validation(dataset):
             splits = make_folds(labels, seed=self.recipe.run.seed, digests=[sample.digest for sample in self.pool])
             self.held_out = (
-                f"{len(self.pool):,} images of training and validation, each by a model trained on the other "
+                f"{len(self.pool):,} training and validation images, each predicted by a model trained on the other "
                 f"{len(splits) - 1} folds"
             )
         bias = get_head(pretrained.model).bias.detach().cpu()
@@ -144,22 +144,22 @@ class Finetuner:
         """Train by a method on each fold, as `megavit.train.finetune.progressive.TrainMethod`."""
         (method,) = (method for method in FINETUNE_METHODS if method == name)
         splits = self.frozen.folds
-        is_crossed = len(splits) > 1
+        is_cross_validated = len(splits) > 1
         probes = self.ctx.dist.run_on_main(lambda: probes)  # every process must start from the same model
         stages: list[StageResult] = []
         for number, (split, probe) in enumerate(zip(splits, probes, strict=True)):
-            folder = f"{method}-{number + 1}" if is_crossed else method
+            folder = f"{method}-{number + 1}" if is_cross_validated else method
             # Half of the remaining time is reserved for later methods, although they may not be tried.
-            shares = min(num_left, 2) * len(splits) - number + is_crossed
+            shares = min(num_left, 2) * len(splits) - number + is_cross_validated
             stage = self._train_stage(folder, method, (split, probe), shares, force=number > 0)
             if stage is None:
                 return None
             stages.append(stage)
-        if not is_crossed:
+        if not is_cross_validated:
             self.stages[method] = stages[0]
         steps = sum(stage.steps for stage in stages) // len(stages)
         detail = f"{steps:,} steps of {self.pretrained.task.batch_size} images"
-        detail += f", {len(stages)} times" * is_crossed
+        detail += f", {len(stages)} times" * is_cross_validated
         return torch.cat([stage.logits for stage in stages]), sum(stage.seconds for stage in stages), detail
 
     def make_state(self, name: str) -> TrainState:
@@ -168,10 +168,10 @@ class Finetuner:
         if name == "probe":
             return _finished_state(self._with_head(probe))
         if name not in self.stages:
-            self.ctx.reporter.say(f"{name}: once more, on all training images")
+            self.ctx.reporter.say(f"training {name} once more, on all training images")
             (method,) = (method for method in FINETUNE_METHODS if method == name)
             stage = self._train_stage(method, method, (self.split, probe), 1, force=True)
-            assert stage is not None  # forced
+            assert stage is not None  # because of `force`
             self.stages[name] = stage
         return _finished_state(self.stages[name].model, self.stages[name])
 

@@ -125,10 +125,10 @@ def progressive_finetune(
         if not result.is_better and not keep_last:
             if result.value <= best.value:
                 return Selection(results, best.method, f"{method} is no better than {best.method}")
-            reason = f"what {method} has over {best.method} may be chance (p = {p_value:.2g})"
+            reason = f"the gain of {method} over {best.method} may be chance (p = {p_value:.2g})"
             return Selection(results, best.method, reason)
         best, logits = result, new_logits
-    return Selection(results, best.method, "it was asked for" if keep_last else "it is the last one")
+    return Selection(results, best.method, "it was requested" if keep_last else "it is the last method")
 
 
 def evaluate_knn(frozen: FrozenFeatures) -> TuneResult:
@@ -140,8 +140,8 @@ def evaluate_knn(frozen: FrozenFeatures) -> TuneResult:
     def to_logits(votes: Tensor) -> Tensor:
         return (votes - target.mean) / target.std if target.kind == "regression" else votes
 
-    for learned, held_out in frozen.folds:
-        embeddings, labels = frozen.embeddings[learned], frozen.labels[learned]
+    for train, held_out in frozen.folds:
+        embeddings, labels = frozen.embeddings[train], frozen.labels[train]
         soft_targets = frozen.task.soft_targets(labels)
 
         def metric(votes: Tensor, indices: Tensor, labels: Tensor = labels) -> float:

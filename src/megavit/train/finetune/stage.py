@@ -101,7 +101,7 @@ def train_stage(
     dist.run_on_main(lambda: remove_incomplete(folder / "checkpoints"))
     if dist.run_on_main(lambda: list_checkpoints(folder / "checkpoints")):
         for fault in load_checkpoint(folder / "checkpoints", state):
-            ctx.reporter.say(f"left out a damaged checkpoint: {fault}")
+            ctx.reporter.say(f"skipped a damaged checkpoint: {fault}")
     setup = TrainSetup(state, task, inputs.train_loader, inputs.held_out_loader, length.make_budget())
     fit_with_recovery(replace(ctx, clock=clock.after(state.seconds)), setup)
     model = state.ema_model if dist.is_distributed else merge_lora(state.ema_model)

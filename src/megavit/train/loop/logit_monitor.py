@@ -41,7 +41,8 @@ class LogitMonitor:
         self.task, self.parallel = task, parallel
         count = min(NUM_IMAGES, len(loader))
         indices = [number * len(loader) // count for number in range(count)]
-        own = indices[parallel.dp_rank :: parallel.dp_world_size] or indices[:1]  # a forward pass takes all processes
+        # All processes must take part in a forward pass, even those without an image.
+        own = indices[parallel.dp_rank :: parallel.dp_world_size] or indices[:1]
         ((self.images, _),) = loader.batches([own])
 
     def __call__(self, model: MegaVit) -> MaxLogits:
@@ -84,7 +85,7 @@ def compute_max_attention_logit(
         images = [*zip(query, key, strict=True)]
     else:
         groups = zip(*(packing.split(part.transpose(1, 2)) for part in (query, key)), strict=True)
-        images = [(q.transpose(0, 1), k.transpose(0, 1)) for one in groups for q, k in zip(*one, strict=True)]
+        images = [(q.transpose(0, 1), k.transpose(0, 1)) for pair in groups for q, k in zip(*pair, strict=True)]
     # One image at a time, because the attention logits of a batch would take too much memory.
     scale = query.shape[-1] ** -0.5
     return torch.stack([(q.float() * scale @ k.float().mT).abs().max() for q, k in images]).max()

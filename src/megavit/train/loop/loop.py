@@ -67,8 +67,8 @@ def fit(ctx: RunContext, setup: TrainSetup, stop: StopRequest) -> None:
                 if state.progress == 1:
                     return
                 if signal:
-                    done = f"stopped as asked after step {state.step} of {step.steps}; all is saved"
-                    raise Interrupted(done, int(signal))
+                    message = f"stopped as requested after step {state.step} of {step.steps}; all progress is saved"
+                    raise Interrupted(message, int(signal))
 
             began = clock.now()
             step = budget.next_step(state.step, state.progress, elapsed)
@@ -78,7 +78,7 @@ def fit(ctx: RunContext, setup: TrainSetup, stop: StopRequest) -> None:
             state.progress = step.after
             step_seconds = clock.now() - began
             if math.isnan(loss) and state.skipped_in_a_row <= 1:
-                ctx.reporter.say(f"step {state.step:,} changes nothing: its gradient is far out of line, or not finite")
+                ctx.reporter.say(f"step {state.step:,} was skipped: its gradient is an outlier or not finite")
             ctx.reporter.step(state.step, step.steps, loss)
 
 
@@ -87,9 +87,7 @@ def record_epoch(ctx: RunContext, setup: TrainSetup, monitor: LogitMonitor, lear
     state, task = setup.state, setup.task
     loss, metric = validate(state.ema_model, setup)
     if not math.isfinite(loss):
-        raise DivergedError(
-            f"the loss on the validation images is no longer a number after step {state.step:,}", state.step
-        )
+        raise DivergedError(f"the validation loss is not finite after step {state.step:,}", state.step)
     largest = monitor(state.model)
     record = EpochRecord(
         epoch=task.fractional_epoch_at(state.step),

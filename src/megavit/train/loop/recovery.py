@@ -50,30 +50,30 @@ def roll_back(folder: Path, state: TrainState, spike: DivergedError) -> str:
     """
     advice = "a lower learning rate usually helps"
     if state.rollbacks == MAX_ROLLBACKS:
-        raise TrainingError(f"{spike}, although it went back {MAX_ROLLBACKS} times; {advice}") from spike
+        raise TrainingError(f"{spike}, even after {MAX_ROLLBACKS} rollbacks: {advice}") from spike
     if state.parallel.dist.is_distributed:
         from megavit.train.checkpoint.distributed import wait_for_save
 
         wait_for_save(state.parallel)
-    upto = max(spike.since - MARGIN, state.rollback_step)
-    checkpoint = state.parallel.dist.run_on_main(lambda: remove_later_checkpoints(folder, upto))
+    max_step = max(spike.since - MARGIN, state.rollback_step)
+    checkpoint = state.parallel.dist.run_on_main(lambda: remove_later_checkpoints(folder, max_step))
     if checkpoint is None and state.spike_detector.diverged:
         state.spike_detector = SpikeDetector()
-        return "going on as it is, for there is no checkpoint from well before"
+        return "continuing without a rollback, as no checkpoint is old enough"
     if checkpoint is None:
-        raise TrainingError(f"{spike}, and there is no checkpoint from well before; {advice}") from spike
+        raise TrainingError(f"{spike}, and no checkpoint is old enough to roll back to: {advice}") from spike
     batches, rollbacks = state.step + state.dropped_batches, state.rollbacks + 1
     state.best = {}
     for optimizer in state.optimizers:
         optimizer.state.clear()
     load_checkpoint(folder, state)
     state.dropped_batches, state.rollbacks, state.rollback_step = batches - state.step, rollbacks, state.step
-    return f"going on from step {state.step:,} with other images"
+    return f"rolling back to step {state.step:,} and continuing with other images"
 
 
-def remove_later_checkpoints(folder: Path, step: int) -> Path | None:
-    """Return the newest rollback checkpoint up to `step`, if any, and remove all checkpoints after it."""
-    newest = next(iter(list_rollback_checkpoints(folder, step)), None)
+def remove_later_checkpoints(folder: Path, max_step: int) -> Path | None:
+    """Return the newest rollback checkpoint up to `max_step`, if any, and remove all checkpoints after it."""
+    newest = next(iter(list_rollback_checkpoints(folder, max_step)), None)
     if newest is not None:
         for checkpoint in list_checkpoints(folder):
             if get_step(checkpoint) > get_step(newest):

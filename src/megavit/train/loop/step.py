@@ -61,7 +61,7 @@ def train_step(state: TrainState, task: Task, batch: Batch, rate: float, steps: 
         return math.nan
     if state.spike_detector.diverged:
         since = state.step - PATIENCE
-        raise DivergedError(f"the loss has been far above the usual for {PATIENCE} steps after step {since:,}", since)
+        raise DivergedError(f"the loss was far above its usual level for {PATIENCE} steps after step {since:,}", since)
     for optimizer in state.optimizers:
         optimizer.step()
     state.update_ema(recipe.ema * steps)
@@ -127,5 +127,5 @@ def _skip_nonfinite(state: TrainState) -> None:
     if state.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
         since = state.step - state.skipped_in_a_row
         raise DivergedError(
-            f"the loss has not been a number for {MAX_SKIPPED_IN_A_ROW} steps after step {since:,}", since
+            f"the loss or its gradient was not finite for {MAX_SKIPPED_IN_A_ROW} steps after step {since:,}", since
         )

@@ -71,14 +71,14 @@ class Muon(torch.optim.Optimizer):
         if get_mesh(parameters[0]) is None:
             changes = list(self._orthogonalize(torch.stack(ahead), group))
         else:
-            from megavit.distributed.all_to_all import gather_shards, scatter_whole
+            from megavit.distributed.all_to_all import gather_shards, scatter_full
 
-            own = scatter_whole(ahead, parameters[0])
+            own = scatter_full(ahead, parameters[0])
             orthogonalized = None if own is None else self._orthogonalize(own[None], group)[0]
             changes = gather_shards(orthogonalized, len(ahead), parameters[0], self.dtype)
-        mine = [to_local(p) for p in parameters]
-        torch._foreach_mul_(mine, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(mine, [change.to(mine[0].dtype) for change in changes], alpha=-group["lr"])
+        weights = [to_local(p) for p in parameters]
+        torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(weights, [change.to(weights[0].dtype) for change in changes], alpha=-group["lr"])
 
     def _orthogonalize(self, matrices: Tensor, group: dict[str, Any]) -> Tensor:
         """Return the updates (count, rows, columns) for a learning rate of -1, in `dtype`."""

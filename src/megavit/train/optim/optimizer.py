@@ -42,26 +42,26 @@ def make_optimizers(model: MegaVit, recipe: OptimizerRecipe, processes: int = 1)
 def _groups(model: MegaVit, recipe: OptimizerRecipe, processes: int) -> list[dict[str, Any]]:
     parts = stacked_matrices(model)
     # PyTorch's fused step requires parameters of a group to share a device mesh.
-    together: dict[tuple[tuple[float, float, int], Any], list[Tensor]] = {}
+    by_settings: dict[tuple[tuple[float, float, int], Any], list[Tensor]] = {}
     for path, module in model.named_modules():
         rate = recipe.learning_rate * recipe.layer_decay ** count_decays(path, model.config.depth)
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
-            treatment = (rate, 0.0, 0)
+            settings = (rate, 0.0, 0)
             if isinstance(module, nn.Linear) and name == "weight":
                 if recipe.kind == "muon" and module in parts:
-                    treatment = (rate * MUON_FACTOR, recipe.weight_decay, parts[module])
+                    settings = (rate * MUON_FACTOR, recipe.weight_decay, parts[module])
                 else:
-                    narrow = 1 if module is model.patch_embedding.projection else BASE_WIDTH / module.in_features
-                    treatment = (rate * narrow, recipe.weight_decay, 0)
-            together.setdefault((treatment, get_mesh(parameter)), []).append(parameter)
+                    scale = 1 if module is model.patch_embedding.projection else BASE_WIDTH / module.in_features
+                    settings = (rate * scale, recipe.weight_decay, 0)
+            by_settings.setdefault((settings, get_mesh(parameter)), []).append(parameter)
     groups: list[dict[str, Any]] = []
-    for ((peak, decay, held), _), parameters in together.items():
+    for ((peak, decay, num_matrices), _), parameters in by_settings.items():
         group: dict[str, Any] = {"params": parameters, "peak": peak, "weight_decay": decay}
-        if held:
-            group["parts"] = held
-        if held > 1 and processes > 1:
+        if num_matrices:
+            group["parts"] = num_matrices
+        if num_matrices > 1 and processes > 1:
             group["processes"] = processes
         groups.append(group)
     return groups

@@ -112,7 +112,7 @@ def select_examples(
     if explain is None or not images:
         return examples
     overlays = explain(images)
-    return [replace(example, overlay=np.asarray(over)) for example, over in zip(examples, overlays, strict=True)]
+    return [replace(example, overlay=np.asarray(overlay)) for example, overlay in zip(examples, overlays, strict=True)]
 
 
 def _describe(

@@ -130,7 +130,7 @@ def draw_confusion(metrics: ClassificationMetrics, palette: Palette) -> Figure:
     axes = figure.subplots()
     _style(axes, palette)
     # The square root keeps rare mistakes visible next to a strong diagonal.
-    picture = axes.imshow(
+    heat_map = axes.imshow(
         _largest_in_blocks(shares), cmap=heat, norm=PowerNorm(0.5, 0, 1), extent=(-0.5, width - 0.5, width - 0.5, -0.5)
     )
     axes.spines[:].set(visible=True, color=palette.line)
@@ -139,7 +139,9 @@ def draw_confusion(metrics: ClassificationMetrics, palette: Palette) -> Figure:
     if not is_named:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-        bar = figure.colorbar(picture, ax=axes, shrink=0.6, format=PercentFormatter(1.0), ticks=[0, 0.05, 0.25, 0.5, 1])
+        bar = figure.colorbar(
+            heat_map, ax=axes, shrink=0.6, format=PercentFormatter(1.0), ticks=[0, 0.05, 0.25, 0.5, 1]
+        )
         bar.ax.tick_params(colors=palette.muted, labelsize=8, length=0)
         bar.outline.set_visible(False)  # pyrefly: ignore[not-callable]
         return figure
@@ -177,11 +179,11 @@ def draw_reliability(before: Reliability, after: Reliability, palette: Palette) 
     _style(axes, palette)
     axes.plot((0, 1), (0, 1), color=palette.line, linewidth=1.2)
     for reliability, color, label in ((before, palette.muted, "before"), (after, palette.accent, "calibrated")):
-        accuracies = [one.accuracy for one in reliability.bins]
-        reach = [[one.value - one.low for one in accuracies], [one.high - one.value for one in accuracies]]
+        accuracies = [bin.accuracy for bin in reliability.bins]
+        errors = [[share.value - share.low for share in accuracies], [share.high - share.value for share in accuracies]]
         style: dict[str, Any] = {"marker": "o", "markersize": 4, "linewidth": 0, "elinewidth": 1.2}
-        probabilities = [one.confidence for one in reliability.bins]
-        axes.errorbar(probabilities, [one.value for one in accuracies], reach, color=color, label=label, **style)
+        probabilities = [bin.confidence for bin in reliability.bins]
+        axes.errorbar(probabilities, [share.value for share in accuracies], errors, color=color, label=label, **style)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -244,9 +246,9 @@ def _fonts() -> tuple[tuple[str, ...], frozenset[int]]:
     return families, frozenset(points)
 
 
-def _drawable(name: str, instead: str) -> str:
-    """Return `name` on one line, truncated to 20 characters, or `instead` if no installed font can draw it."""
+def _drawable(name: str, fallback: str) -> str:
+    """Return `name` on one line, truncated to 20 characters, or `fallback` if no installed font can draw it."""
     line = " ".join(name.split())
     if not line or not all(ord(letter) in _fonts()[1] for letter in line):
-        return instead
+        return fallback
     return line if len(line) <= 20 else line[:19] + "…"

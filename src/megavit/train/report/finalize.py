@@ -161,9 +161,9 @@ def _make_title(dataset: LabeledImages) -> str:
         case "classification":
             return f"A classifier of {len(dataset.classes)} classes from {dataset.source}"
         case "multilabel":
-            return f"A classifier of {len(dataset.classes)} labels, any number an image, from {dataset.source}"
+            return f"A multilabel classifier of {len(dataset.classes)} labels from {dataset.source}"
         case "regression":
-            return f"A model of the scores from {dataset.source}"
+            return f"A regression model of the scores from {dataset.source}"
 
 
 def _describe_model(config: ViTConfig, state: TrainState) -> list[tuple[str, str]]:
@@ -200,7 +200,7 @@ def describe_environment(state: TrainState, task: Task) -> list[tuple[str, str]]
         ("skipped steps", str(state.skipped)),
         *([("rollbacks", str(state.rollbacks))] if state.rollbacks else []),
         *_describe_max_logits(state.history),
-        ("weights kept", f"of epoch {best.epoch:g} of {state.history[-1].epoch:g}, averaged"),
+        ("weights used", f"of epoch {best.epoch:g} of {state.history[-1].epoch:g}, averaged"),
     ]
 
 

@@ -129,18 +129,18 @@ def _target_context(report: Report) -> dict[str, Any]:
     match test:
         case ClassificationMetrics():
             named = len(test.classes) <= MAX_NAMED_CLASSES
-            alt = "Heat map of true classes against predictions; the commonest mistakes are listed below."
+            alt = "Heat map of true classes against predictions; the most frequent mistakes are listed below."
             return {
                 "attribute": "label",
-                "image_counts": {one.name: one.images for one in test.per_class},
-                "heat_map": None if named else _picture(partial(figures.draw_confusion, test), alt),
+                "image_counts": {metrics.name: metrics.images for metrics in test.per_class},
+                "heat_map": None if named else _render_themes(partial(figures.draw_confusion, test), alt),
                 "mistakes": list_confusions(test, 10),
             }
         case MultilabelMetrics():
             return {"attribute": "labels"}
         case RegressionMetrics():
             alt = f"True values against predictions; on average {number(test.mae.value)} apart."
-            scatter = report.regression and _picture(partial(figures.draw_scatter, *report.regression), alt)
+            scatter = report.regression and _render_themes(partial(figures.draw_scatter, *report.regression), alt)
             return {"attribute": "score", "scatter": scatter}
 
 
@@ -148,7 +148,7 @@ def _reliability(uncertainty: UncertaintyMetrics) -> dict[str, str] | None:
     if not uncertainty.uncalibrated or not uncertainty.calibrated:
         return None
     alt = f"Reliability diagram; expected calibration error {percent(uncertainty.calibrated.ece.value)}."
-    return _picture(partial(figures.draw_reliability, uncertainty.uncalibrated, uncertainty.calibrated), alt)
+    return _render_themes(partial(figures.draw_reliability, uncertainty.uncalibrated, uncertainty.calibrated), alt)
 
 
 def _curves(history: Sequence[EpochRecord]) -> list[dict[str, str]]:
@@ -166,8 +166,8 @@ def _curves(history: Sequence[EpochRecord]) -> list[dict[str, str]]:
         f"at best {show(best)}."
     )
     return [
-        _picture(partial(figures.draw_curves, history, panels=["loss"]), loss),
-        _picture(partial(figures.draw_curves, history, panels=["metric"]), metric),
+        _render_themes(partial(figures.draw_curves, history, panels=["loss"]), loss),
+        _render_themes(partial(figures.draw_curves, history, panels=["metric"]), metric),
     ]
 
 
@@ -175,7 +175,7 @@ def _loss(record: EpochRecord) -> str:
     return "none" if record.train_loss is None else f"{record.train_loss:.3g}"
 
 
-def _picture(draw: Callable[[Palette], Figure], alt: str) -> dict[str, str]:
+def _render_themes(draw: Callable[[Palette], Figure], alt: str) -> dict[str, str]:
     return {"alt": alt, "light": data_uri(figures.png(draw(LIGHT))), "dark": data_uri(figures.png(draw(DARK)))}
 
 

@@ -19,28 +19,30 @@ USABLE = 0.7
 
 def check_memory(config: ViTConfig, run: RunRecipe, device: torch.device) -> None:
     """Raise ConfigError if a lower bound of the run's memory exceeds the device's; other runs may still not fit."""
-    need = min_memory(config, run)
-    there_is = memory_of(device)
-    if need > there_is:
+    required = min_memory(config, run)
+    available = total_memory(device)
+    if required > available:
         raise ConfigError(
-            f"this training takes at least {need / 1e9:,.1f} GB of memory, and there are {there_is / 1e9:,.1f} GB: "
-            "choose a smaller --model, --image-size or --batch-size, or a larger --patch-size"
+            f"training needs at least {required / 1e9:,.1f} GB of memory, but the device has {available / 1e9:,.1f} "
+            "GB: choose a smaller --model, --image-size or --batch-size, or a larger --patch-size"
         )
 
 
-def parts_that_fit(config: ViTConfig, batch_size: int, gradient_checkpointing: bool, device: torch.device) -> int:
+def choose_gradient_accumulation(
+    config: ViTConfig, batch_size: int, gradient_checkpointing: bool, device: torch.device
+) -> int:
     """Return the smallest number of micro-batches that are likely to fit into memory; `batch_size` if none is."""
-    room = USABLE * memory_of(device) - 4 * COPIES * parameter_count(config)
-    images = room // activation_memory(config, gradient_checkpointing)
+    free = USABLE * total_memory(device) - 4 * COPIES * parameter_count(config)
+    images = free // activation_memory(config, gradient_checkpointing)
     return min(batch_size, math.ceil(batch_size / images)) if images >= 1 else batch_size
 
 
-def at_once(batch_size: int, parts: int) -> int:
+def micro_batch_size(batch_size: int, gradient_accumulation: int) -> int:
     """Return the number of images in the largest micro-batch."""
-    return math.ceil(batch_size / parts)
+    return math.ceil(batch_size / gradient_accumulation)
 
 
-def memory_of(device: torch.device) -> int:
+def total_memory(device: torch.device) -> int:
     """Return the total memory of the device in bytes."""
     return torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else main_memory()
 
@@ -48,7 +50,7 @@ def memory_of(device: torch.device) -> int:
 def min_memory(config: ViTConfig, run: RunRecipe) -> int:
     """Return a lower bound in bytes of all copies of the weights and the activations of a step in bfloat16."""
     saved = compute_saved_activations(config, Numerics(BFLOAT16))
-    images = at_once(run.batch_size or 1, run.gradient_accumulation or 1)
+    images = micro_batch_size(run.batch_size or 1, run.gradient_accumulation or 1)
     blocks = config.depth * (saved.stream if run.gradient_checkpointing else saved.block)
     return 4 * COPIES * parameter_count(config) + images * blocks
 
@@ -56,7 +58,7 @@ def min_memory(config: ViTConfig, run: RunRecipe) -> int:
 def activation_memory(config: ViTConfig, gradient_checkpointing: bool = False) -> int:
     """Return the bytes of activations per image at the peak of a step in float32, without dropout.
 
-    With gradient checkpointing, each block saves its input, and one block at a time everything.
+    With gradient checkpointing, each block saves its input, and only one block at a time saves everything.
     """
     saved = compute_saved_activations(config, Numerics())
     trunk = saved.before + config.depth * (saved.stream if gradient_checkpointing else saved.block)

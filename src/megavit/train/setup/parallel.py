@@ -14,7 +14,7 @@ def resolve_parallel(recipe: Recipe, dist: DistContext) -> Recipe:
     parallel = recipe.parallel
     if parallel.nproc not in (None, 1, dist.world_size):  # a single-process run has recorded 1
         raise ConfigError(
-            f"the recipe is for {parallel.nproc} processes, and {dist.world_size} were started: begin with "
+            f"the recipe is for {parallel.nproc} processes, but {dist.world_size} were started: start it with "
             f"megavit train --nproc {parallel.nproc}, or with torchrun --nproc-per-node {parallel.nproc} -m megavit "
             "train"
         )
@@ -24,7 +24,8 @@ def resolve_parallel(recipe: Recipe, dist: DistContext) -> Recipe:
         )
     if dist.is_distributed and recipe.model.init is not None and recipe.tune.rung != "all":
         raise ConfigError(
-            "of weights to begin with (--init), several processes train all: add --finetune all, or leave out --nproc"
+            "several processes can only fine-tune all layers of pretrained weights (--init): add --finetune all, or "
+            "omit --nproc"
         )
     return replace(recipe, parallel=replace(parallel, nproc=dist.world_size))
 
@@ -37,6 +38,6 @@ def override_parallel(recipe: Recipe, overrides: dict[str, Any], dist: DistConte
         settings |= {"fsdp": 1, "tp": 1}
     parallel = replace(before, **(settings | overrides))
     resolved = resolve_parallel(replace(recipe, parallel=parallel), dist)
-    parts = recipe.run.gradient_accumulation or 1
-    parts = math.ceil(parts * before.dp_world_size / resolved.parallel.dp_world_size)
-    return replace(resolved, run=replace(resolved.run, gradient_accumulation=parts))
+    accumulation = recipe.run.gradient_accumulation or 1
+    accumulation = math.ceil(accumulation * before.dp_world_size / resolved.parallel.dp_world_size)
+    return replace(resolved, run=replace(resolved.run, gradient_accumulation=accumulation))

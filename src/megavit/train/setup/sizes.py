@@ -17,7 +17,7 @@ from megavit.distributed.tensor_parallel_support import check_tensor_parallel
 from megavit.errors import ConfigError
 from megavit.train.budget.model_selection import CANDIDATES, Candidate
 from megavit.train.loop.build import make_model_config, median_short_side
-from megavit.train.setup.memory import check_memory, parts_that_fit
+from megavit.train.setup.memory import check_memory, choose_gradient_accumulation
 from megavit.weights.pretrained.pretrained import PretrainedModel
 
 # Largest short side in pixels of images that are not considered photographs.
@@ -57,9 +57,9 @@ def resolve_pretrained(
     }
     for name, value in fixed.items():
         if requested.get(name) is not None and requested[name] != value:
-            has = " × ".join(map(str, config.patch_hw)) if name == "patch_size" else value
+            actual = " × ".join(map(str, config.patch_hw)) if name == "patch_size" else value
             raise ConfigError(
-                f"{name} is {has} in the weights of {pretrained.name}, got {requested[name]}; leave it out"
+                f"{name} is {actual} in the weights of {pretrained.name}, got {requested[name]}; leave it out"
             )
     height, width = config.image_hw
     preprocessing = pretrained.preprocessing
@@ -67,7 +67,7 @@ def resolve_pretrained(
     present = {sample.channels for sample in dataset.samples}
     if not all(can_convert_channels(number, channels) for number in present):
         raise ConfigError(
-            f"the weights of {pretrained.name} are for images of {channels} channels, and these have "
+            f"the weights of {pretrained.name} are for images with {channels} channels, but these have "
             f"{' and '.join(map(str, sorted(present)))}"
         )
     path = Path(recipe.model.init or pretrained.name)
@@ -98,9 +98,11 @@ def fill_in_batch(
     if run.batch_size is None or batch_size > num_images:
         batch_size = min(batch_size, num_images)
         batch_size -= batch_size % dp_world_size if batch_size >= dp_world_size else 0
-    own = max(1, batch_size // dp_world_size)
-    parts = run.gradient_accumulation or parts_that_fit(config, own, run.gradient_checkpointing, device)
-    return replace(run, batch_size=batch_size, gradient_accumulation=min(parts, own))
+    local_batch_size = max(1, batch_size // dp_world_size)
+    accumulation = run.gradient_accumulation or choose_gradient_accumulation(
+        config, local_batch_size, run.gradient_checkpointing, device
+    )
+    return replace(run, batch_size=batch_size, gradient_accumulation=min(accumulation, local_batch_size))
 
 
 def choose_preset(training: tuple[Sample, ...], device: torch.device) -> str:
@@ -133,7 +135,7 @@ def choose_channels(dataset: LabeledImages, requested: int | None) -> int:
     wrong = sorted(channels for channels in present if not can_convert_channels(channels, requested))
     if wrong:
         listed = " and ".join(map(str, wrong))
-        raise ConfigError(f"model.channels is {requested}, and there are images of {listed} channels; leave it out")
+        raise ConfigError(f"model.channels is {requested}, but there are images with {listed} channels: leave it out")
     return requested
 
 
@@ -182,7 +184,7 @@ def check_resources(
     if (batch_size or 1) % parallel.dp_world_size:
         raise ConfigError(
             f"a batch of {batch_size} images cannot be divided among {parallel.dp_world_size} processes: choose a "
-            f"--batch-size that divides by {parallel.dp_world_size}"
+            f"--batch-size divisible by {parallel.dp_world_size}"
         )
     check_tensor_parallel(config, parallel.tp)
     if not parallel.is_sharded:  # `megavit plan` estimates sharded models
@@ -190,5 +192,5 @@ def check_resources(
 
 
 def _check_memory(config: ViTConfig, recipe: Recipe, device: torch.device) -> None:
-    own = max(1, (recipe.run.batch_size or 1) // recipe.parallel.dp_world_size)
-    check_memory(config, replace(recipe.run, batch_size=own), device)
+    local_batch_size = max(1, (recipe.run.batch_size or 1) // recipe.parallel.dp_world_size)
+    check_memory(config, replace(recipe.run, batch_size=local_batch_size), device)

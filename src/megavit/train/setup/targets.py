@@ -17,8 +17,8 @@ def check_mixing(recipe: Recipe, overrides: dict[str, Any]) -> None:
     requested = [name for name in ("mixup", "cutmix") if overrides.get("augment", {}).get(name)]
     if recipe.data.keep_aspect and requested:
         raise ConfigError(
-            f"keep_aspect leaves images of different sizes, which {' and '.join(requested)} cannot mix: leave out one "
-            "of the two"
+            f"keep_aspect gives images different sizes, which {' and '.join(requested)} cannot mix: use one or "
+            "the other"
         )
 
 
@@ -32,11 +32,11 @@ def resolve_target(recipe: Recipe, overrides: dict[str, Any], dataset: LabeledIm
         return recipe
     what = "several labels" if dataset.target == "multilabel" else "a score"
     if overrides.get("optimizer", {}).get("label_smoothing"):
-        raise ConfigError(f"label_smoothing is for images of one class; these have {what}: leave it out")
+        raise ConfigError(f"label_smoothing is for images with one class, but these have {what}: leave it out")
     allowed = ("auto", "none", "loss") if dataset.target == "multilabel" else ("auto", "none")
     if recipe.data.balance not in allowed:
         raise ConfigError(
-            f"balance = {recipe.data.balance} is for images of one class; these have {what}: "
+            f"balance = {recipe.data.balance} is for images with one class, but these have {what}: "
             f"choose {' or '.join(allowed[1:])}"
         )
     augment = recipe.augment
@@ -62,7 +62,7 @@ def resolve_balance(recipe: Recipe, dataset: LabeledImages, reporter: Reporter) 
             balance = "logits"
             reporter.say(
                 f"classes are imbalanced, {counts[large]:,} images of {large} and {counts[small]:,} of {small}: "
-                "training adjusts its logits, so that small ones are found as well; --balance none would not"
+                "logits are adjusted in training so that rare classes are found too; --balance none turns this off"
             )
     return replace(recipe, data=replace(recipe.data, balance=balance))
 
@@ -72,5 +72,5 @@ def resolve_mixing(recipe: Recipe, reporter: Reporter) -> Recipe:
     augment = recipe.augment
     if not recipe.data.keep_aspect or not (augment.mixup or augment.cutmix):
         return recipe
-    reporter.say("images keep their aspect, and cannot be mixed in pairs: mixup and CutMix are left out")
+    reporter.say("images keep their aspect ratio and cannot be mixed in pairs: mixup and CutMix are turned off")
     return replace(recipe, augment=replace(augment, mixup=0.0, cutmix=0.0))

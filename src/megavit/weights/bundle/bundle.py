@@ -76,8 +76,8 @@ def save_bundle(
     with writing("the bundle", folder), new_folder(folder) as new:
         write_tensors(new / WEIGHTS, model.state_dict())
         logits = _logits(model, info.preprocessing, reference)
-        pictures = {f"image.{i}": picture for i, picture in enumerate(reference)}
-        write_tensors(new / REFERENCE, pictures | {"logits": logits})
+        images = {f"image.{i}": image for i, image in enumerate(reference)}
+        write_tensors(new / REFERENCE, images | {"logits": logits})
         (new / SAMPLES).write_bytes(samples)
         write_file(new / CARD, render_model_card(info).encode(errors="replace"))
         if calibration_tensors:
@@ -99,7 +99,7 @@ def copy_bundle(
         OutputError: if `out` exists or cannot be written.
     """
     if out.exists():
-        raise OutputError(f"there is {out} already; choose a new folder")
+        raise OutputError(f"{out} already exists: choose a new folder")
     with writing("the bundle", out), new_folder(out) as new:
         for name in info.files:
             shutil.copyfile(folder / name, new / name)
@@ -113,7 +113,7 @@ def copy_bundle(
 def _write_info(path: Path, info: BundleInfo) -> None:
     text = json.dumps(asdict(info), ensure_ascii=False).encode(errors="replace")
     table = json.loads(text)
-    write_file(path, json.dumps(table | {"sha256": _seal(table)}, indent=1, ensure_ascii=False))
+    write_file(path, json.dumps(table | {"sha256": _checksum(table)}, indent=1, ensure_ascii=False))
 
 
 def load_bundle(folder: Path, *, verify: bool = False) -> Bundle:
@@ -148,8 +148,8 @@ def _load(folder: Path, info: BundleInfo) -> Bundle:
     tensors = read_tensors(folder / WEIGHTS)
     if info.model.depth > len(tensors):  # before building that many layers
         raise BundleError(
-            f"{folder / WEIGHTS} has {len(tensors):,} tensors, and the model of {INFO} {info.model.depth:,} layers: "
-            "they are not of one bundle; copy the whole folder again"
+            f"{folder / WEIGHTS} has {len(tensors):,} tensors, but the model in {INFO} has {info.model.depth:,} "
+            "layers: the files are from different bundles; copy the folder again"
         )
     with torch.device("meta"):
         model = MegaVit.from_config(info.model)
@@ -160,13 +160,13 @@ def _load(folder: Path, info: BundleInfo) -> Bundle:
 
 def _check_file(path: Path, expected: str) -> None:
     if not path.is_file():
-        raise BundleError(f"the bundle {path.parent} has no {path.name}; copy the whole folder again")
+        raise BundleError(f"the bundle {path.parent} has no {path.name}: copy the folder again")
     try:
         found = sha256(path)
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror}") from None
     if found != expected:
-        raise BundleError(f"{path} is damaged: it is not the file that was written; copy it again")
+        raise BundleError(f"{path} is damaged, as its SHA-256 does not match: copy it again")
 
 
 def is_bundle(folder: Path) -> bool:
@@ -179,8 +179,8 @@ def find_bundle(folder: Path) -> Path:
         if (candidate / INFO).is_file():
             return candidate
     if not folder.exists():
-        raise BundleError(f"there is no {folder}; a bundle is the folder that megavit train writes")
-    raise BundleError(f"{folder} is no bundle: it has no {INFO}; a bundle is the folder that megavit train writes")
+        raise BundleError(f"{folder} does not exist; a bundle is a folder written by megavit train")
+    raise BundleError(f"{folder} is not a bundle, as it has no {INFO}; a bundle is a folder written by megavit train")
 
 
 def read_info(folder: Path) -> BundleInfo:
@@ -191,9 +191,9 @@ def read_info(folder: Path) -> BundleInfo:
         raise BundleError(f"{path} cannot be read: {error.strerror}") from None
     table = parse_json(text, str(path), BundleError)
     if isinstance(table.get("format"), int) and table["format"] > FORMAT:
-        raise BundleError(f"{path} has format {table['format']}, newer than {FORMAT}; update megavit")
-    if table.pop("sha256", None) != _seal(table):
-        raise BundleError(f"{path} is damaged: it is not what was written; copy the whole folder again")
+        raise BundleError(f"{path} has format {table['format']}, newer than the supported {FORMAT}: update megavit")
+    if table.pop("sha256", None) != _checksum(table):
+        raise BundleError(f"{path} is damaged, as its SHA-256 does not match: copy the folder again")
     try:
         info = from_dict(BundleInfo, table, str(path))
     except ConfigError as error:
@@ -207,7 +207,7 @@ def read_info(folder: Path) -> BundleInfo:
     return info
 
 
-def _seal(table: dict[str, Any]) -> str:
+def _checksum(table: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
 
 
@@ -216,31 +216,31 @@ def verify_reference_outputs(bundle: Bundle) -> None:
     reference = read_tensors(bundle.folder / REFERENCE)
     try:
         expected = reference.pop("logits")
-        pictures = [reference[f"image.{i}"] for i in range(len(reference))]
-        found = _logits(bundle.model, bundle.info.preprocessing, pictures)
+        images = [reference[f"image.{i}"] for i in range(len(reference))]
+        found = _logits(bundle.model, bundle.info.preprocessing, images)
         if found.shape != expected.shape:
-            raise ValueError(f"{tuple(expected.shape)} logits for {len(pictures)} pictures")
+            raise ValueError(f"{tuple(expected.shape)} logits for {len(images)} images")
     except (KeyError, ValueError, RuntimeError) as error:
         raise BundleError(
-            f"{bundle.folder / REFERENCE} does not hold reference images and their logits: {error}"
+            f"{bundle.folder / REFERENCE} does not contain reference images and their logits: {error}"
         ) from None
     worst = (found - expected).abs().max().item()
     if not worst <= REFERENCE_TOLERANCE * max(1.0, expected.abs().max().item()):
         raise BundleError(
-            f"the bundle {bundle.folder} does not give its reference outputs: logits differ by {worst:.2g}"
+            f"the bundle {bundle.folder} does not reproduce its reference outputs: logits differ by {worst:.2g}"
         )
 
 
 @torch.no_grad()
-def _logits(model: MegaVit, preprocessing: Preprocessing, pictures: Sequence[Tensor]) -> Tensor:
-    prepared = []
-    for picture in pictures:
-        _, height, width = picture.shape
-        prepared.append(preprocess(picture, preprocessing.size_for(height, width), preprocessing))
+def _logits(model: MegaVit, preprocessing: Preprocessing, images: Sequence[Tensor]) -> Tensor:
+    preprocessed = []
+    for image in images:
+        _, height, width = image.shape
+        preprocessed.append(preprocess(image, preprocessing.size_for(height, width), preprocessing))
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    batch = to_device(normalize(make_batch(prepared, preprocessing), preprocessing), device)
+    batch = to_device(normalize(make_batch(preprocessed, preprocessing), preprocessing), device)
     logits = model(batch).float().cpu()
     model.train(was_training)
     return logits

@@ -60,25 +60,23 @@ class BundleInfo:
 
     def __post_init__(self) -> None:
         if self.preprocessing.keep_aspect and self.preprocessing.patch_size != self.model.patch_size:
-            raise ConfigError("preprocessing.patch_size must be the model's where images keep their aspect")
+            raise ConfigError("preprocessing.patch_size must equal the model's if keep_aspect is set")
         self._check_sizes()
         kind = self.target.kind
         if kind == "regression":
             if self.labels or self.model.num_classes != 1:
-                raise ConfigError("a model that answers with a score must have one output and no labels")
+                raise ConfigError("a regression model must have one output and no labels")
             return
         if kind == "multilabel" and len(self.target.thresholds) != len(self.labels):
             raise ConfigError(f"there must be one threshold for each of the {len(self.labels)} labels")
         if len(self.labels) != self.model.num_classes or len(set(self.labels)) != len(self.labels):
-            raise ConfigError(
-                f"there must be one label, each different, for each of the {self.model.num_classes} classes"
-            )
+            raise ConfigError(f"there must be one unique label for each of the {self.model.num_classes} classes")
 
     def _check_sizes(self) -> None:
         if self.preprocessing.channels != self.model.channels:
             raise ConfigError(
-                f"preprocessing.channels is {self.preprocessing.channels}, and model.channels {self.model.channels}: "
-                "they must be the same"
+                f"preprocessing.channels is {self.preprocessing.channels}, but model.channels is "
+                f"{self.model.channels}: they must be equal"
             )
         for name in ("dim", "heads", "mlp_dim", "dim_head"):
             check_range(f"model.{name}", getattr(self.model, name), 1, MAX_WIDTH)
@@ -89,4 +87,4 @@ class BundleInfo:
         if self.int8:
             bounds = self.int8.get("bounds")
             if not isinstance(bounds, list) or not all(is_number(bound) and 0 <= bound < 1e30 for bound in bounds):
-                raise ConfigError("int8.bounds must be numbers from 0 on, one for each layer")
+                raise ConfigError("int8.bounds must be a non-negative number for each layer")

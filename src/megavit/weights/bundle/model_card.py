@@ -27,7 +27,7 @@ def render_model_card(info: BundleInfo) -> str:
             text = _labels(labels, metrics)
         case "regression":
             text = _score(metrics)
-    answer = {"classification": "label", "multilabel": "labels", "regression": "score"}[target.kind]
+    attribute = {"classification": "label", "multilabel": "labels", "regression": "score"}[target.kind]
     origin = f"Converted from {literal(data['source'])}"
     if "division" in data:
         origin = f"Trained on {literal(data['source'])}, {data['counts']['train']} images; {data['division']}"
@@ -44,11 +44,12 @@ pipeline_tag: {"image-classification" if labels or target.kind == "regression" e
 ```python
 import megavit
 predictor = megavit.load("this folder")
-print(predictor.predict("photo.jpg").{answer})
+print(predictor.predict("photo.jpg").{attribute})
 ```
 
-`megavit.json` has every setting and metric, `samples.csv` which image was used for what, `reference.safetensors`
-pictures with the answers they must give: `megavit predict THIS_FOLDER photo.jpg --verify` checks them first.
+`megavit.json` has every setting and metric, `samples.csv` lists what each image was used for, and
+`reference.safetensors` has images with the model's expected outputs, which `megavit predict THIS_FOLDER photo.jpg
+--verify` checks first.
 """
 
 
@@ -67,14 +68,16 @@ def _calibration_lines(target: Target, calibration: Calibration) -> str:
         return ""
     lines = ""
     if target.kind != "regression":
-        lines += f"- Its probabilities were calibrated on {calibration.images} images held back from training.\n"
+        lines += f"- Its probabilities were calibrated on {calibration.images} images held out from training.\n"
     if target.kind != "multilabel":
-        what = "the set of labels" if target.kind == "classification" else "the range"
-        lines += f"- `--coverage 0.9` gives {what} that holds the truth for 90% of images like those of the test.\n"
+        what = "a set of labels" if target.kind == "classification" else "a range"
+        lines += (
+            f"- `--coverage 0.9` returns {what} that contains the true one for 90% of images like the test images.\n"
+        )
     if calibration.ood_threshold is not None:
         lines += (
-            "- An image unlike those of training is marked, as its answer means little; "
-            f"{calibration.ood_false_alarm_rate:.0%} of images like them are, too.\n"
+            "- An image unlike the training images is marked, as its prediction means little; "
+            f"so are {calibration.ood_false_alarm_rate:.0%} of images like them.\n"
         )
     return lines
 
@@ -84,13 +87,13 @@ def _change_lines(data: dict[str, Any], int8: dict[str, Any] | None) -> str:
     if "calibrated" in data:
         found = data["calibrated"]
         lines += (
-            f"- It was calibrated anew on {found['fitted']} images of {literal(found['source'])}; the figures above "
-            f"are of {found['measured']} others of them.\n"
+            f"- It was recalibrated on {found['fitted']} images of {literal(found['source'])}; the figures above "
+            f"were measured on {found['measured']} other images of it.\n"
         )
     if int8:
         lines += (
-            f"- With `--precision int8` it is right on {int8['int8']:.2%} of {int8['images']} images that it had not "
-            f"seen, and on {int8['float32']:.2%} in float32.\n"
+            f"- With `--precision int8` it is right on {int8['int8']:.2%} of {int8['images']} images it had not seen, "
+            f"and on {int8['float32']:.2%} in float32.\n"
         )
     return lines
 
@@ -98,21 +101,21 @@ def _change_lines(data: dict[str, Any], int8: dict[str, Any] | None) -> str:
 def describe_resizing(preprocessing: Preprocessing) -> str:
     """Return how images are resized and cropped, as the end of a sentence that begins "Images are resized"."""
     crop_height, crop_width = preprocessing.crop_hw
-    middle = f"of which {crop_height} × {crop_width} in the middle are used"
+    crop = f"then center-cropped to {crop_height} × {crop_width}"
     if preprocessing.crop_rounding == "floor":
-        middle += " (from half of an odd margin, rounded down)"
+        crop += " (half of an odd margin is rounded down)"
     if preprocessing.crop_size is not None:
-        middle += f", of these {preprocessing.height} × {preprocessing.width} from the top left"
+        crop += f", of which the top left {preprocessing.height} × {preprocessing.width} are used"
     match preprocessing.resize:
         case int():
-            return f"with their aspect kept, to {preprocessing.resize} pixels on the shorter side, {middle}"
+            return f"with their aspect ratio kept, to {preprocessing.resize} pixels on the shorter side, {crop}"
         case (height, width):
-            return f"to {height} × {width} pixels, whatever their shape, {middle}"
+            return f"to {height} × {width} pixels, whatever their shape, {crop}"
     if preprocessing.keep_aspect:
         height, width = pair("patch_size", preprocessing.patch_size)
-        most = preprocessing.height * preprocessing.width // (height * width)
-        return f"with their aspect kept, to at most {most} patches of {height} × {width} pixels"
-    return f"to {preprocessing.height} × {preprocessing.width} pixels, the whole image, whatever its shape"
+        max_patches = preprocessing.height * preprocessing.width // (height * width)
+        return f"with their aspect ratio kept, to at most {max_patches} patches of {height} × {width} pixels"
+    return f"to {preprocessing.height} × {preprocessing.width} pixels, without a crop, whatever their shape"
 
 
 def _names(labels: Sequence[str]) -> str:
@@ -122,30 +125,30 @@ def _names(labels: Sequence[str]) -> str:
 def _unmeasured(labels: Sequence[str], target: Target) -> str:
     match target.kind:
         case "regression":
-            what = "It gives an image a number."
+            what = "It predicts a number for each image."
         case "multilabel":
-            what = f"It gives an image any number of these {len(labels)} labels, possibly none: {_names(labels)}."
+            what = f"It assigns an image any number of these {len(labels)} labels, possibly none: {_names(labels)}."
         case "classification" if labels:
-            what = f"It tells {len(labels)} kinds of image apart: {_names(labels)}."
+            what = f"It distinguishes {len(labels)} classes: {_names(labels)}."
         case "classification":
             what = "It has no classifier."
     return f"""# A converted Vision Transformer
 
 {what}
 
-- Nothing has been measured with it here: `megavit evaluate THIS_FOLDER DATA` does."""
+- It has not been evaluated here: `megavit evaluate THIS_FOLDER DATA` does."""
 
 
 def _classes(labels: Sequence[str], metrics: dict[str, Any]) -> str:
     accuracy = metrics["accuracy"]
     return f"""# An image classifier
 
-It tells {len(labels)} kinds of image apart: {_names(labels)}.
+It distinguishes {len(labels)} classes: {_names(labels)}.
 
 - **Right on {accuracy["value"]:.1%}** of {metrics["images"]} test images it had not seen
   (95% interval {accuracy["low"]:.1%} to {accuracy["high"]:.1%}).
-- That figure holds for images like those of the test, and says nothing about others. Every image gets one of
-  the labels above, also one that shows none of them."""
+- That figure applies to images like the test images, and says nothing about others. Every image gets one of
+  the labels above, even if it shows none of them."""
 
 
 def _labels(labels: Sequence[str], metrics: dict[str, Any]) -> str:
@@ -153,14 +156,14 @@ def _labels(labels: Sequence[str], metrics: dict[str, Any]) -> str:
     found = "not measured, as no test image has a label,"
     if precision is not None:
         found = f"{precision['value']:.1%} (95% interval {precision['low']:.1%} to {precision['high']:.1%})"
-    return f"""# A classifier of several labels an image
+    return f"""# A multi-label image classifier
 
-It gives an image any number of these {len(labels)} labels, possibly none: {_names(labels)}.
+It assigns an image any number of these {len(labels)} labels, possibly none: {_names(labels)}.
 
 - Mean average precision: {found}
   on {metrics["images"]} test images it had not seen; a random ranking would get {metrics["chance_level"]:.1%}.
-- A label is given from its threshold on, chosen on images held back from training; `megavit.json` has them.
-- These figures hold for images like those of the test, and say nothing about others."""
+- A label is assigned from its threshold on, which was chosen on images held out from training; `megavit.json` has them.
+- These figures apply to images like the test images, and say nothing about others."""
 
 
 def _score(metrics: dict[str, Any]) -> str:
@@ -168,10 +171,10 @@ def _score(metrics: dict[str, Any]) -> str:
     images = "the training images" if metrics.get("baseline_from_training", True) else "these images"
     return f"""# A model that scores images
 
-It gives an image a number.
+It predicts a number for each image.
 
 - **Off by {error["value"]:.3g} on average** on {metrics["images"]} test images it had not seen
-  (95% interval {error["low"]:.3g} to {error["high"]:.3g}); always saying {metrics["median"]:.3g}, the median of
+  (95% interval {error["low"]:.3g} to {error["high"]:.3g}); always predicting {metrics["median"]:.3g}, the median of
   {images}, would be off by {metrics["baseline_mae"]:.3g}.
-- The test images' scores go from {metrics["min_target"]:.3g} to {metrics["max_target"]:.3g}.
-- These figures hold for images like those of the test, and say nothing about others."""
+- The test images' scores range from {metrics["min_target"]:.3g} to {metrics["max_target"]:.3g}.
+- These figures apply to images like the test images, and say nothing about others."""

@@ -32,14 +32,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def unreadable(path: Path, error: object) -> str:
     """Return the error message for a file that could not be parsed."""
-    return f"{path} cannot be read: copy it again, as it may be damaged or cut short ({error})"
+    return f"{path} cannot be read, as it may be damaged or truncated: copy it again ({error})"
 
 
 def shape_faults(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
     """Return a line of text for each missing, unexpected or misshapen tensor."""
     return [
         *(f"  {name}: is missing" for name in expected if name not in tensors),
-        *(f"  {name}: is not of this model" for name in tensors if name not in expected),
+        *(f"  {name}: is not part of this model" for name in tensors if name not in expected),
         *(
             f"  {name}: has shape {tuple(tensors[name].shape)}, expected {tuple(tensor.shape)}"
             for name, tensor in expected.items()

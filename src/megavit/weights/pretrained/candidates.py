@@ -24,52 +24,52 @@ class Candidate:
 
     Attributes:
         format: format of the tensors' names.
-        place: path of their table in the file; "" for the file itself.
+        path: path of their table in the file; "" for the file itself.
         prefix: prefix of their names in the table.
         tensors: tensors of the model by name without prefix.
-        beside: other tensors of the table by their original names.
+        others: other tensors of the table by their original names.
     """
 
     format: CheckpointFormat
-    place: str
+    path: str
     prefix: str
     tensors: dict[str, Tensor]
-    beside: dict[str, Tensor]
+    others: dict[str, Tensor]
 
     @property
     def name(self) -> str:
         """The path and prefix joined by a slash, by which a user selects the candidate."""
-        return "/".join(part for part in (self.place, self.prefix.rstrip("./")) if part)
+        return "/".join(part for part in (self.path, self.prefix.rstrip("./")) if part)
 
 
 def find_candidates(tables: Mapping[str, Mapping[str, Tensor]]) -> list[Candidate]:
     """Return all models in the tables of a file, the best first: averaged weights, then those with most tensors."""
-    found = [one for place, table in tables.items() for one in _in_table(place, table)]
-    return sorted(found, key=lambda one: (_rank(one.name), -len(one.tensors)))
+    found = [candidate for path, table in tables.items() for candidate in _find_in_table(path, table)]
+    return sorted(found, key=lambda candidate: (_rank(candidate.name), -len(candidate.tensors)))
 
 
-def _in_table(place: str, table: Mapping[str, Tensor]) -> list[Candidate]:
+def _find_in_table(path: str, table: Mapping[str, Tensor]) -> list[Candidate]:
     clean = {re.sub(INFIXES, "", name): name for name in table}
     if len(clean) < len(table):
         clean = {name: name for name in table}
     found: list[Candidate] = []
     for prefix in _prefixes(clean):
-        if any(prefix.startswith(one.prefix) for one in found):
-            continue  # within a candidate
+        if any(prefix.startswith(candidate.prefix) for candidate in found):
+            continue  # part of a candidate that was found before
         names = [name for name in clean if name.startswith(prefix)]
         encoder = _without_decoder(name.removeprefix(prefix) for name in names)
         checkpoint_format = detect_format(encoder)
         if checkpoint_format is not None:
             originals = {name: clean[prefix + name] for name in encoder}
             tensors = {name: table[original] for name, original in originals.items()}
-            beside = {name: tensor for name, tensor in table.items() if name not in set(originals.values())}
-            found.append(Candidate(checkpoint_format, place, prefix, tensors, beside))
+            others = {name: tensor for name, tensor in table.items() if name not in set(originals.values())}
+            found.append(Candidate(checkpoint_format, path, prefix, tensors, others))
     return found
 
 
 def _prefixes(names: Iterable[str]) -> list[str]:
     """Return "" and every prefix of `names` that ends in a dot or slash, the shortest first."""
-    found = {""} | {name[: mark.end()] for name in names for mark in re.finditer(r"[./]", name)}
+    found = {""} | {name[: match.end()] for name in names for match in re.finditer(r"[./]", name)}
     return sorted(found, key=lambda prefix: (len(re.findall(r"[./]", prefix)), len(prefix)))
 
 

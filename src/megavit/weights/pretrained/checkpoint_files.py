@@ -26,7 +26,7 @@ NAMES = (
     "pytorch_model.bin.index.json",
     "open_clip_pytorch_model.bin",
 )
-PYTORCH = (".pt", ".pth", ".bin", ".ckpt", ".tar")
+PYTORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
 
 # Maximum nesting of tables; only malicious files exceed it.
 MAX_DEPTH = 16
@@ -54,14 +54,14 @@ def find_checkpoint(folder: Path) -> Path:
             return folder / name
     if (folder / ".metadata").is_file() and any(folder.glob("*.distcp")):
         raise BundleError(
-            f"{folder} is a checkpoint in shards of torch.distributed.checkpoint; join them to one file: python -m "
+            f"{folder} is a sharded checkpoint of torch.distributed.checkpoint: convert it to one file with python -m "
             f"torch.distributed.checkpoint.format_utils dcp_to_torch {folder} weights.pth"
         )
-    others = [path for path in folder.iterdir() if path.suffix in (".safetensors", ".npz", *PYTORCH)]
+    others = [path for path in folder.iterdir() if path.suffix in (".safetensors", ".npz", *PYTORCH_SUFFIXES)]
     if len(others) == 1:
         return others[0]
-    found = f"{len(others)} other files of weights: name the one" if others else "no other file of weights"
-    raise BundleError(f"{folder} has no {NAMES[0]}, nor {', '.join(NAMES[1:])}, and {found}")
+    found = f"but {len(others)} other weight files: pass the path of one" if others else "and no other weight file"
+    raise BundleError(f"{folder} has none of {', '.join(NAMES)}, {found}")
 
 
 def read_checkpoint(path: Path) -> Contents:
@@ -69,65 +69,67 @@ def read_checkpoint(path: Path) -> Contents:
     if not path.is_file():
         raise BundleError(f"there is no file {path}")
     if path.name.endswith(".index.json"):
-        return _in_parts(path)
+        return _read_sharded(path)
     if path.suffix == ".safetensors":
         return Contents(tables={"": read_tensors(path)})
     if path.suffix == ".npz":
-        return Contents(tables={"": _numpy(path)})
-    if path.suffix in PYTORCH:
-        return _pytorch(path)
-    raise BundleError(f"{path} is no checkpoint: it must end in .safetensors, .npz, {', '.join(PYTORCH)}")
+        return Contents(tables={"": _read_numpy(path)})
+    if path.suffix in PYTORCH_SUFFIXES:
+        return _read_pytorch(path)
+    raise BundleError(
+        f"{path} is not a checkpoint: its name must end in .safetensors, .npz, {', '.join(PYTORCH_SUFFIXES)}"
+    )
 
 
-def _in_parts(index: Path) -> Contents:
+def _read_sharded(index: Path) -> Contents:
     try:
         names = set(json.loads(index.read_bytes())["weight_map"].values())
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise BundleError(f"{index} does not say which files hold the weights: {error}") from None
+        raise BundleError(f"{index} does not list the files with the weights: {error}") from None
     tensors: dict[str, Tensor] = {}
     unread: set[str] = set()
     for name in sorted(names, key=str):
         if not isinstance(name, str) or Path(name).name != name or name.endswith(".index.json"):
-            raise BundleError(f"{index} lists {name!r}, which is not a file of weights beside it")
+            raise BundleError(f"{index} lists {name!r}, which is not a weight file in the same folder")
         part = read_checkpoint(index.parent / name)
         tensors |= part.tables.get("", {})
         unread |= set(part.unread)
     return Contents(tables={"": tensors}, unread=tuple(sorted(unread)))
 
 
-def _numpy(path: Path) -> dict[str, Tensor]:
+def _read_numpy(path: Path) -> dict[str, Tensor]:
     _check_zip(path)
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            numbers = {name: _plain(arrays[name]) for name in arrays.files}
-            return {name: torch.from_numpy(array) for name, array in numbers.items() if array.dtype.kind in "fiubc"}
+            decoded = {name: _decode_bfloat16(arrays[name]) for name in arrays.files}
+            return {name: torch.from_numpy(array) for name, array in decoded.items() if array.dtype.kind in "fiubc"}
     except (*UNREADABLE, zlib.error) as error:
         if "allow_pickle" in str(error):
-            raise BundleError(f"{path} is not opened: it holds objects, and loading them could run code") from None
+            raise BundleError(f"{path} was not loaded: it contains objects, and loading them could run code") from None
         raise BundleError(unreadable(path, error)) from None
 
 
-def _plain(array: np.ndarray) -> np.ndarray:
+def _decode_bfloat16(array: np.ndarray) -> np.ndarray:
     # JAX stores bfloat16 as untyped two-byte values.
     if array.dtype == np.dtype("V2"):
         return (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
     return array
 
 
-def _pytorch(path: Path) -> Contents:
+def _read_pytorch(path: Path) -> Contents:
     if zipfile.is_zipfile(path):
         _check_zip(path)
     content, unread = load_pickled(path)
-    tables = tables_in(content)
+    tables = find_state_dicts(content)
     keys = tuple(map(str, content)) if isinstance(content, Mapping) else ()
     if not tables:
         other = (
-            "an object of a class of its own"
+            "an object of an unknown class"
             if isinstance(content, Placeholder | type)
-            else f"of {type(content).__name__}"
+            else f"of type {type(content).__name__}"
         )
-        kind = f"a table of {', '.join(keys[:5])}" if keys else other
-        raise BundleError(f"{path} holds no weights by name: it is {kind}")
+        kind = f"a dict with keys {', '.join(keys[:5])}" if keys else other
+        raise BundleError(f"{path} contains no named weights: it is {kind}")
     return Contents(tables=tables, unread=unread, keys=keys)
 
 
@@ -139,22 +141,20 @@ def _check_zip(path: Path) -> None:
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise BundleError(unreadable(path, error)) from None
     if size > main_memory():
-        raise BundleError(
-            f"{path} is not opened: it says that it holds {size / 1e9:,.0f} GB, more than there is memory"
-        )
+        raise BundleError(f"{path} was not loaded: it would take {size / 1e9:,.0f} GB, more than this machine's memory")
 
 
-def tables_in(content: Any) -> dict[str, dict[str, Tensor]]:
+def find_state_dicts(content: Any) -> dict[str, dict[str, Tensor]]:
     """Return every state dict nested in a loaded object by its path, including those of pickled modules."""
     tables: dict[str, dict[str, Tensor]] = {}
     seen: set[int] = set()
-    waiting: list[tuple[str, Any]] = [("", content)]
-    for place, node in waiting:
-        if id(node) in seen or place.count("/") > MAX_DEPTH:
+    queue: list[tuple[str, Any]] = [("", content)]
+    for location, node in queue:
+        if id(node) in seen or location.count("/") > MAX_DEPTH:
             continue
         seen.add(id(node))
         if isinstance(node, Placeholder) and is_module(node):
-            tensors, inner = weights_of(node), {}
+            tensors, inner = module_state_dict(node), {}
         elif isinstance(node, Mapping):
             tensors = {str(name): value for name, value in node.items() if isinstance(value, Tensor)}
             inner = dict(node)
@@ -163,9 +163,9 @@ def tables_in(content: Any) -> dict[str, dict[str, Tensor]]:
         else:
             tensors, inner = {}, dict(enumerate(node)) if isinstance(node, list | tuple) else {}
         if any(tensor.ndim > 0 for tensor in tensors.values()):
-            tables[place] = tensors
-        waiting += [
-            (f"{place}/{name}" if place else str(name), value)
+            tables[location] = tensors
+        queue += [
+            (f"{location}/{name}" if location else str(name), value)
             for name, value in inner.items()
             if isinstance(value, Mapping | list | tuple)
         ]
@@ -177,22 +177,22 @@ def is_module(saved: Placeholder) -> bool:
     return isinstance(saved.state, Mapping) and {"_parameters", "_modules"} <= saved.state.keys()
 
 
-def weights_of(module: Placeholder) -> dict[str, Tensor]:
+def module_state_dict(module: Placeholder) -> dict[str, Tensor]:
     """Return the state dict of a pickled module, without its class."""
     tensors: dict[str, Tensor] = {}
     seen: set[int] = set()
-    waiting = [("", module)]
-    for prefix, part in waiting:
+    queue = [("", module)]
+    for prefix, part in queue:
         if id(part) in seen:
             continue
         seen.add(id(part))
-        passing = part.state.get("_non_persistent_buffers_set")
-        passing = passing if isinstance(passing, set) else set()
+        non_persistent = part.state.get("_non_persistent_buffers_set")
+        non_persistent = non_persistent if isinstance(non_persistent, set) else set()
         for kind in ("_parameters", "_buffers"):
             for name, value in _items(part.state.get(kind)):
-                if isinstance(value, Tensor) and name not in passing:
+                if isinstance(value, Tensor) and name not in non_persistent:
                     tensors[f"{prefix}{name}"] = value
-        waiting += [
+        queue += [
             (f"{prefix}{name}.", child)
             for name, child in _items(part.state.get("_modules"))
             if isinstance(child, Placeholder) and is_module(child)

@@ -31,9 +31,9 @@ def fold_calibration(tensors: dict[str, Tensor], target: Target, calibration: Ca
         return scale_head(tensors, target.std, target.mean)
     if target.kind == "classification" and calibration.smoothing > NEGLIGIBLE_SMOOTHING:
         raise BundleError(
-            f"its calibrated probabilities have a smoothing of {calibration.smoothing:.2g} taken off, which no linear "
-            "head can, so that other libraries would predict differently: convert what megavit calibrate BUNDLE DATA "
-            "--out NEW --temperature-only writes, or write the uncalibrated probabilities with --drop-calibration"
+            f"the calibration removes a label smoothing of {calibration.smoothing:.2g}, which a linear head cannot do, "
+            "so other libraries would predict differently: convert the output of megavit calibrate BUNDLE DATA --out "
+            "NEW --temperature-only, or write the uncalibrated probabilities with --drop-calibration"
         )
     return scale_head(tensors, 1 / calibration.temperature, 0.0)
 
@@ -65,8 +65,8 @@ def rename_replaced_head(
     found = _linear(replaced)
     if found is None and not replaced.keys() <= {f"{head}.weight", f"{head}.bias"}:
         raise BundleError(
-            f"{where} has a classifier of several layers ({', '.join(sorted(replaced))}); megavit's model has one "
-            "linear layer there. Save the model without it, and train a new one: megavit train DATA --init FILE"
+            f"{where} has a classifier of several layers ({', '.join(sorted(replaced))}), but megavit's is one "
+            "linear layer: save the model without it, and train a new one with megavit train DATA --init FILE"
         )
     if found is None or found == head:
         return dict(tensors), ()
@@ -82,10 +82,10 @@ def add_wrapper_head(
     Only a single linear layer with inputs of `width` channels is taken; else the tensors are unchanged.
     """
     groups: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in candidate.beside.items():
-        for mark in re.finditer(r"(?:^|(?<=\.))[^.]+(?=\.)", name):
-            if mark[0] in NAMES and candidate.prefix.startswith(name[: mark.start()]) and tensor.ndim:
-                groups.setdefault(name[: mark.end()], {})[name] = tensor
+    for name, tensor in candidate.others.items():
+        for match in re.finditer(r"(?:^|(?<=\.))[^.]+(?=\.)", name):
+            if match[0] in NAMES and candidate.prefix.startswith(name[: match.start()]) and tensor.ndim:
+                groups.setdefault(name[: match.end()], {})[name] = tensor
                 break
     linear = {found: group for group in groups.values() if (found := _linear(group)) is not None}
     fitting = [found for found, group in linear.items() if group[f"{found}.weight"].shape[1] == width]

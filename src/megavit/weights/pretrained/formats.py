@@ -54,7 +54,7 @@ def detect_format(names: Sequence[str]) -> CheckpointFormat | None:
                 matching.append(checkpoint_format)
         except BundleError:  # two names for one tensor
             continue
-    return max(matching, key=lambda one: len(one.signature), default=None)
+    return max(matching, key=lambda checkpoint_format: len(checkpoint_format.signature), default=None)
 
 
 def check_model_type(settings: Mapping[str, Any]) -> None:

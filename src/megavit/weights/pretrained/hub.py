@@ -41,21 +41,19 @@ def download(source: str) -> Path:
         if not any(folder.glob("*.safetensors")):
             folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=list(PREFERRED + FALLBACK)))
     except GatedRepoError:
-        raise BundleError(
-            f"{name} is only for users who have accepted its terms on the hub: accept them there, then: hf auth login"
-        ) from None
+        raise BundleError(f"{name} is gated: accept its terms on the hub, then log in with hf auth login") from None
     except RepositoryNotFoundError:
-        tag = "; timm's names there end in a tag, such as .augreg_in21k" if source.startswith(TIMM) else ""
+        tag = "; names of timm models there end in a tag, such as .augreg_in21k" if source.startswith(TIMM) else ""
         raise BundleError(f"there is no model {name} on the hub, or it is private{tag}") from None
     except RevisionNotFoundError:
         raise BundleError(f"the model {name} has no revision {revision!r}") from None
     except HFValidationError:
-        raise BundleError(f"{source!r} is no name of a model: write {HUB}USER/NAME or {TIMM}NAME") from None
+        raise BundleError(f"{source!r} is not a model name: use {HUB}USER/NAME or {TIMM}NAME") from None
     except LocalEntryNotFoundError:
         raise BundleError(
-            f"{name} is not in the cache of huggingface_hub, and the hub cannot be reached; try again with a "
-            "network, or give the folder of a copy"
+            f"{name} is not in the cache of huggingface_hub, and the hub cannot be reached: try again with a "
+            "network connection, or pass the folder of a copy"
         ) from None
     except (HfHubHTTPError, OSError) as error:
-        raise BundleError(f"{name} cannot be fetched from the hub: {error}") from None
+        raise BundleError(f"{name} cannot be downloaded from the hub: {error}") from None
     return folder

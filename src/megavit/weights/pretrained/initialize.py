@@ -36,9 +36,9 @@ def initialize_from(model: MegaVit, pretrained: PretrainedModel, *, head: bool =
     if old.channels != new.channels:
         if new.channels != 1:
             raise BundleError(
-                f"the weights of {pretrained.name} are for images of {old.channels} channels, and cannot be made to "
-                f"fit {new.channels}; only to one channel can they be summed: leave model.channels out, or use images "
-                f"of {old.channels} channels"
+                f"the weights of {pretrained.name} are for images of {old.channels} channels, and can only be adapted "
+                f"to 1 channel, not to {new.channels}: leave out model.channels, or use images of {old.channels} "
+                "channels"
             )
         # The weight is (D, channels × pixels).
         tensors[PATCHES] = tensors[PATCHES].unflatten(1, (old.channels, -1)).sum(dim=1)
@@ -47,7 +47,7 @@ def initialize_from(model: MegaVit, pretrained: PretrainedModel, *, head: bool =
     if not head:
         own = {name: tensor for name, tensor in expected.items() if name.startswith(HEAD)}
         tensors = _without_head(tensors) | own
-        notes += [f"a new head, of {model.config.num_classes} outputs"] if own else []
+        notes += [f"a new head with {model.config.num_classes} outputs"] if own else []
     _check(tensors, expected, pretrained.name)
     model.load_state_dict(tensors)
     return notes

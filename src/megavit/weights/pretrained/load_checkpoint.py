@@ -17,7 +17,7 @@ from megavit.weights.pretrained.checkpoint_files import Contents, find_checkpoin
 from megavit.weights.pretrained.classifier import add_wrapper_head, rename_replaced_head
 from megavit.weights.pretrained.formats import FORMATS, check_model_type
 from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat
-from megavit.weights.pretrained.mappings.config_from_shapes import Overrides, field_of
+from megavit.weights.pretrained.mappings.config_from_shapes import Overrides, get_field
 from megavit.weights.pretrained.mappings.key_mapping import check_shapes, to_ours
 from megavit.weights.pretrained.settings_files import (
     read_model_settings,
@@ -26,7 +26,7 @@ from megavit.weights.pretrained.settings_files import (
 )
 
 # Names of fields in messages, and the flags of `megavit convert` that set them.
-NAMED = {
+FIELD_LABELS = {
     "mlp": "activation",
     "norm_eps": "eps",
     "image_size": "image size",
@@ -95,7 +95,7 @@ def load_checkpoint(path: Path, overrides: Overrides, state_dict: str | None = N
     check_dtypes(tensors, str(file))
     tensors = checkpoint_format.normalize(tensors)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    with valid_settings("of its sizes and parts") if settings else nullcontext():
+    with valid_settings("architecture") if settings else nullcontext():
         facts = {**(checkpoint_format.settings(settings) if settings else {}), **overrides}
         config = checkpoint_format.config(shapes, facts)
         if head and not config.num_classes:
@@ -106,7 +106,7 @@ def load_checkpoint(path: Path, overrides: Overrides, state_dict: str | None = N
     rules = checkpoint_format.key_rules(config)
     check_shapes(rules, shapes, str(file))
     check_finite(tensors, str(file))
-    unused = {*(name for name in candidate.tensors if name not in names), *candidate.beside}
+    unused = {*(name for name in candidate.tensors if name not in names), *candidate.others}
     left_out = tuple(sorted(name for name in unused if name.rpartition(".")[0] not in replaced))
     assumed = {name: value for name, value in checkpoint_format.undetermined(config).items() if name not in facts}
     return ForeignCheckpoint(
@@ -131,18 +131,18 @@ def describe_contents(
     """Return sentences on which weights of a file were loaded and what was not read."""
     sentences = []
     if candidate.name:
-        sentences.append(f"the weights under {candidate.name!r} taken")
+        sentences.append(f"loaded the weights under {candidate.name!r}")
     if others:
         names = [other.name or "the file itself" for other in others]
         options = " or ".join(f"--state-dict {name}" for name in names)
         sentences.append(
-            f"other weights left, under {' and '.join(map(repr, names))}: megavit convert {options} takes those"
+            f"skipped other weights under {' and '.join(map(repr, names))}: megavit convert {options} loads those"
         )
     if replaced:
-        sentences.append(f"{replaced[0]!r} taken as the classifier")
+        sentences.append(f"used {replaced[0]!r} as the classifier")
     if contents.unread:
         some = ", ".join(contents.unread[:5]) + (" …" if len(contents.unread) > 5 else "")
-        sentences.append(f"objects beside the weights not loaded, as that could run code: {some}")
+        sentences.append(f"skipped other objects in the file, as loading them could run code: {some}")
     return sentences
 
 
@@ -150,15 +150,15 @@ def describe_left_out(names: Sequence[str]) -> str:
     """Return a sentence on tensors that do not belong to the image model."""
     some = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
     what = "a tensor that is" if len(names) == 1 else f"{len(names)} tensors that are"
-    return f"left out {what} not of the image model: {some}"
+    return f"left out {what} not part of the image model: {some}"
 
 
 def describe_assumptions(assumed: Mapping[str, Any]) -> str:
     """Return a sentence on the assumed fields of a model, with the flags that correct them."""
-    values = ", ".join(f"{NAMED.get(name, name)} {_as_text(value)}" for name, value in assumed.items())
+    values = ", ".join(f"{FIELD_LABELS.get(name, name)} {_as_text(value)}" for name, value in assumed.items())
     flags = " ".join(FLAGS[name] for name in assumed if name in FLAGS)
-    correction = f"; where it had others, tell megavit convert: {flags}" if flags else ""
-    return f"assumed, as the files do not say it: {values}{correction}"
+    correction = f"; if the model has other values, set them with megavit convert: {flags}" if flags else ""
+    return f"assumed, as the files do not specify it: {values}{correction}"
 
 
 def _as_text(value: Any) -> str:
@@ -172,11 +172,11 @@ def choose_candidate(
     candidates = find_candidates(contents.tables)
     if not candidates:
         raise BundleError(unknown_format(contents, where, architecture))
-    chosen = next((one for one in candidates if state_dict in (None, one.name)), None)
+    chosen = next((candidate for candidate in candidates if state_dict in (None, candidate.name)), None)
     if chosen is None:
-        names = ", ".join(repr(one.name) for one in candidates)
-        raise BundleError(f"{where} has no weights under {state_dict!r}; it has some under {names}")
-    return chosen, [one for one in candidates if one is not chosen]
+        names = ", ".join(repr(candidate.name) for candidate in candidates)
+        raise BundleError(f"{where} has no weights under {state_dict!r}, only under {names}")
+    return chosen, [candidate for candidate in candidates if candidate is not chosen]
 
 
 def unknown_format(contents: Contents, where: str, architecture: object) -> str:
@@ -184,14 +184,14 @@ def unknown_format(contents: Contents, where: str, architecture: object) -> str:
     tensors = max(contents.tables.values(), key=len)
     if any(".lora_A." in name for name in tensors):
         return (
-            f"{where} has LoRA's matrices apart from the weights; join them where it was trained "
-            "(model.merge_and_unload() of peft) and save the whole model"
+            f"{where} has LoRA matrices separate from the weights: merge them where the model was trained "
+            "(model.merge_and_unload() of peft), and save the merged model"
         )
     first = ", ".join(list(tensors)[:4])
     named = f", which config.json calls {architecture}," if architecture else ""
     return (
-        f"{where}{named} is of no format that is known: its {len(tensors)} tensors begin with {first}. "
-        f"Known are the plain Vision Transformers of {', '.join(one.name for one in FORMATS)}"
+        f"{where}{named} has an unknown format: its {len(tensors)} tensors begin with {first}. "
+        f"Supported are the plain Vision Transformers of {', '.join(supported.name for supported in FORMATS)}"
     )
 
 
@@ -202,8 +202,8 @@ def check_dtypes(tensors: Mapping[str, Tensor], where: str) -> None:
         raise BundleError(
             "\n".join(
                 [
-                    f"{where} has weights that are not plain floating-point numbers; save the model as it was before "
-                    "it was quantized or packed:",
+                    f"{where} has weights that are not dense floating-point tensors; save the model before it is "
+                    "quantized or packed:",
                     *faults[:10],
                     *(["  …"] if len(faults) > 10 else []),
                 ]
@@ -215,11 +215,11 @@ def _fault(tensor: Tensor) -> str:
     if tensor.is_quantized:
         return f"is quantized ({str(tensor.dtype).removeprefix('torch.')})"
     if tensor.layout != torch.strided or tensor.is_nested:
-        return "is sparse or nested; tensor.to_dense() is not"
+        return "is sparse or nested: use tensor.to_dense()"
     if tensor.device.type == "meta":
-        return "has no numbers (it is on the meta device)"
+        return "has no data (it is on the meta device)"
     if tensor.dtype not in FLOATS:
-        return f"is of type {str(tensor.dtype).removeprefix('torch.')}"
+        return f"has dtype {str(tensor.dtype).removeprefix('torch.')}"
     return ""
 
 
@@ -229,10 +229,11 @@ def check_overrides(
     """Raise a BundleError if the overrides contradict the pooling or activation that the tensors determine."""
     for name in [name for name in ("pool", "mlp") if name in overrides]:
         config = checkpoint_format.config(shapes, {fact: value for fact, value in facts.items() if fact != name})
-        if name not in checkpoint_format.undetermined(config) and field_of(config, name) != overrides[name]:
+        if name not in checkpoint_format.undetermined(config) and get_field(config, name) != overrides[name]:
             raise BundleError(
-                f"{FLAGS[name]} {overrides[name]} does not fit: the tensors, of {checkpoint_format.name}, are of a "
-                f"model with {NAMED.get(name, name)} {field_of(config, name)}; leave it out"
+                f"{FLAGS[name]} {overrides[name]} does not fit the tensors, which are those of a "
+                f"{checkpoint_format.name} model with {FIELD_LABELS.get(name, name)} {get_field(config, name)}: "
+                "leave it out"
             )
 
 
@@ -241,4 +242,6 @@ def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
     broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
     if broken:
         some = ", ".join(broken[:5]) + (" …" if len(broken) > 5 else "")
-        raise BundleError(f"{where} has {len(broken)} tensors with values that are not finite: {some}; take another")
+        raise BundleError(
+            f"{where} has {len(broken)} tensors with NaN or infinite values: {some}; use another checkpoint"
+        )

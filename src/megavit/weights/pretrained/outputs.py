@@ -38,12 +38,12 @@ def infer_target(settings: dict[str, Any], outputs: int, kind: TargetKind | None
     """
     if not outputs:
         if kind is not None:
-            raise ConfigError(f"--target {kind} is for a model with a head, and this one has none: leave it out")
+            raise ConfigError(f"--target {kind} requires a model with a head, but this one has none: leave it out")
         return Target(), []
     problem_type = settings.get(PROBLEM_TYPE)
     if problem_type is not None and (not isinstance(problem_type, str) or problem_type not in KINDS):
         raise BundleError(
-            f"config.json has {PROBLEM_TYPE} {problem_type!r}, expected {', '.join(KINDS)}; correct it, or say it with "
+            f"config.json has {PROBLEM_TYPE} {problem_type!r}, expected {', '.join(KINDS)}; correct it, or set it with "
             f"{FLAG}"
         )
     notes = [] if kind or problem_type is not None else _assumption(settings, outputs)
@@ -52,19 +52,19 @@ def infer_target(settings: dict[str, Any], outputs: int, kind: TargetKind | None
     kind = kind or (default if problem_type is None else KINDS[problem_type])
     if kind == "regression" and outputs != 1:
         raise BundleError(
-            f"the head has {outputs} outputs that are scores ({origin}), and a bundle answers with one score an image: "
-            "keep one row of the head, or take the model without it and train a new one (megavit train --init)"
+            f"the head has {outputs} regression outputs ({origin}), but a bundle predicts one score per image: keep "
+            "one row of the head, or remove the head and train a new one (megavit train --init)"
         )
     if kind == "classification" and outputs == 1:
         raise BundleError(
-            f"the head has one output for classes that exclude each other ({origin}), so that every image would get it "
-            f"with probability 1: say what it is with {FLAG} multilabel, or {FLAG} regression"
+            f"the head has one output for mutually exclusive classes ({origin}), so every image would get probability "
+            f"1: set what it is with {FLAG} multilabel or {FLAG} regression"
         )
     extra = settings.get(EXTRA)
     extra = extra if isinstance(extra, dict) else {}
     if kind == "classification":
         return Target(), notes
-    with valid_settings("of what its outputs mean"):
+    with valid_settings("outputs"):
         if kind == "regression":
             mean, std, median = extra.get("mean", 0.0), extra.get("std", 1.0), extra.get("median")
             return Target(kind="regression", mean=mean, std=std, median=median), notes
@@ -72,7 +72,8 @@ def infer_target(settings: dict[str, Any], outputs: int, kind: TargetKind | None
         if isinstance(thresholds, list) and len(thresholds) == outputs:
             return Target(kind="multilabel", thresholds=thresholds), notes
     notes.append(
-        f"a label is given from probability {THRESHOLD:g} on, as nothing says otherwise; megavit calibrate finds better"
+        f"labels are assigned from probability {THRESHOLD:g} on, as the files have no thresholds; megavit calibrate "
+        "finds better ones"
     )
     return Target(kind="multilabel", thresholds=[THRESHOLD] * outputs), notes
 
@@ -80,14 +81,14 @@ def infer_target(settings: dict[str, Any], outputs: int, kind: TargetKind | None
 def _assumption(settings: dict[str, Any], outputs: int) -> list[str]:
     if outputs == 1:
         return [
-            "the head has one output, and nothing says what it means: taken for one label, by its sigmoid, as "
-            f"transformers' pipeline takes it; where it is a score, say {FLAG} regression"
+            "the files do not say what the head's one output means: it is read as one label, by its sigmoid, as in "
+            f"transformers' pipeline; if it is a score, use {FLAG} regression"
         ]
     if "model_type" in settings:  # the default of transformers' pipeline
         return []
     return [
-        f"nothing says what the {outputs} outputs mean: taken for one class an image, by their softmax; where an image "
-        f"can have several labels, say {FLAG} multilabel"
+        f"the files do not say what the {outputs} outputs mean: they are read as one class per image, by their "
+        f"softmax; if an image can have several labels, use {FLAG} multilabel"
     ]
 
 
@@ -115,10 +116,10 @@ def class_names(settings: dict[str, Any], num_classes: int) -> tuple[tuple[str, 
 
 
 def _named_outputs(settings: dict[str, Any], num_classes: int) -> tuple[dict[int, str], list[str]]:
-    with valid_settings("of its classes' names"):
+    with valid_settings("class names"):
         pretrained = settings.get("pretrained_cfg")
-        places = (settings, pretrained if isinstance(pretrained, dict) else {})
-        given = next((place["label_names"] for place in places if place.get("label_names")), None)
+        sources = (settings, pretrained if isinstance(pretrained, dict) else {})
+        given = next((source["label_names"] for source in sources if source.get("label_names")), None)
         given = given or settings.get("id2label") or settings.get("labels")
         # A list, or a table of index -> name that may be incomplete.
         pairs = given.items() if isinstance(given, dict) else enumerate(given or ())
@@ -128,10 +129,10 @@ def _named_outputs(settings: dict[str, Any], num_classes: int) -> tuple[dict[int
     if all(name == f"LABEL_{number}" for number, name in named.items()):
         return {}, []  # transformers' placeholder names
     if isinstance(given, dict) and named.keys() < set(range(num_classes)):
-        return named, [f"the settings name {len(named)} of the {num_classes} outputs; the others are called by number"]
+        return named, [f"the settings name only {len(named)} of the {num_classes} outputs; the others are numbered"]
     return {}, [
-        f"the settings name {len(named)} classes, up to number {max(named)}, and the head has {num_classes} outputs: "
-        "none of the names was taken, as they may be of other outputs"
+        f"the settings name {len(named)} classes, up to number {max(named)}, but the head has {num_classes} outputs: "
+        "the names were ignored, as they may belong to other outputs"
     ]
 
 
@@ -153,7 +154,7 @@ def read_class_names(path: Path, count: int) -> tuple[str, ...]:
             raise
         raise ConfigError(f"--class-names {path} cannot be read: {error}") from None
     if len(names) != count:
-        raise ConfigError(f"--class-names {path} names {len(names)} classes, and the model has {count}")
+        raise ConfigError(f"--class-names {path} names {len(names)} classes, but the model has {count}")
     return unique_names(names)
 
 
@@ -187,7 +188,7 @@ def _from_json(content: Any, path: Path) -> list[str]:
         content = [content[number] for number in numbers]
     if not isinstance(content, list) or not all(isinstance(name, str) and name.strip() for name in content):
         raise ConfigError(
-            f"--class-names {path} must have one name a line, or be JSON: a list of names, or number -> name"
+            f"--class-names {path} must have one name per line, or be JSON: a list of names, or number -> name"
         )
     return [name.strip() for name in content]
 

@@ -42,7 +42,7 @@ ALLOWED_NAMES = re.compile(
     r"|_codecs\.encode|builtins\.(set|bytearray|complex)"
 )
 ADVICE = (
-    "Ask for the weights as .safetensors, or save them again where you trust the file: "
+    "Ask for the weights as .safetensors, or save them again if you trust the file: "
     "torch.save(model.state_dict(), FILE)"
 )
 
@@ -91,10 +91,10 @@ def load_pickled(path: Path) -> tuple[Any, tuple[str, ...]]:
     except UNREADABLE as error:
         if any(name.startswith("torch.distributed") for name in unknown):
             raise BundleError(
-                f"{path} holds tensors that are divided over processes (DTensor); gather them where they were "
-                "trained, tensor by tensor with full_tensor(), and save the whole"
+                f"{path} contains tensors that are sharded over processes (DTensor): gather each with "
+                "full_tensor() where they were trained, and save the full tensors"
             ) from None
-        raise BundleError(unreadable(path, _brief(error))) from None
+        raise BundleError(unreadable(path, _summarize(error))) from None
     return content, unknown
 
 
@@ -128,26 +128,26 @@ def _refuse_programs(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             names = {name.partition("/")[2] for name in archive.namelist()}
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise BundleError(unreadable(path, _brief(error))) from None
+        raise BundleError(unreadable(path, _summarize(error))) from None
     if "constants.pkl" in names:
         raise BundleError(
-            f"{path} is a TorchScript file, a program with its weights, and programs are not run here. Where you "
-            "trust it, save the weights alone: torch.save(torch.jit.load(FILE).state_dict(), NEW)"
+            f"{path} is a TorchScript file, a program with its weights, and megavit does not run programs. If you "
+            "trust it, save only the weights: torch.save(torch.jit.load(FILE).state_dict(), NEW)"
         )
     if "archive_format" in names:
         raise BundleError(
-            f"{path} is an exported program of PyTorch, and programs are not run here. Where you trust it, save the "
-            "weights alone: torch.save(torch.export.load(FILE).state_dict, NEW)"
+            f"{path} is an exported program of PyTorch, and megavit does not run programs. If you trust it, save "
+            "only the weights: torch.save(torch.export.load(FILE).state_dict, NEW)"
         )
 
 
 def _refusal(path: Path, unknown: tuple[str, ...]) -> str:
     blocked = [name for name in unknown if name.partition(".")[0] in BLOCKED]
-    what = f"it asks for {', '.join(blocked)}" if blocked else "it is damaged, or has parts that are no data"
-    return f"{path} is not opened: {what}, and loading it otherwise could run code of whoever wrote it. {ADVICE}"
+    what = f"it refers to {', '.join(blocked)}" if blocked else "it is damaged, or contains more than data"
+    return f"{path} was not loaded: {what}, and loading it unsafely could run code of whoever wrote it. {ADVICE}"
 
 
-def _brief(error: BaseException) -> str:
+def _summarize(error: BaseException) -> str:
     first = str(error).partition("\n")[0][:200]
     # PyTorch's advice to disable `weights_only` is left out.
     return type(error).__name__ if "weights_only" in first or not first else f"{type(error).__name__}: {first}"

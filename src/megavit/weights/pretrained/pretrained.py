@@ -58,7 +58,7 @@ def load_pretrained(
     *,
     state_dict: str | None = None,
     target: TargetKind | None = None,
-    whole_images: bool = False,
+    pixel_values_only: bool = False,
     head: bool = True,
 ) -> PretrainedModel:
     """Load a pretrained model from a bundle, a checkpoint or the Hugging Face hub.
@@ -70,7 +70,7 @@ def load_pretrained(
         overrides: values of fields of `ViTConfig` and `Design` that take precedence over the files.
         state_dict: name of the state dict to load from a file with several: its tables and prefix.
         target: meaning of the outputs; None to infer it from the files.
-        whole_images: whether to read only the normalization, as training uses whole images at its own size.
+        pixel_values_only: whether to read only the normalization, as training resizes images without a crop.
         head: whether to interpret the outputs; False for training, which uses a new head.
 
     Raises:
@@ -80,13 +80,13 @@ def load_pretrained(
     path = download(source) if is_hub_name(source) else Path(source)
     if not path.exists():
         raise BundleError(
-            f"there is no {source}; weights can be the folder of a bundle or of a training run, a checkpoint or a "
-            f"folder of another library, {TIMM}NAME or {HUB}USER/NAME"
+            f"{source} does not exist: pass the folder of a bundle or of a training run, a checkpoint or a folder of "
+            f"another library, {TIMM}NAME or {HUB}USER/NAME"
         )
     if path.is_dir() and is_bundle(path):
         given = [*(overrides or ()), *(["weights"] if state_dict else []), *(["target"] if target else [])]
         if given:
-            raise ConfigError(f"{source} is a bundle, which says its {' and '.join(given)} itself; leave that out")
+            raise ConfigError(f"{source} is a bundle, which defines its {' and '.join(given)}: leave that out")
         return _from_bundle(source, path)
     foreign = load_checkpoint(path, overrides or {}, state_dict)
     preprocessing = read_preprocessing(
@@ -94,7 +94,7 @@ def load_pretrained(
         foreign.settings,
         foreign.processor,
         open_clip=foreign.format == OPEN_CLIP.name,
-        whole_images=whole_images,
+        pixel_values_only=pixel_values_only,
     )
     tensors, notes, labels, meaning = foreign.tensors, [*foreign.notes], (), Target()
     notes += describe_preprocessing(foreign.config, preprocessing)
@@ -103,8 +103,8 @@ def load_pretrained(
         meaning, assumptions = infer_target(foreign.settings, outputs, target)
         if outputs and target is None and _is_projection(foreign):
             assumptions = [
-                f"the {outputs} outputs are CLIP's projection, to be compared with those of texts, and no classes: "
-                "predictions from them mean nothing; megavit embed and train --init use what comes before them"
+                f"the {outputs} outputs are CLIP's projection, to be compared with text embeddings, not classes: "
+                "predictions from them are meaningless; megavit embed and train --init use the features before them"
             ]
         notes += assumptions
         tensors = unfold_target(tensors, meaning)
@@ -139,13 +139,13 @@ def _from_bundle(source: str, path: Path) -> PretrainedModel:
 def describe_preprocessing(config: ViTConfig, preprocessing: Preprocessing | None) -> list[str]:
     """Return sentences on preprocessing that is unknown or has another image size than the model."""
     if preprocessing is None:
-        return ["nothing says how its images are prepared; taken to be resized whole, with mean and std 0.5"]
+        return ["the files do not specify the preprocessing: images are resized without a crop, with mean and std 0.5"]
     if (preprocessing.height, preprocessing.width) == config.image_hw:
         return []
     height, width = config.image_hw
     return [
-        f"made for images of {height} × {width} pixels, and given {preprocessing.height} × {preprocessing.width}: "
-        "positions are resampled"
+        f"the model is for images of {height} × {width} pixels, but its preprocessing returns {preprocessing.height} × "
+        f"{preprocessing.width}: positions are resampled"
     ]
 
 

@@ -25,7 +25,7 @@ TOLERANCE = 1e-4
 Library = Literal["timm", "huggingface"]
 LIBRARIES: dict[Library, str] = {"timm": "timm", "huggingface": "transformers"}
 MEANING = {
-    "classification": "the softmax of its {outputs} outputs are the probabilities of its classes, of which an image "
+    "classification": "the softmax of its {outputs} outputs is the probability of each class, of which an image "
     "has one",
     "multilabel": "the sigmoid of each of its {outputs} outputs is the probability of a label, of which an image may "
     "have any number",
@@ -36,7 +36,7 @@ USE = {
 model = timm.create_model("local-dir:THIS_FOLDER", pretrained=True).eval()
 transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))""",
     "huggingface": """from transformers import pipeline
-answers = pipeline("image-classification", "THIS_FOLDER")("photo.jpg", top_k={outputs})""",
+predictions = pipeline("image-classification", "THIS_FOLDER")("photo.jpg", top_k={outputs})""",
 }
 USE_FEATURES = """from transformers import AutoImageProcessor, AutoModel
 model = AutoModel.from_pretrained("THIS_FOLDER", add_pooling_layer=False).eval()
@@ -48,24 +48,24 @@ WRITERS: dict[Library, Callable[[PretrainedModel], tuple[Files, dict[str, Tensor
 
 
 def save_pretrained(library: Library, pretrained: PretrainedModel, out: Path, *, calibrated: bool = True) -> list[str]:
-    """Save a model to the new folder `out` in the layout of `library`, and return sentences on what it holds and lacks.
+    """Save a model to the new folder `out` in the layout of `library`, and return sentences on its contents.
 
     The calibration is folded into the head, so that the library's softmax, sigmoid or plain output predicts the same.
 
     Args:
-        calibrated: whether to write calibrated probabilities; False is only for a calibration that no head can hold.
+        calibrated: whether to write calibrated probabilities; False only if a head cannot represent the calibration.
 
     Raises:
         BundleError: if the library cannot represent the model, or would predict differently.
-        ConfigError: if `calibrated` is False and the head could hold the calibration.
+        ConfigError: if `calibrated` is False and the head can represent the calibration.
         OutputError: if `out` exists or cannot be written.
     """
     if out.exists():
-        raise OutputError(f"there is {out} already; choose a new folder")
+        raise OutputError(f"{out} already exists: choose a new folder")
     notes = []
     if not calibrated:
         pretrained = drop_calibration(pretrained)
-        notes.append("the probabilities are what the model says by itself: the bundle's calibration was left out")
+        notes.append("the probabilities are uncalibrated: the bundle's calibration was left out")
     notes += describe_outputs(library, pretrained)
     meaning: dict[str, Any] = {}
     if pretrained.config.num_classes:
@@ -98,16 +98,17 @@ def verify_saved(pretrained: PretrainedModel, folder: Path) -> None:
         theirs, ours, rtol=TOLERANCE, atol=TOLERANCE * float(ours.abs().max())
     ):
         raise BundleError(
-            f"{pretrained.name} was written as a model with other outputs; nothing of it is left. This is a fault of "
-            "megavit: please report it, with the model's settings"
+            f"the model written for {pretrained.name} has other outputs, so it was deleted. This is a bug in megavit: "
+            "please report it, with the model's settings"
         )
 
 
 def drop_calibration(pretrained: PretrainedModel) -> PretrainedModel:
-    """Return the model with uncalibrated probabilities; raise a ConfigError if a head can hold the calibration."""
+    """Return the model with uncalibrated probabilities; raise a ConfigError if a head can represent the calibration."""
     if pretrained.calibration.smoothing <= NEGLIGIBLE_SMOOTHING:
         raise ConfigError(
-            "--drop-calibration is for a calibration that no head can hold, and this one's can: leave it out"
+            "--drop-calibration is for a calibration that cannot be folded into the head, but this one "
+            "can: leave it out"
         )
     return replace(pretrained, calibration=replace(pretrained.calibration, temperature=1.0, smoothing=0.0))
 
@@ -116,8 +117,8 @@ def check_outputs(target: Target, outputs: int) -> None:
     """Raise a BundleError for a single class, to which other libraries would apply a sigmoid."""
     if target.kind == "classification" and outputs == 1:
         raise BundleError(
-            "the bundle has one class, which every image gets with probability 1; other libraries give the sigmoid of "
-            "one output, another answer: convert its checkpoint again, with --target multilabel or --target regression"
+            "the bundle has one class, which every image gets with probability 1, but other libraries apply a sigmoid "
+            "to a single output: convert its checkpoint again with --target multilabel or --target regression"
         )
 
 
@@ -129,9 +130,7 @@ def describe_outputs(library: Library, pretrained: PretrainedModel) -> list[str]
     if outputs:
         notes.append(MEANING[target.kind].format(outputs=outputs))
         if library == "timm":
-            notes.append(
-                "its outputs are logits, whose meaning timm does not read; problem_type in config.json says it"
-            )
+            notes.append("its outputs are logits; timm does not read their meaning, problem_type in config.json")
         if target.kind == "regression":
             notes.append(f"the scores' mean {target.mean:g} and standard deviation {target.std:g} are in the head")
         elif calibration.temperature != 1:
@@ -139,12 +138,12 @@ def describe_outputs(library: Library, pretrained: PretrainedModel) -> list[str]
         if target.kind == "multilabel":
             left_out.append(f"the thresholds of the labels, which are in README.md and under {EXTRA!r} in config.json")
         if calibration.images and target.kind != "multilabel":
-            what = "sets" if target.kind == "classification" else "ranges"
-            left_out.append(f"{what} that hold the truth with a stated coverage")
+            what = "sets" if target.kind == "classification" else "intervals"
+            left_out.append(f"prediction {what} with a given coverage")
     if calibration.ood_threshold is not None:
-        left_out.append("marks of images unlike those of training")
+        left_out.append("the detection of images unlike the training images")
     if left_out:
-        notes.append(f"left out, as {LIBRARIES[library]} has no place for them: {'; '.join(left_out)}")
+        notes.append(f"left out, as {LIBRARIES[library]} does not support them: {'; '.join(left_out)}")
     return notes
 
 
@@ -171,5 +170,5 @@ def render_card(library: Library, pretrained: PretrainedModel, notes: list[str])
         thresholds = dict(zip(pretrained.labels, pretrained.target.thresholds, strict=True))
         block = json.dumps(thresholds, indent=1, ensure_ascii=False).splitlines()
         # An indented block shows names literally.
-        lines += ["A label is given from its threshold on:", "", *(f"    {line}" for line in block), ""]
+        lines += ["A label is assigned from its threshold on:", "", *(f"    {line}" for line in block), ""]
     return "\n".join(lines)

@@ -39,7 +39,7 @@ def timm_files(pretrained: PretrainedModel) -> tuple[Files, dict[str, Tensor]]:
     """Return files and tensors for `timm.create_model("local-dir:FOLDER", pretrained=True)`."""
     config, state = fit_to_timm(pretrained.config, pretrained.tensors)
     architecture, arguments = timm_model_args(config)
-    preprocessing = preprocessing_of(pretrained)
+    preprocessing = get_preprocessing(pretrained)
     image_hw = image_size(config.grid, config.image_hw, preprocessing)
     # With dynamic sizes timm requires whole patches.
     arguments |= {"img_size": list(image_hw), "dynamic_img_size": image_hw == config.image_hw}
@@ -59,21 +59,21 @@ def hugging_face_files(pretrained: PretrainedModel) -> tuple[Files, dict[str, Te
     """Return the files and tensors of Hugging Face's ViT; raise a BundleError if it cannot represent the model."""
     config, design = pretrained.config, pretrained.config.design
     faults = [
-        f"  {name}: {getattr(design, name)!r}, where theirs has {value!r}"
+        f"  {name}: {getattr(design, name)!r}, expected {value!r}"
         for name, value in HF_VIT_DESIGN.items()
         if getattr(design, name) != value
     ]
     if design.mlp not in HF_ACTIVATIONS:
-        faults.append(f"  mlp: {design.mlp!r}, where theirs has {', '.join(HF_ACTIVATIONS)}")
+        faults.append(f"  mlp: {design.mlp!r}, expected one of {', '.join(HF_ACTIVATIONS)}")
     if config.heads * config.dim_head != config.dim:
-        faults.append(f"  heads × dim_head: {config.heads} × {config.dim_head}, where theirs have dim, {config.dim}")
+        faults.append(f"  heads × dim_head: {config.heads} × {config.dim_head}, expected dim, {config.dim}")
     if faults:
-        raise BundleError("\n".join(["Hugging Face's Vision Transformer cannot be this model:", *faults]))
+        raise BundleError("\n".join(["Hugging Face's Vision Transformer does not support this model:", *faults]))
     if config.pool != "cls":
         raise BundleError(
-            f"Hugging Face's ViT answers from the class token, and this model pools by {config.pool!r}; timm's can too"
+            f"Hugging Face's ViT pools by the class token, but this model pools by {config.pool!r}; timm supports both"
         )
-    preprocessing = preprocessing_of(pretrained)
+    preprocessing = get_preprocessing(pretrained)
     labels = output_names(pretrained)
     settings = {
         "architectures": ["ViTForImageClassification" if config.num_classes else "ViTModel"],
@@ -98,13 +98,14 @@ def hugging_face_files(pretrained: PretrainedModel) -> tuple[Files, dict[str, Te
     return {SETTINGS: settings, PROCESSOR: hf_processor_settings(preprocessing)}, named
 
 
-def preprocessing_of(pretrained: PretrainedModel) -> Preprocessing:
+def get_preprocessing(pretrained: PretrainedModel) -> Preprocessing:
     """Return the model's preprocessing, or a default; raise a BundleError if it keeps the aspect ratio of images."""
     (height, width), channels = pretrained.config.image_hw, pretrained.config.channels
     preprocessing = pretrained.preprocessing or Preprocessing(height=height, width=width, channels=channels)
     if preprocessing.keep_aspect:
         raise BundleError(
-            "the model was trained on images that keep their aspect, which other libraries' settings cannot say"
+            "the model was trained on images that keep their aspect ratio, which other libraries' settings cannot "
+            "express"
         )
     return preprocessing
 

@@ -32,7 +32,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{path} cannot be read: {error}") from None
     if not isinstance(settings, dict):
-        raise BundleError(f"{path} must hold a table of settings")
+        raise BundleError(f"{path} must contain a JSON object")
     return settings
 
 
@@ -45,4 +45,4 @@ def valid_settings(what: str) -> Iterator[None]:
         raise
     except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
         reason = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
-        raise BundleError(f"the model's settings {what} cannot be used, as in its JSON files: {reason}") from None
+        raise BundleError(f"the {what} settings in the model's JSON files cannot be used: {reason}") from None

@@ -37,18 +37,18 @@ def convert_to_bundle(pretrained: PretrainedModel, out: Path) -> BundleInfo:
         OutputError: if `out` exists or cannot be written.
     """
     if pretrained.format == MEGAVIT:
-        raise BundleError(f"{pretrained.name} is a bundle already; copy its folder, or choose another format with --to")
+        raise BundleError(f"{pretrained.name} is already a bundle: copy its folder, or choose another format with --to")
     if out.exists():
-        raise OutputError(f"there is {out} already; choose a new folder")
+        raise OutputError(f"{out} already exists: choose a new folder")
     config = pretrained.config
     height, width = config.image_hw
-    plain = Preprocessing(
+    default = Preprocessing(
         height=height, width=width, channels=config.channels, patch_size=config.patch_size, reduced_decoding=False
     )
     info = BundleInfo(
         model=config,
         labels=list(pretrained.labels),
-        preprocessing=pretrained.preprocessing or plain,
+        preprocessing=pretrained.preprocessing or default,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         metrics={},
         data={"source": f"{pretrained.name}, {'; '.join(pretrained.notes)}", "counts": {}, "skipped": {}},
@@ -68,5 +68,5 @@ def reference_images(channels: int) -> list[Tensor]:
         return [torch.randint(0, 256, (channels, 64, 96), dtype=torch.uint8, generator=random)]
     from sklearn.datasets import load_sample_images
 
-    pictures = [from_array(image) for image in load_sample_images().images]
-    return [resize(picture, REFERENCE_SIDE * 2 // 3, REFERENCE_SIDE).contiguous() for picture in pictures]
+    images = [from_array(image) for image in load_sample_images().images]
+    return [resize(image, REFERENCE_SIDE * 2 // 3, REFERENCE_SIDE).contiguous() for image in images]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from benchmarks.parity.stages import FAMILIES, file_tensors, shaken, table_tensors
+from benchmarks.parity.stages import FAMILIES, file_tensors, perturb_weights, table_tensors
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError, MegavitError
 from megavit.model.statistics import Shape
@@ -104,7 +104,7 @@ def timm_dinov3(draw: st.DrawFn) -> Drawn:
         global_pool=pool,
         use_fc_norm=draw(st.booleans()),
     )
-    shaken(model)
+    perturb_weights(model)
     return FAMILIES["timm DINOv3"].peer, model, {"pool": "cls" if pool == "token" else "mean"}
 
 
@@ -133,7 +133,7 @@ def timm_vit(draw: st.DrawFn) -> Drawn:
         reg_tokens=draw(st.integers(0, 3)),
         pre_norm=draw(st.booleans()),
     )
-    shaken(model)
+    perturb_weights(model)
     return (
         FAMILIES["timm ViT"].peer,
         model,
@@ -144,7 +144,7 @@ def timm_vit(draw: st.DrawFn) -> Drawn:
 
 def built(family: str, model: str, config: str, drawn: dict[str, Any]) -> Drawn:
     theirs = getattr(transformers, model)(getattr(transformers, config)(**drawn))
-    shaken(theirs)
+    perturb_weights(theirs)
     peer: Any = FAMILIES[family].peer
     return peer, theirs, peer.settings(theirs.config.to_dict())
 
@@ -205,7 +205,7 @@ def test_every_missing_extra_or_misshapen_tensor_is_noticed(name: str) -> None:
     peer = SMALL[name].family.peer
     one_layer = {"num_hidden_layers": 1} if peer.model_types else {"depth": 1}
     theirs = SMALL[name].make(**one_layer)
-    known = dict(SMALL[name].family.said(theirs))
+    known = dict(SMALL[name].family.file_settings(theirs))
     tensors = table_tensors(peer, file_tensors(theirs))
     whole, _ = read(peer, tensors, known)
     for changed in tensors:
@@ -253,7 +253,7 @@ def test_one_error_lists_every_tensor_that_does_not_fit() -> None:
     assert str(caught.value).splitlines() == [
         "the weights in model.safetensors do not fit the model:",
         "  layernorm.bias: is missing",
-        "  adapter.weight: is not of this model",
+        "  adapter.weight: is not part of this model",
         "  layernorm.weight: has shape (7,), expected (32,)",
     ]
 

@@ -69,24 +69,24 @@ def test_the_name_and_the_shapes_tell_the_whole_model(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("vit_base_patch16_rpn_224", "block_fn: 'ResPostBlock', norms behind the branches"),
-        ("vit_small_patch16_18x2_224", "block_fn: 'ParallelThingsBlock', several attentions and MLPs side by side"),
+        ("vit_base_patch16_rpn_224", "block_fn: 'ResPostBlock', norms after the branches"),
+        ("vit_small_patch16_18x2_224", "block_fn: 'ParallelThingsBlock', several parallel attentions and MLPs"),
         ("vit_dpwee_patch16_reg1_gap_256", "block_fn: 'DiffParallelScalingBlock', attention as the difference of two"),
         ("vit_dwee_patch16_reg1_gap_256", "attn_layer: 'diff', another attention"),
-        ("eva02_enormous_patch14_clip_224", "use_post_norm: True, norms behind the branches"),
-        ("vit_pe_core_gigantic_patch14_448", "rope_grid_offset: 0.0, where megavit has 1.0"),
+        ("eva02_enormous_patch14_clip_224", "use_post_norm: True, norms after the branches"),
+        ("vit_pe_core_gigantic_patch14_448", "rope_grid_offset: 0.0, expected 1.0"),
         ("vit_pe_spatial_base_patch16_512", "use_post_transformer_norm: False, no norm after the layers"),
         ("vit_small_patch16_rope_mixed_224", "rope_type: 'mixed'"),
-        ("vit_base_patch16_sapiens2", "attn_only_layer_scale: True, a scale of the attention alone"),
+        ("vit_base_patch16_sapiens2", "attn_only_layer_scale: True, a scale of only the attention"),
         ("aimv2_large_patch14_224", "embed_norm_layer: 'rmsnorm', a norm of the patches"),
         ("vit_intern300m_patch14_448", "final_norm: False, no norm after the layers"),
         ("deit_tiny_distilled_patch16_224", "it has two classifiers"),
-        ("beit_base_patch16_224", "its positions are relative ones"),
-        ("vit_relpos_base_patch16_cls_224", "its positions are relative ones"),
+        ("beit_base_patch16_224", "it adds relative positions"),
+        ("vit_relpos_base_patch16_cls_224", "it adds relative positions"),
         ("samvit_base_patch16", "its attention is within windows"),
-        ("vit_tiny_r_s16_p8_224", "convolutions stand before its patches"),
-        ("vit_base_resnet50d_224", "convolutions stand before its patches"),
-        ("vit_base_mci_224", "convolutions stand before its patches"),
+        ("vit_tiny_r_s16_p8_224", "it has convolutions before its patches"),
+        ("vit_base_resnet50d_224", "it has convolutions before its patches"),
+        ("vit_base_mci_224", "it has convolutions before its patches"),
         ("naflexvit_base_patch16_gap", "its patches and positions are stored differently"),
     ],
 )
@@ -96,35 +96,35 @@ def test_what_the_model_cannot_be_is_refused_by_name(name: str, words: str) -> N
 
 
 def test_a_pooling_that_megavit_lacks_is_refused() -> None:
-    with pytest.raises(BundleError, match="global_pool: 'avgmax', where megavit has token, avg, map"):
+    with pytest.raises(BundleError, match="global_pool: 'avgmax', expected one of token, avg, map"):
         read_timm_settings({"architecture": "vit_tiny_patch16_224", "global_pool": "avgmax"})
 
 
 PLAIN, ROTARY = "vit_tiny_patch16_224", "vit_medium_patch16_rope_reg1_gap_256"
 TOLD: list[tuple[str, dict[str, Any], str]] = [
     (PLAIN, {"pool_include_prefix": True, "global_pool": "avg"}, "pool_include_prefix: True"),
-    (PLAIN, {"act_layer": "relu"}, "act_layer: 'relu', where megavit has gelu, gelu_tanh"),
-    (PLAIN, {"norm_layer": "batchnorm2d"}, "norm_layer: 'batchnorm2d', where megavit has layer, rms"),
+    (PLAIN, {"act_layer": "relu"}, "act_layer: 'relu', expected one of gelu, gelu_tanh"),
+    (PLAIN, {"norm_layer": "batchnorm2d"}, "norm_layer: 'batchnorm2d', expected one of layer, rms"),
     (PLAIN, {"attn_layer": "diff"}, "attn_layer: 'diff', another attention"),
     (PLAIN, {"pos_embed": "none"}, "pos_embed: 'none', other positions"),
     (PLAIN, {"dynamic_img_pad": True}, "dynamic_img_pad: True, images padded to whole patches"),
-    (PLAIN, {"use_rot_pos_emb": True}, "use_rot_pos_emb: True, which is not known"),
+    (PLAIN, {"use_rot_pos_emb": True}, "use_rot_pos_emb: True, which is unknown"),
     (PLAIN, {"use_naflex": True}, "use_naflex: True, patches and positions stored differently"),
-    ("some_vit", {"pool_include_prefix": True}, "pool_include_prefix: True, which is not known"),
-    (PLAIN, {"swiglu_ratio": 3}, "swiglu_ratio: 3, which is not known"),
-    ("vit_giant_patch14_dinov2", {"act_layer": "gelu"}, "act_layer: 'gelu', where gated MLPs of ours have 'silu'"),
-    ("vit_giant_patch14_dinov2", {"global_pool": "map"}, "global_pool: 'map' of a gated MLP"),
+    ("some_vit", {"pool_include_prefix": True}, "pool_include_prefix: True, which is unknown"),
+    (PLAIN, {"swiglu_ratio": 3}, "swiglu_ratio: 3, which is unknown"),
+    ("vit_giant_patch14_dinov2", {"act_layer": "gelu"}, "act_layer: 'gelu', expected 'silu' for a gated MLP"),
+    ("vit_giant_patch14_dinov2", {"global_pool": "map"}, "global_pool: 'map' with a gated MLP"),
     ("eva02_tiny_patch14_224", {"use_rot_pos_emb": False, "use_abs_pos_emb": False}, "no positions at all"),
-    (ROTARY, {"rope_temperature": 100.0}, "rope_temperature: 100.0, where megavit has 10000.0"),
-    (ROTARY, {"rope_type": "mixed"}, "rope_type: 'mixed', where megavit has 'cat'"),
-    (ROTARY, {"rope_rotate_half": True}, "rope_rotate_half: True, where megavit has False"),
-    (ROTARY, {"ref_feat_shape": None}, "ref_feat_shape: None, where megavit has (16, 16)"),
-    (ROTARY, {"ref_feat_shape": 24}, "ref_feat_shape: 24, where megavit has (16, 16)"),
-    (ROTARY, {"rope_grid_indexing": "xy"}, "rope_grid_indexing: 'xy', where megavit has 'ij'"),
-    (ROTARY, {"use_post_norm": True}, "use_post_norm: True, norms behind the branches"),
+    (ROTARY, {"rope_temperature": 100.0}, "rope_temperature: 100.0, expected 10000.0"),
+    (ROTARY, {"rope_type": "mixed"}, "rope_type: 'mixed', expected 'cat'"),
+    (ROTARY, {"rope_rotate_half": True}, "rope_rotate_half: True, expected False"),
+    (ROTARY, {"ref_feat_shape": None}, "ref_feat_shape: None, expected (16, 16)"),
+    (ROTARY, {"ref_feat_shape": 24}, "ref_feat_shape: 24, expected (16, 16)"),
+    (ROTARY, {"rope_grid_indexing": "xy"}, "rope_grid_indexing: 'xy', expected 'ij'"),
+    (ROTARY, {"use_post_norm": True}, "use_post_norm: True, norms after the branches"),
     (ROTARY, {"num_kv_heads": 4}, "num_kv_heads: 4, fewer heads of keys than of queries"),
-    (ROTARY, {"act_layer": "gelu"}, "act_layer: 'gelu', which is not known"),
-    ("some_vit", {"block_size": 3}, "block_size: 3, which is not known of an architecture of that name"),
+    (ROTARY, {"act_layer": "gelu"}, "act_layer: 'gelu', which is unknown"),
+    ("some_vit", {"block_size": 3}, "block_size: 3, which is unknown for an architecture of that name"),
 ]
 
 
@@ -232,7 +232,7 @@ def test_an_architecture_that_is_not_known_has_its_assumptions_said(tmp_path: Pa
     settings = json.loads((folder / "config.json").read_text())
     del settings["model_args"]["num_heads"]
     (folder / "config.json").write_text(json.dumps(settings | {"architecture": "vit_of_tomorrow"}))
-    assert "assumed, as the files do not say it: heads 1, activation gelu, eps 1e-06" in " ".join(
+    assert "assumed, as the files do not specify it: heads 1, activation gelu, eps 1e-06" in " ".join(
         load_pretrained(str(folder)).notes
     )
 
@@ -244,7 +244,7 @@ def test_an_architecture_that_is_not_known_has_its_assumptions_said(tmp_path: Pa
 def test_settings_of_another_architecture_are_one_error(name: str, reported: str, tmp_path: Path) -> None:
     folder = saved(small(name, depth=1, embed_dim=64, num_heads=2), tmp_path / "model")
     (folder / "config.json").write_text(json.dumps({"architecture": reported, "model_args": {"depth": 1}}))
-    with pytest.raises(BundleError, match="it is another model's"):
+    with pytest.raises(BundleError, match="it is from another model"):
         load_pretrained(str(folder))
 
 

@@ -11,7 +11,7 @@ import vit_pytorch.vit_detpool
 from safetensors.torch import load_file, save_file
 
 from benchmarks.conversion.compare import EXACT, REFUSED
-from benchmarks.conversion.transformers_models import built, row_of
+from benchmarks.conversion.transformers_models import build_small, check_class
 from megavit.errors import BundleError
 from megavit.weights.pretrained.pretrained import load_pretrained
 
@@ -32,12 +32,12 @@ READ = [
 NOT_READ = [
     ("beit", "BeitModel", "learned biases of relative positions"),
     ("swin", "SwinModel", "several resolutions"),
-    ("siglip2", "Siglip2Model", "patches of any number"),
+    ("siglip2", "Siglip2Model", "any number of patches"),
     ("clipseg", "CLIPSegModel", "for every pixel"),
     ("xclip", "XCLIPModel", "frames of a video"),
-    ("yolos", "YolosModel", "for places"),
-    ("dinov2", "Dinov2ForImageClassification", "class token beside the mean"),
-    ("pixio", "PixioModel", "model_type 'pixio', and megavit has no such model; here are read"),
+    ("yolos", "YolosModel", "boxes or masks"),
+    ("dinov2", "Dinov2ForImageClassification", "both the class token and the mean"),
+    ("pixio", "PixioModel", "model_type 'pixio', which megavit does not support; supported are"),
     ("tipsv2_vision_model", "Tipsv2VisionModel", "model_type 'tipsv2_vision_model'"),
 ]
 
@@ -49,13 +49,13 @@ def quiet() -> None:
 
 @pytest.mark.parametrize(("model_type", "name"), READ)
 def test_it_answers_as_the_class_does(model_type: str, name: str, tmp_path: Path) -> None:
-    row = row_of(model_type, name, tmp_path)
+    row = check_class(model_type, name, tmp_path)
     assert row.verdict == EXACT, row
 
 
 @pytest.mark.parametrize(("model_type", "name", "reason"), NOT_READ)
 def test_what_is_another_model_is_refused_by_name(model_type: str, name: str, reason: str, tmp_path: Path) -> None:
-    row = row_of(model_type, name, tmp_path)
+    row = check_class(model_type, name, tmp_path)
     assert row.verdict == REFUSED, row
     assert reason in row.reported
 
@@ -65,7 +65,7 @@ def test_what_is_another_model_is_refused_by_name(model_type: str, name: str, re
     [("metaclip_2", "MetaClip2Model"), ("chinese_clip", "ChineseCLIPModel"), ("altclip", "AltCLIPModel")],
 )
 def test_what_vision_settings_leave_out_is_what_the_class_has(model_type: str, name: str, tmp_path: Path) -> None:
-    built(model_type, name).save_pretrained(tmp_path)
+    build_small(model_type, name).save_pretrained(tmp_path)
     settings = json.loads((tmp_path / "config.json").read_text())
     for word in ("hidden_act", "layer_norm_eps"):
         del settings["vision_config"][word]
@@ -76,7 +76,7 @@ def test_what_vision_settings_leave_out_is_what_the_class_has(model_type: str, n
 
 
 def test_layers_that_are_missing_at_the_end_are_named(tmp_path: Path) -> None:
-    built("vit", "ViTForImageClassification").save_pretrained(tmp_path)
+    build_small("vit", "ViTForImageClassification").save_pretrained(tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
     kept = {name: tensor for name, tensor in tensors.items() if "layer.1." not in name and "layers.1." not in name}
     assert len(kept) < len(tensors)

@@ -24,7 +24,7 @@ from megavit.predict.predictor import load
 from megavit.weights.pretrained.load_checkpoint import read_processor_settings
 from megavit.weights.pretrained.pretrained import load_pretrained
 from megavit.weights.pretrained.to_bundle import build_model, convert_to_bundle
-from tests.helpers.image_processors import images_of_all_sizes, prepared
+from tests.helpers.image_processors import images_of_all_sizes, prepare_image
 
 CASES = {case.name: case for case in cases() if case.library == "transformers"}
 EXACT = (
@@ -58,7 +58,7 @@ REFUSED = (
 @pytest.mark.parametrize("name", EXACT)
 def test_pixels_are_those_of_their_own_processor(name: str) -> None:
     row = compare(CASES[name], images_of_all_sizes())
-    assert (row.refused, row.theirs_refused) == ("", "")
+    assert (row.refused, row.peer_error) == ("", "")
     assert row.normalized <= 1e-5, row.worst
 
 
@@ -86,8 +86,11 @@ def test_a_size_that_the_model_was_not_made_for_is_told(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": 48}))
     reported = load_pretrained(str(tmp_path)).notes
-    assert "made for images of 32 × 32 pixels, and given 48 × 48: positions are resampled" in reported
-    assert load_pretrained(str(tmp_path), whole_images=True).notes == reported[:1]
+    assert (
+        "the model is for images of 32 × 32 pixels, but its preprocessing returns 48 × 48: positions are resampled"
+        in reported
+    )
+    assert load_pretrained(str(tmp_path), pixel_values_only=True).notes == reported[:1]
 
 
 @torch.no_grad()
@@ -112,7 +115,7 @@ def test_a_model_whose_patches_do_not_divide_its_images_answers_as_transformers_
     assert source.preprocessing is not None
     for _, image in images_of_all_sizes():
         yours = model(theirs(image.convert("RGB"), return_tensors="pt")["pixel_values"]).logits
-        mine = ours(prepared(image, source.preprocessing)[None])
+        mine = ours(prepare_image(image, source.preprocessing)[None])
         torch.testing.assert_close(mine, yours, atol=1e-5, rtol=1e-5)
 
 

@@ -83,7 +83,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "OpenCLIP's unknown setting": ({"preprocess_cfg": {"gamma": 2}}, {}, "gamma 2"),
     "sizes of their own": ({}, {"image_processor_type": "ViTImageProcessor", **SHORTEST}, '"do_center_crop": true'),
     "another class": ({}, {"image_processor_type": "Siglip2ImageProcessor"}, "Siglip2ImageProcessor"),
-    "no class": ({}, {"do_resize": True}, "names no image_processor_type"),
+    "no class": ({}, {"do_resize": True}, "has no image_processor_type"),
     "nearest": ({"model_type": "vit"}, {"resample": 0}, "resample 0 [(]nearest[)]"),
     "not resized": ({"model_type": "vit"}, {"do_resize": False}, "do_resize false"),
     "BGR": ({"model_type": "vit"}, {"do_flip_channel_order": True}, "do_flip_channel_order True"),
@@ -104,7 +104,7 @@ def test_a_way_that_we_do_not_have_is_refused_with_what_to_do(name: str) -> None
 
 def test_oblong_images_that_timm_covers_are_refused_with_what_to_do() -> None:
     oblong = replace(config(), image_size=(224, 112))
-    with pytest.raises(BundleError, match='Write "crop_mode": "squash"'):
+    with pytest.raises(BundleError, match='Set "crop_mode": "squash"'):
         read_preprocessing(oblong, {"pretrained_cfg": {"input_size": [3, 224, 112]}}, {})
 
 
@@ -112,7 +112,7 @@ def test_oblong_images_that_timm_covers_are_refused_with_what_to_do() -> None:
 def test_training_takes_the_values_where_it_does_not_cut(name: str) -> None:
     """A training uses whole images at a size of its own: how theirs were cut is no reason to refuse the weights."""
     settings, processor, _ = REFUSED[name]
-    found = read_preprocessing(config(), settings, processor, whole_images=True)
+    found = read_preprocessing(config(), settings, processor, pixel_values_only=True)
     assert found is not None
     assert (found.height, found.width, found.resize) == (224, 224, None)
 

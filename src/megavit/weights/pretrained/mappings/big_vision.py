@@ -10,7 +10,7 @@ from torch import Tensor
 
 from megavit.config.vit import ViTConfig
 from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat
-from megavit.weights.pretrained.mappings.config_from_shapes import CheckpointFacts, Fields, field_of
+from megavit.weights.pretrained.mappings.config_from_shapes import CheckpointFacts, Fields, get_field
 from megavit.weights.pretrained.mappings.key_mapping import KeyRule, rule
 from megavit.weights.pretrained.mappings.timm_vit import find_prefix_positions
 
@@ -91,9 +91,9 @@ def fields_of(facts: CheckpointFacts) -> Fields:
     count = facts.tokens("pos_embedding")
     if not learned:
         facts.require_image_size()
-    placed = has_class and learned and find_prefix_positions(facts, count, 1, patch_hw) == "all"
+    has_class_position = has_class and learned and find_prefix_positions(facts, count, 1, patch_hw) == "all"
     return {
-        "image_size": facts.image_size(count - placed, patch_hw),
+        "image_size": facts.image_size(count - has_class_position, patch_hw),
         "patch_size": patch_hw,
         "num_classes": facts.shape("head/kernel", axes=2)[1] if "head/kernel" in facts else 0,
         "dim": dim,
@@ -109,14 +109,14 @@ def fields_of(facts: CheckpointFacts) -> Fields:
         "norm_bias": True,
         "mlp": "gelu_tanh",
         "positions": "learned" if learned else "sincos",
-        "prefix_positions": "class" if placed else "none",
+        "prefix_positions": "class" if has_class_position else "none",
     }
 
 
 def undetermined(config: ViTConfig) -> dict[str, Any]:
     """Return the fields that no shape determines, including mean pooling; the heads have an axis of their own."""
     names = ("mlp", "norm_eps", *(("pool",) if config.pool == "mean" else ()))
-    return {name: field_of(config, name) for name in names}
+    return {name: get_field(config, name) for name in names}
 
 
 BIG_VISION = CheckpointFormat(
@@ -124,7 +124,7 @@ BIG_VISION = CheckpointFormat(
     signature=("embedding/kernel", "Transformer/encoder_norm/scale"),
     rules=RULES,
     fields=fields_of,
-    unsupported={"pre_logits/kernel": "has a head of two layers (pre_logits); this model's has one"},
+    unsupported={"pre_logits/kernel": "has a head of two layers (pre_logits), but megavit's has one"},
     towers=("params/img/", "opt/target/", "params/", "img/"),
     # The original numbers all modules of a layer consecutively, including dropouts.
     renamed={

@@ -82,7 +82,7 @@ class CheckpointFormat:
         """Return the table's names of a checkpoint's tensors; raise a BundleError if two are the same tensor."""
         found = list(found)
         tower = next((tower for tower in self.towers if any(name.startswith(tower) for name in found)), "")
-        left_out = [*self.left_out, *(what for name, what in self.left_out_beside.items() if name in found)]
+        left_out = [*self.left_out, *(pattern for name, pattern in self.left_out_beside.items() if name in found)]
         names: dict[str, str] = {}
         originals: dict[str, str] = {}
         for name in (name for name in found if name.startswith(tower)):
@@ -94,7 +94,7 @@ class CheckpointFormat:
                 continue
             if bare in originals:
                 raise BundleError(
-                    f"the checkpoint has {originals[bare]} and {name}, which are the same tensor; keep one"
+                    f"the checkpoint has {originals[bare]} and {name}, which are the same tensor: keep only one"
                 )
             names[name], originals[bare] = bare, name
         return names

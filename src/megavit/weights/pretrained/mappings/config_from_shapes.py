@@ -34,11 +34,11 @@ class CheckpointFacts:
         """Return the shape of a tensor with this number of axes."""
         if name not in self.shapes:
             raise BundleError(
-                f"the checkpoint has no {name}, which tells how big the model is; it is another kind of model, or a "
-                "part of one"
+                f"the checkpoint has no {name}, which sets the model's size: it is from another kind of model, or "
+                "incomplete"
             )
         if len(self.shapes[name]) != axes:
-            raise BundleError(f"{name} has shape {self.shapes[name]}, expected one of {axes} axes")
+            raise BundleError(f"{name} has shape {self.shapes[name]}, expected {axes} axes")
         return self.shapes[name]
 
     def tokens(self, name: str) -> int:
@@ -80,12 +80,12 @@ class CheckpointFacts:
     def image_size(self, patches: int, patch_hw: tuple[int, int]) -> tuple[int, int]:
         """Return (height, width) of images with this number of patches; square unless overridden."""
         if "image_size" in self.overrides:
-            return whole_patches(self.overrides["image_size"], patch_hw)
+            return round_to_patches(self.overrides["image_size"], patch_hw)
         side = math.isqrt(max(patches, 0))
         if side * side != patches or not side:
             raise BundleError(
-                f"the checkpoint has positions for {patches} patches, which are no square; say the image size: "
-                "megavit convert --image-size HEIGHTxWIDTH"
+                f"the checkpoint has positions for {patches} patches, which do not form a square: set the image size "
+                "with megavit convert --image-size HEIGHTxWIDTH"
             )
         return side * patch_hw[0], side * patch_hw[1]
 
@@ -93,8 +93,8 @@ class CheckpointFacts:
         """Raise a BundleError unless the image size, which computed positions do not determine, is overridden."""
         if "image_size" not in self.overrides:
             raise BundleError(
-                "the checkpoint has computed positions and nothing says of what images; say the image size: "
-                "megavit convert --image-size"
+                "the checkpoint has computed positions, which do not determine the image size: set it with megavit "
+                "convert --image-size"
             )
 
     def patch_fields(self, pixels: int) -> Fields:
@@ -105,7 +105,7 @@ class CheckpointFacts:
         if height * width * channels != pixels:
             raise BundleError(
                 f"the checkpoint's patches have {pixels} numbers, which are not {height} × {width} pixels of "
-                f"{channels} channels; say which they are: megavit convert --patch-size --channels"
+                f"{channels} channels: set them with megavit convert --patch-size --channels"
             )
         return {"patch_size": (height, width), "channels": channels}
 
@@ -117,8 +117,8 @@ class CheckpointFacts:
         dim_head = known.get("dim_head") or max(1, inner // heads)
         if heads * dim_head != inner:
             raise BundleError(
-                f"the checkpoint's queries have {inner} numbers, which are not {heads} heads of {dim_head}; say how "
-                "many: megavit convert --num-heads"
+                f"the checkpoint's queries have {inner} numbers, which are not {heads} heads of {dim_head}: set the "
+                "number with megavit convert --num-heads"
             )
         return {"heads": heads, "dim_head": dim_head}
 
@@ -127,8 +127,8 @@ class CheckpointFacts:
         for name, values in parts.items():
             if name in self.overrides and self.overrides[name] not in values:
                 raise BundleError(
-                    f"config.json says {name} {self.overrides[name]!r}, and the tensors beside it are those of "
-                    f"{' or '.join(map(repr, values))}: it is another model's"
+                    f"config.json has {name} {self.overrides[name]!r}, but the tensors are those of "
+                    f"{' or '.join(map(repr, values))}: it is from another model"
                 )
 
 
@@ -138,11 +138,11 @@ def make_config(found: Fields, overrides: Overrides) -> ViTConfig:
     Image sides are rounded down to whole patches, as by a convolution; a ConfigError is raised for inconsistent sizes.
     """
     both = {**found, **overrides, **found.get("certain", {})}
-    if "dim_head" not in found:  # attention covers the whole width
-        both["heads"] = both["heads"] if "heads" in both else usual_heads(both["dim"], found["depth"], found["mlp_dim"])
+    if "dim_head" not in found:  # the heads share the width of a token
+        both["heads"] = both["heads"] if "heads" in both else guess_heads(both["dim"], found["depth"], found["mlp_dim"])
         check_integer("heads", both["heads"], minimum=1)
         both.setdefault("dim_head", both["dim"] // both["heads"])
-    both["image_size"] = whole_patches(both["image_size"], both["patch_size"])
+    both["image_size"] = round_to_patches(both["image_size"], both["patch_size"])
     if not both.get("registers") and both.get("prefix_positions") == "all":
         both["prefix_positions"] = "class"  # equivalent without registers
     names = {field.name for field in fields(Design)}
@@ -151,19 +151,19 @@ def make_config(found: Fields, overrides: Overrides) -> ViTConfig:
     return ViTConfig(**sizes | {"design": design})
 
 
-def usual_heads(dim: int, depth: int, mlp_dim: int) -> int:
+def guess_heads(dim: int, depth: int, mlp_dim: int) -> int:
     """Return the heads of the preset with these sizes, else dim / 64, as shapes do not determine them."""
     presets = {(row.dim, row.depth, row.mlp_dim): row.heads for row in reversed(PRESETS.values())}
     presets[1536, 40, 6144] = 16  # SigLIP 2's giant-opt (arXiv 2502.14786)
     return presets.get((dim, depth, mlp_dim), max(1, dim // 64))
 
 
-def heads_of_dinov3(dim: int) -> int:
+def dinov3_heads(dim: int) -> int:
     """Return DINOv3's number of heads (arXiv 2508.10104), which have 64 channels, or 128 if dim is 4096."""
     return max(1, dim // (128 if dim == 4096 else 64))
 
 
-def field_of(config: ViTConfig, name: str) -> Any:
+def get_field(config: ViTConfig, name: str) -> Any:
     """Return the value of a field of `config` or of its design."""
     return getattr(config, name) if hasattr(config, name) else getattr(config.design, name)
 
@@ -172,10 +172,10 @@ def undetermined_fields(config: ViTConfig, *more: str) -> dict[str, Any]:
     """Return the fields that no shape determines in a plain Vision Transformer, and those in `more`, by name."""
     heads = () if config.design.qk_norm else ("heads",)  # else known from the norms' width
     activation = () if config.design.mlp == "swiglu" else ("mlp",)
-    return {name: field_of(config, name) for name in (*heads, *activation, "norm_eps", *more)}
+    return {name: get_field(config, name) for name in (*heads, *activation, "norm_eps", *more)}
 
 
-def whole_patches(image_size: Size, patch_size: Size) -> tuple[int, int]:
+def round_to_patches(image_size: Size, patch_size: Size) -> tuple[int, int]:
     """Return (height, width) of an image rounded down to whole patches; raise a ConfigError for invalid sizes."""
     (height, width), (patch_height, patch_width) = pair("image_size", image_size), pair("patch_size", patch_size)
     return height // patch_height * patch_height, width // patch_width * patch_width

@@ -10,7 +10,7 @@ from megavit.weights.pretrained.mappings.timm_vit import SERIAL
 
 TOWERS = ("teacher.backbone.", "backbone.")
 MLP_OUT = ("blocks.0.mlp.fc2.weight", "blocks.0.mlp.w3.weight")
-# Mostly timm's names. The mask token is only for pre-training, and written as zeros.
+# Most names are timm's. The mask token is only used in pre-training, and is written as zeros.
 RULES = (
     rule("register_tokens: 1 R D", "prefix_tokens.registers"),
     rule("mask_token: 1 D"),

@@ -38,7 +38,7 @@ def per_projection(query_and_value: float, key: float, config: ViTConfig) -> Ten
     return torch.tensor([query_and_value, key, query_and_value]).repeat_interleave(width)
 
 
-# Keys have no bias. The mask token is only for pre-training, and written as zeros.
+# Keys have no bias. The mask token is only used in pre-training, and is written as zeros.
 RULES = (
     rule("mask_token: 1 D"),
     rule("rope_embed.periods: K/4", fixed=periods),
@@ -80,7 +80,7 @@ def fields_of(facts: CheckpointFacts) -> Fields:
     fields = facts.plain_fields(kernel="patch_embed.proj.weight", layers="blocks.", mlp_out=MLP_OUT[gated])
     dim_head = 4 * facts.shape("rope_embed.periods", axes=1)[0]
     if not all((dim_head, *fields["patch_size"])):
-        raise BundleError("the checkpoint has patches or rotations of no size; is it whole?")
+        raise BundleError("the checkpoint has patches or rotations of size 0: it may be incomplete")
     fields |= {
         "image_size": tuple(IMAGE_SIZE // side * side for side in fields["patch_size"]),
         "heads": facts.shape("blocks.0.attn.qkv.weight", axes=2)[0] // 3 // dim_head,
@@ -100,7 +100,7 @@ DINOV3 = CheckpointFormat(
     signature=("mask_token", "cls_token", "rope_embed.periods", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight"),
     rules=RULES,
     fields=fields_of,
-    unsupported={"cls_norm.weight": "normalizes class token and patches apart; this model has one norm for all"},
+    unsupported={"cls_norm.weight": "normalizes class token and patches separately, but megavit has one norm for all"},
     towers=TOWERS,
     left_out=(r"local_cls_norm\.",),  # only training uses it
     normalize=mask_biases,

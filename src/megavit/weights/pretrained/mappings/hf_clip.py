@@ -5,7 +5,7 @@ from megavit.errors import BundleError
 from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat, Settings
 from megavit.weights.pretrained.mappings.config_from_shapes import CheckpointFacts, Fields, Overrides
 from megavit.weights.pretrained.mappings.hf_vit import DEFAULTS
-from megavit.weights.pretrained.mappings.hugging_face import defaults_of, qkv_rules, read_common
+from megavit.weights.pretrained.mappings.hugging_face import get_defaults, qkv_rules, read_common
 from megavit.weights.pretrained.mappings.key_mapping import renames, rule
 
 KERNEL, POSITIONS = "embeddings.patch_embedding.weight", "embeddings.position_embedding.weight"
@@ -54,8 +54,8 @@ RULES = (
 
 
 def read_settings(settings: Settings) -> Overrides:
-    """Return the facts in config.json of a tower or whole model; raise a BundleError if it is unsupported."""
-    return read_common(settings.get("vision_config") or settings, defaults_of(settings, TYPES))
+    """Return the facts in config.json of a tower or full model; raise a BundleError if it is unsupported."""
+    return read_common(settings.get("vision_config") or settings, get_defaults(settings, TYPES))
 
 
 def fields_of(facts: CheckpointFacts) -> Fields:
@@ -63,8 +63,8 @@ def fields_of(facts: CheckpointFacts) -> Fields:
     clip = "embeddings.class_embedding" in facts
     if clip and "classifier.weight" in facts:
         raise BundleError(
-            "the checkpoint's classifier reads patches that are not normalized, which megavit's never does. "
-            "Take the model without a classifier, and train a new one"
+            "the checkpoint's classifier reads unnormalized patches, which megavit's never does: use the model "
+            "without a classifier, and train a new one"
         )
     fields = facts.plain_fields(
         kernel=KERNEL,
@@ -90,7 +90,7 @@ HF_CLIP = CheckpointFormat(
     rules=RULES,
     fields=fields_of,
     prefixes=("vision_model.",),
-    renamed={r"^encoder\.layer\.": "encoder.layers."},  # AltCLIP's whole models
+    renamed={r"^encoder\.layer\.": "encoder.layers."},  # in full AltCLIP models
     left_out=(r"text_model\.", r"text_projection\.", r"logit_(scale|bias)$", r"embeddings\.position_ids$"),
     # SigLIP's classifier reads the mean of the patches, without the pooling head.
     left_out_beside={"classifier.weight": r"head\."},

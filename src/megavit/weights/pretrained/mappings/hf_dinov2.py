@@ -3,7 +3,7 @@
 from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat, Settings
 from megavit.weights.pretrained.mappings.config_from_shapes import CheckpointFacts, Fields, Overrides
 from megavit.weights.pretrained.mappings.hf_vit import DEFAULTS, KERNEL, LAYER, POSITIONS
-from megavit.weights.pretrained.mappings.hugging_face import defaults_of, qkv_rules, read_common
+from megavit.weights.pretrained.mappings.hugging_face import get_defaults, qkv_rules, read_common
 from megavit.weights.pretrained.mappings.key_mapping import renames, rule
 
 SWIGLU_OUT = "encoder.layer.0.mlp.weights_out.weight"
@@ -37,7 +37,7 @@ RULES = (
 
 def read_settings(settings: Settings) -> Overrides:
     """Return the facts in config.json; raise a BundleError if the model is unsupported."""
-    facts = read_common(settings, defaults_of(settings, TYPES))
+    facts = read_common(settings, get_defaults(settings, TYPES))
     return facts | {"mlp": "swiglu"} if settings.get("use_swiglu_ffn") else facts
 
 
@@ -62,10 +62,10 @@ HF_DINOV2 = CheckpointFormat(
     rules=RULES,
     fields=fields_of,
     unsupported={
-        "classifier.weight": "has a classifier that reads the class token beside the mean of the patches; megavit's "
-        "model has one of the two. Take the model without a classifier, and train a new one",
-        "encoder.layer.0.mlp.gate_proj.weight": "has the names that the model has in memory, with gate and value "
-        "apart; have transformers write it with save_pretrained, which joins them",
+        "classifier.weight": "has a classifier that reads both the class token and the mean of the patches, but "
+        "megavit's reads one of the two: use the model without a classifier, and train a new one",
+        "encoder.layer.0.mlp.gate_proj.weight": "has the tensor names of the model in memory, with separate gate "
+        "and value: save it with save_pretrained of transformers, which joins them",
     },
     prefixes=("dinov2_with_registers.", "dinov2."),
     renamed={

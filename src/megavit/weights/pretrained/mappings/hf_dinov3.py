@@ -10,10 +10,10 @@ from megavit.weights.pretrained.mappings.config_from_shapes import (
     CheckpointFacts,
     Fields,
     Overrides,
-    heads_of_dinov3,
+    dinov3_heads,
     undetermined_fields,
 )
-from megavit.weights.pretrained.mappings.hugging_face import defaults_of, qkv_rules, read_common, require
+from megavit.weights.pretrained.mappings.hugging_face import get_defaults, qkv_rules, read_common, require
 from megavit.weights.pretrained.mappings.key_mapping import renames, rule
 
 KERNEL, REGISTERS = "embeddings.patch_embeddings.weight", "embeddings.register_tokens"
@@ -63,16 +63,18 @@ RULES = (
 
 def read_settings(settings: Settings) -> Overrides:
     """Return the facts in config.json; raise a BundleError if the model is unsupported."""
-    defaults = defaults_of(settings, TYPES)
+    defaults = get_defaults(settings, TYPES)
     require(settings, REQUIRED)
     if settings.get("query_bias", True) != settings.get("value_bias", True):
-        raise BundleError("config.json has a bias for queries or for values alone; megavit's model has both or none")
+        raise BundleError(
+            "config.json has a bias only for queries or only for values; megavit supports both or neither"
+        )
     rotary = {"rotary base": REQUIRED["rope_theta"]}
     if not settings.get("use_gated_mlp"):
         return rotary | read_common(settings, defaults)
     if settings.get("hidden_act") != "silu":
         raise BundleError(
-            f"config.json gates the MLP by {settings.get('hidden_act', 'gelu')!r}; megavit's model only by 'silu'"
+            f"config.json has a gated MLP with {settings.get('hidden_act', 'gelu')!r}; megavit supports only 'silu'"
         )
     return rotary | read_common({**settings, "hidden_act": "gelu"}, defaults) | {"mlp": "swiglu"}
 
@@ -89,7 +91,7 @@ def fields_of(facts: CheckpointFacts) -> Fields:
         "registers": facts.shape(REGISTERS, axes=3)[1],
         "layer_scale": 1.0,
     }
-    return fields | {"heads": heads_of_dinov3(fields["dim"])}
+    return fields | {"heads": dinov3_heads(fields["dim"])}
 
 
 def undetermined(config: ViTConfig) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from megavit.config.vit import ViTConfig
 from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat, Settings
 from megavit.weights.pretrained.mappings.config_from_shapes import CheckpointFacts, Fields, Overrides
-from megavit.weights.pretrained.mappings.hugging_face import defaults_of, qkv_rules, read_common
+from megavit.weights.pretrained.mappings.hugging_face import get_defaults, qkv_rules, read_common
 from megavit.weights.pretrained.mappings.key_mapping import renames, rule
 
 KERNEL, POSITIONS = "embeddings.patch_embeddings.projection.weight", "embeddings.position_embeddings"
@@ -48,7 +48,7 @@ def file_name(name: str, config: ViTConfig) -> str:
 
 def read_settings(settings: Settings) -> Overrides:
     """Return the facts in config.json; raise a BundleError if the model is unsupported."""
-    return read_common(settings, defaults_of(settings, TYPES))
+    return read_common(settings, get_defaults(settings, TYPES))
 
 
 def fields_of(facts: CheckpointFacts) -> Fields:
@@ -76,8 +76,8 @@ HF_VIT = CheckpointFormat(
     rules=RULES,
     fields=fields_of,
     unsupported={
-        "distillation_classifier.weight": "is DeiT with two classifiers, whose answers are averaged; megavit's model "
-        "has one. Take a DeiTForImageClassification, which has one too"
+        "distillation_classifier.weight": "is DeiT with two classifiers, whose outputs are averaged, but megavit's "
+        "model has one: use a DeiTForImageClassification, which also has one"
     },
     prefixes=("vit.", "deit.", "ijepa."),
     renamed={

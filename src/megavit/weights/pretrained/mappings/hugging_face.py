@@ -30,18 +30,21 @@ REASONS = {
             "its layers have several resolutions",
         ),
         (("mobilevit", "mobilevitv2", "convnext", "convnextv2", "focalnet", "efficientformer"), "it has convolutions"),
-        (("siglip2", "siglip2_vision_model"), "it takes patches of any number, with positions made for each image"),
+        (("siglip2", "siglip2_vision_model"), "it takes any number of patches, with positions computed for each image"),
         (("xclip", "timesformer", "videomae", "vivit", "vjepa2", "videoprism"), "it reads the frames of a video"),
         (("vilt", "flava", "flava_image_model", "bridgetower", "udop"), "it reads a text along with the image"),
-        (("yolos", "owlvit", "owlv2", "sam", "sam2", "vitdet", "eomt", "rf_detr_dinov2"), "it answers for places"),
-        (("clipseg", "dpt", "seggpt", "vitpose", "vitpose_backbone", "sapiens2"), "it answers for every pixel"),
-        (("mlcd", "mlcd_vision_model", "pixtral"), "its positions are rotary otherwise"),
+        (("yolos", "owlvit", "owlv2", "sam", "sam2", "vitdet", "eomt", "rf_detr_dinov2"), "it predicts boxes or masks"),
+        (
+            ("clipseg", "dpt", "seggpt", "vitpose", "vitpose_backbone", "sapiens2"),
+            "it predicts a value for every pixel",
+        ),
+        (("mlcd", "mlcd_vision_model", "pixtral"), "its rotary positions are different"),
     )
     for name in names
 }
 
 
-def defaults_of(settings: Settings, types: Mapping[str, Settings]) -> Settings:
+def get_defaults(settings: Settings, types: Mapping[str, Settings]) -> Settings:
     """Return the default settings of a config.json's model_type; raise a BundleError if it is not in `types`."""
     name = settings.get("model_type")
     if name not in types:
@@ -49,11 +52,11 @@ def defaults_of(settings: Settings, types: Mapping[str, Settings]) -> Settings:
     return types[name]
 
 
-def unsupported_type(name: Any, read: Sequence[str]) -> str:
-    """Return the error message for a model_type that is not among those in `read`."""
+def unsupported_type(name: Any, supported: Sequence[str]) -> str:
+    """Return the error message for a model_type that is not among those in `supported`."""
     reason = f": {REASONS[name]}" if name in REASONS else ""
-    what = f"model_type {name!r}, and megavit has no such model{reason}" if name else "no model_type"
-    return f"config.json has {what}; here are read {', '.join(read)}"
+    what = f"model_type {name!r}, which megavit does not support{reason}" if name else "no model_type"
+    return f"config.json has {what}; supported are {', '.join(supported)}"
 
 
 def read_common(settings: Settings, defaults: Settings) -> dict[str, Any]:
@@ -61,22 +64,26 @@ def read_common(settings: Settings, defaults: Settings) -> dict[str, Any]:
     settings = {**defaults, **settings}
     act = settings["hidden_act"]
     if act not in ACTIVATIONS:
-        raise BundleError(f"config.json has hidden_act {act!r}, which megavit lacks; it has {', '.join(ACTIVATIONS)}")
-    said = {
-        "heads": read_whole(settings, "num_attention_heads"),
-        "depth": read_whole(settings, "num_hidden_layers"),
+        raise BundleError(
+            f"config.json has hidden_act {act!r}, which megavit does not support; it supports {', '.join(ACTIVATIONS)}"
+        )
+    facts = {
+        "heads": read_positive_integer(settings, "num_attention_heads"),
+        "depth": read_positive_integer(settings, "num_hidden_layers"),
         "norm_eps": settings["layer_norm_eps"],
         "mlp": ACTIVATIONS[act],
     }
     # None: derived from the number of positions.
-    return said if settings["image_size"] is None else said | {"image_size": pair("image_size", settings["image_size"])}
+    return (
+        facts if settings["image_size"] is None else facts | {"image_size": pair("image_size", settings["image_size"])}
+    )
 
 
-def read_whole(settings: Settings, name: str) -> int:
+def read_positive_integer(settings: Settings, name: str) -> int:
     """Return a setting that must be a positive integer; raise a BundleError if it is not."""
     value = settings[name]
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise BundleError(f"config.json has {name} {value!r}, expected a whole number from 1")
+        raise BundleError(f"config.json has {name} {value!r}, expected a positive integer")
     return value
 
 
@@ -84,7 +91,7 @@ def require(settings: Settings, needed: Settings) -> None:
     """Raise a BundleError if a setting is present but differs from its value in `needed`."""
     for name, value in needed.items():
         if name in settings and settings[name] != value:
-            raise BundleError(f"config.json has {name} {settings[name]!r}; megavit's model has only {value!r}")
+            raise BundleError(f"config.json has {name} {settings[name]!r}; megavit supports only {value!r}")
 
 
 def qkv_rules(names: str, *, key_bias: bool = True) -> tuple[KeyRule, ...]:

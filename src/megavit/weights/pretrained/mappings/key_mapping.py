@@ -210,7 +210,7 @@ def check_shapes(rules: Sequence[ResolvedRule], shapes: Shapes, where: str) -> N
     """Raise a BundleError that lists all missing, unexpected and misshapen tensors of the checkpoint `where`."""
     expected = their_shapes(rules_for_file(rules, shapes))
     faults = [f"  {name}: is missing" for name in expected if name not in shapes]
-    faults += [f"  {name}: is not of this model" for name in shapes if name not in expected]
+    faults += [f"  {name}: is not part of this model" for name in shapes if name not in expected]
     faults += [
         f"  {name}: has shape {tuple(shapes[name])}, expected {shape}"
         for name, shape in expected.items()
@@ -226,17 +226,17 @@ def likely_cause(expected: Shapes, found: Shapes) -> str:
     missing, extra = set(expected) - set(found), set(found) - set(expected)
     misshapen = {name for name in set(expected) & set(found) if expected[name] != tuple(found[name])}
     if len(missing) > len(expected) / 2:
-        return ", probably because it is of another kind of model"
+        return ", probably because it is from another kind of model"
     if missing and not extra and not misshapen and not any(re.search(r"\d", name) for name in missing):
-        return ", probably because the model has no such part, which megavit's always has"
+        return ", probably because the model lacks a part that megavit's always has"
     if missing and not extra and not misshapen:
         return ", probably because only a part of it was saved or copied"
     if extra and not missing and not misshapen:
-        return ", probably because the model has parts that a plain Vision Transformer has not"
+        return ", probably because the model has parts that a plain Vision Transformer does not have"
     if misshapen and not missing and not extra and all(len(expected[name]) == len(found[name]) for name in misshapen):
         if all("pos" in name for name in misshapen):
-            return ", probably because it is for images of another size: say which with --image-size"
-        return ", probably because its layers are of different sizes, or its settings are another model's"
+            return ", probably because it is for images of another size: set it with --image-size"
+        return ", probably because its layers have different sizes, or its settings are from another model"
     return ""
 
 
@@ -247,7 +247,9 @@ def to_ours(rules: Sequence[ResolvedRule], tensors: Mapping[str, Tensor], config
     for each in rules_for_file(rules, tensors):
         for part in each.theirs:
             if part.name is not None and not part.agrees(tensors[part.name]):
-                raise BundleError(f"{part.name} has other numbers than this model computes with; it cannot be read")
+                raise BundleError(
+                    f"{part.name} has other values than megavit's model uses, so the checkpoint cannot be loaded"
+                )
         if not each.ours:
             continue
         like = next((tensors[part.name] for part in each.theirs if part.name), torch.zeros(()))
@@ -271,13 +273,13 @@ def to_theirs(rules: Sequence[ResolvedRule], state: Mapping[str, Tensor]) -> dic
         for part, own in zip(each.theirs, numbers.split([math.prod(p.shape) for p in each.theirs]), strict=True):
             tensor = part.tensor(own)
             if not part.agrees(tensor):
-                raise BundleError(f"{ours} cannot be written in that format, which has fixed numbers in its place")
+                raise BundleError(f"{ours} cannot be written in that format, which has fixed values in its place")
             if part.name is None:
                 continue
             if part.name in tensors and not torch.equal(tensors[part.name], tensor):
                 raise BundleError(
-                    f"{ours} cannot be written in that format, which has one {part.name} for several tensors of ours, "
-                    "because they differ by now"
+                    f"{ours} cannot be written in that format, which shares one {part.name} among several tensors, "
+                    "because these differ"
                 )
             tensors[part.name] = tensor
     return tensors

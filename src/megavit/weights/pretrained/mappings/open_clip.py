@@ -42,9 +42,9 @@ RULES = (
 
 
 def fields_of(facts: CheckpointFacts) -> Fields:
-    """Return the config fields of a checkpoint, with exact GELU; only settings or the user can tell `quick_gelu`."""
+    """Return the config fields of a checkpoint, with exact GELU; only settings or the user can specify `quick_gelu`."""
     if any(name.startswith("attn_pool.") for name in facts.shapes):
-        raise BundleError("the checkpoint pools by OpenCLIP's attentional pooler, which this model has not")
+        raise BundleError("the checkpoint pools by OpenCLIP's attentional pooler, which megavit does not support")
     layer = LAYER.format(i=0)
     fields = facts.plain_fields(
         kernel="conv1.weight", layers="transformer.resblocks.", mlp_out=f"{layer}.mlp.c_proj.weight"
@@ -68,7 +68,7 @@ def read_settings(settings: Settings) -> Overrides:
     vision = model.get("vision_cfg", {})
     for name in ("timm_model_name", "attentional_pool", "block_type", "qk_norm", "scaled_cosine_attn", "scale_heads"):
         if vision.get(name) not in (None, False, "default"):
-            raise BundleError(f"the model's vision_cfg has {name} {vision[name]!r}, which this layout has not")
+            raise BundleError(f"the model's vision_cfg has {name} {vision[name]!r}, which megavit does not support")
     activation = vision.get("act_kwargs") or {}
     tanh = activation.get("approximate") == "tanh"
     facts: dict[str, Any] = {
@@ -80,7 +80,9 @@ def read_settings(settings: Settings) -> Overrides:
         "pool": {"tok": "cls", "avg": "mean"}.get(vision.get("pool_type", "tok")),
     }
     if facts["pool"] is None:
-        raise BundleError(f"the model's vision_cfg has pool_type {vision['pool_type']!r}, which this model has not")
+        raise BundleError(
+            f"the model's vision_cfg has pool_type {vision['pool_type']!r}, which megavit does not support"
+        )
     return facts
 
 

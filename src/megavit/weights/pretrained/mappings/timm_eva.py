@@ -19,7 +19,7 @@ from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointForm
 from megavit.weights.pretrained.mappings.config_from_shapes import (
     CheckpointFacts,
     Fields,
-    heads_of_dinov3,
+    dinov3_heads,
     undetermined_fields,
 )
 from megavit.weights.pretrained.mappings.key_mapping import Condition, KeyRule, rule
@@ -42,10 +42,10 @@ KERNEL = "patch_embed.proj.weight"
 def qkv_rules(weight: str | list[str], bias: str, when: Condition | None) -> tuple[KeyRule, ...]:
     """Return the rules of query, key and value projections, with biases for all of them or for all but keys."""
     query, value = (f"blocks.{{i}}.attn.{name}{bias}: (H K/2 2) -> H 2 K/2" for name in "qv")
-    whole = "blocks.{i}.attn.qkv.bias: (3H K/2 2) -> 3H 2 K/2"
+    fused = "blocks.{i}.attn.qkv.bias: (3H K/2 2) -> 3H 2 K/2"
     return (
         rule(weight, "transformer.layers.{i}.attention.to_qkv.weight", when=when),
-        rule([query, "0: I", value], "transformer.layers.{i}.attention.to_qkv.bias", instead=whole, when=when),
+        rule([query, "0: I", value], "transformer.layers.{i}.attention.to_qkv.bias", instead=fused, when=when),
     )
 
 
@@ -118,8 +118,8 @@ def fields_of_eva(facts: CheckpointFacts) -> Fields:
     """Return the config fields of a model with only rotary positions, with timm's mean pooling unless overridden."""
     if "blocks.0.attn.qkv.bias" in facts and "positions" not in facts.overrides:
         raise BundleError(
-            "the checkpoint has rotary positions of one of several kinds (timm's vit_*_rope_*), which its tensors do "
-            "not tell: put its config.json beside it"
+            "the checkpoint has one of several kinds of rotary positions (timm's vit_*_rope_*), and its tensors do not "
+            "show which: put its config.json in the same folder"
         )
     has_class = "cls_token" in facts
     positions = facts.overrides.get("positions", "rope" if has_class else "rope_grid")
@@ -135,7 +135,7 @@ def fields_of_eva(facts: CheckpointFacts) -> Fields:
         "layer_scale": 1e-5 if "blocks.0.gamma_1" in facts else None,
     }
     if positions == "rope":
-        fields["heads"] = heads_of_dinov3(fields["dim"])
+        fields["heads"] = dinov3_heads(fields["dim"])
     return fields
 
 
@@ -144,8 +144,8 @@ def fields_of_eva02(facts: CheckpointFacts) -> Fields:
     hidden, dim = facts.shape("blocks.0.mlp.fc2.weight", axes=2)[1], facts.shape(KERNEL, axes=4)[0]
     if hidden > ENORMOUS * dim and "block" not in facts.overrides:
         raise BundleError(
-            "the checkpoint looks like EVA-02 of enormous size, whose blocks normalize behind their branches; megavit "
-            "has no such model. If it is none, put its config.json beside it"
+            "the checkpoint looks like EVA-02 enormous, whose blocks normalize after their branches, which megavit "
+            "does not support: if it is another model, put its config.json in the same folder"
         )
     facts.check_settings({"block": ["serial"], "positions": ["learned", "learned_rope"]})
     pool = facts.overrides.get("pool", "mean" if "fc_norm.weight" in facts else "cls")
@@ -166,8 +166,8 @@ def fields_of_perception(facts: CheckpointFacts) -> Fields:
     """Return the fields of a Perception Encoder, or of a plain model if the settings say so."""
     if "positions" not in facts.overrides:
         raise BundleError(
-            "the checkpoint may be a Perception Encoder, whose positions are rotary as well, or a plain model with "
-            "attention pooling: its tensors do not tell. Put its config.json beside it"
+            "the checkpoint may be a Perception Encoder, which also has rotary positions, or a plain model with "
+            "attention pooling, and its tensors do not show which: put its config.json in the same folder"
         )
     if facts.overrides["positions"] == "learned":
         return timm_vit.fields_of_serial(facts)
@@ -176,16 +176,16 @@ def fields_of_perception(facts: CheckpointFacts) -> Fields:
     pooled = facts.shape("attn_pool.mlp.fc1.weight", axes=2)[0]
     if pooled != fields["mlp_dim"]:
         raise BundleError(
-            f"the checkpoint's attention pooling has an MLP of {pooled} channels, and its layers have MLPs of "
-            f"{fields['mlp_dim']}; megavit's have the same width"
+            f"the checkpoint's attention pooling has an MLP of {pooled} channels, but its layers have MLPs of "
+            f"{fields['mlp_dim']}: in megavit's model, they must be equal"
         )
     fields |= {"mlp": "gelu", "layer_scale": 1.0 if "blocks.0.gamma_1" in facts else None}
     (height, width), (patch_height, patch_width) = fields["image_size"], fields["patch_size"]
     grid = height // patch_height, width // patch_width
     if facts.overrides.get("reference", grid) != grid:
         raise BundleError(
-            f"config.json has ref_feat_shape {facts.overrides['reference']} for a grid of {grid} patches; megavit's "
-            "such positions count those of the model's own grid"
+            f"config.json has ref_feat_shape {facts.overrides['reference']} for a grid of {grid} patches; megavit "
+            "supports only the model's own grid for these positions"
         )
     return fields
 

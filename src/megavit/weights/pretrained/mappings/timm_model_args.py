@@ -11,7 +11,7 @@ from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
 from megavit.model.statistics import parameter_shapes
 from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat
-from megavit.weights.pretrained.mappings.config_from_shapes import field_of
+from megavit.weights.pretrained.mappings.config_from_shapes import get_field
 from megavit.weights.pretrained.mappings.key_mapping import ResolvedRule, to_theirs
 from megavit.weights.pretrained.mappings.timm_eva import EVA, EVA02, PERCEPTION
 from megavit.weights.pretrained.mappings.timm_settings import POOLS, POSITIONS
@@ -50,13 +50,13 @@ def fit_to_timm(config: ViTConfig, tensors: Mapping[str, Tensor]) -> tuple[ViTCo
 def timm_model_args(config: ViTConfig) -> tuple[str, dict[str, Any]]:
     """Return timm's architecture and `model_args`; raise a BundleError that lists all components it lacks."""
     faults = [
-        f"  {name}: {field_of(config, name)!r}, where theirs have {' or '.join(map(repr, values))}"
+        f"  {name}: {get_field(config, name)!r}, expected {' or '.join(map(repr, values))}"
         for name, values in supported_parts(config).items()
-        if field_of(config, name) not in values
+        if get_field(config, name) not in values
     ]
     if faults:
-        kind = f"of positions {config.design.positions!r} and blocks {config.design.block!r}"
-        raise BundleError("\n".join([f"timm's Vision Transformers, {kind}, cannot be this model:", *faults]))
+        kind = f"with positions {config.design.positions!r} and block {config.design.block!r}"
+        raise BundleError("\n".join([f"timm's Vision Transformers {kind} do not support this model:", *faults]))
     arguments = {
         "img_size": list(config.image_hw),
         "patch_size": list(config.patch_hw),
@@ -76,23 +76,23 @@ def timm_model_args(config: ViTConfig) -> tuple[str, dict[str, Any]]:
 
 def timm_tensors(config: ViTConfig, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return timm's tensors for a model from `fit_to_timm`; raise a BundleError for values it cannot hold."""
-    rules = format_of(config).key_rules(config)
+    rules = get_timm_format(config).key_rules(config)
     if config.design.positions in ("rope", "rope_grid", "learned_rope_native") and config.design.qkv_bias:
         rules = [_with_key_bias(rule) for rule in rules]
     return to_theirs(rules, state)
 
 
-def format_of(config: ViTConfig) -> CheckpointFormat:
+def get_timm_format(config: ViTConfig) -> CheckpointFormat:
     """Return the timm checkpoint format for a config."""
-    by_positions = {"learned_rope_native": PERCEPTION, "learned_rope": EVA02}
+    formats = {"learned_rope_native": PERCEPTION, "learned_rope": EVA02}
     if config.design.rotary:
-        return by_positions.get(config.design.positions, EVA)
+        return formats.get(config.design.positions, EVA)
     return TIMM_PARALLEL if config.design.block == "parallel" else TIMM_VIT
 
 
 def _with_key_bias(rule: ResolvedRule) -> ResolvedRule:
-    whole = [part for part in rule.instead if part.name and part.name.endswith("attn.qkv.bias")]
-    return ResolvedRule(whole, rule.ours) if whole else rule
+    fused = [part for part in rule.instead if part.name and part.name.endswith("attn.qkv.bias")]
+    return ResolvedRule(fused, rule.ours) if fused else rule
 
 
 def supported_parts(config: ViTConfig) -> dict[str, tuple[Any, ...]]:
@@ -124,8 +124,8 @@ def supported_parts(config: ViTConfig) -> dict[str, tuple[Any, ...]]:
         rotary |= {"attention_out_norm": (False,), "mlp_out_norm": (False,)}
         rotary |= {"prefix_positions": ("all", "none")} if design.registers else {}
     if design.positions == "learned_rope":
-        placed = ("all",) if design.registers else ("all", "class")
-        rotary |= {"registers": (int(config.pool != "cls"),), "prefix_positions": placed, "qkv_bias": (True,)}
+        prefix_positions = ("all",) if design.registers else ("all", "class")
+        rotary |= {"registers": (int(config.pool != "cls"),), "prefix_positions": prefix_positions, "qkv_bias": (True,)}
     return rotary
 
 

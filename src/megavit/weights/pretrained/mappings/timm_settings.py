@@ -10,12 +10,12 @@ from megavit.weights.pretrained.mappings.config_from_shapes import Overrides
 from megavit.weights.pretrained.mappings.timm_architectures import ARCHITECTURES
 
 # Patterns of unsupported architecture names -> reason
-REFUSED = {
-    r"distilled": "it has two classifiers, whose answers are averaged",
-    r"^beitv?2?_|relpos": "its positions are relative ones, added to the attention",
+UNSUPPORTED_NAMES = {
+    r"distilled": "it has two classifiers, whose outputs are averaged",
+    r"^beitv?2?_|relpos": "it adds relative positions to the attention",
     r"^samvit_": "its attention is within windows, with relative positions",
-    r"^vit_\w+?_(r\d*_?s\d+|r\d+_|resnet\d+d|mci)": "convolutions stand before its patches",
-    r"^naflexvit_": "its patches and positions are stored differently; take its weights as vit_*, if there are any",
+    r"^vit_\w+?_(r\d*_?s\d+|r\d+_|resnet\d+d|mci)": "it has convolutions before its patches",
+    r"^naflexvit_": "its patches and positions are stored differently; use its vit_* weights, if they exist",
 }
 TRAINING_ONLY = {
     "attn_drop_rate", "drop_block_rate", "drop_path_rate", "drop_rate", "dynamic_img_size", "fix_init",
@@ -32,7 +32,7 @@ IN_TENSORS = {
 # Arguments with a single supported value, and what another would mean.
 SUPPORTED_VALUE: dict[str, tuple[Any, str]] = {
     "attn_layer": ("attn", "another attention"),
-    "attn_only_layer_scale": (False, "a scale of the attention alone"),
+    "attn_only_layer_scale": (False, "a scale of only the attention"),
     "dynamic_img_pad": (False, "images padded to whole patches"),
     "embed_norm_layer": (None, "a norm of the patches"),
     "features_only": (False, "features of several layers"),
@@ -43,14 +43,14 @@ SUPPORTED_VALUE: dict[str, tuple[Any, str]] = {
     "rope_mrope_section": (None, "rotary positions of three axes"),
     "use_post_transformer_norm": (None, "no norm after the layers"),
     "use_naflex": (False, "patches and positions stored differently"),
-    "use_post_norm": (False, "norms behind the branches"),
+    "use_post_norm": (False, "norms after the branches"),
 }
 # Arguments for which null differs from the architecture's default.
 NULLABLE = {"act_layer", "norm_layer", "ref_feat_shape", "use_abs_pos_emb", "use_rot_pos_emb", "final_norm"}
 BLOCKS = {"Block": "serial", "ParallelScalingBlock": "parallel"}
 OTHER_BLOCKS = {
-    "ResPostBlock": "norms behind the branches",
-    "ParallelThingsBlock": "several attentions and MLPs side by side",
+    "ResPostBlock": "norms after the branches",
+    "ParallelThingsBlock": "several parallel attentions and MLPs",
     "DiffParallelScalingBlock": "attention as the difference of two",
 }
 NORMS = {"layernorm": "layer", "rmsnorm": "rms"}
@@ -85,9 +85,9 @@ def read_timm_settings(settings: Mapping[str, Any]) -> Overrides:
     """Return the facts in timm's config.json; raise a BundleError that lists all unsupported arguments."""
     nested = settings.get("pretrained_cfg") or settings  # older files are flat
     name = str(settings.get("architecture") or nested.get("architecture") or "").partition(".")[0]
-    for pattern, reason in REFUSED.items():
+    for pattern, reason in UNSUPPORTED_NAMES.items():
         if re.search(pattern, name):
-            raise BundleError(f"timm's {name} is no model that megavit has: {reason}")
+            raise BundleError(f"megavit does not support timm's {name}: {reason}")
     model_args = (settings.get("model_args") or {}).items()
     given = {name: value for name, value in model_args if value is not None or name in NULLABLE}
     if given.get("global_pool") is None and settings.get("global_pool"):
@@ -101,8 +101,8 @@ def read_timm_settings(settings: Mapping[str, Any]) -> Overrides:
     arguments = {**DEFAULTS[architecture.model], **architecture.arguments, **given} if architecture else given
     faults = _faults(arguments, set(given), architecture.model if architecture else None)
     if faults:
-        which = f"timm's {name}" if name else "the model of timm's in config.json"
-        raise BundleError("\n".join([f"{which} is no model that megavit has:", *faults]))
+        which = f"timm's {name}" if name else "the timm model in config.json"
+        raise BundleError("\n".join([f"megavit does not support {which}:", *faults]))
     facts = _facts(arguments)
     size = given.get("img_size") or (nested.get("input_size") or ())[1:]
     return facts | ({"image_size": pair("image_size", size)} if size else {})
@@ -113,7 +113,7 @@ def _faults(arguments: Mapping[str, Any], given: set[str], model: str | None) ->
     understood = TRAINING_ONLY | IN_TENSORS | SUPPORTED_VALUE.keys() | {"depth", "num_heads", "img_size", "global_pool"}
     understood |= DEFAULTS[model].keys() if model else {"act_layer", "norm", "norm_eps"}
     faults = [
-        f"  {name}: {arguments[name]!r}, which is not known{'' if model else ' of an architecture of that name'}"
+        f"  {name}: {arguments[name]!r}, which is unknown{'' if model else ' for an architecture of that name'}"
         for name in sorted(given - understood)
     ]
     for name, (value, other) in SUPPORTED_VALUE.items():
@@ -121,12 +121,12 @@ def _faults(arguments: Mapping[str, Any], given: set[str], model: str | None) ->
             faults.append(f"  {name}: {arguments[name]!r}, {other}")
     for name, values in (("global_pool", POOLS), ("norm", NORMS.values()), ("block_fn", BLOCKS)):
         if name in arguments and arguments[name] not in values:
-            words = OTHER_BLOCKS.get(arguments[name], f"where megavit has {', '.join(values)}")
-            faults.append(f"  {'norm_layer' if name == 'norm' else name}: {arguments[name]!r}, {words}")
+            reason = OTHER_BLOCKS.get(arguments[name], f"expected one of {', '.join(values)}")
+            faults.append(f"  {'norm_layer' if name == 'norm' else name}: {arguments[name]!r}, {reason}")
     if "act_layer" in arguments:
         faults += _faults_of_mlp(arguments)
     if arguments.get("pool_include_prefix") and arguments.get("global_pool") == "avg":
-        faults.append("  pool_include_prefix: True, where the mean of megavit's is that of the patches alone")
+        faults.append("  pool_include_prefix: True, but megavit's mean is over the patches only")
     if model == "Eva":
         faults += _faults_of_eva(arguments)
     return faults
@@ -141,14 +141,14 @@ def _is_redundant(name: str, arguments: Mapping[str, Any]) -> bool:
 def _faults_of_mlp(arguments: Mapping[str, Any]) -> list[str]:
     layer, activation = arguments.get("mlp_layer", "Mlp"), arguments["act_layer"]
     if layer == "SwiGLUPacked":
-        faults = [] if activation == "silu" else [f"  act_layer: {activation!r}, where gated MLPs of ours have 'silu'"]
+        faults = [] if activation == "silu" else [f"  act_layer: {activation!r}, expected 'silu' for a gated MLP"]
         if arguments.get("global_pool") == "map":
-            faults.append("  global_pool: 'map' of a gated MLP, whose activation and width its pooling has too")
+            faults.append("  global_pool: 'map' with a gated MLP, whose activation and width its pooling shares")
         return faults
     if layer != "Mlp":
-        return [f"  mlp_layer: {layer!r}, where megavit has Mlp and SwiGLUPacked"]
+        return [f"  mlp_layer: {layer!r}, expected Mlp or SwiGLUPacked"]
     usual = [name for name in get_args(Mlp) if name != "swiglu"]
-    return [] if activation in usual else [f"  act_layer: {activation!r}, where megavit has {', '.join(usual)}"]
+    return [] if activation in usual else [f"  act_layer: {activation!r}, expected one of {', '.join(usual)}"]
 
 
 def _faults_of_eva(arguments: Mapping[str, Any]) -> list[str]:
@@ -161,13 +161,13 @@ def _faults_of_eva(arguments: Mapping[str, Any]) -> list[str]:
     if closest is None:
         return ["  use_abs_pos_emb and use_rot_pos_emb: False, no positions at all"]
     differences = _differences(closest[2], arguments)
-    return [f"  {name}: {arguments[name]!r}, where megavit has {value!r}" for name, value in differences.items()]
+    return [f"  {name}: {arguments[name]!r}, expected {value!r}" for name, value in differences.items()]
 
 
-def _differences(wanted: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _differences(expected: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return our values of the rotary arguments that differ, by name."""
     usual = {name: DEFAULTS["Eva"][name] for name in ROTARY}
-    both = {**usual, **wanted} if wanted else {}
+    both = {**usual, **expected} if expected else {}
     found = {name: _as_pair(arguments[name]) if name == "ref_feat_shape" else arguments[name] for name in both}
     return {name: value for name, value in both.items() if found[name] != value}
 

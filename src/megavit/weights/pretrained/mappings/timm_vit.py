@@ -100,8 +100,8 @@ def fields_of_serial(facts: CheckpointFacts) -> Fields:
     """Return the config fields of a model with serial blocks."""
     if "fc_norm.weight" in facts and not facts.shapes.keys() & NOT_POST_NORM and "block" not in facts.overrides:
         raise BundleError(
-            "the checkpoint may be of blocks with norms behind their branches (timm's vit_*_rpn_*), which megavit has "
-            "not, or before them: its tensors do not tell. Put its config.json beside it"
+            "the checkpoint's blocks may have norms after their branches (timm's vit_*_rpn_*), which megavit does not "
+            "support, or before them, and its tensors do not show which: put its config.json in the same folder"
         )
     facts.check_settings({"block": ["serial"], "positions": ["learned"]})
     fields = outside_fields(facts, "blocks.0.mlp.fc2") | serial_fields(facts)
@@ -132,27 +132,27 @@ def outside_fields(facts: CheckpointFacts, mlp_out: str) -> Fields:
     pool = facts.overrides.get("pool") or ("map" if "attn_pool.latent" in facts else "cls" if by_class else "mean")
     prefix_tokens = has_class + facts.tokens("reg_token")
     count = facts.shape("pos_embed", axes=3)[1]
-    placed = find_prefix_positions(facts, count, prefix_tokens, fields["patch_size"])
-    patches = count - (prefix_tokens if placed == "all" else 0)
+    prefix_positions = find_prefix_positions(facts, count, prefix_tokens, fields["patch_size"])
+    patches = count - (prefix_tokens if prefix_positions == "all" else 0)
     return fields | {
         "image_size": facts.image_size(patches, fields["patch_size"]),
         "pool": pool,
         "norm_eps": 1e-5 if fields["pre_norm"] else 1e-6,  # CLIP's
-        "prefix_positions": placed,
+        "prefix_positions": prefix_positions,
         "registers": prefix_tokens - (pool == "cls"),
     }
 
 
 def timm_fields(facts: CheckpointFacts, mlp_out: str) -> Fields:
     """Return the fields common to all timm models; raise a BundleError unless there is one final norm."""
-    norms = [place for name, place in (("norm", "tokens"), ("fc_norm", "pooled")) if f"{name}.weight" in facts]
+    norms = [stage for name, stage in (("norm", "tokens"), ("fc_norm", "pooled")) if f"{name}.weight" in facts]
     fields = facts.plain_fields(
         kernel="patch_embed.proj.weight", layers="blocks.", mlp_out=f"{mlp_out}.weight", head="head.weight"
     )
     if len(norms) != 1:
         raise BundleError(
             f"the checkpoint has {'two norms' if norms else 'no norm'} after its layers (norm.weight, fc_norm.weight), "
-            "where megavit's model has one"
+            "but megavit's model has one"
         )
     return fields | {"pre_norm": "norm_pre.weight" in facts, "final_norm": norms[0]}
 
@@ -175,8 +175,8 @@ def has_norm_bias(facts: CheckpointFacts, norm: str) -> bool:
     """Return whether a norm has a bias; raise a BundleError if it has none and its kind is unknown."""
     if f"{norm}.bias" not in facts and "norm" not in facts.overrides:
         raise BundleError(
-            'the checkpoint has norms without bias, which may be "layer" or "rms": say which with megavit convert '
-            "--norm, or put its config.json beside it"
+            'the checkpoint has norms without bias, which may be "layer" or "rms": set it with megavit convert '
+            "--norm, or put its config.json in the same folder"
         )
     return f"{norm}.bias" in facts
 
@@ -193,8 +193,8 @@ def find_prefix_positions(
     only_patches, with_prefix = (n > 0 and math.isqrt(n) ** 2 == n for n in (count, count - prefix_tokens))
     if only_patches and with_prefix:
         raise BundleError(
-            f"the checkpoint has {count} positions, which may be of as many patches or of {prefix_tokens} tokens more; "
-            "say the image size: megavit convert --image-size HEIGHTxWIDTH"
+            f"the checkpoint has {count} positions, which may or may not include those of {prefix_tokens} prefix "
+            "tokens: set the image size with megavit convert --image-size HEIGHTxWIDTH"
         )
     return "none" if only_patches else "all"
 
@@ -202,7 +202,7 @@ def find_prefix_positions(
 def undetermined(config: ViTConfig) -> dict[str, Any]:
     """Return the fields that no shape determines, including the pooling, or which tokens attention pooling sees."""
     if config.pool == "map" and config.design.registers:
-        return undetermined_fields(config) | {"attention pooling over": "patches alone"}
+        return undetermined_fields(config) | {"attention pooling over": "patches only"}
     return undetermined_fields(config, *(() if config.pool == "map" else ("pool",)))
 
 
@@ -212,8 +212,8 @@ TIMM_VIT = CheckpointFormat(
     rules=SERIAL,
     fields=fields_of_serial,
     unsupported={
-        "head_dist.weight": "is a distilled DeiT with two classifiers, whose answers are averaged; megavit's model has "
-        "one. Take one that is not distilled"
+        "head_dist.weight": "is a distilled DeiT with two classifiers, whose outputs are averaged, but megavit's model "
+        "has one: use one that is not distilled"
     },
     settings=read_timm_settings,
     undetermined=undetermined,

@@ -28,7 +28,7 @@ RULES = (
 def fields_of(facts: CheckpointFacts) -> Fields:
     """Return the config fields of a checkpoint; raise a BundleError for a stem of several convolutions."""
     if "conv_proj.weight" not in facts:
-        raise BundleError("the checkpoint's patches go through several convolutions; this model's go through one")
+        raise BundleError("the checkpoint embeds patches by several convolutions, but megavit uses one")
     fields = facts.plain_fields(
         kernel="conv_proj.weight",
         layers="encoder.layers.encoder_layer_",
@@ -45,7 +45,7 @@ TORCHVISION = CheckpointFormat(
     rules=RULES,
     fields=fields_of,
     unsupported={
-        "heads.pre_logits.weight": "has a head of two layers (representation_size); this model's has one",
+        "heads.pre_logits.weight": "has a head of two layers (representation_size), but megavit's has one",
     },
     renamed={r"mlp\.linear_1": "mlp.0", r"mlp\.linear_2": "mlp.3"},  # of older versions
     head="heads.head",

@@ -90,7 +90,7 @@ def fields_of_vit(facts: CheckpointFacts) -> Fields:
     """Return the fields of a `ViT`; the defaults are the exact GELU and heads of width 64."""
     by_class = facts.shape("cls_token", axes=2)[0] == 1
     if by_class and facts.overrides.get("pool", "cls") == "mean":
-        raise BundleError("the checkpoint's mean is taken over the class token too; this model's over patches alone")
+        raise BundleError("the checkpoint's mean pooling includes the class token, but megavit's only the patches")
     fields = patch_fields(facts, "mlp_head.weight")
     projected = "transformer.layers.0.0.to_out.0.weight" in facts
     known = facts.overrides if projected else {"heads": 1, "dim_head": fields["dim"]}

@@ -6,7 +6,7 @@ from typing import Any
 from megavit.config.vit import ZETA, ViTConfig
 from megavit.errors import BundleError
 from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat
-from megavit.weights.pretrained.mappings.config_from_shapes import CheckpointFacts, Fields, field_of
+from megavit.weights.pretrained.mappings.config_from_shapes import CheckpointFacts, Fields, get_field
 from megavit.weights.pretrained.mappings.key_mapping import renames, rule
 from megavit.weights.pretrained.mappings.vit_pytorch import (
     LAYER,
@@ -37,7 +37,7 @@ RULES = (
 def fields_of(facts: CheckpointFacts) -> Fields:
     """Return the config fields of a checkpoint; raise a BundleError for mean pooling, which averages all tokens."""
     if facts.overrides.get("pool", "cls") == "mean":
-        raise BundleError("zetascale's mean is taken over the class token too; this model's over patches alone")
+        raise BundleError("zetascale's mean pooling includes the class token, but megavit's only the patches")
     dim_head = facts.shape(VALUE_NORM, axes=1)[0]
     fields = patch_fields(facts, "mlp_head.weight") | asdict(ZETA)
     fields |= {
@@ -48,7 +48,7 @@ def fields_of(facts: CheckpointFacts) -> Fields:
 
 def undetermined(config: ViTConfig) -> dict[str, Any]:
     """Return the fields that no shape determines; the value norm determines the heads."""
-    return {name: field_of(config, name) for name in ("mlp", "norm_eps", "pool", "patch_size", "channels")}
+    return {name: get_field(config, name) for name in ("mlp", "norm_eps", "pool", "patch_size", "channels")}
 
 
 ZETASCALE = CheckpointFormat(

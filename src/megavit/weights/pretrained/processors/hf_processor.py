@@ -18,39 +18,39 @@ from megavit.weights.pretrained.settings_files import NESTED, PROCESSOR
 # Pillow's filter numbers
 FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 INTERPOLATIONS: Mapping[int, Interpolation] = {2: "bilinear", 3: "bicubic"}
-READ = {
+SUPPORTED_SETTINGS = {
     "do_resize", "size", "default_to_square", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor",
     "do_normalize", "image_mean", "image_std", "do_pad", "pad_size",
 }  # fmt: skip
 # Settings that do not affect the pixels of an RGB image; megavit always converts to RGB on a white background.
-NEUTRAL = {
+NEUTRAL_SETTINGS = {
     "image_processor_type", "feature_extractor_type", "processor_class", "auto_map", "do_convert_rgb",
     "do_reduce_labels", "reduce_labels", "data_format", "input_data_format", "return_tensors", "device",
     "disable_grouping", "image_seq_length", "model_input_names", "_valid_processor_keys", "_valid_kwargs_names",
     "_processor_class", "transformers_version", "name_or_path", "_name_or_path",
 }  # fmt: skip
-ADVICE = f"change it in {PROCESSOR} (or {NESTED}) to what the model was trained with, or take it out"
+ADVICE = f"change it in {PROCESSOR} (or {NESTED}) to what the model was trained with, or remove it"
 
 
 def with_defaults(settings: Settings, given: Settings) -> dict[str, Any]:
     """Return the settings with the defaults of their class; raise a BundleError for an unknown class or setting."""
-    kind = class_of(settings, given)
+    kind = get_processor_class(settings, given)
     if kind not in DEFAULTS:
         raise BundleError(
-            f"images are prepared by transformers' {kind}, which megavit does not have; it has "
-            f"{', '.join(DEFAULTS)}: if one of them does the same, name it as image_processor_type in {PROCESSOR}"
+            f"images are preprocessed by transformers' {kind}, which megavit does not support; it supports "
+            f"{', '.join(DEFAULTS)}: if one of them does the same, set it as image_processor_type in {PROCESSOR}"
         )
     defaults = DEFAULTS[kind]
-    known = READ | NEUTRAL | defaults.keys()
+    known = SUPPORTED_SETTINGS | NEUTRAL_SETTINGS | defaults.keys()
     if unknown := unknown_settings(given, known):
         raise BundleError(
-            f"transformers' {kind} has settings that megavit does not know: {unknown}; if they change no "
-            f"pixel, take them out of {PROCESSOR}"
+            f"transformers' {kind} has settings that megavit does not support: {unknown}; if they do not change "
+            f"pixels, remove them from {PROCESSOR}"
         )
     return {**defaults, **given, "image_processor_type": kind}
 
 
-def class_of(settings: Settings, given: Settings) -> str:
+def get_processor_class(settings: Settings, given: Settings) -> str:
     """Return the class name that transformers would use for the image processor, without "Fast" or "Pil"."""
     name = given.get("image_processor_type")
     if name is None and given.get("feature_extractor_type"):
@@ -58,9 +58,9 @@ def class_of(settings: Settings, given: Settings) -> str:
     name = name or settings.get("image_processor_type") or BY_MODEL_TYPE.get(str(settings.get("model_type")))
     if not name:
         raise BundleError(
-            f"{PROCESSOR} names no image_processor_type, and the model_type in config.json "
-            f"({settings.get('model_type')!r}) tells none: write the one that the model was trained with, such as "
-            "ViTImageProcessor"
+            f"{PROCESSOR} has no image_processor_type, and the model_type in config.json "
+            f"({settings.get('model_type')!r}) does not imply one: set the one that the model was trained with, such "
+            "as ViTImageProcessor"
         )
     return str(name).removesuffix("Fast").removesuffix("Pil").replace("FeatureExtractor", "ImageProcessor")
 
@@ -71,7 +71,7 @@ def pixel_values(given: Settings) -> PixelValues:
     if not isinstance(resample, int) or resample not in INTERPOLATIONS:
         name = f" ({FILTERS[resample]})" if isinstance(resample, int) and resample in FILTERS else ""
         raise BundleError(
-            f"{PROCESSOR} has resample {resample!r}{name}; megavit resizes with 2 (bilinear) and 3 (bicubic): {ADVICE}"
+            f"{PROCESSOR} has resample {resample!r}{name}; megavit supports 2 (bilinear) and 3 (bicubic): {ADVICE}"
         )
     factor = given["rescale_factor"] if given["do_rescale"] else 1
     if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < float("inf"):
@@ -82,18 +82,18 @@ def pixel_values(given: Settings) -> PixelValues:
     # (value * factor - offset - mean) / std, as (value / 255 - mean') / std'.
     offset = 1 if given.get("rescale_offset") and given["do_rescale"] else 0
     scale = 255 * factor
-    floats = given["image_processor_type"] == "DINOv3ViTImageProcessor"
-    if floats and not given["do_rescale"]:
+    rescales_first = given["image_processor_type"] == "DINOv3ViTImageProcessor"
+    if rescales_first and not given["do_rescale"]:
         raise BundleError(
-            f"{PROCESSOR} has do_rescale {given['do_rescale']!r}, without which DINOv3ViTImageProcessor does not work: "
-            "write true"
+            f"{PROCESSOR} has do_rescale {given['do_rescale']!r}, which DINOv3ViTImageProcessor does not support: "
+            "set it to true"
         )
-    twice = read_channels("image_std", given["image_std"]) if given.get("include_top") else 1.0
+    extra_std = read_channels("image_std", given["image_std"]) if given.get("include_top") else 1.0
     return PixelValues(
-        mean=_each(lambda one: (one + offset) / scale, mean),
-        std=_product(_each(lambda one: one / scale, std), twice),
+        mean=_map(lambda value: (value + offset) / scale, mean),
+        std=_product(_map(lambda value: value / scale, std), extra_std),
         interpolation=INTERPOLATIONS[resample],
-        resize_dtype="float32" if floats else "uint8",  # it rescales before it resizes
+        resize_dtype="float32" if rescales_first else "uint8",
     )
 
 
@@ -102,8 +102,8 @@ def geometry(given: Settings) -> Geometry:
     kind, pct = given["image_processor_type"], given.get("crop_pct")
     if not given["do_resize"]:
         raise BundleError(
-            f"{PROCESSOR} has do_resize false, so that every image keeps its size; megavit brings all to the model's: "
-            "write true, and the size"
+            f"{PROCESSOR} has do_resize false, so every image keeps its size, but megavit resizes all to the model's: "
+            "set it to true, and set size"
         )
     size = sides(given, "size", square=bool(given["default_to_square"]))
     if given.get("use_square_size"):
@@ -117,8 +117,8 @@ def geometry(given: Settings) -> Geometry:
         result = Geometry(resize=size["shortest_edge"], crop=crop, rounding="floor")
     else:
         raise BundleError(
-            f"{PROCESSOR} has size {dict(size)}{'' if crop else ' and no center crop'}, so that images of other "
-            'shapes get other sizes; megavit\'s model takes one: write "size": {"height": ..., "width": ...}, or '
+            f"{PROCESSOR} has size {dict(size)}{'' if crop else ' and no center crop'}, so images of different "
+            'shapes get different sizes, but megavit\'s model takes one: set "size": {"height": ..., "width": ...}, or '
             '"size": {"shortest_edge": ...} with "do_center_crop": true and a "crop_size"'
         )
     if given.get("do_pad") and given.get("pad_size") is not None:
@@ -126,7 +126,7 @@ def geometry(given: Settings) -> Geometry:
         if padded != result.crop:
             raise BundleError(
                 f"{PROCESSOR} pads images of {result.crop[0]} × {result.crop[1]} to {padded[0]} × {padded[1]}, which "
-                'megavit does not: write "do_pad": false'
+                'megavit does not support: set "do_pad": false'
             )
     return result
 
@@ -135,7 +135,7 @@ def _crop(given: Settings) -> tuple[int, int] | None:
     if not given["do_center_crop"]:
         return None
     if given.get("crop_size") is None:
-        raise BundleError(f"{PROCESSOR} has do_center_crop true and no crop_size; write the model's image size")
+        raise BundleError(f"{PROCESSOR} has do_center_crop true but no crop_size: set it to the model's image size")
     return _pair(sides(given, "crop_size", square=True))
 
 
@@ -143,12 +143,13 @@ def _conv_next(size: Mapping[str, int], pct: float, crop: tuple[int, int] | None
     """Return the geometry of ConvNextImageProcessor, which crops below 384 pixels, else squashes."""
     if size.keys() != {"shortest_edge"}:
         raise BundleError(
-            f'{PROCESSOR} has size {dict(size)}; ConvNextImageProcessor takes {{"shortest_edge": ...}}: {ADVICE}'
+            f'{PROCESSOR} has size {dict(size)}; ConvNextImageProcessor requires {{"shortest_edge": ...}}: {ADVICE}'
         )
     edge = size["shortest_edge"]
     if crop not in (None, (edge, edge)):
         raise BundleError(
-            f"{PROCESSOR} has do_center_crop true, and ConvNextImageProcessor cuts by crop_pct already; write false"
+            f"{PROCESSOR} has do_center_crop true, but ConvNextImageProcessor already crops by crop_pct: set it "
+            "to false"
         )
     if edge >= 384:
         return Geometry(resize=(edge, edge), crop=(edge, edge), rounding="floor")
@@ -168,25 +169,25 @@ def sides(given: Settings, name: str, *, square: bool) -> dict[str, int]:
     if not found or not all(
         isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in found.values()
     ):
-        raise BundleError(f"{PROCESSOR} has {name} {value!r}, expected whole numbers from 1: {ADVICE}")
+        raise BundleError(f"{PROCESSOR} has {name} {value!r}, expected positive integers: {ADVICE}")
     return found
 
 
 def _pair(size: Mapping[str, int]) -> tuple[int, int]:
     if size.keys() != {"height", "width"}:
-        raise BundleError(f'{PROCESSOR} has a size {dict(size)}, where {{"height": ..., "width": ...}} is needed')
+        raise BundleError(f'{PROCESSOR} has a size {dict(size)}, expected {{"height": ..., "width": ...}}')
     return size["height"], size["width"]
 
 
 Number = float | tuple[float, ...]
 
 
-def _each(change: Any, number: Number) -> Number:
-    return tuple(change(one) for one in number) if isinstance(number, tuple) else change(number)
+def _map(function: Any, number: Number) -> Number:
+    return tuple(map(function, number)) if isinstance(number, tuple) else function(number)
 
 
-def _product(one: Number, other: Number) -> Number:
-    if not isinstance(one, tuple):
-        return _each(lambda x: x * one, other)
-    others = other if isinstance(other, tuple) else (other,) * len(one)
-    return tuple(x * y for x, y in zip(one, others, strict=True))
+def _product(a: Number, b: Number) -> Number:
+    if not isinstance(a, tuple):
+        return _map(lambda value: value * a, b)
+    factors = b if isinstance(b, tuple) else (b,) * len(a)
+    return tuple(x * y for x, y in zip(a, factors, strict=True))

@@ -17,7 +17,7 @@ def read_preprocessing(
     processor: dict[str, Any],
     *,
     open_clip: bool = False,
-    whole_images: bool = False,
+    pixel_values_only: bool = False,
 ) -> Preprocessing | None:
     """Return the preprocessing of a model's images, or None if its settings do not define it.
 
@@ -25,31 +25,31 @@ def read_preprocessing(
         settings: contents of config.json or open_clip_config.json.
         processor: settings of Hugging Face's image processor.
         open_clip: whether the weights are OpenCLIP's, whose settings then take precedence over `processor`.
-        whole_images: whether to read only the pixel values, without resizing and cropping, as for training.
+        pixel_values_only: whether to read only the pixel values, without resizing and cropping, as for training.
 
     Raises:
         BundleError: if megavit does not support the preprocessing.
     """
-    with valid_settings("of how images are prepared"):
+    with valid_settings("preprocessing"):
         if processor.get("image_processor_type") == TIMM_WRAPPER:
             processor = {}  # it reads config.json
         fields = None
         if open_clip or not processor:
-            fields = _timm_or_open_clip(config, settings, whole_images=whole_images)
+            fields = _timm_or_open_clip(config, settings, pixel_values_only=pixel_values_only)
         if fields is None and processor:
             complete = hf_processor.with_defaults(settings, processor)
-            fields = hf_processor.pixel_values(complete), None if whole_images else hf_processor.geometry(complete)
+            fields = hf_processor.pixel_values(complete), None if pixel_values_only else hf_processor.geometry(complete)
         return None if fields is None else make_preprocessing(config, *fields)
 
 
 def _timm_or_open_clip(
-    config: ViTConfig, settings: dict[str, Any], *, whole_images: bool
+    config: ViTConfig, settings: dict[str, Any], *, pixel_values_only: bool
 ) -> tuple[PixelValues, Geometry | None] | None:
     if (data_config := timm_data_config.timm_settings(settings)) is not None:
         model_args = settings.get("model_args") or {}
-        geometry = None if whole_images else timm_data_config.timm_geometry(config, data_config, model_args)
+        geometry = None if pixel_values_only else timm_data_config.timm_geometry(config, data_config, model_args)
         return timm_data_config.pixel_values(data_config, "config.json"), geometry
     if (data_config := timm_data_config.open_clip_settings(settings)) is not None:
-        geometry = None if whole_images else timm_data_config.open_clip_geometry(config, data_config)
+        geometry = None if pixel_values_only else timm_data_config.open_clip_geometry(config, data_config)
         return timm_data_config.pixel_values(data_config, "open_clip_config.json"), geometry
     return None

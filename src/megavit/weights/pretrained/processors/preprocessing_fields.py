@@ -30,7 +30,7 @@ class Geometry:
 
 
 def make_preprocessing(config: ViTConfig, values: PixelValues, geometry: Geometry | None) -> Preprocessing:
-    """Return a model's preprocessing; without `geometry`, it resizes whole images to the model's size.
+    """Return a model's preprocessing; without `geometry`, it resizes images to the model's size without a crop.
 
     A crop is cut to whole patches from the top left, as by a convolution; a BundleError is raised if none are left.
     """
@@ -41,8 +41,8 @@ def make_preprocessing(config: ViTConfig, values: PixelValues, geometry: Geometr
         height, width = geometry.crop[0] // patch_height * patch_height, geometry.crop[1] // patch_width * patch_width
         if not height or not width:
             raise BundleError(
-                f"images are prepared at {geometry.crop[0]} × {geometry.crop[1]} pixels, which is less than a patch "
-                f"of {patch_height} × {patch_width}"
+                f"images are preprocessed to {geometry.crop[0]} × {geometry.crop[1]} pixels, which is less than a "
+                f"patch of {patch_height} × {patch_width}"
             )
         if geometry.resize != (height, width):
             crop = {
@@ -65,7 +65,7 @@ def make_preprocessing(config: ViTConfig, values: PixelValues, geometry: Geometr
 
 
 def read_channels(name: str, value: Any) -> float | tuple[float, ...]:
-    """Return a mean or standard deviation: one number, or one per channel; raise a BundleError otherwise."""
+    """Return a mean or standard deviation: one number, or one per channel; raise a BundleError if it is neither."""
     numbers = list(value) if isinstance(value, list | tuple) else [value]
     if not numbers or not all(is_number(number) for number in numbers):
         raise BundleError(f"{name} is {value!r}, expected a number, or one for each channel")

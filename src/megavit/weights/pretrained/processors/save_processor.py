@@ -18,8 +18,8 @@ def timm_data_config(preprocessing: Preprocessing) -> dict[str, Any]:
     _check_rounding(preprocessing, "half_even", "timm", "huggingface")
     return {
         "input_size": [preprocessing.channels, height, width],
-        "mean": by_channel(preprocessing, preprocessing.mean),
-        "std": by_channel(preprocessing, preprocessing.std),
+        "mean": per_channel(preprocessing, preprocessing.mean),
+        "std": per_channel(preprocessing, preprocessing.std),
         "interpolation": preprocessing.interpolation,
         "crop_pct": _crop_pct((height, width), resized),
         "crop_mode": "center" if isinstance(preprocessing.resize, int) else "squash",
@@ -31,12 +31,12 @@ def _crop_pct(crop: tuple[int, int], resized: tuple[int, int]) -> float:
     if crop == resized:
         return 1.0
     pairs = list(zip(crop, resized, strict=True))
-    above, most = max(cut / (side + 1) for cut, side in pairs), min(cut / side for cut, side in pairs)
-    pct = (above + most) / 2
+    low, high = max(cut / (side + 1) for cut, side in pairs), min(cut / side for cut, side in pairs)
+    pct = (low + high) / 2
     if any(math.floor(cut / pct) != side for cut, side in pairs):
         raise BundleError(
-            f"images are resized to {resized[0]} × {resized[1]} before {crop[0]} × {crop[1]} are cut out, and timm "
-            "has one crop_pct for both sides: write it for Hugging Face instead (--to huggingface)"
+            f"images are resized to {resized[0]} × {resized[1]} and cropped to {crop[0]} × {crop[1]}, but timm has "
+            "one crop_pct for both sides: write it for Hugging Face instead (--to huggingface)"
         )
     return pct
 
@@ -48,8 +48,8 @@ def hf_processor_settings(preprocessing: Preprocessing) -> dict[str, Any]:
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
-        "image_mean": by_channel(preprocessing, preprocessing.mean),
-        "image_std": by_channel(preprocessing, preprocessing.std),
+        "image_mean": per_channel(preprocessing, preprocessing.mean),
+        "image_std": per_channel(preprocessing, preprocessing.std),
         "resample": {"bilinear": 2, "bicubic": 3}[preprocessing.interpolation],
         "do_convert_rgb": preprocessing.channels == 3,
     }
@@ -60,12 +60,12 @@ def hf_processor_settings(preprocessing: Preprocessing) -> dict[str, Any]:
         return common | {"image_processor_type": FLOATS if floats else "ViTImageProcessor", "size": size}
     _check_rounding(preprocessing, "floor", "Hugging Face", "timm")
     if isinstance(preprocessing.resize, int):
-        before: dict[str, int] = {"shortest_edge": preprocessing.resize}
+        resize: dict[str, int] = {"shortest_edge": preprocessing.resize}
     else:
-        before = dict(zip(("height", "width"), preprocessing.resize, strict=True))
+        resize = dict(zip(("height", "width"), preprocessing.resize, strict=True))
     return common | {
         "image_processor_type": FLOATS if floats else "CLIPImageProcessor",
-        "size": before,
+        "size": resize,
         "do_center_crop": True,
         "crop_size": size,
     }
@@ -81,13 +81,13 @@ def _check_rounding(preprocessing: Preprocessing, theirs: CropRounding, library:
             return
     how = {"half_even": "to the even number", "floor": "down"}
     raise BundleError(
-        f"this model crops images at half of the margin, rounded {how[preprocessing.crop_rounding]}, and {library} "
+        f"this model crops images at half of the margin, rounded {how[preprocessing.crop_rounding]}, but {library} "
         f"rounds it {how[theirs]}: a shift of one pixel, which changes outputs; write it with --to {other} instead"
         + (", whose folders transformers loads too" if other == "timm" else "")
     )
 
 
-def by_channel(preprocessing: Preprocessing, value: float | tuple[float, ...]) -> list[float]:
+def per_channel(preprocessing: Preprocessing, value: float | tuple[float, ...]) -> list[float]:
     return list(value) if isinstance(value, tuple) else [value] * preprocessing.channels
 
 

@@ -65,13 +65,13 @@ def timm_geometry(config: ViTConfig, given: Settings, model_args: Settings) -> G
         return Geometry(resize=scaled[0], crop=(height, width))
     if mode == "center":
         raise BundleError(
-            f"config.json has crop_mode 'center' for images of {height} × {width}, whose sides differ: timm covers "
-            'them with the image, which megavit does not. Write "crop_mode": "squash" for the whole image, if that is '
-            "good enough"
+            f"config.json has crop_mode 'center' for images of {height} × {width}, whose sides differ: timm resizes "
+            'the image to cover them, which megavit does not support. Set "crop_mode": "squash" to use the full image, '
+            "if that is good enough"
         )
     raise BundleError(
-        f"config.json has crop_mode {mode!r}; megavit has 'center' and 'squash'. Write \"crop_mode\": \"squash\" for "
-        "the whole image, if that is good enough"
+        f"config.json has crop_mode {mode!r}; megavit supports 'center' and 'squash'. Set \"crop_mode\": "
+        '"squash" to use the full image, if that is good enough'
     )
 
 
@@ -99,7 +99,7 @@ def open_clip_settings(settings: Settings) -> dict[str, Any] | None:
     if complete["interpolation"] == "random":  # only in training
         complete["interpolation"] = "bicubic"
     if complete["mode"] != "RGB":
-        raise BundleError(f"open_clip_config.json has mode {complete['mode']!r}; OpenCLIP itself has only RGB")
+        raise BundleError(f"open_clip_config.json has mode {complete['mode']!r}; OpenCLIP itself supports only RGB")
     return complete
 
 
@@ -112,7 +112,7 @@ def open_clip_geometry(config: ViTConfig, given: Settings) -> Geometry:
         return Geometry(resize=size[0], crop=size)
     raise BundleError(
         f"open_clip_config.json has resize_mode {mode!r} for images of {size[0]} × {size[1]}, which megavit does not "
-        'have. Write "resize_mode": "squash" for the whole image, if that is good enough'
+        'support. Set "resize_mode": "squash" to use the full image, if that is good enough'
     )
 
 
@@ -121,8 +121,8 @@ def pixel_values(given: Settings, file: str) -> PixelValues:
     interpolation = given["interpolation"]
     if interpolation not in get_args(Interpolation):
         raise BundleError(
-            f"{file} has interpolation {interpolation!r}; megavit resizes with "
-            f"{' and '.join(get_args(Interpolation))}: write the nearer of these, if that is good enough"
+            f"{file} has interpolation {interpolation!r}; megavit supports "
+            f"{' and '.join(get_args(Interpolation))}: set the closer of these, if that is good enough"
         )
     return PixelValues(
         mean=read_channels("mean", given["mean"]),
@@ -134,6 +134,6 @@ def pixel_values(given: Settings, file: str) -> PixelValues:
 def _refuse_unknown(file: str, library: str, given: Settings, known: Any) -> None:
     if unknown := unknown_settings(given, known):
         raise BundleError(
-            f"{file} says of {library}'s images what megavit does not know: {unknown}; if that changes no "
-            f"pixel, take it out of {file}"
+            f"{file} has preprocessing settings of {library} that megavit does not support: {unknown}; if they do not "
+            f"change pixels, remove them from {file}"
         )
