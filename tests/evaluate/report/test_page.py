@@ -85,7 +85,7 @@ def make_evaluation(kind: TargetKind = "classification", names=NASTY, count=60, 
     groups = compute_subgroups("<i>", ["<u>" if i % 2 else "b" for i in range(count)], answers[0], truth, kind)
     some = Interval(0.5, 0.4, 0.6)
     robustness = Robustness(
-        comparison.differences[0].metric, 50, count, some, (CorruptionResult("haze", (some,) * 5, some),), some
+        comparison.differences[0].metric, 50, count, some, (CorruptionResult("fog", (some,) * 5, some),), some
     )
     chosen = SplitSelection(samples, 2, "test")
     return Evaluation(
@@ -109,7 +109,7 @@ def test_each_kind_of_target_has_its_page_with_every_part(tmp_path, kind):
         "By <i>",
         "<u>",
         "Robustness to corruptions",
-        "haze",
+        "fog",
     ):
         assert part in text
     assert f"{len(evaluation.disagreements)} images predicted differently" in text

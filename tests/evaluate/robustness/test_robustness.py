@@ -58,7 +58,7 @@ def measured(folder: Path, kind: TargetKind = "classification", count: int = 12,
 def few_corruptions(monkeypatch, request):
     """Three corruptions at two severities, but in the test of all."""
     if "every_corruption" not in request.node.name:
-        few = {name: CORRUPTIONS[name] for name in ("Gaussian noise", "saturation", "JPEG")}
+        few = {name: CORRUPTIONS[name] for name in ("Gaussian noise", "saturate", "JPEG")}
         monkeypatch.setattr(robustness, "CORRUPTIONS", few)
         monkeypatch.setattr(robustness, "SEVERITIES", (1, 5))
 
@@ -122,7 +122,7 @@ def test_color_is_left_out_of_a_gray_model(tmp_path):
 def test_gray_pictures_have_no_color_to_lose_in_a_color_model(tmp_path):
     images = labeled(6, "classification", 1)
     found = compute_robustness(predictor_of(tmp_path / "b"), images, images.samples, 6, quiet)
-    assert found is not None and "saturation" not in [one.name for one in found.corruptions]
+    assert found is not None and "saturate" not in [one.name for one in found.corruptions]
 
 
 def test_images_that_keep_their_aspect_are_measured_one_by_one(tmp_path):

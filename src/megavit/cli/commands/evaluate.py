@@ -33,7 +33,7 @@ def evaluate(
         against: Second bundle to compare with on the same images (paired statistics).
         out: New .csv or .jsonl file listing the images whose prediction differs between the two bundles.
         group_by: Column of the table DATA: also report the metrics of each of its values.
-        corruptions: Also evaluate up to 1,000 images with added noise, blur, darkness and other corruptions.
+        corruptions: Also evaluate up to 1,000 images with the noise, blur and other corruptions of ImageNet-C.
         report: New .html file with all metrics and the worst errors.
     """
     from megavit.cli.console import counting, notes, print_json, show_notes, show_skipped

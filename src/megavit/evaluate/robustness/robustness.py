@@ -22,7 +22,7 @@ from megavit.evaluate.robustness.corruptions import COLOR_ONLY, CORRUPTIONS, SEV
 from megavit.predict.predictor import Predictor
 
 MAX_IMAGES = 1000
-"""Maximum number of images; enough for a mean within a point or two. Each takes about 70 predictions."""
+"""Maximum number of images; enough for a mean within a point or two. Each takes about 90 predictions."""
 
 
 @dataclass(frozen=True)
