@@ -14,7 +14,7 @@ from megavit.predict.predictor import load
 from tests.helpers.digits import make_digits_folder
 from tests.helpers.training_process import start_training, wait_for_step
 
-FLAGS = ["--epochs", "8", "--precision", "float32", "--device", "cpu", "--batch-size", "16"]
+FLAGS = ["--epochs", "4", "--precision", "float32", "--device", "cpu", "--batch-size", "16"]
 WEIGHTS = Path("bundle") / "model.safetensors"
 
 

@@ -28,7 +28,7 @@ OptimizerKind = Literal["muon", "adamw"]
 ScheduleKind = Literal["cosine", "linear"]
 Precision = Literal["auto", "float32", "bfloat16"]
 ResolvedPrecision = Literal["float32", "bfloat16"]
-TuneMethod = Literal["auto", "probe", "lora", "last", "all"]
+FinetuneMethod = Literal["auto", "probe", "lora", "last", "all"]
 
 # Largest number of epochs, or of minutes (two years).
 MAX_DURATION = 1_000_000
@@ -212,17 +212,17 @@ class RunRecipe(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TuneRecipe(Settings):
+class FinetuneRecipe(Settings):
     """The fine-tuning of a pretrained model (`ModelRecipe.init`).
 
     Attributes:
-        rung: trained part of the model: "probe" (a linear classifier on frozen features), "lora" (low-rank adapters),
+        method: trained part of the model: "probe" (a linear classifier on frozen features), "lora" (low-rank adapters),
             "last" (the last quarter of the layers), "all", or "auto": one after the other, as long as each is
             significantly better than the best before it.
         rank: rank of the low-rank adapters.
     """
 
-    rung: TuneMethod = "auto"
+    method: FinetuneMethod = "auto"
     rank: int = checked(check_integer, 8, minimum=1)
 
 
@@ -276,5 +276,5 @@ class Recipe:
     optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
     schedule: ScheduleRecipe = field(default_factory=ScheduleRecipe)
     run: RunRecipe = field(default_factory=RunRecipe)
-    tune: TuneRecipe = field(default_factory=TuneRecipe)
+    finetune: FinetuneRecipe = field(default_factory=FinetuneRecipe)
     parallel: ParallelRecipe = field(default_factory=ParallelRecipe)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from megavit.cli.options import Device, Json, LabeledData, Nproc, PresetPatchSize, Seed
-from megavit.config.recipe import Balance, OnCorrupt, Precision, TuneMethod
+from megavit.config.recipe import Balance, FinetuneMethod, OnCorrupt, Precision
 from megavit.errors import ConfigError
 
 
@@ -22,7 +22,7 @@ def train(
     resume: Path | None = None,
     recipe: str = "auto",
     init: str | None = None,
-    finetune: TuneMethod | None = None,
+    finetune: FinetuneMethod | None = None,
     minutes: float | None = None,
     epochs: int | None = None,
     model: str | None = None,
@@ -86,7 +86,7 @@ def train(
     """
     changes: dict[str, Any] = {
         "model": {"init": init, "preset": model, "image_size": image_size, "patch_size": patch_size},
-        "tune": {"rung": finetune},
+        "finetune": {"method": finetune},
         "data": {"balance": balance, "keep_aspect": keep_aspect, "on_corrupt": on_corrupt},
         "optimizer": {"learning_rate": learning_rate},
         "run": {
