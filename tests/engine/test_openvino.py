@@ -91,7 +91,7 @@ def test_blocks_pools_and_odd_sizes(design: Design, pool: Pool, size: tuple[int,
     assert difference(grown(config), pictures(*size)) < 1e-5
 
 
-@settings(max_examples=settings.default.max_examples // 2)
+@settings(max_examples=settings().max_examples // 2)
 @given(config=configs().filter(lambda config: config.design.block != "zeta"))
 def test_models_of_any_design(config: ViTConfig) -> None:
     model = grown(config)

@@ -66,7 +66,7 @@ def test_openvino_predicts_as_the_bundle(case: str, export_case: ExportCase) -> 
     check_same_predictions(export_case("openvino", case), case)
 
 
-@settings(max_examples=settings.default.max_examples // 2)
+@settings(max_examples=settings().max_examples // 2)
 @given(config=configs().filter(lambda config: config.design.block != "zeta" and not config.design.patch_overlap))
 def test_models_of_any_design_in_openvino(config: ViTConfig, tmp_path_factory: pytest.TempPathFactory) -> None:
     if min(config.image_hw) < 2 or config.channels == 2:
