@@ -14,7 +14,7 @@ from tests.helpers.bundles import make_bundle
 from tests.helpers.command_line import run_megavit, run_megavit_json
 
 PER_CLASS = 40
-SETTINGS = ["--epochs", "6", "--batch-size", "16", "--precision", "float32", "--device", "cpu"]
+SETTINGS = ["--epochs", "12", "--batch-size", "16", "--precision", "float32", "--device", "cpu"]
 
 
 @pytest.fixture(scope="module")

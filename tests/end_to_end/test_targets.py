@@ -88,7 +88,7 @@ def test_scores_from_a_table_to_answers(pictures, tmp_path, capsys):
 def test_two_hundred_images_are_enough_to_learn_every_class(tmp_path):
     """The failure of small data sets: one class for every image."""
     make_digits_folder(tmp_path / "digits", range(10), slice(20))
-    changes = {"run": {"epochs": 10, "device": "cpu", "precision": "float32", "workers": 0}}
+    changes = {"run": {"epochs": 15, "device": "cpu", "precision": "float32", "workers": 0}}
     trained = train(
         str(tmp_path / "digits"), tmp_path / "run", recipe="auto", overrides=changes, reporter=NullReporter()
     )
