@@ -147,6 +147,14 @@ def test_any_design_is_answered_alike_or_refused(
         assert_timm_answers_alike(ours, out)
 
 
+@pytest.mark.parametrize("positions", ["rope", "rope_grid", "learned_rope"])
+def test_rotary_layers_with_scales_are_answered_alike(tmp_path: Path, positions: Any) -> None:
+    design = replace(PLAIN_VIT, positions=positions, layer_scale=0.1, norm_eps=1e-6, prefix_positions="all")
+    ours = source(design=design, pool="cls", depth=2)
+    save_pretrained("timm", ours, tmp_path / "out")
+    assert_timm_answers_alike(ours, tmp_path / "out")
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "gated, pooled by attention": (
         {"design": replace(PLAIN_VIT, mlp="swiglu"), "pool": "map"},

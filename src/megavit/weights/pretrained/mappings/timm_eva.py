@@ -102,6 +102,7 @@ EVA_RULES = (
 # Models with a norm in their MLP have separate projections, which others fuse.
 EVA02_RULES = (
     *OUTSIDE,
+    *scales(),
     *qkv_rules(
         [f"blocks.{{i}}.attn.{name}_proj.weight: (H K/2 2) D -> H 2 K/2 D" for name in "qkv"],
         "_proj.bias",
@@ -158,6 +159,7 @@ def fields_of_eva02(facts: CheckpointFacts) -> Fields:
         "positions": "learned_rope" if fields["mlp"] == "swiglu" else "learned",
         "prefix_positions": "all",
         "registers": int(pool != "cls"),
+        "layer_scale": 1e-5 if "blocks.0.gamma_1" in facts else None,
     }
     return fields
 
