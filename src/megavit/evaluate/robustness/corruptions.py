@@ -177,9 +177,9 @@ def pixelate(image: Tensor, severity: int, _random: Generator) -> Tensor:
     """Downsample and upsample the image."""
     share = (0.6, 0.5, 0.4, 0.3, 0.25)[severity - 1]
 
-    def resize(picture: Image.Image) -> Image.Image:
-        small = (max(1, int(picture.width * share)), max(1, int(picture.height * share)))
-        return picture.resize(small, Image.Resampling.BOX).resize(picture.size, Image.Resampling.NEAREST)
+    def resize(pil_image: Image.Image) -> Image.Image:
+        small = (max(1, int(pil_image.width * share)), max(1, int(pil_image.height * share)))
+        return pil_image.resize(small, Image.Resampling.BOX).resize(pil_image.size, Image.Resampling.NEAREST)
 
     return _with_pillow(image, resize)
 
@@ -188,9 +188,9 @@ def jpeg_compression(image: Tensor, severity: int, _random: Generator) -> Tensor
     """Compress the image as JPEG; channels other than RGB are compressed separately."""
     quality = (25, 18, 15, 10, 7)[severity - 1]
 
-    def compress(picture: Image.Image) -> Image.Image:
+    def compress(pil_image: Image.Image) -> Image.Image:
         file = io.BytesIO()
-        picture.save(file, format="JPEG", quality=quality)
+        pil_image.save(file, format="JPEG", quality=quality)
         return Image.open(file)
 
     return _with_pillow(image, compress)
