@@ -22,15 +22,21 @@ SIDE, THUMBNAIL_SIDE = 32, 16
 # Smaller images have no gradients worth a histogram.
 MIN_HOG_SIDE = 24
 MAX_TRAIN_IMAGES, MAX_SELECTION_IMAGES = 20_000, 2_000
-# With fewer training images a class because of the time, a method is left out; but some nearest neighbors always fit.
-MIN_IMAGES_PER_CLASS, MIN_TRAIN_IMAGES = 10, 500
+# Methods, and how many training images make them worth their time, or all that there are; the last are always fitted.
+METHODS: tuple[tuple[tuple[Method, ...], int], ...] = (
+    (("nearest neighbors", "logistic regression", "HOG and colors"), 2_000),
+    (("nearest neighbors", "logistic regression"), 500),
+    (("nearest neighbors",), 500),
+)
+MIN_IMAGES_PER_CLASS = 10
+MIN_SECONDS = 0.25
 NEIGHBORS = (1, 3, 5, 10, 20)
 # Inverse strengths of the penalty for features of mean variance 1, the strongest first.
 INVERSE_PENALTIES = (0.001, 0.01, 0.1)
 MAX_STEPS, TOLERANCE = 30, 1e-3
 # Seconds on one thread of a server of 2021 (Zen 3, AVX2): of a floating-point operation, to shrink or describe an
 # image, and to import scikit-learn.
-FLOP_SECONDS, SHRINK_SECONDS, DESCRIBE_SECONDS, IMPORT_SECONDS = 5e-11, 1e-4, 2e-4, 0.4
+FLOP_SECONDS, SHRINK_SECONDS, DESCRIBE_SECONDS, IMPORT_SECONDS = 2.5e-11, 1e-4, 2e-4, 0.4
 
 
 class SmallImages(NamedTuple):
@@ -90,7 +96,7 @@ def spread_evenly(labels: Tensor, count: int) -> Tensor:
 def plan_baselines(
     sizes: tuple[int, int, int], shape: tuple[int, int, int], classes: int, seconds: float
 ) -> BaselinePlan:
-    """Return the methods and images that take at most about `seconds`; the same on every machine.
+    """Return the most methods, with enough training images, that take about `seconds`; the same on every machine.
 
     Args:
         sizes: number of training, validation and test images.
@@ -102,23 +108,22 @@ def plan_baselines(
     features = channels * math.prod(_thumbnail_size(shape))
     described = (GRID - 1) ** 2 * 4 * BINS + COLOR_LEVELS**3 * (channels == 3)
     step = 4 * classes * len(INVERSE_PENALTIES) * MAX_STEPS * FLOP_SECONDS  # of both directions, for each feature
-    neighbors, regression = 2 * 2 * others * features * FLOP_SECONDS, step * features
-    seconds -= IMPORT_SECONDS
-
-    def count(per_image: float, fixed: float = 0.0) -> int:
-        affordable = int(max(0.0, seconds - fixed) / per_image)
-        return max(min(training, MIN_TRAIN_IMAGES), min(training, MAX_TRAIN_IMAGES, affordable))
-
-    needed = min(training, max(MIN_TRAIN_IMAGES, MIN_IMAGES_PER_CLASS * classes))
-    methods: tuple[Method, ...] = ("nearest neighbors",)
-    cost, fixed = SHRINK_SECONDS + neighbors, SHRINK_SECONDS * others
-    if count(cost + regression, fixed) >= needed and regression * needed <= max(1.0, seconds):
-        methods, cost = (*methods, "logistic regression"), cost + regression
-    images = count(cost, fixed)
-    with_hog = cost + DESCRIBE_SECONDS + step * described, fixed + DESCRIBE_SECONDS * others
-    if min(height, width) >= MIN_HOG_SIDE and with_hog[0] * images + with_hog[1] <= seconds:
-        methods, cost, fixed = (*methods, "HOG and colors"), *with_hog
-    return BaselinePlan(methods, images, cost * images + fixed + IMPORT_SECONDS)
+    # Seconds of each method for a training image, and for all others.
+    costs: dict[Method, tuple[float, float]] = {
+        "nearest neighbors": (SHRINK_SECONDS + 2 * 2 * others * features * FLOP_SECONDS, SHRINK_SECONDS * others),
+        "logistic regression": (step * features, 0.0),
+        "HOG and colors": (DESCRIBE_SECONDS + step * described, DESCRIBE_SECONDS * others),
+    }
+    available = max(seconds - IMPORT_SECONDS, MIN_SECONDS)
+    for methods, enough in METHODS:
+        if "HOG and colors" in methods and min(height, width) < MIN_HOG_SIDE:
+            continue
+        per_image, fixed = (sum(costs[method][part] for method in methods) for part in (0, 1))
+        affordable = int(max(0.0, available - fixed) / per_image)
+        if affordable >= min(training, max(enough, MIN_IMAGES_PER_CLASS * classes)):
+            break
+    images = min(training, MAX_TRAIN_IMAGES, max(affordable, enough))
+    return BaselinePlan(methods, images, per_image * images + fixed + IMPORT_SECONDS)
 
 
 def fit_baselines(split: Split, plan: BaselinePlan) -> list[Baseline]:
