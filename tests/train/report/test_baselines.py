@@ -5,31 +5,14 @@ import torch
 
 from megavit.cli.render.metrics import show_trained
 from megavit.evaluate.metrics.classification import ClassificationMetrics
-from megavit.evaluate.probes.baselines import Baseline
 from megavit.train.loop.build import make_train_loader
 from megavit.train.progress import NullReporter
-from megavit.train.report.baselines import BaselineSummary, compare_baseline, shrink_training_images
+from megavit.train.report.baselines import shrink_training_images
 from megavit.train.report.finalize import TrainResult
 from megavit.train.run import train
+from tests.helpers.baselines import summary
 from tests.helpers.digits import make_digits_folder
 from tests.helpers.training import make_context, make_dataset, make_task
-
-LABELS = torch.arange(200) % 4
-
-
-def with_accuracy(right: int) -> torch.Tensor:
-    return torch.where(torch.arange(200) < right, LABELS, (LABELS + 1) % 4)
-
-
-def summary(model: int, *baselines: int) -> BaselineSummary:
-    """Of a model and baselines that are right on so many of 200 images."""
-    outputs = torch.nn.functional.one_hot(with_accuracy(model), 4).float()
-    methods = ("nearest neighbors", "logistic regression", "HOG and colors")
-    results = tuple(
-        compare_baseline(Baseline(method, "k = 1", with_accuracy(right)), outputs, LABELS)
-        for method, right in zip(methods, baselines, strict=False)
-    )
-    return BaselineSummary(accuracy=model / 200, results=results, images=100, available=100, seconds=1.0)
 
 
 def test_a_model_ahead_of_all_is_not_warned_of():
@@ -45,9 +28,10 @@ def test_the_best_baseline_that_is_not_surpassed_is_named_with_what_to_do():
         "The model is worse than a logistic regression on thumbnails: 50.0% against 90.0% on 200 test images "
         "(p < 0.0001)."
     )
-    assert all(word in worse.advice for word in ("--minutes", "--init", "megavit check"))
+    assert worse.advice is not None and all(word in worse.advice for word in ("--minutes", "--init", "megavit check"))
     level = summary(102, 100)
     assert level.warning is not None and "not better, by more than chance, than nearest neighbors" in level.warning
+    assert level.advice is not None and "more test images" in level.advice
 
 
 @pytest.fixture(scope="module")

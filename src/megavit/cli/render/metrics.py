@@ -180,7 +180,7 @@ def show_trained(trained: TrainResult, *, as_json: bool) -> None:
         return
     if trained.baselines and trained.baselines.warning:
         results.print(trained.baselines.warning, style="bold yellow")
-        results.print(trained.baselines.advice)
+        results.print(trained.baselines.advice or "")
     results.print(headline(trained.metrics), style="bold")
     if trained.baselines:
         results.print(describe_baselines(trained.baselines))

@@ -75,25 +75,33 @@ class BaselineSummary:
     seconds: float
 
     @property
-    def warning(self) -> str | None:
-        """A sentence on the best baseline that the model does not surpass; None if it surpasses all."""
+    def rival(self) -> BaselineResult | None:
+        """The best baseline that the model does not surpass by more than chance, if any."""
         rivals = [result for result in self.results if not result.is_surpassed]
-        if not rivals:
+        return max(rivals, key=lambda result: result.accuracy, default=None)
+
+    @property
+    def warning(self) -> str | None:
+        """A sentence on a baseline that the model does not surpass; None if it surpasses all."""
+        if self.rival is None:
             return None
-        best = max(rivals, key=lambda result: result.accuracy)
-        comparison, p_value = best.comparison, best.comparison.p_value
+        comparison, p_value = self.rival.comparison, self.rival.comparison.p_value
         verdict = "worse than" if comparison.better == "B" else "not better, by more than chance, than"
         return (
-            f"The model is {verdict} {best.name}: {percent(self.accuracy)} against {percent(best.accuracy)} on "
-            f"{count_images(comparison.images, 'test')} (p {format_p_value(1.0 if p_value is None else p_value)})."
+            f"The model is {verdict} {self.rival.name}: {percent(self.accuracy)} against "
+            f"{percent(self.rival.accuracy)} on {count_images(comparison.images, 'test')} "
+            f"(p {format_p_value(1.0 if p_value is None else p_value)})."
         )
 
     @property
-    def advice(self) -> str:
+    def advice(self) -> str | None:
         """A sentence on what to do about a warning."""
+        if self.rival is None:
+            return None
+        more = ", or more test images, to tell the two apart" if self.rival.comparison.better == "neither" else ""
         return (
-            "What may help: more time (--minutes), pretrained weights (--init), or better labels (megavit check lists "
-            "doubtful ones)."
+            "What may help: more time (--minutes), pretrained weights (--init), better labels (megavit check lists "
+            f"doubtful ones){more}."
         )
 
     def to_dict(self) -> dict[str, Any]:
