@@ -98,11 +98,14 @@ class BaselineSummary:
         """A sentence on what to do about a warning."""
         if self.rival is None:
             return None
-        more = ", or more test images, to tell the two apart" if self.rival.comparison.better == "neither" else ""
-        return (
-            "What may help: more time (--minutes), pretrained weights (--init), better labels (megavit check lists "
-            f"doubtful ones){more}."
-        )
+        helps = [
+            "more time (--minutes)",
+            "pretrained weights (--init)",
+            "better labels (megavit check lists doubtful ones)",
+        ]
+        if self.rival.comparison.better == "neither":
+            helps.append("more test images, to tell the two apart")
+        return f"What may help: {', '.join(helps[:-1])}, or {helps[-1]}."
 
     def to_dict(self) -> dict[str, Any]:
         """Return the results as plain JSON types."""
