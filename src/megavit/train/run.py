@@ -37,6 +37,7 @@ from megavit.train.finetune.finetune import resume_finetuning, start_finetuning
 from megavit.train.loop.build import build_training, make_eval_loader, make_train_loader
 from megavit.train.loop.recovery import fit_with_recovery
 from megavit.train.progress import NullReporter, Reporter
+from megavit.train.report.baselines import shrink_training_images
 from megavit.train.report.finalize import TrainResult, finalize
 from megavit.train.run_dir import Plan, advise_resuming, claim_run_dir, lock_run_dir, read_plan, write_plan
 from megavit.train.setup.parallel import override_parallel
@@ -242,7 +243,10 @@ def _run_loop(ctx: RunContext, setup: TrainSetup) -> TrainResult:
             from megavit.train.checkpoint.distributed import gather_full_state
 
             state = gather_full_state(state)
-        return ctx.dist.run_on_main(lambda: finalize(ctx, state, setup.task, setup.val_loader), wait_long=True)
+        train_images = shrink_training_images(setup.train_loader, setup.task.preprocessing)
+        return ctx.dist.run_on_main(
+            lambda: finalize(ctx, state, setup.task, setup.val_loader, train_images=train_images), wait_long=True
+        )
 
 
 def _portable_name(source: str, dataset: LabeledImages) -> str:

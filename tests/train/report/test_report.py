@@ -23,6 +23,7 @@ from megavit.train.history import EpochRecord
 from megavit.train.report import figures
 from megavit.train.report.figures import DARK, LIGHT, Example
 from megavit.train.report.report import DataSummary, Report, percent, write_report
+from tests.helpers.baselines import summary
 
 DIGITS = [str(digit) for digit in range(10)]
 NASTY = [
@@ -476,3 +477,13 @@ def test_every_link_of_the_other_reports_leads_somewhere(request, name):
     assert {one["href"][1:] for one in page.all("a")} <= ids
     assert not re.search(r"\b(nan|None)\b", page.text)
     assert not page.all("script")
+
+
+def test_baselines_have_a_table_and_one_that_is_not_surpassed_stands_above_the_result(tmp_path):
+    page = page_of(tmp_path, bare(baselines=summary(100, 90, 180)))
+    text = one_line(page.text)
+    warning = text.index("The model is worse than a logistic regression on thumbnails: 50.0% against 90.0%")
+    assert warning < text.index("accuracy on 60 test images") < text.rindex("Against simple baselines")
+    assert "nearest neighbors on thumbnails45.0%+5.0" in text
+    ahead = one_line(page_of(tmp_path, bare(baselines=summary(190, 90))).text)
+    assert "The model is worse" not in ahead and "Against simple baselines" in ahead

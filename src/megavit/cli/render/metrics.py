@@ -8,10 +8,12 @@ from megavit.evaluate.metrics.classification import ClassificationMetrics, list_
 from megavit.evaluate.metrics.dispatch import Metrics
 from megavit.evaluate.metrics.multilabel import MultilabelMetrics
 from megavit.evaluate.metrics.regression import RegressionMetrics
+from megavit.evaluate.report.html import percent
 from megavit.evaluate.report.text import describe_subgroups, format_interval, format_value, group_name
 from megavit.evaluate.robustness.robustness import Robustness
 from megavit.evaluate.subgroups import Subgroups
 from megavit.evaluate.uncertainty.uncertainty import UncertaintyMetrics
+from megavit.train.report.baselines import BaselineSummary
 from megavit.train.report.finalize import TrainResult
 
 MAX_CLASSES_SHOWN = 30
@@ -172,12 +174,24 @@ def show_trained(trained: TrainResult, *, as_json: bool) -> None:
                 "report": str(trained.report),
                 "test": trained.metrics.to_dict(),
                 "uncertainty": trained.uncertainty.to_dict(),
+                "baselines": trained.baselines.to_dict() if trained.baselines else None,
             }
         )
         return
+    if trained.baselines and trained.baselines.warning:
+        results.print(trained.baselines.warning, style="bold yellow")
+        results.print(trained.baselines.advice or "")
     results.print(headline(trained.metrics), style="bold")
+    if trained.baselines:
+        results.print(describe_baselines(trained.baselines))
     if trained.uncertainty.calibrated:
         results.print(f"expected calibration error {trained.uncertainty.calibrated.ece.value:.1%}")
     results.print(f"report: {trained.report}")
     results.print(f"bundle: {trained.bundle}")
     results.print(f"try it: megavit predict {shlex.quote(str(trained.run_dir))} IMAGE ...")
+
+
+def describe_baselines(baselines: BaselineSummary) -> str:
+    """Return a line such as "model 81.2%  |  thumbnails: nearest neighbors 53.5%, logistic regression 47.0%"."""
+    listed = ", ".join(f"{result.method} {percent(result.accuracy)}" for result in baselines.results)
+    return f"model {percent(baselines.accuracy)}  |  thumbnails: {listed}"

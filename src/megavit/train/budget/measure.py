@@ -28,6 +28,7 @@ from megavit.train.loop.build import (
 )
 from megavit.train.loop.step import train_step
 from megavit.train.report import figures
+from megavit.train.report.baselines import estimate_baselines
 from megavit.train.report.examples import select_ood_samples
 from megavit.train.state import TrainState
 from megavit.train.task import Batch, Task
@@ -129,7 +130,10 @@ def make_time_plan(
             validation=validation,
             # The last validation, and the evaluation of the finished model.
             final_passes=1 + (1 + others) * final_pass / validation,
-            finish=estimate_finish(ctx.parallel) + others * reading_seconds + EXPLAINED_IMAGES * image_seconds,
+            finish=estimate_finish(ctx.parallel)
+            + others * reading_seconds
+            + EXPLAINED_IMAGES * image_seconds
+            + estimate_baselines(ctx.dataset, task.preprocessing, task.recipe),
         )
 
     return ctx.dist.run_on_main(plan)

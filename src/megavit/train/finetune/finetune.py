@@ -23,6 +23,7 @@ from megavit.train.finetune.stage import StageInputs, StageResult, train_stage
 from megavit.train.history import TuneSummary
 from megavit.train.loop.build import StartingModel, build_pretrained, make_eval_loader, make_train_loader
 from megavit.train.optim.lora import FINETUNE_METHODS, FinetuneMethod
+from megavit.train.report.baselines import estimate_baselines, shrink_training_images
 from megavit.train.report.examples import select_ood_samples
 from megavit.train.report.finalize import TrainResult, finalize
 from megavit.train.run_dir import Plan, advise_resuming, write_plan
@@ -100,7 +101,14 @@ def _finetune(ctx: RunContext, pretrained: StartingModel) -> TrainResult:
             reason=selection.reason,
         )
         return ctx.dist.run_on_main(
-            lambda: finalize(ctx, tuner.make_state(selection.method), pretrained.task, tuner.val_loader, summary),
+            lambda: finalize(
+                ctx,
+                tuner.make_state(selection.method),
+                pretrained.task,
+                tuner.val_loader,
+                summary,
+                train_images=tuner.train_images,
+            ),
             wait_long=True,
         )
 
@@ -118,10 +126,13 @@ class Finetuner:
 
         began = ctx.clock.now()
         preprocessing = pretrained.task.preprocessing
-        embeddings = self._make_eval_loader(self.pool).map(
+        loader = self._make_eval_loader(self.pool)
+        embeddings = loader.map(
             lambda batches: compute_embeddings(pretrained.model, batches, preprocessing), ctx.parallel
         )
         seconds = ctx.clock.now() - began
+        self.train_images = shrink_training_images(loader, preprocessing, num_training)
+        del loader  # its pixels take far more memory than the embeddings
         unsmoothed = replace(self.recipe, optimizer=replace(self.recipe.optimizer, label_smoothing=0.0))
         task = make_task(unsmoothed, preprocessing, dataset, torch.device("cpu"))
         labels = target_tensor(self.pool, dataset.target, len(dataset.classes))
@@ -138,7 +149,11 @@ class Finetuner:
         self.val_loader = self._make_eval_loader(dataset.in_split("val"))
         ood_samples = select_ood_samples(dataset.in_split("train"))
         rest = len(dataset.in_split("test")) + len(dataset.in_split("val")) + len(ood_samples)
-        self.finish_seconds = estimate_finish(ctx.parallel) + seconds * rest / len(self.pool)
+        self.finish_seconds = (
+            estimate_finish(ctx.parallel)
+            + seconds * rest / len(self.pool)
+            + estimate_baselines(dataset, preprocessing, self.recipe)
+        )
 
     def train_method(self, name: str, probes: list[LinearProbe], num_left: int) -> tuple[Tensor, float, str] | None:
         """Train by a method on each fold, as `megavit.train.finetune.progressive.TrainMethod`."""

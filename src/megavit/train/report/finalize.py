@@ -17,6 +17,7 @@ from megavit.data.dataset import LabeledImages
 from megavit.engine.engine import Engine, ModelOutput
 from megavit.evaluate.metrics.dispatch import Metrics, compute_metrics
 from megavit.evaluate.metrics.multilabel import fit_thresholds
+from megavit.evaluate.probes.baselines import SmallImages, Split, shrink
 from megavit.evaluate.uncertainty.uncertainty import UncertaintyMetrics, compute_uncertainty, fit_uncertainty
 from megavit.explain.explanation import make_overlays
 from megavit.model.vit import MegaVit
@@ -26,6 +27,7 @@ from megavit.train.context import RunContext
 from megavit.train.data import TrainLoader
 from megavit.train.history import EpochRecord, TuneSummary
 from megavit.train.loop.build import make_eval_loader
+from megavit.train.report.baselines import BaselineSummary, compare_with_baselines, small_side
 from megavit.train.report.examples import select_examples, select_ood_samples, select_reference_images
 from megavit.train.report.report import DataSummary, Report, write_report
 from megavit.train.run_dir import SAMPLES
@@ -48,28 +50,39 @@ class EvalResult:
     test: Metrics
     val: Metrics
     uncertainty: UncertaintyMetrics
+    baselines: BaselineSummary | None
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """The output paths of a finished run, and its metrics on the test images."""
+    """The output paths of a finished run, its metrics on the test images, and for classes those of simple baselines."""
 
     run_dir: Path
     bundle: Path
     report: Path
     metrics: Metrics
     uncertainty: UncertaintyMetrics
+    baselines: BaselineSummary | None = None
 
 
 def finalize(
-    ctx: RunContext, state: TrainState, task: Task, val_loader: TrainLoader, tuning: TuneSummary | None = None
+    ctx: RunContext,
+    state: TrainState,
+    task: Task,
+    val_loader: TrainLoader,
+    tuning: TuneSummary | None = None,
+    *,
+    train_images: SmallImages | None = None,
 ) -> TrainResult:
-    """Write the bundle and the report of a run that has completed its steps, with the results of fine-tuning if any."""
+    """Write the bundle and the report of a run that has completed its steps, with the results of fine-tuning if any.
+
+    `train_images` are those to fit simple baselines on; by default those of the out-of-distribution score.
+    """
     dataset, run_dir, model = ctx.dataset, ctx.run_dir, state.ema_model
     model.load_state_dict(state.best)
     ctx.reporter.say("evaluating on the test images")
     test_loader = make_eval_loader(ctx, task, dataset.in_split("test"))
-    result = evaluate_model(ctx, model, task, val_loader, test_loader)
+    result = evaluate_model(ctx, model, task, val_loader, test_loader, train_images=train_images)
     created = datetime.now(UTC).isoformat(timespec="seconds")
     info = BundleInfo(
         model=model.config,
@@ -122,18 +135,35 @@ def finalize(
         ),
         regression=(test_loader.labels.tolist(), result.outputs.tolist()) if dataset.target == "regression" else None,
         tuning=tuning,
+        baselines=result.baselines,
         bundle=str(run_dir),
     )
-    return TrainResult(run_dir, run_dir / BUNDLE, write_report(run_dir, report), result.test, result.uncertainty)
+    return TrainResult(
+        run_dir,
+        run_dir / BUNDLE,
+        write_report(run_dir, report),
+        result.test,
+        result.uncertainty,
+        result.baselines,
+    )
 
 
 def evaluate_model(
-    ctx: RunContext, model: MegaVit, task: Task, val_loader: TrainLoader, test_loader: TrainLoader
+    ctx: RunContext,
+    model: MegaVit,
+    task: Task,
+    val_loader: TrainLoader,
+    test_loader: TrainLoader,
+    *,
+    train_images: SmallImages | None = None,
 ) -> EvalResult:
     """Fit the calibration on the validation images, and evaluate model and calibration on the test images."""
     engine, classes = Engine(model, task.preprocessing), ctx.dataset.classes
     ood_loader = make_eval_loader(ctx, task, select_ood_samples(ctx.dataset.in_split("train")))
-    val, test, ood = (_run_inference(engine, loader) for loader in (val_loader, test_loader, ood_loader))
+    (val, val_images), (test, test_images), (ood, ood_images) = (
+        _run_inference(engine, loader, small_side(task.preprocessing))
+        for loader in (val_loader, test_loader, ood_loader)
+    )
     calibration, tensors = fit_uncertainty(val, val_loader.labels, task.target, (ood.pooled, ood_loader.labels))
     target = task.target
     calibrator = Calibrator(calibration, tensors, target, len(classes))
@@ -141,6 +171,10 @@ def evaluate_model(
     if target.kind == "multilabel":
         target = replace(target, thresholds=fit_thresholds(val_outputs, val_loader.labels))
     uncertainty = compute_uncertainty(calibrator, test, test_loader.labels)
+    baselines = None
+    if target.kind == "classification":
+        images = Split(train_images or ood_images, val_images, test_images)
+        baselines = compare_with_baselines(ctx.dataset, task, images, outputs)
     return EvalResult(
         target=target,
         calibration=replace(calibration, test_metrics=uncertainty.to_dict()),
@@ -149,11 +183,19 @@ def evaluate_model(
         test=compute_metrics(outputs, test_loader.labels, classes, target),
         val=compute_metrics(val_outputs, val_loader.labels, classes, target),
         uncertainty=uncertainty,
+        baselines=baselines,
     )
 
 
-def _run_inference(engine: Engine, loader: TrainLoader) -> ModelOutput:
-    return ModelOutput(*(torch.cat(parts) for parts in zip(*map(engine, loader.sequential_batches()), strict=True)))
+def _run_inference(engine: Engine, loader: TrainLoader, side: tuple[int, int]) -> tuple[ModelOutput, SmallImages]:
+    """Return the outputs for all images, in order, and small copies of the same images."""
+    outputs: list[ModelOutput] = []
+    pixels: list[Tensor] = []
+    for images in loader.sequential_batches():
+        outputs.append(engine(images))
+        pixels.append(shrink(images, side))
+    together = ModelOutput(*(torch.cat(parts) for parts in zip(*outputs, strict=True)))
+    return together, SmallImages(torch.cat(pixels), loader.labels)
 
 
 def _make_title(dataset: LabeledImages) -> str:

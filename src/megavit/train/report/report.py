@@ -18,6 +18,7 @@ from megavit.evaluate.report.html import data_uri, metrics_context, number, perc
 from megavit.evaluate.uncertainty.uncertainty import UncertaintyMetrics
 from megavit.train.history import EpochRecord, TuneSummary
 from megavit.train.report import figures
+from megavit.train.report.baselines import BaselineSummary
 from megavit.train.report.figures import DARK, LIGHT, Example, Palette
 
 _MAX_EXAMPLES = 12
@@ -60,6 +61,7 @@ class Report:
         examples: wrong and correct examples from the test images.
         regression: (true, predicted) values of the test images, for regression.
         tuning: results of fine-tuning, if the run started from pretrained weights.
+        baselines: results of simple baselines on the test images, for classification.
         bundle: path of the bundle, for the usage examples.
     """
 
@@ -77,6 +79,7 @@ class Report:
     examples: Sequence[Example]
     regression: tuple[Sequence[float], Sequence[float]] | None = None
     tuning: TuneSummary | None = None
+    baselines: BaselineSummary | None = None
     bundle: str
 
 
