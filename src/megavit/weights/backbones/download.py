@@ -57,9 +57,9 @@ def run_download(
                     on_bytes(max(0, size - before))
                 limit = patience.begin if seen == before else patience.stall
                 if now - arrived > limit:
-                    raise BundleError(f"nothing arrived for {limit:.0f} seconds")
+                    raise BundleError(f"nothing arrived for {limit:g} seconds")
                 if now - started > patience.total:
-                    raise BundleError(f"it took more than {patience.total:.0f} seconds")
+                    raise BundleError(f"it took more than {patience.total:.3g} seconds")
         finally:
             if process.poll() is None:
                 process.kill()
