@@ -113,7 +113,7 @@ def test_the_bounds_themselves() -> None:
 
 def test_a_recipe_is_its_eight_parts_and_all_defaults_pass() -> None:
     recipe = Recipe()
-    assert list(asdict(recipe)) == ["model", "data", "augment", "optimizer", "schedule", "run", "tune", "parallel"]
+    assert list(asdict(recipe)) == ["model", "data", "augment", "optimizer", "schedule", "run", "finetune", "parallel"]
     assert recipe == Recipe(model=ModelRecipe(), run=RunRecipe())
     assert recipe != Recipe(run=RunRecipe(seed=1))
     assert hash(recipe) == hash(Recipe())

@@ -179,7 +179,7 @@ def test_every_setting_that_has_a_value_is_written():
         "precision": "auto",
         "checkpoint_seconds": 60.0,
     }
-    assert set(written) == {"model", "data", "augment", "optimizer", "schedule", "run", "tune", "parallel"}
+    assert set(written) == {"model", "data", "augment", "optimizer", "schedule", "run", "finetune", "parallel"}
 
 
 def test_settings_that_are_left_out_have_their_defaults():

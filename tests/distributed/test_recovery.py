@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from megavit.train.state import TrainState
-from tests.helpers.distributed.dist_2proc import LAYOUTS
+from tests.helpers.distributed.dist_2proc import DIVERGING
 from tests.helpers.spiking_run import BACK, BROKEN, PATIENCE, shorten_schedules, train_spiking
 
 
@@ -22,7 +22,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainState, list[fl
     return state, watch.losses
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", DIVERGING)
 def test_two_processes_go_back_as_one_does(diverging, alone, layout):
     state, losses = alone
     numbers = diverging[f"{layout} numbers"]
@@ -36,7 +36,7 @@ def test_two_processes_that_are_stopped_meanwhile_come_to_the_same_bits(divergin
     assert diverging["same"]
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", DIVERGING)
 def test_two_processes_see_the_largest_logits_that_one_does(diverging, alone, layout):
     for one, other in zip(alone[0].history, diverging[f"{layout} numbers"]["history"], strict=True):
         assert other["attention_logit"] == pytest.approx(one.attention_logit, rel=1e-4)

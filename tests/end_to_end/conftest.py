@@ -27,10 +27,11 @@ def digits(build_once: BuildOnce) -> Path:
 
 @pytest.fixture(scope="session")
 def run(digits: Path, build_once: BuildOnce) -> Path:
-    """A finished run on `digits`, trained in a process of its own as a user does."""
+    """A finished run on `digits`, trained in a process of its own as a user does; beside it, reported.txt."""
 
     def fill(folder: Path) -> None:
         done = run_megavit_process("train", digits, "--out", "run", *QUICK, cwd=folder)
         assert done.returncode == 0, done.stderr
+        (folder / "reported.txt").write_text(done.stderr)
 
     return build_once("run", fill) / "run"

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,10 +97,11 @@ def test_mistakes_are_told_before_work(run: Path, exported: tuple[Path, str], di
 
 def test_a_wrong_answer_is_an_exit_of_one(run: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     from megavit.cli.app import run as command
-    from megavit.export import module
+    from megavit.export.targets import openvino
 
-    monkeypatch.setattr(module, "normalize", lambda images, _: images)
-    assert command(["export", str(run), "--to", "onnx", "--out", str(tmp_path / "a"), "--json"]) == 1
+    real = openvino.build
+    monkeypatch.setattr(openvino, "build", lambda model, right, product: real(model, replace(right, mean=0.9), product))
+    assert command(["export", str(run), "--to", "openvino", "--out", str(tmp_path / "a"), "--json"]) == 1
     said = json.loads(capsys.readouterr().out)["error"]
-    assert said["type"] == "ExportError" and "nothing is written" in said["message"]
+    assert said["type"] == "ExportError" and "nothing was written" in said["message"]
     assert not list(tmp_path.iterdir())

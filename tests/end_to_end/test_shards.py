@@ -14,7 +14,6 @@ import pytest
 
 from megavit.cli import app
 from megavit.data.file_names import HIDDEN
-from tests.end_to_end.conftest import QUICK
 from tests.helpers.command_line import run_megavit, run_megavit_json, run_megavit_process
 from tests.helpers.processes import wait_until_ended
 from tests.helpers.waiting import wait_until
@@ -31,10 +30,8 @@ def shards(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "shards"
 
 
-def start(
-    run: Path, shards: Path, cwd: Path, output: str, rank: int, world: int, verb: str = "predict"
-) -> subprocess.Popen[str]:
-    command = [sys.executable, "-W", "error", "-m", "megavit", verb, str(run), str(shards), "--out", output]
+def start(run: Path, shards: Path, cwd: Path, output: str, rank: int, world: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-W", "error", "-m", "megavit", "predict", str(run), str(shards), "--out", output]
     env = os.environ | {"RANK": str(rank), "WORLD_SIZE": str(world)}
     return subprocess.Popen(
         [*command, "--batch-size", "2"], cwd=cwd, env=env, text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE
@@ -65,8 +62,9 @@ def expected(run: Path, shards: Path, tmp_path_factory: pytest.TempPathFactory) 
     return found
 
 
-def test_training_on_shards_is_training_on_their_folder(run, digits, shards, tmp_path, capsys):
-    assert run_megavit("train", shards, "--out", "run", *QUICK, cwd=tmp_path).returncode == 0
+def test_training_on_shards_with_the_written_recipe_is_training_on_their_folder(run, digits, shards, tmp_path, capsys):
+    done = run_megavit("train", shards, "--recipe", run / "recipe.toml", "--out", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     weights = [(folder / "bundle" / "model.safetensors").read_bytes() for folder in (run, tmp_path / "run")]
     assert weights[0] == weights[1]
     reported = []
@@ -103,7 +101,7 @@ def test_answers_for_the_shards_are_those_for_their_files(run, digits, shards, e
     assert [json.loads(line)["path"] for line in listed] == [name for name, _ in expected]
 
 
-@pytest.mark.parametrize("output", ["out.csv", "out"])
+@pytest.mark.parametrize("output", [pytest.param("out.csv", marks=pytest.mark.drill), "out"])
 def test_a_process_that_is_killed_costs_nothing_but_its_part(output, run, shards, expected, tmp_path):
     pair = [start(run, shards, tmp_path, output, rank, 2) for rank in range(2)]
     folder = tmp_path / (f"{output}.parts" if "." in output else output)
@@ -113,9 +111,9 @@ def test_a_process_that_is_killed_costs_nothing_but_its_part(output, run, shards
         process.communicate()
     assert not (tmp_path / "out.csv").exists()
     kept = {path.name: path.stat().st_mtime_ns for path in folder.glob("data-*")}
-    world = 3 if output == "out.csv" else 1
-    wait(*(start(run, shards, tmp_path, output, rank, world) for rank in range(world)))
     if output == "out":
+        done = run_megavit("predict", run, shards, "--out", output, "--batch-size", "2", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
         parts = sorted(folder.glob("data-*"))
         assert len(parts) == 3 and {part.suffix for part in parts} == {".jsonl"}
         assert kept.items() <= {path.name: path.stat().st_mtime_ns for path in parts}.items()
@@ -123,6 +121,7 @@ def test_a_process_that_is_killed_costs_nothing_but_its_part(output, run, shards
         assert [(row["path"], row["label"]) for row in rows] == expected
         assert list(folder.glob(".data-*")) == []
     else:
+        wait(*(start(run, shards, tmp_path, output, rank, 3) for rank in range(3)))
         assert answers(tmp_path / output) == expected
         assert [path.name for path in tmp_path.iterdir()] == [output]
 
@@ -176,6 +175,7 @@ def test_a_file_that_is_there_is_refused_however_often_torchrun_starts_again(
     assert (tmp_path / "out.csv").read_text() == "precious"
 
 
+@pytest.mark.drill
 def test_an_agent_that_is_killed_takes_its_processes_with_it(run, shards, tmp_path):
     command = [sys.executable, "-m", "megavit", "predict", str(run), str(shards), "--out", "out", "--nproc", "2"]
     agent = subprocess.Popen([*command, "--batch-size", "1"], cwd=tmp_path, stderr=subprocess.DEVNULL)
@@ -186,8 +186,17 @@ def test_an_agent_that_is_killed_takes_its_processes_with_it(run, shards, tmp_pa
     wait_until_ended(writers)
 
 
-def test_embeddings_of_shards_are_complete_too(run, shards, expected, tmp_path):
-    wait(*(start(run, shards, tmp_path, "out.npz", rank, 2, "embed") for rank in range(2)))
+def test_embeddings_of_shards_are_complete_too(run, shards, expected, tmp_path, monkeypatch):
+    """Of two processes that both die with their agent, of which the first comes last and merges the parts."""
+    mortal = []
+    monkeypatch.setattr("megavit.runtime.process_group.die_with_parent", lambda: mortal.append(os.environ["RANK"]))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("1", "0"):
+        monkeypatch.setenv("RANK", rank)
+        done = run_megavit("embed", run, shards, "--out", "out.npz", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "out.npz").exists() == (rank == "0")
+    assert mortal == ["1", "0"]
     with np.load(tmp_path / "out.npz") as arrays:
         assert arrays["path"].tolist() == [name for name, _ in expected]
         assert Counter(arrays["embedding"].shape) == Counter((IMAGES, arrays["embedding"].shape[1]))

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from sklearn.datasets import load_sample_images
 from torchvision.transforms.v2 import functional as transforms
 
@@ -91,6 +91,7 @@ def test_blocks_pools_and_odd_sizes(design: Design, pool: Pool, size: tuple[int,
     assert difference(grown(config), pictures(*size)) < 1e-5
 
 
+@settings(max_examples=settings().max_examples // 2)
 @given(config=configs().filter(lambda config: config.design.block != "zeta"))
 def test_models_of_any_design(config: ViTConfig) -> None:
     model = grown(config)

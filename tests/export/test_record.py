@@ -16,11 +16,11 @@ from megavit.data.decode.image_file import read_image_file
 from megavit.errors import BundleError
 from megavit.predict.export_record import RECORD
 from megavit.predict.exported_predictor import load_exported, to_input_channels
-from tests.helpers.export_cases import export_case
+from tests.helpers.export_cases import ExportCase
 
 
 @pytest.fixture(scope="module")
-def folder() -> Path:
+def folder(export_case: ExportCase) -> Path:
     return export_case("onnx", "plain").folder
 
 
@@ -48,7 +48,7 @@ def test_labels_are_as_many_as_outputs(labels: list[str], folder: Path, tmp_path
     table.pop("sets", None)
     onnx.helper.set_model_props(model, {"megavit": json.dumps(table)})
     onnx.save(model, tmp_path / "model.onnx")
-    with pytest.raises(BundleError, match="one for each label"):
+    with pytest.raises(BundleError, match="the metadata is not of this model"):
         load_exported(tmp_path)
 
 

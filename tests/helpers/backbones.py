@@ -80,9 +80,7 @@ def make_wheel(folder: Path, content: bytes) -> Backbone:
         info = "tiny_weights-1.0.dist-info"
         requires = "Requires-Dist: a-package-that-does-not-exist\n"
         archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.0\n{requires}")
-        archive.writestr(
-            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr(f"{info}/RECORD", "")
     wheel = Wheel(
         package="tiny-weights",

@@ -1,11 +1,11 @@
-"""Bundles of many kinds with random weights, and their exports, each made once a process."""
+"""Bundles of many kinds with random weights, and their exports, each made once for all of xdist's workers."""
 
-from functools import cache
+import pickle
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import pytest
 import torch
 
 from megavit.config.calibration import Calibration
@@ -22,6 +22,7 @@ from megavit.predict.postprocess.postprocess import MEANS, RESIDUALS, SET_LABELS
 from megavit.predict.predictor import Predictor, load
 from tests.engine.test_openvino import grown
 from tests.helpers.bundles import make_bundle
+from tests.helpers.shared_folder import BuildOnce
 
 SMALL: dict[str, Any] = {
     "image_size": (12, 16),
@@ -38,20 +39,24 @@ LABELS = ("cat", "dog", "newt")
 ROPE = Design(positions="rope", mlp="swiglu", registers=2)
 CASES: dict[str, dict[str, Any]] = {
     "plain": {"design": PLAIN_VIT, "pool": "cls"},
-    "rotary": {"design": ROPE},
     "attention pooling": {"pool": "map"},
     "gray": {"channels": 1},
     "four channels": {"channels": 4},
-    "multilabel": {"target": Target(kind="multilabel", thresholds=[0.2, 0.5, 0.6])},
-    "regression": {"num_classes": 1, "target": Target(kind="regression", mean=40.0, std=7.0)},
+    "multilabel, rotary": {"target": Target(kind="multilabel", thresholds=[0.2, 0.5, 0.6]), "design": ROPE},
+    "regression, middle rounded down, and not all of it": {
+        "num_classes": 1,
+        "target": Target(kind="regression", mean=40.0, std=7.0),
+        "resize": 21,
+        "crop_size": (14, 18),
+        "crop_rounding": "floor",
+    },
     "features alone": {"num_classes": 0},
     "middle cut out": {"resize": 21},
     "middle of a rectangle": {"resize": (17, 19), "interpolation": "bilinear"},
     "not rounded": {"resize": 21, "resize_dtype": "float32", "interpolation": "bilinear"},
-    "middle rounded down, and not all of it": {"resize": 21, "crop_size": (14, 18), "crop_rounding": "floor"},
 }
 
-WIDE = {"dim": 128, "mlp_dim": 512}
+WIDE = {"dim": 256, "mlp_dim": 1024}
 """For exports in fewer bits, whose weights must outweigh the rest."""
 
 
@@ -61,17 +66,33 @@ class ExportedCase(NamedTuple):
     result: ParityResult
 
 
-_folder = TemporaryDirectory(prefix="megavit-exports-")
+class ExportCase(Protocol):
+    """Exports one of `CASES`, calibrated, or "wide", which is not; whoever gets the folder only reads it."""
+
+    def __call__(self, target: str, case: str, precision: ExportPrecision = "float32") -> ExportedCase: ...
 
 
-@cache
-def export_case(target: str, case: str, precision: ExportPrecision = "float32") -> ExportedCase:
-    """Export one of `CASES`, calibrated, or "wide", which is not; whoever gets the folder only reads it."""
-    place = Path(_folder.name) / f"{target}-{case}-{precision}"
-    predictor = make_predictor(place / "flowers", case != "wide", **(WIDE if case == "wide" else CASES[case]))
-    out, images = place / "out", parity_images(predictor)
-    settings: dict[str, Any] = {"precision": precision, "max_accuracy_drop": 100, "source": "6 pictures"}
-    return ExportedCase(predictor, out, export(predictor, target, out, images, **settings))
+@pytest.fixture(scope="session")
+def export_case(build_once: BuildOnce) -> ExportCase:
+    def made(target: str, case: str, precision: ExportPrecision = "float32") -> ExportedCase:
+        def fill(folder: Path) -> None:
+            predictor = make_predictor(folder / "flowers", case != "wide", **(WIDE if case == "wide" else CASES[case]))
+            settings: dict[str, Any] = {"precision": precision, "max_accuracy_drop": 100, "source": "6 pictures"}
+            result = export(predictor, target, folder / "out", parity_images(predictor), **settings)
+            (folder / "result").write_bytes(pickle.dumps(result))
+
+        folder = build_once(f"{target}-{case}-{precision}", fill)
+        result: ParityResult = pickle.loads((folder / "result").read_bytes())
+        return ExportedCase(load_with_pytorch(folder / "flowers"), folder / "out", result)
+
+    return made
+
+
+def load_with_pytorch(folder: Path) -> Predictor:
+    """It stays with PyTorch, however busy the machine is."""
+    predictor = load(folder, device="cpu")
+    predictor.engine.patience = float("inf")
+    return predictor
 
 
 def parity_images(predictor: Predictor) -> list[ParityImage]:
@@ -105,9 +126,7 @@ def make_predictor(folder: Path, trusted: bool = False, **changes: Any) -> Predi
         calibration=calibration,
         metrics={},
     )
-    predictor = load(folder, device="cpu")
-    predictor.engine.patience = float("inf")
-    return predictor
+    return load_with_pytorch(folder)
 
 
 def _trust(config: ViTConfig, target: Target) -> tuple[Calibration, dict[str, torch.Tensor]]:

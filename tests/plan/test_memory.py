@@ -48,7 +48,6 @@ QUICK_CASES = {
     ("parallel", "FSDP", "float32"),
     ("parallel", "FSDP, in parts", "bfloat16"),
     ("parallel", "HSDP, tensor", "bfloat16"),
-    ("parallel", "data, tensor", "bfloat16"),
     ("serial", "DDP", "float32"),
     ("serial", "FSDP, three, checkpointed", "bfloat16"),
 }

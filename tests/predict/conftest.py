@@ -7,6 +7,7 @@ import pytest
 
 from megavit.predict.predictor import Predictor, load
 from tests.helpers.bundles import make_bundle
+from tests.helpers.export_cases import export_case  # noqa: F401
 
 
 @pytest.fixture(scope="session")

@@ -12,11 +12,11 @@ from PIL import Image
 
 from megavit.errors import BundleError, ConfigError, ImageError
 from megavit.predict.exported_predictor import ExportedPredictor, load_exported
-from tests.helpers.export_cases import export_case, make_images
+from tests.helpers.export_cases import ExportCase, make_images
 
 
 @pytest.fixture(scope="module")
-def folder() -> Path:
+def folder(export_case: ExportCase) -> Path:
     return export_case("onnx", "plain").folder
 
 
@@ -169,7 +169,7 @@ subprocess.run(["true"])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="of Linux alone it is known")
-def test_signals_are_handled_after_models_ended() -> None:
+def test_signals_are_handled_after_models_ended(export_case: ExportCase) -> None:
     command = [sys.executable, "-c", SIGNALS, str(export_case("openvino", "plain").folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

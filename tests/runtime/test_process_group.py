@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -6,6 +8,7 @@ import torch
 from megavit.errors import ConfigError
 from megavit.runtime.process_group import DistContext, get_dist_context
 from tests.helpers.distributed.torchrun import torchrun
+from tests.helpers.processes import wait_until_ended
 
 AGENT = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "TORCHELASTIC_RESTART_COUNT": "2"}
 
@@ -52,6 +55,23 @@ def test_alone_nothing_is_joined_and_every_question_is_answered_here():
     with alone.init_process_group(torch.device("cpu"), 1.0):
         assert not torch.distributed.is_initialized()
         assert alone.run_on_main(lambda: 5) == 5 and alone.all_gather("a") == ["a"]
+
+
+def test_a_process_that_dies_with_its_agent_ends_when_that_is_killed():
+    child = (
+        "import time; from megavit.runtime.process_group import die_with_parent; die_with_parent();"
+        " print(flush=True); time.sleep(3600)"
+    )
+    agent = (
+        "import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', sys.argv[1]], stdout=subprocess.PIPE);"
+        " child.stdout.readline(); print(child.pid, flush=True); child.wait()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", agent, child], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    worker = int(process.stdout.readline())
+    process.kill()
+    process.communicate()
+    wait_until_ended([worker])
 
 
 def test_several_processes_do_not_share_one_gpu():

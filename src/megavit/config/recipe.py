@@ -28,7 +28,7 @@ OptimizerKind = Literal["muon", "adamw"]
 ScheduleKind = Literal["cosine", "linear"]
 Precision = Literal["auto", "float32", "bfloat16"]
 ResolvedPrecision = Literal["float32", "bfloat16"]
-TuneMethod = Literal["auto", "probe", "lora", "last", "all"]
+FinetuneMethod = Literal["auto", "probe", "lora", "last", "all"]
 
 # Values of `ModelRecipe.pretrained` that name no weights.
 AUTO, SCRATCH = "auto", "scratch"
@@ -221,17 +221,22 @@ class RunRecipe(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+<<<<<<< HEAD
 class TuneRecipe(Settings):
     """The fine-tuning of a pretrained model (`ModelRecipe.pretrained`).
+=======
+class FinetuneRecipe(Settings):
+    """The fine-tuning of a pretrained model (`ModelRecipe.init`).
+>>>>>>> main
 
     Attributes:
-        rung: trained part of the model: "probe" (a linear classifier on frozen features), "lora" (low-rank adapters),
+        method: trained part of the model: "probe" (a linear classifier on frozen features), "lora" (low-rank adapters),
             "last" (the last quarter of the layers), "all", or "auto": one after the other, as long as each is
             significantly better than the best before it.
         rank: rank of the low-rank adapters.
     """
 
-    rung: TuneMethod = "auto"
+    method: FinetuneMethod = "auto"
     rank: int = checked(check_integer, 8, minimum=1)
 
 
@@ -285,5 +290,5 @@ class Recipe:
     optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
     schedule: ScheduleRecipe = field(default_factory=ScheduleRecipe)
     run: RunRecipe = field(default_factory=RunRecipe)
-    tune: TuneRecipe = field(default_factory=TuneRecipe)
+    finetune: FinetuneRecipe = field(default_factory=FinetuneRecipe)
     parallel: ParallelRecipe = field(default_factory=ParallelRecipe)

@@ -17,7 +17,12 @@ Run = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 RECORD, REFERENCE = "megavit-export.json", "reference.npz"
 INPUT = "input"
-TOLERANCES: Mapping[ExportPrecision, float] = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 1e-1, "int8": 0.25}
+SELF_TEST_TOLERANCES: Mapping[ExportPrecision, float] = {
+    "float32": 1e-3,
+    "float16": 1e-2,
+    "bfloat16": 1e-1,
+    "int8": 0.25,
+}
 """The largest allowed error between two machines, relative to the largest output or to 1, whichever is larger."""
 _TRIAL_SIDE = 16
 
@@ -69,7 +74,7 @@ def check_outputs(folder: Path, info: ExportInfo, run: Run) -> None:
     _check_shapes(folder, info, outputs, len(inputs))
     for name, values in expected.items():
         error = np.abs(outputs[name].astype(np.float64) - values) if name in outputs else np.array(np.inf)
-        if not error.max() <= TOLERANCES[info.precision] * max(1.0, np.abs(values).max()):
+        if not error.max() <= SELF_TEST_TOLERANCES[info.precision] * max(1.0, np.abs(values).max()):
             raise BundleError(
                 f"the model in {folder} does not reproduce its reference outputs on this machine: {name} is off by "
                 f"{error.max():.2g}; export it again here"

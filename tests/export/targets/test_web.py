@@ -25,7 +25,7 @@ def png(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-@pytest.mark.parametrize("channels", [3, 1])
+@pytest.mark.parametrize("channels", [3, pytest.param(1, marks=pytest.mark.drill)])  # also in tests/page
 def test_the_page_answers_as_the_bundle(channels: int, tmp_path: Path, runtime: Path, open_page: OpenPage) -> None:
     predictor = make_predictor(tmp_path / "flowers", True, channels=channels)
     real = make_images(3)

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,35 @@ def epoch(accuracy: float) -> EpochRecord:
     return EpochRecord(
         epoch=1, step=3, seconds=1.5, train_loss=1.0, val_loss=0.1 + 0.2, val_metric=accuracy, learning_rate=1e-3
     )
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoints after step 1, and after step 3 with a best epoch."""
+    folder = tmp_path_factory.mktemp("saved")
+    save_checkpoint(folder, trained(1))
+    later = trained(3)
+    later.record(epoch(0.5))
+    save_checkpoint(folder, later)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def first_numbers() -> dict[str, object]:
+    return trained(1).numbers()
+
+
+@pytest.fixture
+def two(saved: Path, tmp_path: Path) -> Path:
+    """A copy of both checkpoints."""
+    return shutil.copytree(saved, tmp_path / "two")
+
+
+@pytest.fixture
+def one(two: Path) -> Path:
+    """A copy of the first checkpoint alone."""
+    shutil.rmtree(list_checkpoints(two)[0])
+    return two
 
 
 def test_a_restored_state_is_the_saved_one_to_the_bit(tmp_path):
@@ -73,10 +103,8 @@ def test_only_the_newest_two_stay(tmp_path):
 
 @pytest.mark.parametrize("name", ["state.safetensors", "manifest.json"])
 @pytest.mark.parametrize("harm", ["flip", "cut", "remove"])
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, name, harm):
-    save_checkpoint(tmp_path, trained(1))
-    save_checkpoint(tmp_path, trained(2))
-    path = list_checkpoints(tmp_path)[0] / name
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(two, name, harm):
+    path = list_checkpoints(two)[0] / name
     data = bytearray(path.read_bytes())
     if harm == "flip":
         data[-2] ^= 1
@@ -86,20 +114,18 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, name, harm):
     else:
         path.unlink()
     state = fresh_state(make_task())
-    damaged = load_checkpoint(tmp_path, state)
+    damaged = load_checkpoint(two, state)
     assert state.step == 1
-    assert len(damaged) == 1 and "step-000000002" in damaged[0]
+    assert len(damaged) == 1 and "step-000000003" in damaged[0]
 
 
-def test_with_no_sound_checkpoint_the_error_says_what_is_wrong_with_each(tmp_path):
-    save_checkpoint(tmp_path, trained(1))
-    (list_checkpoints(tmp_path)[0] / "manifest.json").write_text(json.dumps({"sha256": "no"}))
+def test_with_no_sound_checkpoint_the_error_says_what_is_wrong_with_each(one):
+    (list_checkpoints(one)[0] / "manifest.json").write_text(json.dumps({"sha256": "no"}))
     with pytest.raises(BundleError, match=r"no intact checkpoint.*start the training again\n.*is damaged: its SHA-256"):
-        load_checkpoint(tmp_path, fresh_state(make_task()))
+        load_checkpoint(one, fresh_state(make_task()))
 
 
-def test_a_full_disk_leaves_the_last_checkpoint_and_says_where_to_go_on(tmp_path, monkeypatch):
-    save_checkpoint(tmp_path, trained(1))
+def test_a_full_disk_leaves_the_last_checkpoint_and_says_where_to_go_on(one, monkeypatch):
 
     def full(_handle: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -107,28 +133,25 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_says_where_to_go_on(tmp_path
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
         with pytest.raises(OutputError, match=r"disk is full.*can be resumed from step 1"):
-            save_checkpoint(tmp_path, trained(2))
+            save_checkpoint(one, trained(2))
     state = fresh_state(make_task())
-    assert load_checkpoint(tmp_path, state) == [] and state.step == 1
+    assert load_checkpoint(one, state) == [] and state.step == 1
 
 
-def test_a_number_that_is_not_what_was_written_is_damage_too(tmp_path):
-    save_checkpoint(tmp_path, trained(1))
-    save_checkpoint(tmp_path, trained(2))
-    manifest = list_checkpoints(tmp_path)[0] / "manifest.json"
+def test_a_number_that_is_not_what_was_written_is_damage_too(two):
+    manifest = list_checkpoints(two)[0] / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"skipped": 0', '"skipped": 1'))
     state = fresh_state(make_task())
-    assert len(load_checkpoint(tmp_path, state)) == 1
+    assert len(load_checkpoint(two, state)) == 1
     assert (state.step, state.skipped) == (1, 0)
 
 
-def test_what_a_killed_run_had_begun_to_write_is_removed_and_nothing_else(tmp_path):
-    save_checkpoint(tmp_path, trained(1))
-    (tmp_path / ".step-000000002-0badcafe").mkdir()
-    (tmp_path / ".step-000000002-0badcafe" / "state.safetensors").write_bytes(b"half")
-    remove_incomplete(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["step-000000001"]
-    remove_incomplete(tmp_path / "nothing")
+def test_what_a_killed_run_had_begun_to_write_is_removed_and_nothing_else(one):
+    (one / ".step-000000002-0badcafe").mkdir()
+    (one / ".step-000000002-0badcafe" / "state.safetensors").write_bytes(b"half")
+    remove_incomplete(one)
+    assert [path.name for path in one.iterdir()] == ["step-000000001"]
+    remove_incomplete(one / "nothing")
 
 
 def tamper(checkpoint: Path, change: dict[str, object], remove: str = "") -> None:
@@ -185,24 +208,21 @@ RECORD = epoch(0.5).to_dict()
         ({"tp_size": 0}, "tp_size"),
     ],
 )
-def test_a_checkpoint_with_a_number_that_cannot_be_gives_way_to_the_one_before_by_name(tmp_path, change, named):
-    save_checkpoint(tmp_path, trained(1))
-    later = trained(3)
-    later.record(epoch(0.5))
-    save_checkpoint(tmp_path, later)
-    tamper(list_checkpoints(tmp_path)[0], change)
+def test_a_checkpoint_with_a_number_that_cannot_be_gives_way_to_the_one_before_by_name(
+    two, first_numbers, change, named
+):
+    tamper(list_checkpoints(two)[0], change)
     state = fresh_state(make_task())
-    (fault,) = load_checkpoint(tmp_path, state)
+    (fault,) = load_checkpoint(two, state)
     assert "step-000000003" in fault and named in fault
-    assert state.numbers() == trained(1).numbers() and not state.best
+    assert state.numbers() == first_numbers and not state.best
 
 
 @pytest.mark.parametrize("name", ["step", "progress", "history", "best_epoch", "loss_sum"])
-def test_a_checkpoint_without_a_number_is_refused_by_name(tmp_path, name):
-    save_checkpoint(tmp_path, trained(1))
-    tamper(list_checkpoints(tmp_path)[0], {}, remove=name)
+def test_a_checkpoint_without_a_number_is_refused_by_name(one, name):
+    tamper(list_checkpoints(one)[0], {}, remove=name)
     with pytest.raises(BundleError, match=f"{name}: is missing"):
-        load_checkpoint(tmp_path, fresh_state(make_task()))
+        load_checkpoint(one, fresh_state(make_task()))
 
 
 @pytest.mark.parametrize(

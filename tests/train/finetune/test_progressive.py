@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from megavit.config.target import Target
+from megavit.evaluate.metrics import significance
 from megavit.evaluate.probes.cross_validation import Fold, make_folds
 from megavit.train.finetune.progressive import FrozenFeatures, TrainMethod, describe, progressive_finetune
 from megavit.train.history import TuneResult
@@ -51,7 +52,7 @@ def tuned(accuracy, folds=WHOLE, spread=1.5, methods=("lora", "last", "all"), **
     return selection.results, selection.method, selection.reason, asked
 
 
-def test_it_climbs_while_each_rung_is_better_by_more_than_chance_and_keeps_the_best():
+def test_methods_follow_while_each_is_better_by_more_than_chance_and_the_best_is_kept():
     found, kept, reason, asked = tuned({"lora": 0.85, "last": 0.9, "all": 1.0})
     assert [result.method for result in found] == ["knn", "probe", "lora", "last"]
     assert (
@@ -61,12 +62,12 @@ def test_it_climbs_while_each_rung_is_better_by_more_than_chance_and_keeps_the_b
     assert asked == [("lora", 1, 3), ("last", 1, 2)]
 
 
-def test_a_rung_that_is_worse_ends_it():
+def test_a_method_that_is_worse_ends_it():
     found, kept, reason, _ = tuned({"lora": 0.2}, spread=0.2)
     assert (kept, reason) == ("probe", "lora is no better than probe") and found[-1].p_value == 1
 
 
-def test_the_last_rung_can_win():
+def test_the_last_method_can_win():
     _, kept, reason, _ = tuned({"lora": 1.0}, methods=("lora",))
     assert (kept, reason) == ("lora", "it is the last method")
 
@@ -76,7 +77,7 @@ def test_where_there_is_no_time_it_says_so():
     assert (kept, reason) == ("probe", "there was no time left for lora") and len(found) == 2
 
 
-def test_a_rung_that_was_asked_for_is_kept_even_if_it_is_worse():
+def test_a_method_that_was_asked_for_is_kept_even_if_it_is_worse():
     found, kept, reason, _ = tuned({"all": 0.1}, methods=("all",), keep_last=True)
     assert (kept, reason) == ("all", "it was requested") and not found[-1].is_better
     found, kept, _, _ = tuned({}, methods=(), keep_last=True)
@@ -92,7 +93,8 @@ def test_in_cross_validation_every_image_is_answered_for_by_a_probe_that_did_not
 
 
 @pytest.mark.parametrize("kind", ["multilabel", "regression"])
-def test_labels_and_scores_climb_by_their_own_metric(kind):
+def test_labels_and_scores_climb_by_their_own_metric(kind, monkeypatch):
+    monkeypatch.setattr(significance, "RESAMPLES", 100)
     base = frozen(0.1)
     if kind == "multilabel":
         targets = F.one_hot(base.labels, CLASSES).bool()

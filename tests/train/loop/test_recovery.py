@@ -96,7 +96,15 @@ def test_a_run_that_diverges_goes_back_and_leaves_out_the_images_that_led_there(
     assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == reported
 
 
-@pytest.mark.parametrize("done", [30, BACK + 1, BROKEN - 1, BROKEN, BROKEN + 5, BROKEN + PATIENCE + 3, 115])
+@pytest.mark.parametrize(
+    "done",
+    [
+        BACK + 1,
+        BROKEN + 5,
+        BROKEN + PATIENCE + 3,
+        *(pytest.param(step, marks=pytest.mark.drill) for step in (30, BROKEN - 1, BROKEN, 115)),
+    ],
+)
 def test_a_run_that_is_stopped_before_or_after_it_goes_back_comes_to_the_same_bits(tmp_path, whole, done):
     stopped, *_ = train_spiking(tmp_path, {BROKEN: 30.0}, stop_at=done)
     assert stopped.step < STEPS
@@ -206,7 +214,7 @@ def test_a_run_whose_learning_rate_jumps_once_goes_back_and_ends_with_a_model_th
         return train_step(state, task, batch, rate * jump, steps)
 
     monkeypatch.setattr(loop, "train_step", jumping)
-    changes = {"run": {"epochs": 8, "device": "cpu"}}
+    changes = {"run": {"epochs": 6, "device": "cpu"}}
     done = train("demo:digits", tmp_path / "run", recipe="demo", overrides=changes, reporter=Told())
     (line,) = [line for line in Told.lines if "with other images" in line]
     assert f"rolling back to step {BACK}" in line

@@ -118,7 +118,7 @@ def test_all_frees_everything_even_what_was_frozen():
     assert all(p.requires_grad for p in model.parameters())
 
 
-def test_a_rungs_rate_follows_the_recipes_and_low_rank_additions_learn_alike_in_every_layer():
+def test_a_methods_rate_follows_the_recipes_and_low_rank_additions_learn_alike_in_every_layer():
     recipe = OptimizerRecipe(learning_rate=2e-3, layer_decay=0.5)
     assert scale_learning_rate(recipe, "all") == replace(recipe, learning_rate=2e-3 * LEARNING_RATE_FACTORS["all"])
     lora = scale_learning_rate(recipe, "lora")

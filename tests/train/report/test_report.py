@@ -142,9 +142,10 @@ def page(folder):
     return Page((folder / "report.html").read_text("utf-8"))
 
 
-def bare(**changes):
-    """A report with one figure, which is quick to draw."""
-    return report(history=[], examples=[], **changes)
+def bare(classes=DIGITS[:2], **changes):
+    """A report with the confusion matrix alone, by default of two classes, which is quick to draw."""
+    whole = report(classes, history=[], examples=[], **changes)
+    return replace(whole, uncertainty=replace(whole.uncertainty, uncalibrated=None, calibrated=None))
 
 
 def one_line(text):
@@ -188,24 +189,9 @@ def test_figures_are_written_and_are_pictures(folder):
             assert min(picture.size) > 200
 
 
-@pytest.mark.parametrize("classes", [DIGITS, NASTY, [f"class {index}" for index in range(40)]])
-def test_the_page_asks_nothing_of_the_network_and_runs_nothing(tmp_path, classes):
-    page = page_of(tmp_path, report(classes))
-    assert not page.all("script")
-    assert not page.all("link")
-    for tag, attributes in page.tags:
-        assert not [name for name in attributes if name.startswith("on")], tag
-        for name in ("src", "srcset"):
-            assert attributes.get(name, "data:image/png;base64,").startswith("data:image/png;base64,")
-        assert attributes.get("href", "#").startswith("#")
-    styles = re.search(r"<style>(.*?)</style>", (tmp_path / "report.html").read_text("utf-8"), re.DOTALL)
-    assert styles
-    assert not re.search(r"url\(|@import|@font-face", styles[1])
-    policy = next(one["content"] for one in page.all("meta") if one.get("http-equiv") == "Content-Security-Policy")
-    assert "default-src 'none'" in policy
-
-
-def test_names_are_text_wherever_they_stand(tmp_path):
+@pytest.fixture(scope="module")
+def nasty_folder(tmp_path_factory):
+    """A report in which every text is a tag."""
     nasty = NASTY[0]
     whole = report(NASTY, title=nasty, created=nasty, recipe_toml=nasty, bundle=f"runs/{nasty}")
     whole = replace(
@@ -215,10 +201,39 @@ def test_names_are_text_wherever_they_stand(tmp_path):
         data=replace(whole.data, source=nasty, division=nasty, skipped={nasty: 1}),
         examples=[replace(whole.examples[0], name=nasty)],
     )
-    path = write_report(tmp_path, whole)
-    page = Page(path.read_text("utf-8"))
-    assert "<script" not in path.read_text("utf-8")
-    assert page.text.count(nasty) > 15
+    return write_report(tmp_path_factory.mktemp("nasty"), whole).parent
+
+
+@pytest.fixture(scope="module")
+def heat_map_folder(tmp_path_factory):
+    """A report on more classes than a matrix names."""
+    classes = [f"class {index}" for index in range(31)]
+    return write_report(tmp_path_factory.mktemp("heat map"), bare(classes)).parent
+
+
+@pytest.mark.parametrize("name", ["folder", "nasty_folder", "heat_map_folder"])
+def test_the_page_asks_nothing_of_the_network_and_runs_nothing(request, name):
+    folder = request.getfixturevalue(name)
+    page = Page((folder / "report.html").read_text("utf-8"))
+    assert not page.all("script")
+    assert not page.all("link")
+    for tag, attributes in page.tags:
+        assert not [name for name in attributes if name.startswith("on")], tag
+        for name in ("src", "srcset"):
+            assert attributes.get(name, "data:image/png;base64,").startswith("data:image/png;base64,")
+        assert attributes.get("href", "#").startswith("#")
+    styles = re.search(r"<style>(.*?)</style>", (folder / "report.html").read_text("utf-8"), re.DOTALL)
+    assert styles
+    assert not re.search(r"url\(|@import|@font-face", styles[1])
+    policy = next(one["content"] for one in page.all("meta") if one.get("http-equiv") == "Content-Security-Policy")
+    assert "default-src 'none'" in policy
+
+
+def test_names_are_text_wherever_they_stand(nasty_folder):
+    written = (nasty_folder / "report.html").read_text("utf-8")
+    page = Page(written)
+    assert "<script" not in written
+    assert page.text.count(NASTY[0]) > 15
     assert "{{ 7 * 7 }}" in page.text
     assert "中文" in page.text
 
@@ -230,8 +245,11 @@ def test_a_path_with_spaces_and_quotes_can_be_pasted(tmp_path):
 
 
 @pytest.mark.parametrize("count", [2, 30, 31, 1000])
-def test_any_number_of_classes_is_shown(tmp_path, count):
-    page = page_of(tmp_path, report([f"class {index}" for index in range(count)], examples=[], history=[]))
+def test_any_number_of_classes_is_shown(tmp_path, heat_map_folder, count):
+    if count == 31:
+        page = Page((heat_map_folder / "report.html").read_text("utf-8"))
+    else:
+        page = page_of(tmp_path, bare([f"class {index}" for index in range(count)]))
     named = any("confusion" in one.get("class", "") for one in page.all("table"))
     assert named == (count <= 30)
     assert any("Heat map" in one["alt"] for one in page.all("img")) == (count > 30)
@@ -253,7 +271,7 @@ def test_a_run_without_epochs_examples_mistakes_or_validation_still_has_its_repo
 
 def test_a_class_without_images_is_a_dash_not_a_number(tmp_path):
     test = compute_classification_metrics(torch.eye(3)[[0, 1]], torch.tensor([0, 1]), ["ant", "bee", "cow"])
-    page = page_of(tmp_path, report(["ant", "bee", "cow"], test=test))
+    page = page_of(tmp_path, bare(["ant", "bee", "cow"], test=test))
     assert "cow0–––" in "".join(page.text.split())
     assert not re.search(r"\bnan\b", page.text.lower())
 
@@ -272,7 +290,7 @@ def test_pictures_have_a_text_and_follow_the_readers_light_or_dark(page):
 def test_a_large_image_is_made_small_for_the_page(tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (900, 1200, 3), dtype=np.uint8)
     shown = example(image=noise, name="big.jpg", truth="0", top=[("0", 1.0)])
-    path = write_report(tmp_path, report(examples=[shown], history=[]))
+    path = write_report(tmp_path, replace(bare(), examples=[shown]))
     assert path.stat().st_size < 900_000
 
 
@@ -330,7 +348,6 @@ def test_a_second_report_replaces_the_first_and_leaves_nothing_else(tmp_path):
     assert sorted(path.name for path in tmp_path.rglob("*")) == [
         "confusion.png",
         "figures",
-        "reliability.png",
         "report.html",
     ]
 
@@ -402,8 +419,18 @@ def score_report(**changes):
     return report(test=test, val=test, examples=[shown], data=data, history=epochs, regression=scores, **changes)
 
 
-def test_the_report_of_labels_has_a_row_a_label_and_no_confusion(tmp_path):
-    page = page_of(tmp_path, labels_report())
+@pytest.fixture(scope="module")
+def labels_folder(tmp_path_factory):
+    return write_report(tmp_path_factory.mktemp("labels"), labels_report()).parent
+
+
+@pytest.fixture(scope="module")
+def score_folder(tmp_path_factory):
+    return write_report(tmp_path_factory.mktemp("score"), score_report()).parent
+
+
+def test_the_report_of_labels_has_a_row_a_label_and_no_confusion(labels_folder):
+    page = Page((labels_folder / "report.html").read_text("utf-8"))
     text = one_line(page.text)
     for part in (
         "mean average precision on 60 test images",
@@ -415,7 +442,7 @@ def test_the_report_of_labels_has_a_row_a_label_and_no_confusion(tmp_path):
         assert part in text
     assert "cow0–0.50" in "".join(page.text.split())
     assert "truly no label" in text and ".labels)" in text and "Confusion" not in text
-    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [
+    assert sorted(path.name for path in (labels_folder / "figures").iterdir()) == [
         "curves.png",
         "examples.png",
         "reliability.png",
@@ -423,9 +450,9 @@ def test_the_report_of_labels_has_a_row_a_label_and_no_confusion(tmp_path):
     assert "All11" in "".join(page.text.split())
 
 
-def test_the_report_of_scores_has_a_scatter_and_what_knows_nothing(tmp_path):
+def test_the_report_of_scores_has_a_scatter_and_what_knows_nothing(score_folder):
     whole = score_report()
-    page = page_of(tmp_path, whole)
+    page = Page((score_folder / "report.html").read_text("utf-8"))
     text = one_line(page.text)
     assert isinstance(whole.test, RegressionMetrics)
     for part in (
@@ -437,14 +464,14 @@ def test_the_report_of_scores_has_a_scatter_and_what_knows_nothing(tmp_path):
         assert part in text
     assert "-9" in text and ".score)" in text and "Confusion" not in text
     assert any("True values against predictions" in one["alt"] for one in page.all("img"))
-    names = sorted(path.name for path in (tmp_path / "figures").iterdir())
+    names = sorted(path.name for path in (score_folder / "figures").iterdir())
     assert names == ["curves.png", "examples.png", "scores.png"]
     assert "Prediction intervals" in text and "Calibration of the probabilities" not in text
 
 
-@pytest.mark.parametrize("make", [labels_report, score_report])
-def test_every_link_of_the_other_reports_leads_somewhere(tmp_path, make):
-    page = page_of(tmp_path, make())
+@pytest.mark.parametrize("name", ["labels_folder", "score_folder"])
+def test_every_link_of_the_other_reports_leads_somewhere(request, name):
+    page = Page((request.getfixturevalue(name) / "report.html").read_text("utf-8"))
     ids = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
     assert {one["href"][1:] for one in page.all("a")} <= ids
     assert not re.search(r"\b(nan|None)\b", page.text)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from megavit.cli.options import Device, Json, LabeledData, Nproc, PresetPatchSize, Seed
-from megavit.config.recipe import Balance, OnCorrupt, Precision, TuneMethod
+from megavit.config.recipe import Balance, FinetuneMethod, OnCorrupt, Precision
 from megavit.errors import ConfigError
 
 
@@ -21,8 +21,13 @@ def train(
     out: Path | None = None,
     resume: Path | None = None,
     recipe: str = "auto",
+<<<<<<< HEAD
     from_: Annotated[str | None, Parameter(name="--from")] = None,
     finetune: TuneMethod | None = None,
+=======
+    init: str | None = None,
+    finetune: FinetuneMethod | None = None,
+>>>>>>> main
     minutes: float | None = None,
     epochs: int | None = None,
     model: str | None = None,
@@ -88,8 +93,13 @@ def train(
         tp: Tensor parallel group size: processes that split each layer. Default: 1.
     """
     changes: dict[str, Any] = {
+<<<<<<< HEAD
         "model": {"pretrained": from_, "preset": model, "image_size": image_size, "patch_size": patch_size},
         "tune": {"rung": finetune},
+=======
+        "model": {"init": init, "preset": model, "image_size": image_size, "patch_size": patch_size},
+        "finetune": {"method": finetune},
+>>>>>>> main
         "data": {"balance": balance, "keep_aspect": keep_aspect, "on_corrupt": on_corrupt},
         "optimizer": {"learning_rate": learning_rate},
         "run": {

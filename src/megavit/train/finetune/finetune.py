@@ -45,7 +45,7 @@ def start_finetuning(ctx: RunContext, request: TrainRequest) -> TrainResult:
     pretrained = build_pretrained(ctx, recipe, request.pretrained)
     weights = sum(p.numel() * p.element_size() for p in pretrained.model.parameters())
     num_stages = 1
-    if recipe.tune.rung == "auto":
+    if recipe.finetune.method == "auto":
         num_stages += len(FINETUNE_METHODS) * (NUM_FOLDS if needs_cross_validation(ctx.dataset) else 1)
     need = (3 + 2 * num_stages) * 5 * weights + 2**24
     ctx.dist.run_on_main(lambda: check_writable(ctx.run_dir, "the run with its checkpoints", need=need))
@@ -86,10 +86,10 @@ def _finetune(ctx: RunContext, pretrained: StartingModel) -> TrainResult:
         tuner = Finetuner(ctx, pretrained)
         selection = progressive_finetune(
             tuner.frozen,
-            tuple(method for method in FINETUNE_METHODS if recipe.tune.rung in ("auto", method)),
+            tuple(method for method in FINETUNE_METHODS if recipe.finetune.method in ("auto", method)),
             tuner.train_method,
             lambda result: ctx.reporter.say(describe(result, metric)),
-            keep_last=recipe.tune.rung != "auto",
+            keep_last=recipe.finetune.method != "auto",
         )
         ctx.reporter.say(f"{selection.method} is selected: {selection.reason}")
         summary = TuneSummary(
@@ -130,7 +130,7 @@ class Finetuner:
         task = make_task(unsmoothed, preprocessing, dataset, torch.device("cpu"))
         labels = target_tensor(self.pool, dataset.target, len(dataset.classes))
         splits, self.held_out = [self.split], f"{len(dataset.in_split('val')):,} validation images"
-        if self.recipe.tune.rung == "auto" and needs_cross_validation(dataset):
+        if self.recipe.finetune.method == "auto" and needs_cross_validation(dataset):
             splits = make_folds(labels, seed=self.recipe.run.seed, digests=[sample.digest for sample in self.pool])
             self.held_out = (
                 f"{len(self.pool):,} training and validation images, each predicted by a model trained on the other "
@@ -211,7 +211,7 @@ class Finetuner:
             inputs,
             method,
             budget_seconds,
-            force=force or self.recipe.tune.rung != "auto",
+            force=force or self.recipe.finetune.method != "auto",
         )
         if stage is not None:
             # Time that the stage took before a stop counts for this run.

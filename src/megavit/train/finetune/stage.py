@@ -90,7 +90,7 @@ def train_stage(
     inputs = replace(inputs, task=task)
     seed_all(task.recipe.run.seed)
     model = copy.deepcopy(inputs.model)
-    unfreeze(model, method, task.recipe.tune.rank)
+    unfreeze(model, method, task.recipe.finetune.rank)
     length = dist.run_on_main(lambda: read_stage(folder)) or plan_stage(ctx, inputs, model, budget_seconds)
     if length is None and not force:
         return None

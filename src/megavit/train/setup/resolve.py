@@ -87,7 +87,7 @@ def resolve_precision(ctx: RunContext, recipe: Recipe, pretrained: PretrainedMod
     if recipe.run.precision != "auto":
         return recipe
     precision: Precision = "float32"
-    if pretrained is None or recipe.tune.rung != "probe":
+    if pretrained is None or recipe.finetune.method != "probe":
         ctx.reporter.say("measuring the speed of a step")
         precision, _ = measure_recipe(ctx, recipe, pretrained)
     return replace(recipe, run=replace(recipe.run, precision=precision))
