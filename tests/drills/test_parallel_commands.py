@@ -63,13 +63,8 @@ def test_several_processes_choose_no_method_of_fine_tuning(place, tmp_path):
 
 
 def test_two_processes_fine_tune_as_one_does_also_after_one_of_them_was_killed(place, tmp_path):
-<<<<<<< HEAD
     line = [place / "after", "--from", place / "run", "--finetune", "all", *FLAGS]
-    one, two, stage = tmp_path / "one", tmp_path / "two", Path("rungs") / "all"
-=======
-    line = [place / "after", "--init", place / "run", "--finetune", "all", *FLAGS]
     one, two, stage = tmp_path / "one", tmp_path / "two", Path("stages") / "all"
->>>>>>> main
     done = run_megavit("train", *line, "--out", one, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     process = start_training(*line, "--out", two, *TWO, "--fsdp", "2")

@@ -51,7 +51,7 @@ def before(data: Path) -> Path:
 @pytest.fixture(scope="module")
 def last(data: Path, before: Path) -> Path:
     """A run of the last layers."""
-    code, reported = train(data / "after", "--init", before, "--finetune", "last", "--out", data / "last", *FLAGS)
+    code, reported = train(data / "after", "--from", before, "--finetune", "last", "--out", data / "last", *FLAGS)
     assert code == 0 and "last is selected: it was requested" in reported, reported
     return data / "last"
 
@@ -84,15 +84,8 @@ def test_with_few_images_it_beats_beginning_from_nothing_and_says_how(data, befo
     load(tmp_path / "tuned", verify=True)
 
 
-<<<<<<< HEAD
-def test_a_method_that_is_asked_for_is_the_one_in_the_bundle(data, before, tmp_path):
-    code, reported = train(data / "after", "--from", before, "--finetune", "last", "--out", tmp_path / "run", *FLAGS)
-    assert code == 0 and "last is selected: it was requested" in reported
-    first, source = load(tmp_path / "run").model, load(before).model
-=======
 def test_a_method_that_is_asked_for_is_the_one_in_the_bundle(before, last):
     first, source = load(last).model, load(before).model
->>>>>>> main
     frozen = {name for name, tensor in first.state_dict().items() if torch.equal(tensor, source.state_dict()[name])}
     assert "patch_embedding.projection.weight" in frozen and "transformer.layers.2.mlp.out.weight" in frozen
     assert not {name for name in frozen if name.startswith(("transformer.layers.3", "mlp_head"))}
@@ -130,15 +123,9 @@ def test_the_written_recipe_gives_the_same_weights(data, lora, tmp_path):
     assert (tmp_path / "again" / WEIGHTS).read_bytes() == (lora / WEIGHTS).read_bytes()
 
 
-<<<<<<< HEAD
-def test_weights_that_have_changed_are_not_gone_on_with(lora, tmp_path):
-    plan = json.loads((lora / "plan.json").read_text())
-    plan["pretrained"] = "0" * 64
-=======
 def test_weights_that_have_changed_are_not_gone_on_with(last, tmp_path):
     plan = json.loads((last / "plan.json").read_text())
-    plan["init"] = "0" * 64
->>>>>>> main
+    plan["pretrained"] = "0" * 64
     (tmp_path / "plan.json").write_text(json.dumps(plan))
     code, reported = train("--resume", tmp_path)
     assert code == 2 and "have changed since the run began" in reported

@@ -221,13 +221,8 @@ class RunRecipe(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-<<<<<<< HEAD
-class TuneRecipe(Settings):
-    """The fine-tuning of a pretrained model (`ModelRecipe.pretrained`).
-=======
 class FinetuneRecipe(Settings):
-    """The fine-tuning of a pretrained model (`ModelRecipe.init`).
->>>>>>> main
+    """The fine-tuning of a pretrained model (`ModelRecipe.pretrained`).
 
     Attributes:
         method: trained part of the model: "probe" (a linear classifier on frozen features), "lora" (low-rank adapters),

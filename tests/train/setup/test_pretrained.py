@@ -149,7 +149,7 @@ def test_several_processes_need_all_layers(choose: Choose, tmp_path: Path) -> No
     parallel = ParallelContext(DistContext(), ParallelRecipe(), CPU)
     ctx = RunContext(tmp_path, make_images(), CPU, replace_dist(parallel), listener)
     with pytest.raises(ConfigError, match="--finetune lora"):
-        choose_weights(ctx, TrainRequest("photos", "auto", {"tune": {"rung": "lora"}}))
+        choose_weights(ctx, TrainRequest("photos", "auto", {"finetune": {"method": "lora"}}))
     assert "several processes" in listener.lines[0]
 
 
@@ -166,7 +166,7 @@ def replace_dist(parallel: ParallelContext) -> ParallelContext:
 
 def test_tuning_without_weights_is_refused(choose: Choose) -> None:
     with pytest.raises(ConfigError, match=r"--finetune probe.*needs pretrained weights.*--from"):
-        choose(make_images(28), tune={"rung": "probe"})
+        choose(make_images(28), finetune={"method": "probe"})
 
 
 def test_given_weights_are_kept(tmp_path: Path, choose: Choose) -> None:

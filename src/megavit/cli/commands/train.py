@@ -21,13 +21,8 @@ def train(
     out: Path | None = None,
     resume: Path | None = None,
     recipe: str = "auto",
-<<<<<<< HEAD
     from_: Annotated[str | None, Parameter(name="--from")] = None,
-    finetune: TuneMethod | None = None,
-=======
-    init: str | None = None,
     finetune: FinetuneMethod | None = None,
->>>>>>> main
     minutes: float | None = None,
     epochs: int | None = None,
     model: str | None = None,
@@ -93,13 +88,8 @@ def train(
         tp: Tensor parallel group size: processes that split each layer. Default: 1.
     """
     changes: dict[str, Any] = {
-<<<<<<< HEAD
         "model": {"pretrained": from_, "preset": model, "image_size": image_size, "patch_size": patch_size},
-        "tune": {"rung": finetune},
-=======
-        "model": {"init": init, "preset": model, "image_size": image_size, "patch_size": patch_size},
         "finetune": {"method": finetune},
->>>>>>> main
         "data": {"balance": balance, "keep_aspect": keep_aspect, "on_corrupt": on_corrupt},
         "optimizer": {"learning_rate": learning_rate},
         "run": {

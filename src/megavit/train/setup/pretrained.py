@@ -42,9 +42,9 @@ def choose_weights(ctx: RunContext, request: TrainRequest) -> PretrainedModel | 
         found = ctx.dist.run_on_main(lambda: Search(ctx, recipe, request.overrides).find(), wait_long=True)
         if found is not None:
             return found
-    if recipe.tune.rung != AUTO:
+    if recipe.finetune.method != AUTO:
         raise ConfigError(
-            f"fine-tuning (--finetune {recipe.tune.rung}) needs pretrained weights, but this run has none: name them "
+            f"fine-tuning (--finetune {recipe.finetune.method}) needs pretrained weights, but this run has none: name them "
             "with --from, or leave --finetune out"
         )
     return None
@@ -106,7 +106,7 @@ class Search:
         if channels not in COLOR_CHANNELS or not all(can_convert_channels(number, channels) for number in present):
             listed = " and ".join(map(str, sorted({model.channels} if model.channels else present)))
             return f"its images have {listed} channels, and backbones are for gray and RGB images"
-        if self.ctx.dist.is_distributed and self.recipe.tune.rung != "all":
+        if self.ctx.dist.is_distributed and self.recipe.finetune.method != "all":
             return "several processes can only fine-tune all layers of a backbone, which --finetune all does"
         if not any(map(self._fits, BACKBONES.values())):
             sizes = " or ".join(map(str, sorted({backbone.patch_size for backbone in BACKBONES.values()})))
