@@ -41,8 +41,10 @@ def serve_hub(folder: Path, *, truncated: bool = False) -> Iterator[str]:
             name = self.path.partition("?")[0].rpartition("/")[2]
             headers = {"X-Repo-Commit": COMMIT}
             if self.path.startswith("/api/"):
-                siblings = [{"rfilename": file} for file in files]
-                body = json.dumps({"id": "timm/x", "sha": COMMIT, "siblings": siblings}).encode()
+                sizes = {file: (folder / file).stat().st_size for file in files}
+                tree = [{"type": "file", "path": file, "size": sizes[file], "oid": file} for file in files]
+                info = {"id": "timm/x", "sha": COMMIT, "siblings": [{"rfilename": file} for file in files]}
+                body = json.dumps(tree if "/tree/" in self.path else info).encode()
                 headers["Content-Type"] = "application/json"
             elif name in files:
                 body = (folder / name).read_bytes()

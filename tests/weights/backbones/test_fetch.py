@@ -35,8 +35,8 @@ def test_a_truncated_file_is_said_and_does_not_count_as_cached(tmp_path: Path, m
 def test_a_server_that_accepts_and_never_answers_is_left(tmp_path: Path, monkeypatch) -> None:
     with serve_silence() as address:
         use_hub(monkeypatch, address, tmp_path / "hub")
-        with pytest.raises(BundleError, match="cannot be fetched"):
-            fetch_backbone(ROW, QUICK, lambda _: None)
+        with pytest.raises(BundleError, match="nothing arrived for 3 seconds"):
+            fetch_backbone(ROW, Patience(answer=1, begin=3), lambda _: None)
 
 
 def test_a_hub_out_of_reach_is_said(tmp_path: Path, monkeypatch) -> None:

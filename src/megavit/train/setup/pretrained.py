@@ -44,8 +44,8 @@ def choose_weights(ctx: RunContext, request: TrainRequest) -> PretrainedModel | 
             return found
     if recipe.finetune.method != AUTO:
         raise ConfigError(
-            f"fine-tuning (--finetune {recipe.finetune.method}) needs pretrained weights, but this run has none: name them "
-            "with --from, or leave --finetune out"
+            f"fine-tuning (--finetune {recipe.finetune.method}) needs pretrained weights, but this run has none: name "
+            "them with --from, or leave --finetune out"
         )
     return None
 
