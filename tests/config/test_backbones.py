@@ -1,6 +1,7 @@
 """The table of backbones says what the libraries that publish them say."""
 
 import re
+from typing import Any
 
 import pytest
 import timm
@@ -22,7 +23,7 @@ def test_a_row_says_of_a_model_what_timm_says(backbone: Backbone) -> None:
     assert published.license == backbone.license.lower()
     assert published.input_size == (3, backbone.image_size, backbone.image_size)
     with torch.device("meta"):
-        model = timm.create_model(backbone.name.partition(".")[0], num_classes=published.num_classes)
+        model: Any = timm.create_model(backbone.name.partition(".")[0], num_classes=published.num_classes)
     assert sum(p.numel() for p in model.parameters()) == backbone.parameters
     assert model.patch_embed.patch_size == (backbone.patch_size, backbone.patch_size)
 

@@ -39,7 +39,7 @@ def serve_hub(folder: Path, *, truncated: bool = False) -> Iterator[str]:
         def _answer(self, *, with_body: bool) -> None:
             files = sorted(path.name for path in folder.iterdir())
             name = self.path.partition("?")[0].rpartition("/")[2]
-            headers = {"X-Repo-Commit": COMMIT}
+            headers: dict[str, str] = {"X-Repo-Commit": COMMIT}
             if self.path.startswith("/api/"):
                 sizes = {file: (folder / file).stat().st_size for file in files}
                 tree = [{"type": "file", "path": file, "size": sizes[file], "oid": file} for file in files]

@@ -79,18 +79,16 @@ class Search:
         if is_offline():
             say(f"training starts from scratch: no backbone is on this machine, and HF_HUB_OFFLINE is set; {HELP}")
             return None
-        reasons = []
         for backbone in self._downloads():
             say(describe_download(backbone))
             try:
                 path = fetch_backbone(backbone, self._patience(), fetch_progress(self.ctx.reporter)(backbone))
             except BundleError as error:
-                reasons.append(str(error))
+                say(str(error))
             else:
                 if (found := self._load(backbone, path)) is not None:
                     return found
-        reason = "; ".join(reasons) or "no backbone can be used"
-        say(f"training starts from scratch: {reason}; {HELP}")
+        say(f"training starts from scratch: no backbone is on this machine, and none could be fetched; {HELP}")
         return None
 
     def _obstacle(self) -> str | None:
