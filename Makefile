@@ -32,7 +32,7 @@ demo: $(RUNTIME)  ## train, evaluate and use a small model on real images, in ab
 
 test: $(DEV)  ## run the tests, in minutes
 	mkdir -p $(CACHE)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --dist worksteal  # more than the cores, as many tests wait for other processes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal  # more than the cores, as many tests wait for other processes
 
 drills: $(DEV)  ## run what takes long: real faults, long sweeps, the tests of the benchmarks
 	mkdir -p $(CACHE)

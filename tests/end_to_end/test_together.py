@@ -61,6 +61,7 @@ def test_killed_processes_are_started_again_and_a_killed_agent_leaves_none_behin
     assert read_weights(out) == read_weights(undisturbed_two)
 
 
+@pytest.mark.drill
 def test_a_run_of_two_that_is_asked_to_stop_says_how_to_resume_and_one_process_can(digits, tmp_path):
     out = tmp_path / "run"
     process = start_training(digits, "--out", out, *QUICK, *TWO)

@@ -72,8 +72,8 @@ def test_a_hanging_worker_is_replaced(folder: Path, hanging: bytes) -> None:
 
 
 def test_canceled_images_are_not_computed(folder: Path) -> None:
-    with stub_server(folder, timeout=0.5, max_batch_size=1) as server:
-        replies = post_all(server, [b"sleep 0.3"] * 10)
+    with stub_server(folder, timeout=2, max_batch_size=1) as server:
+        replies = post_all(server, [b"sleep 1.2"] * 10)
         assert {reply.status_code for reply in replies} == {200, 504}
         server.until(lambda: server.metric("megavit_images_in_progress", model="stub") == 0)
         done = [server.metric("megavit_images_total", model="stub", outcome=o) for o in ("predicted", "canceled")]

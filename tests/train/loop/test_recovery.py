@@ -202,6 +202,7 @@ def test_of_the_checkpoints_to_go_back_to_as_many_are_kept_as_may_be_needed(tmp_
     assert [get_step(one) for one in list_rollback_checkpoints(tmp_path, 119)] == [100]
 
 
+@pytest.mark.drill
 def test_a_run_whose_learning_rate_jumps_once_goes_back_and_ends_with_a_model_that_has_learned(tmp_path, monkeypatch):
     class Told(NullReporter):
         lines: ClassVar[list[str]] = []
