@@ -79,7 +79,7 @@ def show(folder: Path, seed: int, arguments: argparse.Namespace) -> None:
         print_result("nothing", info, training_seconds(out), f"{epochs} epochs")
     for rung in RUNGS:
         info = train(
-            after, folder / rung, "--init", str(before), "--finetune", rung, "--epochs", str(arguments.epochs), *common
+            after, folder / rung, "--from", str(before), "--finetune", rung, "--epochs", str(arguments.epochs), *common
         )
         results = info["tuning"]["results"]
         seconds = sum(one["seconds"] for one in results) if rung == "auto" else results[-1]["seconds"]

@@ -132,9 +132,9 @@ def test_images_are_not_mirrored_or_turned_unless_asked() -> None:
 
 
 def test_weights_to_begin_with_leave_no_preset_open() -> None:
-    assert ModelRecipe(init="runs/before").preset == "auto"
-    with pytest.raises(ConfigError, match=r"init and preset .* leave out 'nano' to use that of 'runs/before'"):
-        ModelRecipe(init="runs/before", preset="nano")
+    assert ModelRecipe(pretrained="runs/before").preset == "auto"
+    with pytest.raises(ConfigError, match=r"pretrained .* and preset .* leave out 'nano' to use that of 'runs/before'"):
+        ModelRecipe(pretrained="runs/before", preset="nano")
 
 
 @pytest.mark.parametrize("decay", [0, -0.5, 1.1, float("nan")])

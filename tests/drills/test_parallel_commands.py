@@ -58,12 +58,12 @@ def test_what_several_processes_cannot_do_is_said_once(place, tmp_path):
 
 
 def test_several_processes_choose_no_method_of_fine_tuning(place, tmp_path):
-    done = train(place / "after", "--init", place / "run", *TWO, *FLAGS, cwd=tmp_path)
+    done = train(place / "after", "--from", place / "run", *TWO, *FLAGS, cwd=tmp_path)
     assert done.returncode == 2 and "--finetune all" in done.stderr
 
 
 def test_two_processes_fine_tune_as_one_does_also_after_one_of_them_was_killed(place, tmp_path):
-    line = [place / "after", "--init", place / "run", "--finetune", "all", *FLAGS]
+    line = [place / "after", "--from", place / "run", "--finetune", "all", *FLAGS]
     one, two, stage = tmp_path / "one", tmp_path / "two", Path("stages") / "all"
     done = run_megavit("train", *line, "--out", one, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

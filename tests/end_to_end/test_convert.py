@@ -84,7 +84,7 @@ def test_it_goes_back_to_the_bit(theirs: tuple[Any, Path], tmp_path: Path) -> No
 
 def test_a_classifier_is_trained_on_top_of_it(theirs: tuple[Any, Path], digits: Path, tmp_path: Path) -> None:
     _, folder = theirs
-    done = run_megavit("train", digits, "--init", folder, "--finetune", "probe", *QUICK, "--out", "run", cwd=tmp_path)
+    done = run_megavit("train", digits, "--from", folder, "--finetune", "probe", *QUICK, "--out", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     info = load(tmp_path / "run").info
     assert info.labels == ["digit 0", "digit 1", "digit 2"]
@@ -112,7 +112,7 @@ def test_a_model_without_a_classifier_says_what_it_is_for(
     done = run_megavit("predict", "vit", photographs[0], cwd=tmp_path)
     assert done.returncode == 2
     assert "megavit embed" in done.stderr
-    assert "--init" in done.stderr
+    assert "--from" in done.stderr
     assert run_megavit("embed", "vit", *photographs, "--out", "seen.npz", cwd=tmp_path).returncode == 0
     assert np.load(tmp_path / "seen.npz")["embedding"].shape == (2, 48)
 

@@ -51,7 +51,7 @@ def before(data: Path) -> Path:
 @pytest.fixture(scope="module")
 def last(data: Path, before: Path) -> Path:
     """A run of the last layers."""
-    code, reported = train(data / "after", "--init", before, "--finetune", "last", "--out", data / "last", *FLAGS)
+    code, reported = train(data / "after", "--from", before, "--finetune", "last", "--out", data / "last", *FLAGS)
     assert code == 0 and "last is selected: it was requested" in reported, reported
     return data / "last"
 
@@ -59,14 +59,14 @@ def last(data: Path, before: Path) -> Path:
 @pytest.fixture(scope="module")
 def lora(data: Path, before: Path) -> Path:
     """A run of low-rank additions that nobody disturbed."""
-    code, reported = train(data / "after", "--init", before, "--finetune", "lora", "--out", data / "lora", *FLAGS)
+    code, reported = train(data / "after", "--from", before, "--finetune", "lora", "--out", data / "lora", *FLAGS)
     assert code == 0 and "lora is selected: it was requested" in reported, reported
     return data / "lora"
 
 
 def test_with_few_images_it_beats_beginning_from_nothing_and_says_how(data, before, tmp_path):
     assert train(data / "after", "--model", "pico", "--out", tmp_path / "nothing", *FLAGS)[0] == 0
-    code, reported = train(data / "after", "--init", before, "--out", tmp_path / "tuned", *FLAGS)
+    code, reported = train(data / "after", "--from", before, "--out", tmp_path / "tuned", *FLAGS)
     assert code == 0, reported
     nothing, tuned = info_of(tmp_path / "nothing"), info_of(tmp_path / "tuned")
     assert tuned["metrics"]["accuracy"]["value"] > nothing["metrics"]["accuracy"]["value"] + 0.05
@@ -92,7 +92,7 @@ def test_a_method_that_is_asked_for_is_the_one_in_the_bundle(before, last):
 
 
 def test_a_probe_at_another_size_has_the_rest_as_it_was_and_says_what_was_resampled(data, before, tmp_path):
-    line = [data / "after", "--init", before, "--finetune", "probe", "--image-size", "12", "--out", tmp_path / "run"]
+    line = [data / "after", "--from", before, "--finetune", "probe", "--image-size", "12", "--out", tmp_path / "run"]
     code, reported = train(*line, "--minutes", "0.2")
     assert code == 0 and "positions resampled from 4 × 4 to 6 × 6 patches" in reported
     info = info_of(tmp_path / "run")
@@ -106,7 +106,7 @@ def test_a_probe_at_another_size_has_the_rest_as_it_was_and_says_what_was_resamp
 @pytest.mark.drill
 def test_a_killed_run_resumes_to_the_same_weights(data, before, lora, tmp_path):
     out = tmp_path / "run"
-    process = start_training(data / "after", "--init", before, "--finetune", "lora", "--out", out, *FLAGS)
+    process = start_training(data / "after", "--from", before, "--finetune", "lora", "--out", out, *FLAGS)
     wait_for_step(process, out / "stages" / "lora", 5)
     process.kill()
     process.communicate()
@@ -125,7 +125,7 @@ def test_the_written_recipe_gives_the_same_weights(data, lora, tmp_path):
 
 def test_weights_that_have_changed_are_not_gone_on_with(last, tmp_path):
     plan = json.loads((last / "plan.json").read_text())
-    plan["init"] = "0" * 64
+    plan["pretrained"] = "0" * 64
     (tmp_path / "plan.json").write_text(json.dumps(plan))
     code, reported = train("--resume", tmp_path)
     assert code == 2 and "have changed since the run began" in reported
@@ -137,21 +137,21 @@ def test_weights_that_have_changed_are_not_gone_on_with(last, tmp_path):
         (["--model", "pico"], "leave out 'pico'"),
         (["--patch-size", "4"], "patch_size is 2 × 2 in the weights"),
         (["--image-size", "9"], "the nearest such value is 8 or 10"),
-        (["--init", "nowhere"], "nowhere does not exist"),
+        (["--from", "nowhere"], "nowhere does not exist"),
     ],
 )
 def test_what_the_weights_do_not_leave_open_is_refused_before_anything_is_written(
     data, before, tmp_path, flags, reported
 ):
-    init = [] if "--init" in flags else ["--init", before]
-    code, said = train(data / "after", *init, *flags, "--out", tmp_path / "run")
+    weights = [] if "--from" in flags else ["--from", before]
+    code, said = train(data / "after", *weights, *flags, "--out", tmp_path / "run")
     assert code == 2 and reported in said
     assert not (tmp_path / "run" / "plan.json").exists()
 
 
-def test_tune_without_init_is_refused(data):
-    code, reported = train(data / "after", "--finetune", "lora")
-    assert code == 2 and "--init" in reported
+def test_tuning_without_weights_is_refused(data, tmp_path):
+    code, reported = train(data / "after", "--finetune", "lora", "--out", tmp_path / "run")
+    assert code == 2 and "--from" in reported
 
 
 @pytest.mark.parametrize("column", [pytest.param("labels", marks=pytest.mark.drill), "score"])
@@ -161,7 +161,7 @@ def test_labels_and_scores_are_tuned_too(data, before, tmp_path, column):
         target = digit if column == "score" else "even" if digit % 2 == 0 else "odd|large" if digit > 6 else "odd"
         lines += [f"{path},{target}" for path in sorted((data / "after" / "test" / str(digit)).iterdir())]
     (tmp_path / "table.csv").write_text("\n".join(lines))
-    line = [tmp_path / "table.csv", "--init", before, "--finetune", "lora", "--out", tmp_path / "run", "--epochs", "2"]
+    line = [tmp_path / "table.csv", "--from", before, "--finetune", "lora", "--out", tmp_path / "run", "--epochs", "2"]
     code, reported = train(*line, *FLAGS[2:])
     assert code == 0, reported
     knn, probe, lora = info_of(tmp_path / "run")["tuning"]["results"]

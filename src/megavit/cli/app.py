@@ -15,6 +15,7 @@ from typing import TextIO
 
 from cyclopts import App, CycloptsError, Parameter
 
+from megavit.cli.commands.backbones import backbones
 from megavit.cli.commands.bench import bench
 from megavit.cli.commands.calibrate import calibrate
 from megavit.cli.commands.check import check
@@ -49,7 +50,7 @@ app = App(
 # In the order of --help.
 _COMMANDS = (
     *(demo, check, train, evaluate, predict, explain, embed, calibrate),
-    *(quantize, export, convert, serve, shard, bench, plan),
+    *(quantize, export, backbones, convert, serve, shard, bench, plan),
 )
 for position, command in enumerate(_COMMANDS):
     app.command(command, sort_key=position)

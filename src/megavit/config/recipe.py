@@ -30,6 +30,8 @@ Precision = Literal["auto", "float32", "bfloat16"]
 ResolvedPrecision = Literal["float32", "bfloat16"]
 FinetuneMethod = Literal["auto", "probe", "lora", "last", "all"]
 
+# Values of `ModelRecipe.pretrained` that name no weights.
+AUTO, SCRATCH = "auto", "scratch"
 # Largest number of epochs, or of minutes (two years).
 MAX_DURATION = 1_000_000
 
@@ -39,8 +41,9 @@ class ModelRecipe(Settings):
     """The choice of the model: a preset adapted to the data, or pretrained weights.
 
     Attributes:
-        init: source of pretrained weights (`megavit.weights.pretrained`), which determine the model and, unless given
-            here, its image size and channels; None to train from scratch.
+        pretrained: source of pretrained weights, which determine the model and, unless given here, its image size and
+            channels: a name in `megavit.config.backbones.BACKBONES`, or any source of `megavit.weights.pretrained`;
+            "scratch" for none; "auto" for the first backbone at hand, which small and gray images never use.
         preset: name in `megavit.config.presets.PRESETS`, or "auto" to choose by image size and training time.
         image_size: side in pixels to which images are resized; None to choose by the data. With `keep_aspect`, an
             image has at most as many patches as such a square.
@@ -53,7 +56,7 @@ class ModelRecipe(Settings):
         drop_path: probability in [0, 1) of skipping the last block's branches.
     """
 
-    init: str | None = None
+    pretrained: str = SCRATCH
     preset: str = checked(check_choice, "auto", choices=("auto", *PRESETS))
     image_size: int | None = checked(check_integer, None, minimum=1)
     patch_size: int | None = checked(check_integer, None, minimum=1)
@@ -65,10 +68,16 @@ class ModelRecipe(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.init is not None and self.preset != "auto":
+        if self.source is not None and self.preset != "auto":
             raise ConfigError(
-                f"init and preset (--model) both set the model: leave out {self.preset!r} to use that of {self.init!r}"
+                f"pretrained (--from) and preset (--model) both set the model: leave out {self.preset!r} to use that "
+                f"of {self.source!r}"
             )
+
+    @property
+    def source(self) -> str | None:
+        """The source of the pretrained weights; None for "scratch", and for "auto" before it is resolved."""
+        return None if self.pretrained in (AUTO, SCRATCH) else self.pretrained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,7 +222,7 @@ class RunRecipe(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneRecipe(Settings):
-    """The fine-tuning of a pretrained model (`ModelRecipe.init`).
+    """The fine-tuning of a pretrained model (`ModelRecipe.pretrained`).
 
     Attributes:
         method: trained part of the model: "probe" (a linear classifier on frozen features), "lora" (low-rank adapters),

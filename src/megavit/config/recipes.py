@@ -2,6 +2,7 @@
 
 from megavit.config.checks import check_choice
 from megavit.config.recipe import (
+    AUTO,
     AugmentRecipe,
     DataRecipe,
     ModelRecipe,
@@ -27,8 +28,14 @@ def small() -> Recipe:
 
 
 def photos() -> Recipe:
-    """Return the recipe for photographs and drawings above 40 pixels: crops, flips, color, CutMix; not tuned yet."""
-    return Recipe(augment=AugmentRecipe(crop=0.35, flip=True, color=0.3, cutmix=1.0))
+    """Return the recipe for photographs and drawings above 40 pixels: crops, flips, color, CutMix; not tuned yet.
+
+    It starts from pretrained weights if there are any at hand.
+    """
+    return Recipe(
+        model=ModelRecipe(pretrained=AUTO),
+        augment=AugmentRecipe(crop=0.35, flip=True, color=0.3, cutmix=1.0),
+    )
 
 
 def demo() -> Recipe:

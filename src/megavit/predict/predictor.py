@@ -177,7 +177,7 @@ class Predictor:
         if not self.model.config.num_classes:
             raise BundleError(
                 "this bundle has no classifier: megavit embed computes its embeddings, and "
-                "megavit train DATA --init BUNDLE trains a classifier on top"
+                "megavit train DATA --from BUNDLE trains a classifier on top"
             )
         return self.engine(batch)
 

@@ -68,14 +68,18 @@ class TuneSummary:
     """The results of a fine-tuning, for the bundle and the report.
 
     Attributes:
-        init: pretrained weights.
+        pretrained: pretrained weights, as in `megavit.config.recipe.ModelRecipe`.
+        origin: place that the weights come from.
+        license: their license; "" if unknown.
         changes: sentences on how the weights were adapted.
         held_out: description of the images that methods are compared on.
         results: results in the order in which the methods were tried.
         selected: method whose weights are in the bundle, for `reason`.
     """
 
-    init: str
+    pretrained: str
+    origin: str
+    license: str
     changes: list[str]
     metric: MetricName
     held_out: str

@@ -41,10 +41,11 @@ from megavit.train.report.baselines import shrink_training_images
 from megavit.train.report.finalize import TrainResult, finalize
 from megavit.train.run_dir import Plan, advise_resuming, claim_run_dir, lock_run_dir, read_plan, write_plan
 from megavit.train.setup.parallel import override_parallel
+from megavit.train.setup.pretrained import choose_weights, fetch_progress
 from megavit.train.setup.resolve import draft_recipe, resolve_recipe
 from megavit.train.setup.sizes import check_resources
 from megavit.train.state import TrainState
-from megavit.weights.pretrained.pretrained import load_pretrained
+from megavit.weights.backbones.fetch import load_source
 
 
 def train(
@@ -74,15 +75,16 @@ def train(
     reporter = reporter if dist.is_main_process else NullReporter()
     # Settings and weights are checked before the images are read.
     draft = draft_recipe(recipe, overrides, dist)
-    init = draft.model.init
-    pretrained = None if init is None else load_pretrained(init, pixel_values_only=True, head=False)
+    weights = draft.model.source
+    pretrained = None if weights is None else load_source(weights, reporter.say, fetch_progress(reporter))
     with dist.init_process_group(dist.pick_device(draft.run.device), draft.parallel.timeout_seconds):
         if dist.run_on_main(lambda: claim_run_dir(run_dir, source)):
             return _resume(run_dir, reporter, clock)
         with dist.main_process_only(lock_run_dir(run_dir)):
             ctx = _open_run(run_dir, source, draft, reporter, clock)
             request = TrainRequest(_portable_name(source, ctx.dataset), recipe, overrides, pretrained)
-            return _start(ctx, request) if pretrained is None else start_finetuning(ctx, request)
+            request = replace(request, pretrained=choose_weights(ctx, request))
+            return _start(ctx, request) if request.pretrained is None else start_finetuning(ctx, request)
 
 
 def resume(

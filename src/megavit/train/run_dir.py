@@ -34,7 +34,7 @@ class Plan:
     Attributes:
         source: data source, demo:NAME or an absolute path.
         fingerprint: fingerprint of the images, their labels and splits.
-        init: fingerprint of the pretrained weights; None for new initialization.
+        pretrained: fingerprint of the pretrained weights; None for new initialization.
         length: length of the run; None for fine-tuning, where each stage records its own.
         threads: number of torch threads; it affects the last bits of sums.
     """
@@ -42,14 +42,14 @@ class Plan:
     source: str
     fingerprint: str
     recipe: Recipe
-    init: str | None = None
+    pretrained: str | None = None
     length: RunLength | None
     threads: int
 
     def __post_init__(self) -> None:
-        if (self.init is None) == (self.length is None):
+        if (self.pretrained is None) == (self.length is None):
             raise ConfigError(
-                f"a run has either init (fine-tuning) or length, got init {self.init} and length {self.length}"
+                f"a run has either pretrained (fine-tuning) or length, got {self.pretrained} and {self.length}"
             )
         check_integer("threads", self.threads, minimum=1)
         check_range("threads", self.threads, 1, MAX_THREADS)

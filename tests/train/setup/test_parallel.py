@@ -28,7 +28,7 @@ def test_the_number_of_processes_is_filled_in_and_what_is_left_is_copies():
         (of(nproc=2), FOUR, "for 2 processes, but 4 were started"),
         (of(nproc=2), DistContext(), "megavit train --nproc 2"),
         (of(fsdp=3), FOUR, "must divide the number of processes, 4"),
-        (replace(RECIPE, model=ModelRecipe(init="some")), FOUR, "--finetune all"),
+        (replace(RECIPE, model=ModelRecipe(pretrained="some")), FOUR, "--finetune all"),
     ],
 )
 def test_what_so_many_processes_cannot_do_is_refused(recipe, dist, reason):

@@ -158,7 +158,7 @@ def test_a_training_takes_a_model_whatever_its_outputs_mean(tmp_path: Path) -> N
     folder = write_transformers(tmp_path / "theirs", "ViT", THREE_LABELS)
     settings = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(settings | {"problem_type": "regression"}))
-    with pytest.raises(BundleError, match="train --init"):
+    with pytest.raises(BundleError, match="train --from"):
         load_pretrained(str(folder))
     source = load_pretrained(str(folder), head=False)
     assert source.config.num_classes == 3

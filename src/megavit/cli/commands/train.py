@@ -21,7 +21,7 @@ def train(
     out: Path | None = None,
     resume: Path | None = None,
     recipe: str = "auto",
-    init: str | None = None,
+    from_: Annotated[str | None, Parameter(name="--from")] = None,
     finetune: FinetuneMethod | None = None,
     minutes: float | None = None,
     epochs: int | None = None,
@@ -51,9 +51,11 @@ def train(
     val/ and test/; missing validation and test splits are drawn class by
     class and recorded. An interrupted run continues with --resume.
 
-    With --init a pretrained model is fine-tuned, the cheapest method first:
-    a linear probe on frozen features, then LoRA, the last layers, and all
-    weights, as long as each is significantly better than the one before.
+    Photographs start from a backbone, a pretrained model, if one is at hand
+    or can be fetched; what is used, and its license, is said. It is
+    fine-tuned, the cheapest method first: a linear probe on frozen features,
+    then LoRA, the last layers, and all weights, as long as each is
+    significantly better than the one before.
 
     Several processes can train one model: --nproc starts them on this
     machine, torchrun ... -m megavit train on several machines. If one dies,
@@ -65,8 +67,9 @@ def train(
         out: New folder for the run. Default: runs/NAME-OF-DATA.
         resume: Resume the run in this folder; add DATA if the images have been moved.
         recipe: Training recipe: small, photos, demo, a TOML file, or auto to choose by the images.
-        init: Pretrained weights to start from: a bundle, another library's checkpoint, timm:NAME, or hf-hub:USER/NAME.
-        finetune: With --init: which weights to train. Default: auto, chosen on validation images.
+        from_: Weights to start from: auto, scratch, a name of megavit backbones, a bundle, another library's
+            checkpoint, timm:NAME, or hf-hub:USER/NAME. Default: auto for photographs, else scratch.
+        finetune: With pretrained weights: which of them to train. Default: auto, chosen on validation images.
         minutes: Time budget in minutes for the whole command. Default: 10.
         epochs: Number of epochs, instead of --minutes.
         model: Model preset, such as nano, Ti or S. Default: chosen by images and time budget.
@@ -85,7 +88,7 @@ def train(
         tp: Tensor parallel group size: processes that split each layer. Default: 1.
     """
     changes: dict[str, Any] = {
-        "model": {"init": init, "preset": model, "image_size": image_size, "patch_size": patch_size},
+        "model": {"pretrained": from_, "preset": model, "image_size": image_size, "patch_size": patch_size},
         "finetune": {"method": finetune},
         "data": {"balance": balance, "keep_aspect": keep_aspect, "on_corrupt": on_corrupt},
         "optimizer": {"learning_rate": learning_rate},
@@ -107,8 +110,8 @@ def train(
     flags = {table: {key: value for key, value in keys.items() if value is not None} for table, keys in changes.items()}
     if minutes is not None and epochs is not None:
         raise ConfigError("--minutes and --epochs both set the length of the training: pass only one of them")
-    if finetune is not None and init is None and resume is None:
-        raise ConfigError("--finetune needs pretrained weights: pass them with --init BUNDLE")
+    if finetune is not None and from_ == "scratch":
+        raise ConfigError("--finetune needs pretrained weights: name them with --from, or leave it out")
     if resume is not None and (out is not None or recipe != "auto" or any(flags.values())):
         raise ConfigError("--resume continues the run with its own settings: leave out all others")
     if resume is None and data is None:

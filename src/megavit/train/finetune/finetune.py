@@ -27,11 +27,13 @@ from megavit.train.report.baselines import estimate_baselines, shrink_training_i
 from megavit.train.report.examples import select_ood_samples
 from megavit.train.report.finalize import TrainResult, finalize
 from megavit.train.run_dir import Plan, advise_resuming, write_plan
+from megavit.train.setup.pretrained import fetch_progress
 from megavit.train.setup.resolve import resolve_recipe
 from megavit.train.setup.sizes import check_resources
 from megavit.train.state import TrainState
 from megavit.train.task import make_task
-from megavit.weights.pretrained.pretrained import fingerprint, load_pretrained
+from megavit.weights.backbones.fetch import load_source
+from megavit.weights.pretrained.pretrained import fingerprint
 
 # With fewer validation images methods cannot be compared; with more images in total, cross-validation takes too long.
 MIN_VAL_IMAGES, MAX_CROSS_VALIDATION_IMAGES = 200, 2000
@@ -49,12 +51,12 @@ def start_finetuning(ctx: RunContext, request: TrainRequest) -> TrainResult:
     need = (3 + 2 * num_stages) * 5 * weights + 2**24
     ctx.dist.run_on_main(lambda: check_writable(ctx.run_dir, "the run with its checkpoints", need=need))
     for sentence in (*request.pretrained.notes, *pretrained.changes):
-        ctx.reporter.say(f"{recipe.model.init}: {sentence}")
+        ctx.reporter.say(f"{request.pretrained.name}: {sentence}")
     plan = Plan(
         source=request.source,
         fingerprint=ctx.dataset.fingerprint(),
         recipe=recipe,
-        init=fingerprint(request.pretrained),
+        pretrained=fingerprint(request.pretrained),
         length=None,
         threads=torch.get_num_threads(),
     )
@@ -64,8 +66,8 @@ def start_finetuning(ctx: RunContext, request: TrainRequest) -> TrainResult:
 
 def resume_finetuning(ctx: RunContext, plan: Plan) -> TrainResult:
     """Resume the fine-tuning in the run directory, or raise DataError if the pretrained weights have changed."""
-    source = load_pretrained(plan.recipe.model.init or "", pixel_values_only=True, head=False)
-    if fingerprint(source) != plan.init:
+    source = load_source(plan.recipe.model.pretrained, ctx.reporter.say, fetch_progress(ctx.reporter))
+    if fingerprint(source) != plan.pretrained:
         raise DataError(
             f"the weights of {source.name} have changed since the run began: restore them, or start a new run"
         )
@@ -92,7 +94,9 @@ def _finetune(ctx: RunContext, pretrained: StartingModel) -> TrainResult:
         )
         ctx.reporter.say(f"{selection.method} is selected: {selection.reason}")
         summary = TuneSummary(
-            init=recipe.model.init or "",
+            pretrained=recipe.model.pretrained,
+            origin=pretrained.origin.place,
+            license=pretrained.origin.license,
             changes=pretrained.changes,
             metric=metric,
             held_out=tuner.held_out,

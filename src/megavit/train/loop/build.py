@@ -22,6 +22,7 @@ from megavit.train.optim.loss import init_head_bias
 from megavit.train.state import TrainState
 from megavit.train.task import Task, make_task
 from megavit.weights.pretrained.initialize import initialize_from
+from megavit.weights.pretrained.origin import Origin
 from megavit.weights.pretrained.pretrained import PretrainedModel
 
 # Number of training images that the channels' mean and standard deviation are computed from.
@@ -30,11 +31,12 @@ NUM_STATISTICS_IMAGES = 512
 
 @dataclass(frozen=True)
 class StartingModel:
-    """A pretrained model before fine-tuning, its task, and sentences on how the weights were adapted."""
+    """A pretrained model before fine-tuning, its task, sentences on how the weights were adapted, and their origin."""
 
     model: MegaVit
     task: Task
     changes: list[str]
+    origin: Origin
 
 
 def build_training(
@@ -76,7 +78,8 @@ def build_pretrained(ctx: RunContext, recipe: Recipe, pretrained: PretrainedMode
     changes = initialize_from(model, pretrained)
     _init_head(model, ctx)
     preprocessing = adapt_preprocessing(config, pretrained, keep_aspect=recipe.data.keep_aspect)
-    return StartingModel(model.to(ctx.device), make_task(recipe, preprocessing, ctx.dataset, ctx.device), changes)
+    task = make_task(recipe, preprocessing, ctx.dataset, ctx.device)
+    return StartingModel(model.to(ctx.device), task, changes, pretrained.origin)
 
 
 def _init_head(model: MegaVit, ctx: RunContext) -> None:

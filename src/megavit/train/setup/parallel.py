@@ -22,9 +22,9 @@ def resolve_parallel(recipe: Recipe, dist: DistContext) -> Recipe:
         raise ConfigError(
             f"fsdp × tp must divide the number of processes, {dist.world_size}, got {parallel.fsdp} × {parallel.tp}"
         )
-    if dist.is_distributed and recipe.model.init is not None and recipe.finetune.method != "all":
+    if dist.is_distributed and recipe.model.source is not None and recipe.finetune.method != "all":
         raise ConfigError(
-            "several processes can only fine-tune all layers of pretrained weights (--init): add --finetune all, or "
+            "several processes can only fine-tune all layers of pretrained weights (--from): add --finetune all, or "
             "omit --nproc"
         )
     return replace(recipe, parallel=replace(parallel, nproc=dist.world_size))

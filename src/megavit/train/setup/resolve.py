@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from megavit.config.recipe import Precision, Recipe, ScheduleRecipe
+from megavit.config.recipe import SCRATCH, Precision, Recipe, ScheduleRecipe
 from megavit.config.recipes import get_recipe
 from megavit.config.serialization import merge
 from megavit.runtime.process_group import DistContext
@@ -11,7 +11,13 @@ from megavit.train.budget.measure import estimate_finish, measure_recipe
 from megavit.train.budget.model_selection import Deadline, ModelChoice, choose_model
 from megavit.train.context import RunContext, TrainRequest
 from megavit.train.setup.parallel import resolve_parallel
-from megavit.train.setup.sizes import check_resources, choose_recipe, list_candidates, resolve_pretrained, resolve_sizes
+from megavit.train.setup.sizes import (
+    check_resources,
+    get_base_recipe,
+    list_candidates,
+    resolve_pretrained,
+    resolve_sizes,
+)
 from megavit.train.setup.targets import check_mixing, resolve_balance, resolve_mixing, resolve_target
 from megavit.weights.pretrained.pretrained import PretrainedModel
 
@@ -38,13 +44,14 @@ def draft_recipe(name: str, overrides: dict[str, Any], dist: DistContext) -> Rec
 def resolve_recipe(ctx: RunContext, request: TrainRequest) -> ResolvedRecipe:
     """Return the recipe with every choice made, or raise ConfigError if settings, images and device do not fit."""
     dataset, dist = ctx.dataset, ctx.dist
-    base = get_recipe(choose_recipe(dataset) if request.recipe == "auto" else request.recipe)
+    base = get_base_recipe(request.recipe, dataset)
     if request.pretrained is not None:
         base = use_finetuning_defaults(base)
     recipe = resolve_parallel(merge(base, request.overrides, "the recipe"), dist)
     recipe = resolve_target(recipe, request.overrides, dataset)
     recipe = resolve_balance(recipe, dataset, ctx.reporter)
     recipe = resolve_mixing(recipe, ctx.reporter)
+    recipe = replace(recipe, model=replace(recipe.model, pretrained=SCRATCH))  # unless there are weights
     pretrained, step_seconds = request.pretrained, None
     if pretrained is not None:
         recipe = dist.run_on_main(

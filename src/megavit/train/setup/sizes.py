@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 
+from megavit.config.backbones import BACKBONES
 from megavit.config.presets import PRESETS
 from megavit.config.recipe import Recipe, RunRecipe
+from megavit.config.recipes import get_recipe
 from megavit.config.vit import ViTConfig
 from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.image_dataset import COLOR_CHANNELS, can_convert_channels
@@ -31,6 +33,11 @@ def choose_recipe(dataset: LabeledImages) -> str:
     training = dataset.in_split("train")
     is_small = median_short_side(training) <= MAX_SMALL_SIDE or all(sample.channels == 1 for sample in training)
     return "small" if is_small else "photos"
+
+
+def get_base_recipe(name: str, dataset: LabeledImages) -> Recipe:
+    """Return the recipe of a name, for "auto" that for these images."""
+    return get_recipe(choose_recipe(dataset) if name == "auto" else name)
 
 
 def resolve_sizes(recipe: Recipe, dataset: LabeledImages, device: torch.device) -> Recipe:
@@ -70,12 +77,14 @@ def resolve_pretrained(
             f"the weights of {pretrained.name} are for images with {channels} channels, but these have "
             f"{' and '.join(map(str, sorted(present)))}"
         )
-    path = Path(recipe.model.init or pretrained.name)
+    name = pretrained.name
+    is_path = name not in BACKBONES and Path(name).exists()
+    own_size = pretrained.image_size or (height if height == width else None)
     model = replace(
         recipe.model,
         **fixed,
-        init=str(path.absolute()) if path.exists() else pretrained.name,
-        image_size=recipe.model.image_size or (height if height == width else None),
+        pretrained=str(Path(name).absolute()) if is_path else name,
+        image_size=recipe.model.image_size or own_size,
         channels=channels,
     )
     return resolve_batch(replace(recipe, model=model), dataset, device, pretrained)

@@ -33,12 +33,14 @@ class BundleInfo:
         preprocessing: preprocessing of the images.
         created: creation time, ISO 8601 in UTC.
         metrics: metrics on the test images, as a dict; {} if nothing was measured, as in a converted bundle.
-        data: source, fingerprint, split and counts of the data.
+        data: source, fingerprint, split and counts of the data; for a converted model the origin and license of its
+            weights.
         recipe: recipe of the training, with every automatic choice filled in.
         versions: versions of the libraries that wrote the bundle.
         files: SHA-256 of every other file of the bundle.
         calibration: parameters that were fitted on the validation images to calibrate predictions.
-        tuning: for a fine-tuned model, the initial weights, the metrics of each method, and the choice with its reason.
+        tuning: for a fine-tuned model, the initial weights with their origin and license, the metrics of each method,
+            and the choice with its reason.
         int8: for a quantizable model, "bounds", the largest magnitude of each layer's inputs in the order of the graph,
             and "measured", the accuracy cost found by `megavit.export.quantization`.
     """

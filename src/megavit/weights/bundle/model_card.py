@@ -38,7 +38,7 @@ pipeline_tag: {"image-classification" if labels or target.kind == "regression" e
 
 {text}
 {_calibration_lines(target, info.calibration)}{_change_lines(data, info.int8.get("measured"))}- {origin}
-- Images are resized {describe_resizing(info.preprocessing)}.
+{_pretrained_line(info)}- Images are resized {describe_resizing(info.preprocessing)}.
 - Written on {info.created} by megavit.
 
 ```python
@@ -51,6 +51,15 @@ print(predictor.predict("photo.jpg").{attribute})
 `reference.safetensors` has images with the model's expected outputs, which `megavit predict THIS_FOLDER photo.jpg
 --verify` checks first.
 """
+
+
+def _pretrained_line(info: BundleInfo) -> str:
+    record = info.tuning or info.data
+    place, license_name = record.get("origin"), record.get("license")
+    if not place:
+        return ""
+    stated = f"their license is {literal(license_name)}" if license_name else "their license is not stated there"
+    return f"- Its pretrained weights come from {literal(place)}; {stated}.\n"
 
 
 def literal(name: object) -> str:

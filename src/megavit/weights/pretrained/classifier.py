@@ -66,7 +66,7 @@ def rename_replaced_head(
     if found is None and not replaced.keys() <= {f"{head}.weight", f"{head}.bias"}:
         raise BundleError(
             f"{where} has a classifier of several layers ({', '.join(sorted(replaced))}), but megavit's is one "
-            "linear layer: save the model without it, and train a new one with megavit train DATA --init FILE"
+            "linear layer: save the model without it, and train a new one with megavit train DATA --from FILE"
         )
     if found is None or found == head:
         return dict(tensors), ()

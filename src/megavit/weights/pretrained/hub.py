@@ -15,6 +15,37 @@ def is_hub_name(source: str) -> bool:
     return source.startswith((HUB, TIMM))
 
 
+def hub_page(source: str) -> str:
+    """Return USER/NAME of a name on the hub, with its @REVISION if there is one."""
+    return f"timm/{source.removeprefix(TIMM)}" if source.startswith(TIMM) else source.removeprefix(HUB)
+
+
+def hub_cache(source: str) -> Path:
+    """Return the folder in the cache of huggingface_hub for a model of any revision, which need not exist."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    name = hub_page(source).partition("@")[0]
+    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="model")
+
+
+def is_offline() -> bool:
+    """Return whether the user has forbidden downloads, by HF_HUB_OFFLINE."""
+    from huggingface_hub import constants
+
+    return constants.HF_HUB_OFFLINE
+
+
+def find_cached(source: str) -> Path | None:
+    """Return the folder of a model in the cache of huggingface_hub; None unless its config and weights are complete."""
+    from huggingface_hub import try_to_load_from_cache
+
+    files = [try_to_load_from_cache(hub_page(source), name) for name in ("config.json", "model.safetensors")]
+    # Another result is a note that the hub has no such file.
+    paths = [Path(file) for file in files if isinstance(file, str)]
+    return paths[0].parent if len(paths) == len(files) and all(path.is_file() for path in paths) else None
+
+
 def download(source: str) -> Path:
     """Download a model from the hub unless it is cached, and return its local folder.
 
@@ -33,9 +64,7 @@ def download(source: str) -> Path:
         RevisionNotFoundError,
     )
 
-    name, _, revision = source.removeprefix(HUB).partition("@")
-    if source.startswith(TIMM):
-        name = f"timm/{name.removeprefix(TIMM)}"
+    name, _, revision = hub_page(source).partition("@")
     try:
         folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=list(PREFERRED)))
         if not any(folder.glob("*.safetensors")):

@@ -53,7 +53,7 @@ def infer_target(settings: dict[str, Any], outputs: int, kind: TargetKind | None
     if kind == "regression" and outputs != 1:
         raise BundleError(
             f"the head has {outputs} regression outputs ({origin}), but a bundle predicts one score per image: keep "
-            "one row of the head, or remove the head and train a new one (megavit train --init)"
+            "one row of the head, or remove the head and train a new one (megavit train --from)"
         )
     if kind == "classification" and outputs == 1:
         raise BundleError(

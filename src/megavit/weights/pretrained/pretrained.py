@@ -19,6 +19,7 @@ from megavit.weights.pretrained.load_checkpoint import ForeignCheckpoint, load_c
 from megavit.weights.pretrained.mappings.config_from_shapes import Overrides
 from megavit.weights.pretrained.mappings.hf_clip import HF_CLIP
 from megavit.weights.pretrained.mappings.open_clip import OPEN_CLIP
+from megavit.weights.pretrained.origin import Origin, bundle_origin, read_origin
 from megavit.weights.pretrained.outputs import class_names, infer_target
 from megavit.weights.pretrained.processors.image_processor import read_preprocessing
 
@@ -39,6 +40,8 @@ class PretrainedModel:
         notes: sentences on how the source was interpreted.
         target: meaning of its outputs.
         calibration: calibration of a bundle's probabilities; the default for other sources.
+        origin: place that the weights come from, and their license.
+        image_size: side in pixels of the square that its own images are prepared to; None if unknown or oblong.
     """
 
     name: str
@@ -50,6 +53,8 @@ class PretrainedModel:
     notes: tuple[str, ...] = ()
     target: Target = field(default_factory=Target)
     calibration: Calibration = field(default_factory=Calibration)
+    origin: Origin = field(default_factory=Origin)
+    image_size: int | None = None
 
 
 def load_pretrained(
@@ -104,7 +109,7 @@ def load_pretrained(
         if outputs and target is None and _is_projection(foreign):
             assumptions = [
                 f"the {outputs} outputs are CLIP's projection, to be compared with text embeddings, not classes: "
-                "predictions from them are meaningless; megavit embed and train --init use the features before them"
+                "predictions from them are meaningless; megavit embed and train --from use the features before them"
             ]
         notes += assumptions
         tensors = unfold_target(tensors, meaning)
@@ -120,6 +125,8 @@ def load_pretrained(
         format=foreign.format,
         notes=tuple(notes),
         target=meaning,
+        origin=read_origin(source, path, foreign.settings),
+        image_size=_own_image_size(foreign),
     )
 
 
@@ -133,7 +140,20 @@ def _from_bundle(source: str, path: Path) -> PretrainedModel:
         labels=tuple(bundle.info.labels),
         target=bundle.info.target,
         calibration=bundle.info.calibration,
+        origin=bundle_origin(path, bundle.info),
+        image_size=bundle.model.config.image_hw[0] if len(set(bundle.model.config.image_hw)) == 1 else None,
     )
+
+
+def _own_image_size(foreign: ForeignCheckpoint) -> int | None:
+    """Return the side of the square, in whole patches, that the files prepare images to; None if they do not say."""
+    try:
+        found = read_preprocessing(
+            foreign.config, foreign.settings, foreign.processor, open_clip=foreign.format == OPEN_CLIP.name
+        )
+    except BundleError:  # training resizes in its own way
+        return None
+    return found.height if found is not None and found.height == found.width else None
 
 
 def describe_preprocessing(config: ViTConfig, preprocessing: Preprocessing | None) -> list[str]:

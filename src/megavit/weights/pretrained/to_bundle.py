@@ -51,7 +51,13 @@ def convert_to_bundle(pretrained: PretrainedModel, out: Path) -> BundleInfo:
         preprocessing=pretrained.preprocessing or default,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         metrics={},
-        data={"source": f"{pretrained.name}, {'; '.join(pretrained.notes)}", "counts": {}, "skipped": {}},
+        data={
+            "source": f"{pretrained.name}, {'; '.join(pretrained.notes)}",
+            "origin": pretrained.origin.place,
+            "license": pretrained.origin.license,
+            "counts": {},
+            "skipped": {},
+        },
         recipe={},
         target=pretrained.target,
     )
