@@ -33,7 +33,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "learning rate × 1/2": {"optimizer": {"learning_rate": 1.5e-3}},
     "learning rate × 2": {"optimizer": {"learning_rate": 6e-3}},
     "GELU": {"model": {"mlp": "gelu"}},
-    "overlapping patches": {"model": {"patch_overlap": 2}},
+    "stem of convolutions": {"model": {"stem": "conv"}},
     "patches of 7": {"model": {"patch_size": 7}},
     "the next larger model": {"model": {"preset": "micro", "patch_size": 4}},
     "cosine": {"schedule": {"kind": "cosine"}},

@@ -129,7 +129,7 @@ def test_the_default_parts_are_those_of_vit_22b() -> None:
         "prefix_positions": "class",
         "pool_heads": None,
         "pool_prefix": False,
-        "patch_overlap": 0,
+        "stem": "patch",
         "registers": 0,
         "layer_scale": None,
         "drop_path": 0.0,

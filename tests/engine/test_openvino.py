@@ -110,8 +110,9 @@ def test_as_many_heads_as_tokens(pool: Pool, patches: int) -> None:
     assert difference(grown(config), pictures(*config.image_hw)) < 1e-5
 
 
-def test_overlapping_patches_see_zeros_beyond_the_edge() -> None:
-    config = preset("nano", num_classes=7, design=Design(patch_overlap=2))
+@pytest.mark.parametrize(("design", "patch_size"), [(Design(stem="conv"), 4), (Design(stem="conv", norm="rms"), 8)])
+def test_a_stem_of_convolutions(design: Design, patch_size: int) -> None:
+    config = preset("nano", num_classes=7, patch_size=patch_size, design=design)
     assert difference(grown(config), pictures(*config.image_hw)) < 1e-5
 
 

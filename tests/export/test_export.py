@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from PIL import Image
 
 from megavit.config.export_info import ExportPrecision
-from megavit.config.vit import Design, ViTConfig
+from megavit.config.vit import ZETA, Design, ViTConfig
 from megavit.errors import ConfigError, ExportError, OutputError
 from megavit.export import module as export_module
 from megavit.export import resize
@@ -67,7 +67,7 @@ def test_openvino_predicts_as_the_bundle(case: str, export_case: ExportCase) -> 
 
 
 @settings(max_examples=settings().max_examples // 2)
-@given(config=configs().filter(lambda config: config.design.block != "zeta" and not config.design.patch_overlap))
+@given(config=configs().filter(lambda config: config.design.block != "zeta"))
 def test_models_of_any_design_in_openvino(config: ViTConfig, tmp_path_factory: pytest.TempPathFactory) -> None:
     if min(config.image_hw) < 2 or config.channels == 2:
         return  # images have at least two pixels a side, and no picture has two channels
@@ -119,8 +119,7 @@ def test_fewer_bits_are_near_and_take_less_room(
 
 @pytest.mark.parametrize("target", ["onnx", "openvino"])
 def test_images_that_others_prepare(target: str, tmp_path: Path) -> None:
-    design = Design(patch_overlap=1 if target == "onnx" else 0)  # which openvino does not have
-    predictor = make_predictor(tmp_path / "bundle", True, design=design)
+    predictor = make_predictor(tmp_path / "bundle", True, design=Design(stem="conv"))
     found = export(predictor, target, tmp_path / "out", parity_images(predictor), input="images")
     assert found.output_error < 1e-4 and found.feature_error < 1e-4 and not found.stretched
     assert not (tmp_path / "out" / "predict.py").exists()
@@ -203,7 +202,7 @@ def test_what_cannot_be_done_is_told_before_anything_is_written(tmp_path: Path) 
 
 
 def test_models_that_openvinos_graph_does_not_have_are_sent_to_onnx(tmp_path: Path) -> None:
-    predictor = make_predictor(tmp_path / "bundle", design=Design(patch_overlap=1))
+    predictor = make_predictor(tmp_path / "bundle", design=ZETA)
     with pytest.raises(ConfigError, match="export it to onnx"):
         export(predictor, "openvino", tmp_path / "out", parity_images(predictor))
     assert not (tmp_path / "out").exists()

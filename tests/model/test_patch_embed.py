@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from megavit.config.vit import Design, ViTConfig
+from megavit.config.vit import ViTConfig
 from megavit.errors import ConfigError
 from megavit.model.patch_embed import PatchEmbedding
 
@@ -29,18 +29,6 @@ def test_the_embedding_is_a_convolution_with_its_kernel_reshaped(channels: int, 
     kernel = embedding.projection.weight.view(16, channels, *config.patch_hw)
     maps = F.conv2d(images, kernel, embedding.projection.bias, stride=config.patch_hw)
     torch.testing.assert_close(embedding(images), maps.flatten(2).transpose(1, 2), atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.parametrize("patch_size", [4, (2, 6)])
-def test_overlapping_patches_are_a_convolution_with_padding(patch_size: Any) -> None:
-    config = replace(CONFIG, patch_size=patch_size, design=Design(patch_overlap=2))
-    embedding = PatchEmbedding(config)
-    images = torch.randn(2, 3, 8, 12)
-    height, width = config.patch_hw
-    kernel = embedding.projection.weight.view(16, 3, height + 4, width + 4)
-    maps = F.conv2d(images, kernel, embedding.projection.bias, stride=config.patch_hw, padding=2)
-    torch.testing.assert_close(embedding(images), maps.flatten(2).transpose(1, 2), atol=1e-5, rtol=1e-4)
-    assert embedding(images).shape[1] == config.num_patches
 
 
 def test_patches_come_row_by_row() -> None:

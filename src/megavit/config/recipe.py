@@ -19,7 +19,7 @@ from megavit.config.checks import (
     checked,
 )
 from megavit.config.presets import PRESETS
-from megavit.config.vit import Mlp
+from megavit.config.vit import Mlp, Stem
 from megavit.errors import ConfigError
 
 Balance = Literal["auto", "none", "loss", "sampler", "logits"]
@@ -51,7 +51,7 @@ class ModelRecipe(Settings):
         channels: 1 to 64; None for the images' own, which is 1 only if every training image is gray. Images of 1, 3
             and 4 channels are converted to gray or RGB for 1 and 3; any other number must match the images.
         mlp: activation of the MLP, as in `megavit.config.vit.Design`.
-        patch_overlap: pixels by which a patch extends beyond each of its sides.
+        stem: "patch" or "conv", as in `megavit.Design`.
         dropout: dropout probability in [0, 1).
         drop_path: probability in [0, 1) of skipping the last block's branches.
     """
@@ -62,7 +62,7 @@ class ModelRecipe(Settings):
     patch_size: int | None = checked(check_integer, None, minimum=1)
     channels: int | None = checked(check_channels, None)
     mlp: Mlp = "relu2"
-    patch_overlap: int = checked(check_integer, 0, minimum=0)
+    stem: Stem = "patch"
     dropout: float = checked(check_fraction, 0.0)
     drop_path: float = checked(check_fraction, 0.0)
 

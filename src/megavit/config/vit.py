@@ -12,6 +12,7 @@ Block = Literal["parallel", "serial", "zeta"]
 Norm = Literal["layer", "rms"]
 Mlp = Literal["gelu", "gelu_tanh", "quick_gelu", "swiglu", "relu2"]
 Positions = Literal["learned", "sincos", "rope", "learned_rope", "learned_rope_native", "rope_grid"]
+Stem = Literal["patch", "conv"]
 PrefixPositions = Literal["none", "class", "all"]
 FinalNorm = Literal["tokens", "pooled"]
 
@@ -44,7 +45,7 @@ class Design(Settings):
         prefix_positions: tokens before the patches that have a learned position: "none", the "class" token, or "all".
         pool_heads: number of heads in attention pooling; None for `heads`.
         pool_prefix: whether attention pooling includes the tokens before the patches.
-        patch_overlap: pixels by which a patch extends beyond each of its sides (arXiv 2106.13797, section 3).
+        stem: "patch" (a projection of each patch) or "conv" (3 × 3 convolutions, see `megavit.model.conv_stem`).
         registers: number of register tokens (arXiv 2309.16588).
         layer_scale: initial value of LayerScale (arXiv 2103.17239); None for none.
         drop_path: probability in [0, 1) of skipping the last block's branches for a sample, growing linearly from 0
@@ -68,7 +69,7 @@ class Design(Settings):
     prefix_positions: PrefixPositions = "class"
     pool_heads: int | None = checked(check_integer, None, minimum=1)
     pool_prefix: bool = False
-    patch_overlap: int = checked(check_integer, 0, minimum=0)
+    stem: Stem = "patch"
     registers: int = checked(check_integer, 0, minimum=0)
     layer_scale: float | None = checked(check_positive, None)
     drop_path: float = checked(check_fraction, 0.0)
@@ -76,6 +77,8 @@ class Design(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.stem == "conv" and self.patch_norm:
+            raise ConfigError('stem "conv" has norms of its own: leave out patch_norm')
         if self.block == "zeta":
             self._check_zeta()
 
@@ -159,6 +162,8 @@ class ViTConfig(Settings):
         if not isinstance(self.design, Design):
             raise ConfigError(f"design must be a megavit.Design, got {self.design!r}")
         check_divisible(self.image_hw, self.patch_hw)
+        if self.design.stem == "conv":
+            self._check_stem()
         if self.design.positions == "sincos" and self.dim % 4:
             raise ConfigError(f"sincos positions require dim to be divisible by 4, got {self.dim}")
         if self.design.rotary and self.dim_head % 4:
@@ -167,6 +172,13 @@ class ViTConfig(Settings):
             )
         if self.pool == "map" and self.dim % self.pool_heads:
             raise ConfigError(f"map pooling splits dim over heads: {self.dim} is not divisible by {self.pool_heads}")
+
+    def _check_stem(self) -> None:
+        side, other = self.patch_hw
+        if side != other or side < 2 or side & (side - 1):
+            raise ConfigError(f'stem "conv" requires a patch_size of 2, 4, 8, 16 or so, got {self.patch_size}')
+        if self.dim % (side // 2):
+            raise ConfigError(f'stem "conv" doubles its channels up to dim: {self.dim} is not divisible by {side // 2}')
 
     @property
     def image_hw(self) -> tuple[int, int]:
@@ -188,6 +200,12 @@ class ViTConfig(Settings):
     def num_patches(self) -> int:
         rows, columns = self.grid
         return rows * columns
+
+    @property
+    def stem_widths(self) -> tuple[int, ...]:
+        """The channels after each convolution of the stem "conv": doubling up to `dim`, which the last two have."""
+        halvings = self.patch_hw[0].bit_length() - 1
+        return (*(self.dim >> left for left in reversed(range(halvings))), self.dim)
 
     @property
     def pool_heads(self) -> int:

@@ -4,6 +4,7 @@ The graph is built from the model's modules, not traced: norms and scales are fu
 layer is computed only for the tokens that pooling needs. For the letters of the shapes see `megavit.model`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,7 +18,9 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.engine.fuse_norms import Matrix, concatenate, fuse, get_affine, is_norm, slice_rows
 from megavit.model.attention import Attention
 from megavit.model.block import ParallelBlock, SerialBlock
+from megavit.model.conv_stem import ConvStem
 from megavit.model.mlp import FeedForward
+from megavit.model.patch_embed import PatchEmbedding
 from megavit.model.pooling import AttentionPool
 from megavit.model.vit import MegaVit
 
@@ -43,9 +46,10 @@ def linear(x: Node, matrix: Matrix) -> Node:
 def build(model: MegaVit, preprocessing: Preprocessing, linear: Linear = linear) -> ov.Model:
     """Return the graph of `model`, for any number of images of any one grid, with `linear` for the layers' projections.
 
-    Its inputs are the patches' pixels (B, N, C · height · width), as uint8, as floats if resizing does not round, or as
-    normalized floats if patches overlap; the positions (N, D); and for rotary positions, cosines and sines (T, K). Its
-    outputs are pooled features (B, D) and logits (B, classes), or the features again if there is no head.
+    Its inputs are the patches' pixels (B, N, C · height · width), or for a stem of convolutions the images (B, C,
+    height, width), as uint8 or, if resizing does not round, as floats; the positions (N, D); and for rotary positions,
+    cosines and sines (T, K). Its outputs are pooled features (B, D) and logits (B, classes), or the features again if
+    there is no head.
     """
     return _Builder(model, preprocessing, linear).build()
 
@@ -60,16 +64,17 @@ class _Builder:
 
     def build(self) -> ov.Model:
         model, config = self.model, self.config
-        width = model.patch_embedding.projection.in_features
-        floats = config.design.patch_overlap or self.preprocessing.resize_dtype == "float32"
-        pixels = op.parameter([-1, -1, width], np.float32 if floats else np.uint8, name=PIXELS)
+        is_stem = config.design.stem == "conv"
+        shape = [-1, config.channels, -1, -1] if is_stem else [-1, -1, config.channels * math.prod(config.patch_hw)]
+        floats = self.preprocessing.resize_dtype == "float32"
+        pixels = op.parameter(shape, np.float32 if floats else np.uint8, name=PIXELS)
         positions = op.parameter([-1, config.dim], np.float32, name=POSITIONS)
         inputs = [pixels, positions]
         if self.rotary:
             cosines, sines = (op.parameter([-1, config.dim_head], np.float32, name=name) for name in (COSINES, SINES))
             inputs += [cosines, sines]
             self.rotation = cosines, sines
-        x = op.add(self.embed(pixels), positions)
+        x = op.add(self.stem(pixels) if is_stem else self.embed(pixels), positions)
         x = self.norm(self.with_prefix(x, pixels), model.pre_norm)
         *others, last = model.transformer.layers
         for layer in others:
@@ -84,21 +89,38 @@ class _Builder:
     def embed(self, pixels: Node) -> Node:
         """Return the tokens of the patches; without a norm between, the projection normalizes the pixels too."""
         part = self.model.patch_embedding
+        assert isinstance(part, PatchEmbedding)
         projection = fuse(part.projection, part.pixel_norm)
-        if self.config.design.patch_overlap:
-            x = pixels
+        area = math.prod(self.config.patch_hw)
+        mean, std = (moment.repeat_interleave(area) for moment in self.moments)
+        x = op.convert(pixels, np.float32)
+        if is_norm(part.pixel_norm):
+            x = op.multiply(op.subtract(x, constant(mean * 255)), constant(1 / (255 * std)))
         else:
-            area = self.config.patch_hw[0] * self.config.patch_hw[1]
-            moments = (self.preprocessing.mean, self.preprocessing.std)
-            mean, std = (per_channel(value, self.config.channels).repeat_interleave(area) for value in moments)
-            x = op.convert(pixels, np.float32)
-            if is_norm(part.pixel_norm):
-                x = op.multiply(op.subtract(x, constant(mean * 255)), constant(1 / (255 * std)))
-            else:
-                weight, bias = projection
-                shift = -(weight @ (mean / std))
-                projection = weight / (255 * std), shift if bias is None else bias + shift
+            weight, bias = projection
+            shift = -(weight @ (mean / std))
+            projection = weight / (255 * std), shift if bias is None else bias + shift
         return self.norm(linear(self.standardize(x, part.pixel_norm), projection), part.norm)
+
+    @property
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """The mean and standard deviation of each channel of the images."""
+        mean, std = self.preprocessing.mean, self.preprocessing.std
+        return per_channel(mean, self.config.channels), per_channel(std, self.config.channels)
+
+    def stem(self, pixels: Node) -> Node:
+        """Return the tokens of images by the stem of convolutions."""
+        part = self.model.patch_embedding
+        assert isinstance(part, ConvStem)
+        mean, std = (moment.view(1, -1, 1, 1) for moment in self.moments)
+        x = op.multiply(op.subtract(op.convert(pixels, np.float32), constant(mean * 255)), constant(1 / (255 * std)))
+        for layer in part.layers:
+            stride = list(layer.conv.stride)
+            x = op.convolution(x, constant(layer.conv.weight), stride, [1, 1], [1, 1], [1, 1])
+            last = op.transpose(x, constant_int([0, 2, 3, 1]))
+            x = op.transpose(op.relu(self.norm(last, layer.norm)), constant_int([0, 3, 1, 2]))
+        tokens = op.transpose(op.reshape(x, constant_int([0, 0, -1]), True), constant_int([0, 2, 1]))
+        return linear(tokens, fuse(part.projection))
 
     def with_prefix(self, patches: Node, pixels: Node) -> Node:
         if not self.config.num_prefix_tokens:

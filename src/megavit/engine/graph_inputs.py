@@ -5,7 +5,6 @@ import torch
 from torch import Tensor
 
 from megavit.config.preprocessing import Preprocessing
-from megavit.data.augment import normalize
 from megavit.engine.graph import COSINES, PIXELS, POSITIONS, SINES
 from megavit.model.vit import MegaVit
 
@@ -31,12 +30,12 @@ class GraphInputs:
 
     def _pixels(self, images: Tensor, grid: tuple[int, int]) -> np.ndarray:
         part = self._model.patch_embedding
-        if part.overlap:
-            return part.pixels(normalize(images, self._preprocessing)).contiguous().numpy()
         (rows, columns), (height, width) = grid, part.patch_hw
         values = images.numpy()
         if self._preprocessing.resize_dtype == "float32":  # in [0, 255]; the graph normalizes them
             values = values * 255 if values.dtype == np.float32 else values.astype(np.float32)
+        if self._model.config.design.stem == "conv":
+            return values
         divided = values.reshape(len(images), part.channels, rows, height, columns, width)
         return divided.transpose(0, 2, 4, 1, 3, 5).reshape(len(images), rows * columns, -1)
 

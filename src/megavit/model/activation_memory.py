@@ -96,12 +96,10 @@ def compute_saved_activations(config: ViTConfig, numerics: Numerics, tensor: int
     backward = hidden * product + stream + (dim * product if numerics.autocast else 0)
     if eager:  # the MLP's activations are freed by then
         backward = max(backward, 2 * heads * tokens * product + stream - mlp)
-    height, width = (side + 2 * design.patch_overlap for side in config.patch_hw)
-    pixels = config.num_patches * config.channels * height * width
     image = config.channels * config.image_hw[0] * config.image_hw[1]
     block = norms * (dim * norm + _row_statistics(norm)) + normed + attention + weights + mlp + scales
     return SavedActivations(
-        before=pixels * product,
+        before=_embedding(config, numerics),
         after=tokens * (dim * norm + _row_statistics(norm)) + _head(config, numerics, tokens),
         stream=tokens * stream,
         block=tokens * block,
@@ -112,6 +110,19 @@ def compute_saved_activations(config: ViTConfig, numerics: Numerics, tensor: int
         recomputed=tokens * (block - (dim * norm if norm == numerics.weight else 0)),
         cast=image * BFLOAT16 if numerics.weight == BFLOAT16 else 0,
     )
+
+
+def _embedding(config: ViTConfig, numerics: Numerics) -> int:
+    """Return the bytes that the patch embedding saves: its input, and for a stem also those of its norms and ReLUs."""
+    pixels = config.channels * config.image_hw[0] * config.image_hw[1]
+    saved = pixels * numerics.product
+    if config.design.stem == "conv":
+        *halving, last = config.stem_widths
+        positions = [4**left * config.num_patches for left in reversed(range(len(halving)))]
+        relu = numerics.norm + (numerics.product if numerics.casts_heads else 0)
+        for count, width in zip((*positions, config.num_patches), (*halving, last), strict=True):
+            saved += count * (width * (numerics.product + relu) + _row_statistics(numerics.norm))
+    return saved
 
 
 def _row_statistics(width: int) -> int:

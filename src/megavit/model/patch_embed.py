@@ -1,35 +1,23 @@
 """Patch embedding, prefix tokens and patch dropout: the layers that turn images into tokens."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from megavit.config.vit import ViTConfig, check_divisible
 from megavit.model.layers import make_norm
 from megavit.model.pos_embed import Rotation
 
 
-class PatchEmbedding(nn.Module):
-    """A projection of image patches to tokens: (B, C, height, width) -> (B, N, D), row by row.
-
-    A patch is flattened as (channel, row, column), so that a convolution's (D, C, height, width) kernel fits after a
-    reshape. With `patch_overlap`, a patch extends by that many pixels into its neighbors on each side, and by zeros
-    beyond the image's edge.
-    """
+class Embedding(nn.Module):
+    """The base of modules that map images to one token per patch: (B, C, height, width) -> (B, N, D), row by row."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.channels = config.channels
         self.patch_hw = config.patch_hw
-        self.overlap = config.design.patch_overlap
-        height, width = (side + 2 * self.overlap for side in config.patch_hw)
-        pixels = config.channels * height * width
-        design = config.design
-        self.pixel_norm = make_norm(design, pixels) if design.patch_norm else nn.Identity()
-        self.projection = nn.Linear(pixels, config.dim)
-        self.norm = make_norm(design, config.dim) if design.patch_norm else nn.Identity()
 
     def grid(self, img: Tensor) -> tuple[int, int]:
         """Return the (rows, columns) of patches in images (B, C, height, width).
@@ -72,16 +60,27 @@ class PatchEmbedding(nn.Module):
                 )
         return grids
 
-    def pixels(self, img: Tensor) -> Tensor:
-        """Return the flattened pixels of each patch, (B, N, C · height · width)."""
-        patches = F.pad(img, (self.overlap,) * 4) if self.overlap else img
-        for axis, side in zip((2, 3), self.patch_hw, strict=True):
-            patches = patches.unfold(axis, side + 2 * self.overlap, side)
-        return patches.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+
+class PatchEmbedding(Embedding):
+    """A projection of the pixels of each patch.
+
+    A patch is flattened as (channel, row, column), so that a convolution's (D, C, height, width) kernel fits after a
+    reshape.
+    """
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__(config)
+        design, pixels = config.design, config.channels * math.prod(config.patch_hw)
+        self.pixel_norm = make_norm(design, pixels) if design.patch_norm else nn.Identity()
+        self.projection = nn.Linear(pixels, config.dim)
+        self.norm = make_norm(design, config.dim) if design.patch_norm else nn.Identity()
 
     def forward(self, img: Tensor) -> Tensor:
         self.grid(img)
-        pixels = self.pixels(img.to(self.projection.weight.dtype))
+        patches = img.to(self.projection.weight.dtype)
+        for axis, side in zip((2, 3), self.patch_hw, strict=True):
+            patches = patches.unfold(axis, side, side)
+        pixels = patches.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
         tokens = self.norm(self.projection(self.pixel_norm(pixels)))
         # Undo autocast: the residual stream has the weights' dtype.
         return tokens.to(self.projection.weight.dtype)

@@ -44,14 +44,22 @@ def forward_flops(config: ViTConfig, grid: tuple[int, int] | None = None) -> int
     patches = rows * columns
     tokens = patches + config.num_prefix_tokens
     dim, inner, hidden = config.dim, config.heads * config.dim_head, config.mlp_dim
-    height, width = (side + 2 * config.design.patch_overlap for side in config.patch_hw)
-    embedding = patches * config.channels * height * width * dim
+    embedding = patches * _embedding_products(config)
     attention = tokens * 4 * dim * inner + 2 * tokens**2 * inner
     mlp = tokens * (3 if config.design.mlp == "swiglu" else 2) * dim * hidden
     pooled = tokens if config.design.pool_prefix else patches
     pooling = dim**2 * (2 * pooled + 2) + 2 * pooled * dim + 2 * dim * hidden if config.pool == "map" else 0
     head = dim * config.num_classes
     return 2 * (embedding + config.depth * (attention + mlp) + pooling + head)
+
+
+def _embedding_products(config: ViTConfig) -> int:
+    """Return the multiply-adds that turn the pixels of a patch into a token."""
+    if config.design.stem == "patch":
+        return config.channels * math.prod(config.patch_hw) * config.dim
+    *halving, last = zip((config.channels, *config.stem_widths), config.stem_widths, strict=False)
+    products = [4**left * 9 * math.prod(widths) for left, widths in enumerate(reversed(halving))]
+    return sum(products) + 9 * math.prod(last) + config.dim**2
 
 
 def training_flops(config: ViTConfig, grid: tuple[int, int] | None = None) -> int:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from megavit.config.vit import Design, FinalNorm, Pool, Size, ViTConfig
 from megavit.model.block import Transformer
+from megavit.model.conv_stem import ConvStem
 from megavit.model.init import initialize
 from megavit.model.layers import make_norm
 from megavit.model.packing import pack, stack_by_grid
@@ -101,7 +102,7 @@ class MegaVit(nn.Module):
             emb_dropout=emb_dropout,
             design=design,
         )
-        self.patch_embedding = PatchEmbedding(config)
+        self.patch_embedding = ConvStem(config) if design.stem == "conv" else PatchEmbedding(config)
         self.positions = POSITIONS[design.positions](config)
         self.patch_drop = PatchDrop(design.patch_drop)
         self.prefix_tokens = PrefixTokens(config)

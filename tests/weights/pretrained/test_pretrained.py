@@ -15,7 +15,7 @@ DESIGNS = [
     Design(),
     replace(PLAIN_VIT, registers=2),
     Design(positions="rope", mlp="swiglu", layer_scale=0.1),
-    Design(patch_overlap=1),
+    Design(stem="conv"),
 ]
 
 
@@ -72,7 +72,7 @@ def test_at_another_size_the_model_answers_as_the_source_does_for_images_of_that
 
 
 def test_a_model_of_gray_images_answers_as_the_source_does_for_three_equal_channels():
-    model = make_model(design=Design(patch_overlap=1)).eval()
+    model = make_model().eval()
     new = of_size(model, channels=1)
     (reported,) = initialize_from(new, source_of(model), head=True)
     assert "summed over its 3 channels" in reported

@@ -37,7 +37,7 @@ def build_graph(
     """
     check_size(predictor)
     model, preprocessing, info = predictor.model, predictor.info.preprocessing, predictor.info
-    if not can_build(model) or model.config.design.patch_overlap:
+    if not can_build(model):
         raise ConfigError("this model has a layer that the OpenVINO export does not support: export it to onnx")
     linear = half_linear if precision == "float16" else graph.linear
     with torch.no_grad():
@@ -53,7 +53,8 @@ def build_graph(
         # Undoes the normalization, which the graph fuses into its first projection.
         x = op.multiply(op.add(op.multiply(images, std), mean), np.float32(255))
     images.output(0).set_names({input})
-    feeds: dict[str, Node] = {graph.PIXELS: _patches(x, model.config.patch_hw, model.config.grid)}
+    is_stem = model.config.design.stem == "conv"
+    feeds: dict[str, Node] = {graph.PIXELS: x if is_stem else _patches(x, model.config.patch_hw, model.config.grid)}
     by_grid = GraphInputs(model, preprocessing).for_grid(model.config.grid)
     feeds |= {name: op.constant(array) for name, array in by_grid.items()}
     for parameter in core.get_parameters():

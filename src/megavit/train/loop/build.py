@@ -108,7 +108,7 @@ def make_model_config(recipe: Recipe, dataset: LabeledImages, pretrained: Pretra
         image_size=model.image_size,
         patch_size=model.patch_size,
         channels=model.channels or 3,
-        design=Design(mlp=model.mlp, patch_overlap=model.patch_overlap, drop_path=model.drop_path),
+        design=Design(mlp=model.mlp, stem=model.stem, drop_path=model.drop_path),
     )
     return replace(config, dropout=model.dropout)
 

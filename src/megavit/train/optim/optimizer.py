@@ -49,6 +49,8 @@ def _groups(model: MegaVit, recipe: OptimizerRecipe, processes: int) -> list[dic
             if not parameter.requires_grad:
                 continue
             settings = (rate, 0.0, 0)
+            if isinstance(module, nn.Conv2d):
+                settings = (rate, recipe.weight_decay, 0)
             if isinstance(module, nn.Linear) and name == "weight":
                 if recipe.kind == "muon" and module in parts:
                     settings = (rate * MUON_FACTOR, recipe.weight_decay, parts[module])

@@ -60,7 +60,7 @@ def resolve_pretrained(
     fixed = {
         "patch_size": config.patch_hw[0] if config.patch_hw[0] == config.patch_hw[1] else None,
         "mlp": config.design.mlp,
-        "patch_overlap": config.design.patch_overlap,
+        "stem": config.design.stem,
     }
     for name, value in fixed.items():
         if requested.get(name) is not None and requested[name] != value:

@@ -82,8 +82,7 @@ class BundleInfo:
             )
         for name in ("dim", "heads", "mlp_dim", "dim_head"):
             check_range(f"model.{name}", getattr(self.model, name), 1, MAX_WIDTH)
-        for name in ("registers", "patch_overlap"):
-            check_range(f"model.design.{name}", getattr(self.model.design, name), 0, MAX_SIDE)
+        check_range("model.design.registers", self.model.design.registers, 0, MAX_SIDE)
         check_range("model.design.norm_eps", self.model.design.norm_eps, 0, 1)
         check_range("model.image_size", max(self.model.image_hw), 1, MAX_SIDE)
         if self.int8:

@@ -21,7 +21,7 @@ HF_VIT_DESIGN = {
     "attention_out_norm": False,
     "mlp_out_norm": False,
     "positions": "learned",
-    "patch_overlap": 0,
+    "stem": "patch",
     "qk_norm": False,
     "pre_norm": False,
     "final_norm": "tokens",

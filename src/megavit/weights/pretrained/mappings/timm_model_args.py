@@ -99,7 +99,7 @@ def supported_parts(config: ViTConfig) -> dict[str, tuple[Any, ...]]:
     """Return the field values that timm supports, given the other fields of `config`."""
     design, in_pool = config.design, config.pool == "map"
     parallel, gated = design.block == "parallel", design.mlp == "swiglu"
-    usual = {"patch_norm": (False,), "patch_overlap": (0,), "dim_head": (config.dim / config.heads,)}
+    usual = {"patch_norm": (False,), "stem": ("patch",), "dim_head": (config.dim / config.heads,)}
     if not design.rotary:
         limited = parallel or gated
         return usual | {

@@ -1,0 +1,55 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from megavit.config.vit import Design, ViTConfig
+from megavit.errors import ConfigError
+from megavit.model.conv_stem import ConvStem
+from megavit.model.vit import MegaVit
+
+CONFIG = ViTConfig(
+    image_size=(16, 24), patch_size=8, num_classes=3, dim=16, depth=1, heads=2, mlp_dim=16, design=Design(stem="conv")
+)
+
+
+@pytest.mark.parametrize(("patch_size", "widths"), [(2, (16, 16)), (4, (8, 16, 16)), (8, (4, 8, 16, 16))])
+def test_channels_double_down_to_one_position_per_patch(patch_size: int, widths: tuple[int, ...]) -> None:
+    config = replace(CONFIG, patch_size=patch_size)
+    stem = MegaVit.from_config(config).patch_embedding
+    assert isinstance(stem, ConvStem)
+    assert tuple(layer.conv.out_channels for layer in stem.layers) == config.stem_widths == widths
+    assert stem(torch.randn(2, 3, 16, 24)).shape == (2, config.num_patches, 16)
+
+
+def test_tokens_come_row_by_row() -> None:
+    stem = MegaVit.from_config(replace(CONFIG, image_size=64)).patch_embedding
+    images = torch.zeros(1, 3, 64, 64)
+    images[:, :, 60:, :4] = 1.0  # the last row's first token
+    changed = (stem(images) != stem(torch.zeros_like(images))).any(dim=2)[0].view(8, 8)
+    assert changed[7, 0] and not changed[:5].any() and not changed[:, 3:].any()
+
+
+def test_an_images_tokens_do_not_depend_on_the_others() -> None:
+    stem = MegaVit.from_config(CONFIG).patch_embedding
+    images = torch.randn(3, 3, 16, 24)
+    torch.testing.assert_close(stem(images)[1], stem(images[1:2])[0], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"patch_size": 7, "image_size": 14}, "patch_size of 2, 4, 8, 16"),
+        ({"patch_size": (8, 4)}, "patch_size of 2, 4, 8, 16"),
+        ({"patch_size": 1}, "patch_size of 2, 4, 8, 16"),
+        ({"dim": 10}, "10 is not divisible by 4"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(changes: dict[str, int], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        replace(CONFIG, **changes)
+
+
+def test_a_stem_has_norms_of_its_own() -> None:
+    with pytest.raises(ConfigError, match="patch_norm"):
+        Design(stem="conv", patch_norm=True)
