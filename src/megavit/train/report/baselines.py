@@ -100,7 +100,7 @@ class BaselineSummary:
             return None
         helps = [
             "more time (--minutes)",
-            "pretrained weights (--init)",
+            "pretrained weights (--from)",
             "better labels (megavit check lists doubtful ones)",
         ]
         if self.rival.comparison.better == "neither":
