@@ -28,7 +28,7 @@ def test_the_best_baseline_that_is_not_surpassed_is_named_with_what_to_do():
         "The model is worse than a logistic regression on thumbnails: 50.0% against 90.0% on 200 test images "
         "(p < 0.0001)."
     )
-    assert worse.advice is not None and all(word in worse.advice for word in ("--minutes", "--init", "megavit check"))
+    assert worse.advice is not None and all(word in worse.advice for word in ("--minutes", "--from", "megavit check"))
     level = summary(102, 100)
     assert level.warning is not None and "not better, by more than chance, than nearest neighbors" in level.warning
     assert level.advice is not None and "more test images" in level.advice
