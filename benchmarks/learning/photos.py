@@ -1,0 +1,95 @@
+"""`megavit train` against others on folders of photographs: the same split, the same minutes of this machine, in turn.
+
+    python -m benchmarks.learning.photos FOLDER ... --minutes 1 3 10 --seeds 0 1 2
+    python -m benchmarks.learning.photos FOLDER ... --backbone NAME --backbone-folder FOLDER
+
+Each contender is a process of its own, and nothing else may run beside it. Contenders that need no time limit (simple
+methods, the probe by hand) run once a folder and seed. The figures go to results/learning/photos.json; what is there
+already is not run again.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.learning.results import RESULTS, read_results, write_results
+
+FILE = RESULTS / "photos.json"
+UNTIMED = ("boosting", "probe by hand")
+
+
+def run_megavit(folder: str, start: str, minutes: float, seed: int) -> dict[str, Any]:
+    """Return the test accuracy of `megavit train`, that of the simple methods that it reports, and the seconds."""
+    with tempfile.TemporaryDirectory() as out:
+        command = ["megavit", "train", folder, "--from", start, "--minutes", str(minutes), "--seed", str(seed)]
+        began = time.monotonic()
+        answer = subprocess.run(
+            [sys.executable, "-m", *command, "--out", f"{out}/run", "--json"],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        seconds = time.monotonic() - began
+        log = (
+            [json.loads(line) for line in (Path(out) / "run" / "log.jsonl").read_text().splitlines()]
+            if (Path(out) / "run" / "log.jsonl").exists()
+            else []
+        )
+    trained = json.loads(answer.stdout)
+    simple = trained["baselines"]["results"] if trained["baselines"] else []
+    return {
+        "test": trained["test"]["accuracy"]["value"],
+        "simple": {result["method"]: result["accuracy"] for result in simple},
+        "steps": log[-1]["step"] if log else None,
+        "epochs": log[-1]["epoch"] if log else None,
+        "seconds": round(seconds, 1),
+    }
+
+
+def run_peer(name: str, folder: str, minutes: float, seed: int, backbone: str) -> dict[str, Any]:
+    command = [name, folder, "--minutes", str(minutes), "--seed", str(seed), "--backbone", backbone]
+    answer = subprocess.run(
+        [sys.executable, "-m", "benchmarks.learning.photo_peers", *command], check=True, capture_output=True, text=True
+    )
+    return json.loads(answer.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+")
+    parser.add_argument("--minutes", type=float, nargs="+", default=[3.0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--backbone", help="name or folder for --from; without it only training from scratch")
+    parser.add_argument("--backbone-folder", help="the same in the format of Hugging Face, for the probe by hand")
+    parser.add_argument("--out", type=Path, default=FILE, metavar="FILE", help="default: %(default)s")
+    arguments = parser.parse_args()
+    contenders = ["megavit from scratch", "resnet18", "boosting"]
+    contenders += [f"megavit from {arguments.backbone}"] * bool(arguments.backbone)
+    contenders += ["probe by hand"] * bool(arguments.backbone_folder)
+    for seed in arguments.seeds:
+        for folder in arguments.folders:
+            for minutes in arguments.minutes:
+                for name in contenders:
+                    about = {"data": Path(folder).name, "contender": name, "seed": seed}
+                    about |= {} if name in UNTIMED else {"minutes": minutes}
+                    results = read_results(arguments.out)
+                    if any(about.items() <= run.items() for run in results["runs"]):
+                        continue
+                    if name.startswith("megavit from "):
+                        found = run_megavit(folder, name.removeprefix("megavit from "), minutes, seed)
+                    else:
+                        found = run_peer(name, folder, minutes, seed, arguments.backbone_folder or "")
+                    results = read_results(arguments.out)
+                    results["runs"].append(about | found)
+                    write_results(arguments.out, results)
+                    sys.stdout.write(f"{about | found}\n")
+                    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
