@@ -53,16 +53,17 @@ class Run(NamedTuple):
     backbone: str
 
 
+def ignore_progress(_done: int, _total: int) -> None: ...
+
+
 def read_splits(folder: str, side: int) -> tuple[dict[str, Images], int]:
     """Return the images of each split at `side` pixels, and the number of classes."""
-    dataset = load_data(
-        folder, DataRecipe(), lambda _done, _total: None, required_splits=("val", "test"), verify="none"
-    )
+    dataset = load_data(folder, DataRecipe(), ignore_progress, required_splits=("val", "test"), verify="none")
     preprocessing = Preprocessing(height=side, width=side, channels=3)
     splits = {}
     for split in ("train", "val", "test"):
         samples = dataset.in_split(split)
-        pixels = load_into_memory(ImageDataset(dataset, samples, preprocessing), 2, lambda _done, _total: None)
+        pixels = load_into_memory(ImageDataset(dataset, samples, preprocessing), 2, ignore_progress)
         assert isinstance(pixels, Tensor)  # as the aspect is not kept
         splits[split] = Images(pixels, torch.tensor([sample.label for sample in samples]))
     return splits, len(dataset.classes)
@@ -129,7 +130,7 @@ def boost_hog(run: Run) -> dict[str, Any]:
 
 @torch.inference_mode()
 def probe_by_hand(run: Run) -> dict[str, Any]:
-    """Fit scikit-learn's logistic regression on a backbone's class token, the penalty chosen on the validation images."""
+    """Fit scikit-learn's logistic regression on a backbone's class token, its penalty chosen on validation images."""
     splits, _ = read_splits(run.folder, PROBE_SIDE)
     backbone = AutoModel.from_pretrained(run.backbone).eval()
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -26,27 +26,20 @@ UNTIMED = ("boosting", "probe by hand")
 def run_megavit(folder: str, start: str, minutes: float, seed: int) -> dict[str, Any]:
     """Return the test accuracy of `megavit train`, that of the simple methods that it reports, and the seconds."""
     with tempfile.TemporaryDirectory() as out:
-        command = ["megavit", "train", folder, "--from", start, "--minutes", str(minutes), "--seed", str(seed)]
+        command = [sys.executable, "-m", "megavit", "train", folder, "--from", start, "--minutes", str(minutes)]
+        command += ["--seed", str(seed), "--out", f"{out}/run", "--json"]
         began = time.monotonic()
-        answer = subprocess.run(
-            [sys.executable, "-m", *command, "--out", f"{out}/run", "--json"],
-            check=True,
-            capture_output=True,
-            text=True,
-        )
+        answer = subprocess.run(command, check=True, capture_output=True, text=True)
         seconds = time.monotonic() - began
-        log = (
-            [json.loads(line) for line in (Path(out) / "run" / "log.jsonl").read_text().splitlines()]
-            if (Path(out) / "run" / "log.jsonl").exists()
-            else []
-        )
+        log = Path(out) / "run" / "log.jsonl"
+        last = json.loads(log.read_text().splitlines()[-1]) if log.exists() else {}
     trained = json.loads(answer.stdout)
     simple = trained["baselines"]["results"] if trained["baselines"] else []
     return {
         "test": trained["test"]["accuracy"]["value"],
         "simple": {result["method"]: result["accuracy"] for result in simple},
-        "steps": log[-1]["step"] if log else None,
-        "epochs": log[-1]["epoch"] if log else None,
+        "steps": last.get("step"),
+        "epochs": last.get("epoch"),
         "seconds": round(seconds, 1),
     }
 
