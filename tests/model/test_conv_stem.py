@@ -18,7 +18,7 @@ def test_channels_double_down_to_one_position_per_patch(patch_size: int, widths:
     config = replace(CONFIG, patch_size=patch_size)
     stem = MegaVit.from_config(config).patch_embedding
     assert isinstance(stem, ConvStem)
-    assert tuple(layer.conv.out_channels for layer in stem.layers) == config.stem_widths == widths
+    assert tuple(len(layer.kernel) for layer in stem.layers) == config.stem_widths == widths
     assert stem(torch.randn(2, 3, 16, 24)).shape == (2, config.num_patches, 16)
 
 

@@ -115,8 +115,7 @@ class _Builder:
         mean, std = (moment.view(1, -1, 1, 1) for moment in self.moments)
         x = op.multiply(op.subtract(op.convert(pixels, np.float32), constant(mean * 255)), constant(1 / (255 * std)))
         for layer in part.layers:
-            stride = list(layer.conv.stride)
-            x = op.convolution(x, constant(layer.conv.weight), stride, [1, 1], [1, 1], [1, 1])
+            x = op.convolution(x, constant(layer.kernel), [layer.stride] * 2, [1, 1], [1, 1], [1, 1])
             last = op.transpose(x, constant_int([0, 2, 3, 1]))
             x = op.transpose(op.relu(self.norm(last, layer.norm)), constant_int([0, 3, 1, 2]))
         tokens = op.transpose(op.reshape(x, constant_int([0, 0, -1]), True), constant_int([0, 2, 1]))

@@ -10,16 +10,27 @@ from megavit.model.patch_embed import Embedding
 
 
 class ConvLayer(nn.Module):
-    """A 3 × 3 convolution, a norm over the channels of each position, and ReLU: (B, C, H, W) -> (B, D, H', W')."""
+    """A 3 × 3 convolution, a norm over the channels of each position, and ReLU: (B, C, H, W) -> (B, D, H', W').
+
+    Its kernel is kept as the matrix (D, C × 3 × 3) that multiplies each position's surroundings, so that it is
+    initialized, optimized and sharded like the other matrices.
+    """
 
     def __init__(self, config: ViTConfig, channels: int, width: int, stride: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, width, kernel_size=3, stride=stride, padding=1, bias=False)
+        self.stride = stride
+        self.matrix = nn.Linear(9 * channels, width, bias=False)
         self.norm = make_norm(config.design, width)
 
+    @property
+    def kernel(self) -> Tensor:
+        """The kernel (D, C, 3, 3)."""
+        return self.matrix.weight.unflatten(1, (-1, 3, 3))
+
     def forward(self, x: Tensor) -> Tensor:
+        x = F.conv2d(x, self.kernel, stride=self.stride, padding=1)
         # The norm's result keeps the channels last, as convolutions are fastest on a CPU.
-        return F.relu(self.norm(self.conv(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
+        return F.relu(self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
 
 
 class ConvStem(Embedding):

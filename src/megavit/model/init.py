@@ -38,9 +38,6 @@ def initialize_module(name: str, module: nn.Module, *, depth: int, layer_scale: 
             nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        case nn.Conv2d():
-            std = math.prod(module.weight.shape[1:]) ** -0.5
-            nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
         case nn.LayerNorm() | nn.RMSNorm():
             for key, parameter in own.items():
                 nn.init.constant_(parameter, 1.0 if key == "weight" else 0.0)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from megavit.config.recipe import OptimizerRecipe, ScheduleRecipe
 from megavit.distributed.dtensor_utils import get_mesh
 from megavit.model.attention import Attention
+from megavit.model.conv_stem import ConvLayer
 from megavit.model.mlp import FeedForward
 from megavit.model.vit import MegaVit
 from megavit.runtime.device import has_bfloat16
@@ -49,8 +50,6 @@ def _groups(model: MegaVit, recipe: OptimizerRecipe, processes: int) -> list[dic
             if not parameter.requires_grad:
                 continue
             settings = (rate, 0.0, 0)
-            if isinstance(module, nn.Conv2d):
-                settings = (rate, recipe.weight_decay, 0)
             if isinstance(module, nn.Linear) and name == "weight":
                 if recipe.kind == "muon" and module in parts:
                     settings = (rate * MUON_FACTOR, recipe.weight_decay, parts[module])
@@ -70,10 +69,12 @@ def _groups(model: MegaVit, recipe: OptimizerRecipe, processes: int) -> list[dic
 
 
 def stacked_matrices(model: MegaVit) -> dict[nn.Module, int]:
-    """Return the Linear modules in the layers, with the number of matrices stacked along the rows of each."""
+    """Return the Linear modules in the layers and the stem, with the matrices stacked along the rows of each."""
     stacked: dict[nn.Module, int] = {}
-    for module in model.transformer.modules():
+    for module in model.modules():
         match module:
+            case ConvLayer():
+                stacked[module.matrix] = 1
             case Attention():
                 stacked |= {module.to_qkv: 3, module.out: 1}
             case FeedForward():
