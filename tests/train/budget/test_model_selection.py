@@ -13,11 +13,12 @@ def clock():
     return [1000.0]
 
 
-def candidate(preset: str, work: float) -> Candidate:
-    return Candidate(Recipe(model=ModelRecipe(preset=preset, patch_size=4), run=RunRecipe(batch_size=128)), work)
+def candidate(preset: str, work: float, min_steps: int = 0, min_epochs: float = 0) -> Candidate:
+    recipe = Recipe(model=ModelRecipe(preset=preset, patch_size=4, image_size=28), run=RunRecipe(batch_size=128))
+    return Candidate(recipe, work, min_steps, min_epochs)
 
 
-CANDIDATES = [candidate("nano", 1), candidate("micro", 4), candidate("mini", 12)]
+CANDIDATES = [candidate("nano", 1), candidate("micro", 4, 1_500, 3.5), candidate("mini", 12, 3_000, 7)]
 
 
 def chosen(clock, seconds_of, images=10_000, measuring=0.0):
@@ -57,15 +58,16 @@ def test_more_images_ask_for_more_steps_up_to_a_point(clock):
 def test_the_reason_says_in_a_line_what_the_model_gets_and_why_no_larger_one(clock):
     reason = chosen(clock, {"nano": 0.0125, "micro": 0.05, "mini": 0.5}, images=60_000)[0].reason
     assert reason == (
-        "micro with patch size 4: 0.05 s per step, 12,000 steps of 128 images, 25.6 epochs in the 10.0 minutes left; "
-        "mini with patch size 4 would get 1,200 steps, too few"
+        "micro with patch size 4 for 28 pixels: 0.05 s per step, 12,000 steps of 128 images, 25.6 epochs in the 10.0 "
+        "minutes left; "
+        "mini with patch size 4 for 28 pixels would get 1,200 steps, too few"
     )
 
 
 def test_a_model_far_too_large_is_not_even_measured(clock):
     choice, measured = chosen(clock, {"nano": 0.5, "micro": 0.0, "mini": 0.0})
     assert [name for name, _ in measured] == ["nano"]
-    assert choice.reason.endswith("micro with patch size 4 would get too few steps")
+    assert choice.reason.endswith("micro with patch size 4 for 28 pixels would get too few steps")
 
 
 def test_measuring_has_its_share_of_the_time(clock):

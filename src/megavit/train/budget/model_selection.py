@@ -3,20 +3,41 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from megavit.config.recipe import Precision, Recipe
 
-# Largest short side of the images in pixels, and the (preset, patch size) candidates for it, smallest first.
-CANDIDATES = (
-    (16, (("pico", 2),)),
-    (28, (("nano", 7), ("nano", 4), ("micro", 4), ("mini", 4))),
-    (40, (("nano", 8), ("nano", 4), ("micro", 4), ("mini", 4))),
-    (math.inf, (("micro", 8), ("mini", 16), ("Ti", 16), ("S", 16))),
+
+class Row(NamedTuple):
+    """A model to choose from, and the steps and epochs that it must get to beat the smaller one before it."""
+
+    preset: str
+    patch_size: int
+    image_size: int | None = None  # the preset's
+    min_steps: int = 0
+    min_epochs: float = 0
+
+
+# Measured on Fashion-MNIST with equal time: nano with patch size 4 equals patch size 7 at 1,500 steps, 3.5 epochs, and
+# micro equals nano at 3,000 steps, 7 epochs (`benchmarks/results/learning/ablate.json`); doubled for each larger model.
+SMALL = (Row("nano", 4, None, 1_500, 3.5), Row("micro", 4, None, 3_000, 7), Row("mini", 4, None, 6_000, 14))
+PHOTOS = (
+    Row("nano", 8, 32),
+    Row("nano", 8, 48, 1_500, 30),
+    Row("micro", 8, 64, 3_000, 60),
+    Row("mini", 16, 128, 6_000, 90),
+    Row("Ti", 16, 224, 12_000, 90),
+    Row("S", 16, 224, 24_000, 90),
 )
-# Minimum steps and epochs for the second candidate to beat the first, doubled for each larger one; from MANY_STEPS on,
-# epochs do not matter. Measured on Fashion-MNIST with equal time: nano with patch size 4 equals patch size 7 at 1,500
-# steps, 3.5 epochs, and micro equals nano at 3,000 steps, 7 epochs (`benchmarks/results/learning/ablate.json`).
-MIN_STEPS, MIN_EPOCHS, MANY_STEPS = 1_500, 3.5, 20_000
+# Largest short side of the images in pixels, and the candidates for it, smallest first.
+CANDIDATES = (
+    (16, (Row("pico", 2),)),
+    (28, (Row("nano", 7), *SMALL)),
+    (40, (Row("nano", 8), *SMALL)),
+    (math.inf, PHOTOS),
+)
+# From this number of steps on, epochs do not matter.
+MANY_STEPS = 20_000
 # Upper bound of how much more a larger model computes per second.
 LARGER_IS_FASTER = 2.0
 # Limit of the measuring time: the larger of a share of the budget and a number of seconds.
@@ -28,10 +49,12 @@ MeasureStep = Callable[[Recipe, float], tuple[Precision, float]]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A recipe with all sizes resolved, and the relative number of multiplications in one of its steps."""
+    """A recipe with all sizes resolved, the relative number of multiplications in a step, and the steps it must get."""
 
     recipe: Recipe
     work: float
+    min_steps: int = 0
+    min_epochs: float = 0
 
 
 @dataclass(frozen=True)
@@ -63,16 +86,16 @@ def choose_model(
     measure_until = deadline.now() + max(MEASURING_SHARE * deadline.total, MEASURING_SECONDS)
     chosen, step_seconds, work, too_large = candidates[0].recipe, 0.0, 0.0, ""
     for index, candidate in enumerate(candidates):
-        name, batch_size = _describe(candidate.recipe), candidate.recipe.run.batch_size or 1
+        name = _describe(candidate.recipe)
         if index:
             expected = step_seconds * candidate.work / work / LARGER_IS_FASTER
-            if not _is_enough(index, _count_steps(deadline.seconds_left, expected), batch_size, num_images):
+            if not _is_enough(candidate, _count_steps(deadline.seconds_left, expected), num_images):
                 too_large = f"; {name} would get too few steps"
                 break
         share = (measure_until - deadline.now()) / (len(candidates) - index)
         precision, seconds = measure_step(candidate.recipe, share)
         steps = _count_steps(deadline.seconds_left, seconds)
-        if index and not _is_enough(index, steps, batch_size, num_images):
+        if index and not _is_enough(candidate, steps, num_images):
             too_large = f"; {name} would get {steps:,} steps, too few"
             break
         chosen = replace(candidate.recipe, run=replace(candidate.recipe.run, precision=precision))
@@ -87,14 +110,14 @@ def choose_model(
 
 
 def _describe(recipe: Recipe) -> str:
-    return f"{recipe.model.preset} with patch size {recipe.model.patch_size}"
+    model = recipe.model
+    return f"{model.preset} with patch size {model.patch_size} for {model.image_size} pixels"
 
 
 def _count_steps(seconds_left: float, step_seconds: float) -> int:
     return max(0, int(seconds_left / step_seconds))
 
 
-def _is_enough(index: int, steps: int, batch_size: int, num_images: int) -> bool:
-    factor = 2 ** (index - 1)
-    is_long = steps >= MIN_STEPS * factor and steps * batch_size >= MIN_EPOCHS * factor * num_images
-    return steps >= MANY_STEPS or is_long
+def _is_enough(candidate: Candidate, steps: int, num_images: int) -> bool:
+    epochs = steps * (candidate.recipe.run.batch_size or 1) / num_images
+    return steps >= MANY_STEPS or (steps >= candidate.min_steps and epochs >= candidate.min_epochs)

@@ -40,13 +40,16 @@ def get_base_recipe(name: str, dataset: LabeledImages) -> Recipe:
     return get_recipe(choose_recipe(dataset) if name == "auto" else name)
 
 
-def resolve_sizes(recipe: Recipe, dataset: LabeledImages, device: torch.device) -> Recipe:
-    """Return `recipe` with the model's sizes filled in, or raise ConfigError if the chosen ones do not fit together."""
+def resolve_sizes(recipe: Recipe, dataset: LabeledImages, device: torch.device, largest: int | None = None) -> Recipe:
+    """Return `recipe` with the model's sizes filled in, or raise ConfigError if the chosen ones do not fit together.
+
+    Images get at most `largest` pixels a side, by default those of the preset.
+    """
     training, model = dataset.in_split("train"), recipe.model
     name = choose_preset(training, device) if model.preset == "auto" else model.preset
     patch_size = model.patch_size or PRESETS[name].patch_size
     side = _median_side(training) if recipe.data.keep_aspect else median_short_side(training)
-    image_size = model.image_size or choose_image_size(side, PRESETS[name].image_size, patch_size)
+    image_size = model.image_size or choose_image_size(side, largest or PRESETS[name].image_size, patch_size)
     channels = choose_channels(dataset, model.channels)
     model = replace(model, preset=name, image_size=image_size, patch_size=patch_size, channels=channels)
     return resolve_batch(replace(recipe, model=model), dataset, device)
@@ -159,15 +162,16 @@ def list_candidates(recipe: Recipe, dataset: LabeledImages, device: torch.device
     side = median_short_side(dataset.in_split("train"))
     candidates: list[Candidate] = []
     first_error: ConfigError | None = None
-    for preset, patch_size in next(sizes for largest, sizes in CANDIDATES if side <= largest):
-        model = replace(recipe.model, preset=preset, patch_size=recipe.model.patch_size or patch_size)
-        resolved = resolve_sizes(replace(recipe, model=model), dataset, device)
+    for row in next(rows for largest, rows in CANDIDATES if side <= largest):
+        model = replace(recipe.model, preset=row.preset, patch_size=recipe.model.patch_size or row.patch_size)
+        resolved = resolve_sizes(replace(recipe, model=model), dataset, device, row.image_size)
         try:
             _check_memory(make_model_config(resolved, dataset), resolved, device)
         except ConfigError as error:
             first_error = first_error or error  # raised if no candidate fits
         else:
-            candidates.append(_make_candidate(resolved, dataset))
+            candidate = _make_candidate(resolved, dataset)
+            candidates.append(replace(candidate, min_steps=row.min_steps, min_epochs=row.min_epochs))
     if not candidates and first_error is not None:
         raise first_error
     return candidates
