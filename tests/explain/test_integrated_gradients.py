@@ -12,7 +12,7 @@ from tests.helpers.bundles import make_model
 from tests.properties.test_model import configs, images
 
 
-@pytest.mark.parametrize("pool", ["cls", "mean", "map"])
+@pytest.mark.parametrize("pool", ["cls", "mean", "cls_mean", "map"])
 def test_with_many_steps_they_sum_to_what_the_image_adds_to_the_logit(pool: Pool) -> None:
     model = make_model(pool=pool, mlp_dim=8).eval().double()
     x = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0)).double()

@@ -83,7 +83,7 @@ def test_models_of_any_design_in_openvino(config: ViTConfig, tmp_path_factory: p
     assert found.feature_error < 1e-3
 
 
-@pytest.mark.parametrize("pool", ["cls", "mean", "map"])
+@pytest.mark.parametrize("pool", ["cls", "mean", "cls_mean", "map"])
 @pytest.mark.parametrize("patches", [3, 4])
 def test_as_many_heads_as_tokens_in_openvino(pool: str, patches: int, tmp_path: Path) -> None:
     """OpenVINO (2026.4) then takes one for the other where it knows all sizes."""

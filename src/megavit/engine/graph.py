@@ -48,8 +48,8 @@ def build(model: MegaVit, preprocessing: Preprocessing, linear: Linear = linear)
 
     Its inputs are the patches' pixels (B, N, C · height · width), or for a stem of convolutions the images (B, C,
     height, width), as uint8 or, if resizing does not round, as floats; the positions (N, D); and for rotary positions,
-    cosines and sines (T, K). Its outputs are pooled features (B, D or 2D) and logits (B, classes), or the features again if
-    there is no head.
+    cosines and sines (T, K). Its outputs are pooled features (B, D or 2D) and logits (B, classes), or the features
+    again if there is no head.
     """
     return _Builder(model, preprocessing, linear).build()
 

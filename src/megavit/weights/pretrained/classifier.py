@@ -78,8 +78,8 @@ def add_wrapper_head(
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Return a backbone's tensors with the classifier of its wrapper, renamed to `head`, and its original name.
 
-    Only a single linear layer with inputs of `width` channels is taken; else the tensors are unchanged. `prefix` is that
-    of the backbone's names, and `others` are the tensors outside of it by their original names.
+    Only a single linear layer with inputs of `width` channels is taken; else the tensors are unchanged. `prefix` is
+    that of the backbone's names, and `others` are the tensors outside of it by their original names.
     """
     groups: dict[str, dict[str, Tensor]] = {}
     for name, tensor in others.items():

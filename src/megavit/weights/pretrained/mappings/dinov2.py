@@ -1,7 +1,8 @@
 """Key mapping for the original DINOv2 (`facebookresearch/dinov2`; arXiv 2304.07193), with and without registers.
 
-Of its linear classifiers, those of one layer are read (`torch.hub.load(..., "dinov2_vits14_lc", layers=1)`), whose input
-is the class token and the mean of the patches; those of four layers read the class tokens of four.
+Of its linear classifiers (`dinov2_vits14_lc` in torch.hub), those with `layers=1` are read, whose input is the class
+token and the mean of the patches. Those with `layers=4` read the class tokens of four layers, and are left out.
+
 DINOv2 resamples positions without antialiasing and slightly shifted, so outputs agree only at 518 pixels.
 """
 
