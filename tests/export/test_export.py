@@ -91,8 +91,9 @@ def test_as_many_heads_as_tokens_in_openvino(pool: str, patches: int, tmp_path: 
     assert export(predictor, "openvino", tmp_path / "out", parity_images(predictor)).feature_error < 1e-4
 
 
-def test_programs_of_pytorch(export_case: ExportCase) -> None:
-    _, folder, result = export_case("torch", "plain")
+@pytest.mark.parametrize("case", ["plain", "class token and mean"])
+def test_programs_of_pytorch(case: str, export_case: ExportCase) -> None:
+    _, folder, result = export_case("torch", case)
     assert result.output_error < 1e-4 and result.feature_error < 1e-4
     assert model_size(folder) == (folder / "model.pt2").stat().st_size
 
