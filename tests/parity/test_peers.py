@@ -24,6 +24,7 @@ from benchmarks.parity.stages import (
 )
 from megavit.model.vit import MegaVit
 from megavit.weights.pretrained.mappings.key_mapping import to_theirs
+from tests.helpers.parity import load_ours
 from tests.helpers.peer_models import SIZES, SMALL
 
 close = partial(torch.testing.assert_close, atol=1e-5, rtol=1e-5)
@@ -68,6 +69,18 @@ def test_timm_pools_dinov3_by_its_class_token_if_asked_to() -> None:
     assert ours.config.pool == "cls"
     images = torch.randn(2, 3, 32, 48)
     close(ours(images), theirs(images))
+
+
+@torch.no_grad()
+def test_timms_features_may_be_pooled_by_the_class_token_and_the_mean() -> None:
+    theirs = SMALL["timm DINOv3, no head"].make()
+    peer, tensors = SMALL["timm DINOv3, no head"].family.peer, theirs.state_dict()
+    known = {"pool": "cls_mean", "positions": "rope", "image_size": (32, 48)}
+    ours = load_ours(peer, tensors, known)
+    images = torch.randn(2, 3, 32, 48)
+    tokens = theirs.forward_features(images)
+    prefix = ours.config.num_prefix_tokens
+    close(ours(images), torch.cat([tokens[:, 0], tokens[:, prefix:].mean(dim=1)], dim=1))
 
 
 @pytest.mark.parametrize("name", ["ViT", "SigLIP", "CLIP", "DINOv2"])
