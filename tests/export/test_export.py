@@ -33,7 +33,7 @@ from tests.properties.test_model import configs
 
 NUMBER = r"(?<=[: ])\d+\.?\d*(?=%|$)"
 MULTILABEL, REGRESSION = "multilabel, rotary", "regression, middle rounded down, and not all of it"
-ONNX_CASES = ("plain", MULTILABEL, REGRESSION, "features alone")
+ONNX_CASES = ("plain", "class token and mean", MULTILABEL, REGRESSION, "features alone")
 
 
 def check_same_predictions(made: ExportedCase, case: str, within: float = 1e-4) -> None:
