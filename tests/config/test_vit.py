@@ -54,8 +54,8 @@ GOOD: dict[str, Any] = {
         ({"channels": 3.0}, ["channels", "got 3.0"]),
         ({"dim_head": 0}, ["dim_head", "at least 1", "got 0"]),
         ({"dim_head": False}, ["dim_head", "got False"]),
-        ({"pool": "max"}, ["pool", "cls, mean, map", "'max'"]),
-        ({"pool": None}, ["pool", "cls, mean, map", "None"]),
+        ({"pool": "max"}, ["pool", "cls, mean, cls_mean, map", "'max'"]),
+        ({"pool": None}, ["pool", "cls, mean, cls_mean, map", "None"]),
         ({"dropout": 1}, ["dropout", "[0, 1)", "got 1"]),
         ({"dropout": -0.1}, ["dropout", "[0, 1)", "got -0.1"]),
         ({"dropout": float("nan")}, ["dropout", "[0, 1)", "got nan"]),
@@ -68,6 +68,7 @@ GOOD: dict[str, Any] = {
         ({"design": Design(positions="sincos"), "dim": 30}, ["sincos", "dim", "by 4", "30"]),
         ({"pool": "map", "heads": 5}, ["map", "32", "divisible by 5"]),
         ({"pool": "map", "design": Design(pool_heads=5)}, ["map", "32", "divisible by 5"]),
+        ({"pool": "cls_mean", "design": Design(final_norm="pooled")}, ["cls_mean", '"tokens"', "got 'pooled'"]),
         ({"design": Design(positions="rope_grid"), "dim_head": 10}, ["rope_grid", "dim_head", "by 4", "10"]),
     ],
 )
@@ -173,10 +174,18 @@ def test_an_oblong_grid_counts_rows_by_height_and_columns_by_width(patch_size: A
     assert config.num_patches == 10
 
 
-@pytest.mark.parametrize(("pool", "registers", "count"), [("cls", 0, 1), ("cls", 4, 5), ("mean", 0, 0), ("map", 3, 3)])
+@pytest.mark.parametrize(
+    ("pool", "registers", "count"),
+    [("cls", 0, 1), ("cls", 4, 5), ("mean", 0, 0), ("cls_mean", 0, 1), ("cls_mean", 2, 3), ("map", 3, 3)],
+)
 def test_prefix_tokens_are_the_class_token_and_the_registers(pool: Any, registers: int, count: int) -> None:
     config = ViTConfig(**GOOD | {"pool": pool, "design": Design(registers=registers)})
     assert config.num_prefix_tokens == count
+
+
+@pytest.mark.parametrize(("pool", "width"), [("cls", 32), ("mean", 32), ("cls_mean", 64), ("map", 32)])
+def test_the_pooled_vector_of_two_parts_is_twice_as_wide(pool: Any, width: int) -> None:
+    assert ViTConfig(**GOOD | {"pool": pool}).pooled_dim == width
 
 
 def test_a_config_survives_plain_values() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from megavit.config.presets import preset
-from megavit.config.vit import PLAIN_VIT, Design
+from megavit.config.vit import PLAIN_VIT, Design, Pool
 from megavit.engine.int8 import calibrate
 from megavit.engine.openvino import OpenVino
 from megavit.model.vit import MegaVit
@@ -22,13 +22,15 @@ DESIGNS = {
 def products(model: MegaVit) -> int:
     """In the layers: for queries, keys and values, for the way out, and for the MLP; the last layer's queries apart."""
     into = 2 if model.config.design.mlp == "swiglu" else 1
-    apart = model.config.num_prefix_tokens > 0
+    apart = model.config.num_prefix_tokens > (model.config.pool == "cls_mean")
     return model.config.depth * (3 + into) + apart
 
 
-@pytest.mark.parametrize("name", DESIGNS)
-def test_answers_are_near_those_of_float32(name: str) -> None:
-    config = preset("nano", num_classes=7, design=DESIGNS[name])
+@pytest.mark.parametrize(
+    ("name", "pool"), [*((name, "mean") for name in DESIGNS), ("serial", "cls_mean"), ("rotary, SwiGLU", "cls_mean")]
+)
+def test_answers_are_near_those_of_float32(name: str, pool: Pool) -> None:
+    config = replace(preset("nano", num_classes=7, design=DESIGNS[name]), pool=pool)
     model = grown(config)
     x, preprocessing = pictures(*config.image_hw), preprocessing_of(config)
     bounds = calibrate(model, preprocessing, [x])

@@ -84,7 +84,7 @@ def test_pixels_that_are_not_rounded_are_answered_for_as_pytorch_does(floats: bo
 
 
 @pytest.mark.parametrize("design", [Design(), PLAIN_VIT], ids=["parallel", "serial"])
-@pytest.mark.parametrize("pool", ["cls", "mean", "map"])
+@pytest.mark.parametrize("pool", ["cls", "mean", "cls_mean", "map"])
 @pytest.mark.parametrize("size", [(28, 28), (35, 21), (7, 56)])
 def test_blocks_pools_and_odd_sizes(design: Design, pool: Pool, size: tuple[int, int]) -> None:
     config = replace(preset("nano", num_classes=7, image_size=28, patch_size=7, design=design), pool=pool)
@@ -101,7 +101,7 @@ def test_models_of_any_design(config: ViTConfig) -> None:
         assert difference(model, x) < 1e-4  # few channels, so rounding counts for more
 
 
-@pytest.mark.parametrize("pool", ["cls", "mean", "map"])
+@pytest.mark.parametrize("pool", ["cls", "mean", "cls_mean", "map"])
 @pytest.mark.parametrize("patches", [3, 4])
 def test_as_many_heads_as_tokens(pool: Pool, patches: int) -> None:
     """OpenVINO then takes one for the other where it knows all sizes."""

@@ -45,7 +45,7 @@ def test_the_recorded_way_gives_the_logits_of_the_normal_one(
     assert recording.prefix == config.num_prefix_tokens
 
 
-@pytest.mark.parametrize("pool", ["cls", "mean", "map"])
+@pytest.mark.parametrize("pool", ["cls", "mean", "cls_mean", "map"])
 @torch.no_grad()
 def test_in_float32_the_logits_agree_to_five_digits(pool: Pool) -> None:
     torch.manual_seed(0)

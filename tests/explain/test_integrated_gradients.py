@@ -7,12 +7,12 @@ from hypothesis import given
 from megavit.config.vit import PLAIN_VIT, Pool, ViTConfig
 from megavit.explain.maps import integrated_gradients
 from megavit.model.vit import MegaVit
-from tests.helpers.brightness_model import BRIGHT, COLUMNS, ROWS, make_bright_images, make_brightness_model
+from tests.helpers.brightness_model import BRIGHT, COLUMNS, PATCH, ROWS, make_bright_images, make_brightness_model
 from tests.helpers.bundles import make_model
 from tests.properties.test_model import configs, images
 
 
-@pytest.mark.parametrize("pool", ["cls", "mean", "map"])
+@pytest.mark.parametrize("pool", ["cls", "mean", "cls_mean", "map"])
 def test_with_many_steps_they_sum_to_what_the_image_adds_to_the_logit(pool: Pool) -> None:
     model = make_model(pool=pool, mlp_dim=8).eval().double()
     x = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0)).double()
@@ -32,7 +32,7 @@ def test_for_a_linear_model_a_patch_adds_its_pixels_times_their_weights() -> Non
             parameter.data.zero_()
     x = torch.randn(2, 1, 6, 8)
     found = integrated_gradients(model, x, torch.tensor([BRIGHT, BRIGHT]), steps=1)
-    patches = model.patch_embedding.pixels(x).sum(dim=2) / (ROWS * COLUMNS)
+    patches = x.unfold(2, PATCH, PATCH).unfold(3, PATCH, PATCH).sum(dim=(1, 4, 5)).flatten(1) / (ROWS * COLUMNS)
     torch.testing.assert_close(found, patches)
 
 

@@ -21,7 +21,7 @@ from tests.helpers.brightness_model import BRIGHT, COLUMNS, ROWS, make_bright_im
 from tests.helpers.bundles import make_model
 from tests.properties.test_model import configs, images
 
-POOLS: tuple[Pool, ...] = ("cls", "mean", "map")
+POOLS: tuple[Pool, ...] = ("cls", "mean", "cls_mean", "map")
 METHODS: tuple[Method, ...] = get_args(Method)
 
 
@@ -60,6 +60,7 @@ def test_rollout_is_the_product_of_the_papers_matrices(pool: Pool) -> None:
     expected = {
         "cls": lambda: product[:, 0],
         "mean": lambda: patches.mean(dim=1),
+        "cls_mean": lambda: (product[:, 0] + patches.mean(dim=1)) / 2,
         "map": lambda: (pooled[:, None] @ patches)[:, 0],
     }
     torch.testing.assert_close(rollout(recording, pool), expected[pool]())
@@ -83,6 +84,8 @@ def test_relevance_is_the_product_of_the_papers_matrices(pool: Pool) -> None:
         "cls": lambda: carried[:, 0],
         # Of the mean, less what every patch has of itself.
         "mean": lambda: (patches - torch.eye(tokens)[tokens - 6 :]).mean(dim=1),
+        # The gradients of the patches' rows are already those of their mean.
+        "cls_mean": lambda: carried[:, 0] - torch.eye(tokens)[0] + (patches - torch.eye(tokens)[tokens - 6 :]).sum(1),
         "map": lambda: (positive[3][:, None] @ patches)[:, 0],
     }
     torch.testing.assert_close(gradient_relevance(recording, pool, target), expected[pool]())

@@ -33,7 +33,7 @@ from tests.properties.test_model import configs
 
 NUMBER = r"(?<=[: ])\d+\.?\d*(?=%|$)"
 MULTILABEL, REGRESSION = "multilabel, rotary", "regression, middle rounded down, and not all of it"
-ONNX_CASES = ("plain", MULTILABEL, REGRESSION, "features alone")
+ONNX_CASES = ("plain", "class token and mean", MULTILABEL, REGRESSION, "features alone")
 
 
 def check_same_predictions(made: ExportedCase, case: str, within: float = 1e-4) -> None:
@@ -83,7 +83,7 @@ def test_models_of_any_design_in_openvino(config: ViTConfig, tmp_path_factory: p
     assert found.feature_error < 1e-3
 
 
-@pytest.mark.parametrize("pool", ["cls", "mean", "map"])
+@pytest.mark.parametrize("pool", ["cls", "mean", "cls_mean", "map"])
 @pytest.mark.parametrize("patches", [3, 4])
 def test_as_many_heads_as_tokens_in_openvino(pool: str, patches: int, tmp_path: Path) -> None:
     """OpenVINO (2026.4) then takes one for the other where it knows all sizes."""
@@ -91,8 +91,9 @@ def test_as_many_heads_as_tokens_in_openvino(pool: str, patches: int, tmp_path: 
     assert export(predictor, "openvino", tmp_path / "out", parity_images(predictor)).feature_error < 1e-4
 
 
-def test_programs_of_pytorch(export_case: ExportCase) -> None:
-    _, folder, result = export_case("torch", "plain")
+@pytest.mark.parametrize("case", ["plain", "class token and mean"])
+def test_programs_of_pytorch(case: str, export_case: ExportCase) -> None:
+    _, folder, result = export_case("torch", case)
     assert result.output_error < 1e-4 and result.feature_error < 1e-4
     assert model_size(folder) == (folder / "model.pt2").stat().st_size
 

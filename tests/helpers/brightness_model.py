@@ -56,7 +56,7 @@ def make_brightness_model(pool: Pool, design: Design) -> MegaVit:
         model.pool.out.weight.copy_(torch.eye(4))
         head.weight[BRIGHT, 0] = 1.0
     else:
-        head.weight[BRIGHT] = brightness
+        head.weight[BRIGHT] = brightness.repeat(model.config.pooled_dim // model.config.dim)
     return model.eval()
 
 

@@ -40,6 +40,7 @@ ROPE = Design(positions="rope", mlp="swiglu", registers=2)
 CASES: dict[str, dict[str, Any]] = {
     "plain": {"design": PLAIN_VIT, "pool": "cls"},
     "attention pooling": {"pool": "map"},
+    "class token and mean": {"pool": "cls_mean", "design": ROPE},
     "gray": {"channels": 1},
     "four channels": {"channels": 4},
     "multilabel, rotary": {"target": Target(kind="multilabel", thresholds=[0.2, 0.5, 0.6]), "design": ROPE},
@@ -132,7 +133,7 @@ def make_predictor(folder: Path, trusted: bool = False, **changes: Any) -> Predi
 def _trust(config: ViTConfig, target: Target) -> tuple[Calibration, dict[str, torch.Tensor]]:
     random = torch.Generator().manual_seed(0)
     groups = torch.arange(60) % 3
-    embeddings = torch.randn(60, config.dim, generator=random) + groups[:, None]
+    embeddings = torch.randn(60, config.pooled_dim, generator=random) + groups[:, None]
     likeness = fit_mahalanobis_ood(embeddings, groups)
     tensors = {MEANS: likeness.means, WHITENING: likeness.whitening}
     if target.kind == "regression":

@@ -95,6 +95,10 @@ SMALL = {
     "DINOv2": hugging_face("DINOv2", "Dinov2Model", "Dinov2Config"),
     "DINOv2, SwiGLU": hugging_face("DINOv2", "Dinov2Model", "Dinov2Config", use_swiglu_ffn=True),
     "DINOv2, registers": hugging_face("DINOv2", "Dinov2WithRegistersModel", "Dinov2WithRegistersConfig"),
+    "DINOv2, classes": hugging_face("DINOv2", "Dinov2ForImageClassification", "Dinov2Config", **LABELS),
+    "DINOv2, registers, classes": hugging_face(
+        "DINOv2", "Dinov2WithRegistersForImageClassification", "Dinov2WithRegistersConfig", **LABELS
+    ),
     "DINOv3": hugging_face("DINOv3", "DINOv3ViTModel", "DINOv3ViTConfig", num_register_tokens=3, **OBLONG),
     "DINOv3, no registers": hugging_face("DINOv3", "DINOv3ViTModel", "DINOv3ViTConfig"),
     "DINOv3, no bias": hugging_face("DINOv3", "DINOv3ViTModel", "DINOv3ViTConfig", query_bias=False, value_bias=False),

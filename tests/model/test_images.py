@@ -21,7 +21,7 @@ DESIGNS = [
     Design(positions="rope", mlp="swiglu", registers=2),
     Design(block="serial", positions="sincos", norm="rms", mlp="relu2"),
 ]
-POOL_NAMES: tuple[Pool, ...] = ("cls", "mean", "map")
+POOL_NAMES: tuple[Pool, ...] = ("cls", "mean", "cls_mean", "map")
 EVERY_DESIGN = pytest.mark.parametrize("design", DESIGNS)
 EVERY_POOL = pytest.mark.parametrize("pool", POOL_NAMES)
 

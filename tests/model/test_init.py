@@ -24,7 +24,7 @@ DESIGNS = [
     Design(positions="rope", mlp="swiglu", registers=2),
     Design(block="serial", positions="sincos", norm="rms", mlp="relu2", qkv_bias=True),
 ]
-POOL_NAMES: tuple[Pool, ...] = ("cls", "mean", "map")
+POOL_NAMES: tuple[Pool, ...] = ("cls", "mean", "cls_mean", "map")
 EVERY_PART = pytest.mark.parametrize(("design", "pool"), list(product(DESIGNS, POOL_NAMES)))
 
 
@@ -85,7 +85,7 @@ def test_tokens_positions_and_classifier_start_small(pool: Pool) -> None:
     """std 0.02, or 1 / √dim for positions; a relative of this model started them at 1."""
     model: Any = MegaVit.from_config(replace(CONFIG, pool=pool, design=Design(registers=4)))
     tokens = [*model.prefix_tokens.parameters(), *([model.pool.query] if pool == "map" else [])]
-    assert len(tokens) == {"cls": 3, "mean": 1, "map": 2}[pool]
+    assert len(tokens) == {"cls": 3, "mean": 1, "cls_mean": 3, "map": 2}[pool]
     for parameter in tokens:
         assert 0.014 < parameter.std() < 0.026
     assert 0.9 < model.positions.table.std() * model.config.dim**0.5 < 1.1

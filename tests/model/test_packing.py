@@ -69,7 +69,7 @@ def test_packed_images_get_the_answers_and_gradients_they_get_alone(
 
 
 @pytest.mark.parametrize("positions", ["learned", "sincos", "rope"])
-@pytest.mark.parametrize("pool", ["cls", "mean", "map"])
+@pytest.mark.parametrize("pool", ["cls", "mean", "cls_mean", "map"])
 @pytest.mark.parametrize("block", ["parallel", "serial"])
 @torch.no_grad()
 def test_in_float32_they_agree_to_a_hundred_thousandth(positions: Any, pool: Any, block: Any) -> None:

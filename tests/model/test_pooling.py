@@ -39,6 +39,13 @@ def test_mean_takes_the_patches_alone() -> None:
     torch.testing.assert_close(make("mean")(prefix, patches), sum(patches.unbind(1)) / 6)
 
 
+def test_cls_mean_takes_the_first_prefix_token_then_the_mean_of_the_patches_alone() -> None:
+    prefix, patches = torch.randn(2, 3, 16), torch.randn(2, 6, 16)
+    pooled = make("cls_mean")(prefix, patches)
+    assert torch.equal(pooled[:, :16], prefix[:, 0])
+    torch.testing.assert_close(pooled[:, 16:], sum(patches.unbind(1)) / 6)
+
+
 @pytest.mark.parametrize("pool", ["mean", "map"])
 @torch.no_grad()
 def test_mean_and_map_ignore_class_token_and_registers(pool: Pool) -> None:
@@ -65,7 +72,7 @@ def test_map_is_its_formula() -> None:
     torch.testing.assert_close(pool(patches[:, :0], patches), pooled + pool.mlp_out(hidden), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("pool", ["mean", "map"])
+@pytest.mark.parametrize("pool", ["mean", "cls_mean", "map"])
 @torch.no_grad()
 def test_the_order_of_the_patches_does_not_matter(pool: Pool) -> None:
     module, prefix, patches = make(pool), torch.randn(2, 1, 16), torch.randn(2, 6, 16)
@@ -78,7 +85,7 @@ def test_the_order_of_the_patches_does_not_matter(pool: Pool) -> None:
 def test_each_image_is_pooled_by_itself(pool: Pool) -> None:
     module, prefix, patches = make(pool), torch.randn(3, 2, 16), torch.randn(3, 6, 16)
     together = module(prefix, patches)
-    assert together.shape == (3, 16)
+    assert together.shape == (3, replace(CONFIG, pool=pool).pooled_dim)
     torch.testing.assert_close(module(prefix[1:2], patches[1:2])[0], together[1], atol=1e-6, rtol=1e-5)
 
 

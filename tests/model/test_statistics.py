@@ -22,6 +22,9 @@ CONFIGS = {
         preset("micro", num_classes=10, design=replace(COMPUTED, registers=2, pool_prefix=True, pool_heads=4)),
         pool="map",
     ),
+    "class token and mean": replace(
+        preset("nano", num_classes=10, design=replace(COMPUTED, registers=2)), pool="cls_mean"
+    ),
     "stem": preset("nano", num_classes=10, channels=1, design=replace(COMPUTED, stem="conv")),
     "no head": preset("nano", num_classes=0, design=COMPUTED),
 }

@@ -37,6 +37,12 @@ def test_class_token_then_registers_then_patches() -> None:
     assert torch.equal(x[:, 3:], patches)
 
 
+@pytest.mark.parametrize("pool", ["cls", "cls_mean"])
+def test_a_model_that_pools_by_the_class_token_has_it_before_its_registers(pool: Pool) -> None:
+    names = [name for name, _ in make(pool, registers=2).named_parameters()]
+    assert names == ["class_token", "class_position", "registers"]
+
+
 @pytest.mark.parametrize("pool", ["mean", "map"])
 def test_only_a_model_that_pools_by_it_has_a_class_token(pool: Pool) -> None:
     patches = torch.randn(3, 4, 16)

@@ -21,7 +21,7 @@ DESIGNS = [
     Design(positions="rope", mlp="swiglu", registers=2),
     Design(block="serial", positions="sincos", norm="rms", mlp="relu2"),
 ]
-POOL_NAMES: tuple[Pool, ...] = ("cls", "mean", "map")
+POOL_NAMES: tuple[Pool, ...] = ("cls", "mean", "cls_mean", "map")
 EVERY_POOL = pytest.mark.parametrize("pool", POOL_NAMES)
 
 
@@ -117,8 +117,8 @@ def test_features_are_what_the_head_classifies(pool: Pool, patch_size: Any, patc
     model = make(pool=pool, patch_size=patch_size, design=Design(registers=2)).eval()
     x = images()
     features = model.features(x)
-    prefix = 3 if pool == "cls" else 2
-    assert features.pooled.shape == (2, 32)
+    prefix = 3 if pool in ("cls", "cls_mean") else 2
+    assert features.pooled.shape == (2, model.config.pooled_dim)
     assert features.prefix.shape == (2, prefix, 32)
     assert features.patches.shape == (2, patches, 32)
     assert features.grid == model.config.grid
@@ -142,6 +142,14 @@ def test_cls_pooling_is_the_class_token() -> None:
     assert torch.equal(features.pooled, features.prefix[:, 0])
 
 
+@torch.no_grad()
+def test_cls_mean_pooling_is_both_one_after_the_other() -> None:
+    model = make(pool="cls_mean", design=Design(registers=3))
+    features = model.features(images())
+    assert torch.equal(features.pooled, torch.cat([features.prefix[:, 0], features.patches.mean(dim=1)], dim=1))
+    assert model.mlp_head.weight.shape == (5, 64)
+
+
 @EVERY_POOL
 @torch.no_grad()
 def test_tokens_are_normalized_before_they_are_pooled(pool: Pool) -> None:
@@ -155,7 +163,7 @@ def test_tokens_are_normalized_before_they_are_pooled(pool: Pool) -> None:
 def test_without_classes_the_answer_is_the_pooled_features(pool: Pool) -> None:
     model = make(num_classes=0, pool=pool).eval()
     x = images()
-    assert model(x).shape == (2, 32)
+    assert model(x).shape == (2, 64 if pool == "cls_mean" else 32)
     assert torch.equal(model(x), model.features(x).pooled)
     assert not any(name.startswith("mlp_head") for name in model.state_dict())
 

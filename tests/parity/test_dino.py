@@ -6,6 +6,7 @@ names; and timm, which reads their files by its own code, must give the same.
 
 import math
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megavit.errors import BundleError
+from megavit.model.vit import MegaVit
+from megavit.weights.pretrained.load_checkpoint import load_checkpoint
 from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat
 from megavit.weights.pretrained.mappings.dinov2 import DINOV2
 from megavit.weights.pretrained.mappings.dinov3 import DINOV3
@@ -218,6 +221,37 @@ def test_there_and_back_is_the_same_to_the_bit(
     known = {"image_size": (grid[0] * patch[0], grid[1] * patch[1]), "heads": heads}
     tensors = weights(peer, grid=grid, patch=patch, heads=heads, dim=heads * width, **sizes)
     assert_round_trip(peer, tensors, known)
+
+
+def hub_classifier(layers: int = 1) -> dict[str, Tensor]:
+    """A state dict of `dinov2_vits14_lc` from torch.hub, which reads the class tokens of `layers` and the mean."""
+    backbone = {f"backbone.{name}": tensor for name, tensor in weights(DINOV2, **SIZES).items()}
+    head = {"linear_head.weight": torch.randn(5, 48 * (1 + layers)), "linear_head.bias": torch.randn(5)}
+    return backbone | head
+
+
+@pytest.mark.parametrize("prefix", ["", "model."])
+@torch.no_grad()
+def test_a_linear_classifier_of_one_layer_reads_the_class_token_and_the_mean(prefix: str, tmp_path: Path) -> None:
+    tensors = hub_classifier()
+    torch.save({prefix + name: tensor for name, tensor in tensors.items()}, tmp_path / "a.pth")
+    found = load_checkpoint(tmp_path / "a.pth", KNOWN)
+    assert (found.config.pool, found.config.num_classes, found.left_out) == ("cls_mean", 5, ())
+    ours = MegaVit.from_config(found.config).eval()
+    ours.load_state_dict(found.tensors)
+    x = torch.randn(2, 3, 24, 32)
+    backbone = {name.removeprefix("backbone."): tensor for name, tensor in tensors.items() if "backbone" in name}
+    tokens = reference(DINOV2, backbone, x, heads=4)["norm"]
+    both = torch.cat([tokens[:, 0], tokens[:, 3:].mean(dim=1)], dim=1)
+    close(ours(x), F.linear(both, tensors["linear_head.weight"], tensors["linear_head.bias"]))
+
+
+def test_a_linear_classifier_of_four_layers_is_left_out_and_named(tmp_path: Path) -> None:
+    torch.save(hub_classifier(layers=4), tmp_path / "a.pth")
+    found = load_checkpoint(tmp_path / "a.pth", KNOWN)
+    assert (found.config.pool, found.config.num_classes) == ("cls", 0)
+    assert found.left_out == ("linear_head.bias", "linear_head.weight")
+    assert any("linear_head.weight" in note for note in found.notes)
 
 
 @BOTH

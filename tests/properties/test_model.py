@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megavit.config.vit import ZETA, Design, ViTConfig, pair
+from megavit.config.vit import ZETA, Design, Pool, ViTConfig, pair
 from megavit.model.vit import MegaVit
 
 designs = st.builds(
@@ -39,7 +39,8 @@ designs = st.builds(
 def configs(draw: st.DrawFn) -> ViTConfig:
     patch_height, patch_width = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
     rows, columns = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
-    heads = draw(st.integers(1, 3))
+    heads, design = draw(st.integers(1, 3)), draw(designs)
+    both: list[Pool] = ["cls_mean"] if design.final_norm == "tokens" else []
     return ViTConfig(
         image_size=(rows * patch_height, columns * patch_width),
         patch_size=(patch_height, patch_width),
@@ -48,12 +49,12 @@ def configs(draw: st.DrawFn) -> ViTConfig:
         depth=draw(st.integers(1, 3)),
         heads=heads,
         mlp_dim=draw(st.integers(1, 20)),
-        pool=draw(st.sampled_from(["cls", "mean", "map"])),
+        pool=draw(st.sampled_from(["cls", "mean", "map", *both])),
         channels=draw(st.integers(1, 4)),
         dim_head=4 * draw(st.integers(1, 3)),
         dropout=draw(st.sampled_from([0.0, 0.5])),
         emb_dropout=draw(st.sampled_from([0.0, 0.5])),
-        design=draw(designs),
+        design=design,
     )
 
 
@@ -68,7 +69,7 @@ def test_every_model_answers_every_batch_with_finite_numbers(config: ViTConfig, 
     model = MegaVit.from_config(config).train(training)
     x = images(config, batch, config.grid)
     answer = model(x)
-    assert answer.shape == (batch, config.num_classes or config.dim)
+    assert answer.shape == (batch, config.num_classes or config.pooled_dim)
     assert answer.isfinite().all()
     features = model.eval().features(x)
     rows, columns = features.grid

@@ -7,7 +7,7 @@ from typing import Literal
 from megavit.config.checks import Settings, check_fraction, check_integer, check_positive, checked
 from megavit.errors import ConfigError
 
-Pool = Literal["cls", "mean", "map"]
+Pool = Literal["cls", "mean", "cls_mean", "map"]
 Block = Literal["parallel", "serial", "zeta"]
 Norm = Literal["layer", "rms"]
 Mlp = Literal["gelu", "gelu_tanh", "quick_gelu", "swiglu", "relu2"]
@@ -126,8 +126,8 @@ class ViTConfig(Settings):
         depth: number of transformer layers.
         heads: number of attention heads per layer.
         mlp_dim: hidden width of the MLP.
-        pool: "cls" (class token), "mean" (of the patch tokens), or "map" (attention pooling, arXiv 2106.04560,
-            appendix).
+        pool: "cls" (class token), "mean" (of the patch tokens), "cls_mean" (both, one after the other, as in the
+            classifiers of DINOv2, arXiv 2304.07193), or "map" (attention pooling, arXiv 2106.04560, appendix).
         channels: number of image channels.
         dim_head: width of a head; `heads * dim_head` need not equal `dim`.
         dropout: dropout probability in [0, 1) in attention and MLP.
@@ -169,6 +169,11 @@ class ViTConfig(Settings):
         if self.design.rotary and self.dim_head % 4:
             raise ConfigError(
                 f"{self.design.positions} positions require dim_head to be divisible by 4, got {self.dim_head}"
+            )
+        if self.pool == "cls_mean" and self.design.final_norm != "tokens":
+            raise ConfigError(
+                'pool "cls_mean" requires final_norm "tokens", as the norm is as wide as a token and the pooled vector '
+                f'twice as wide; got {self.design.final_norm!r}: leave out final_norm, or choose pool "cls" or "mean"'
             )
         if self.pool == "map" and self.dim % self.pool_heads:
             raise ConfigError(f"map pooling splits dim over heads: {self.dim} is not divisible by {self.pool_heads}")
@@ -218,9 +223,19 @@ class ViTConfig(Settings):
         return self.num_patches + (self.num_prefix_tokens if self.design.pool_prefix else 0)
 
     @property
+    def pooled_dim(self) -> int:
+        """The width of the pooled vector, which is the input of the head."""
+        return 2 * self.dim if self.pool == "cls_mean" else self.dim
+
+    @property
+    def has_class_token(self) -> bool:
+        """Whether the model has a class token, which it has only if it pools by it."""
+        return self.pool in ("cls", "cls_mean")
+
+    @property
     def num_prefix_tokens(self) -> int:
         """The number of tokens before the patches: the class token, if any, and the registers."""
-        return int(self.pool == "cls") + self.design.registers
+        return int(self.has_class_token) + self.design.registers
 
 
 def pair(name: str, size: Size) -> tuple[int, int]:

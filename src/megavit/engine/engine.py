@@ -28,7 +28,7 @@ MAX_RELATIVE_ERROR = 1e-4  # between PyTorch and OpenVINO in float32; a wrong gr
 
 
 class ModelOutput(NamedTuple):
-    """Pooled features (B, D) and logits (B, classes) of a batch; without a head, the logits are the features."""
+    """Pooled features (B, D or 2D) and logits (B, classes) of a batch; without a head, the logits are the features."""
 
     pooled: Tensor
     logits: Tensor

@@ -48,8 +48,8 @@ def build(model: MegaVit, preprocessing: Preprocessing, linear: Linear = linear)
 
     Its inputs are the patches' pixels (B, N, C · height · width), or for a stem of convolutions the images (B, C,
     height, width), as uint8 or, if resizing does not round, as floats; the positions (N, D); and for rotary positions,
-    cosines and sines (T, K). Its outputs are pooled features (B, D) and logits (B, classes), or the features again if
-    there is no head.
+    cosines and sines (T, K). Its outputs are pooled features (B, D or 2D) and logits (B, classes), or the features
+    again if there is no head.
     """
     return _Builder(model, preprocessing, linear).build()
 
@@ -130,13 +130,15 @@ class _Builder:
         shape = op.concat([batch, constant_int(tokens.shape[1:])], 0)
         return op.concat([op.broadcast(constant(tokens), shape), patches], 1)
 
-    def select_pooled(self, x: Node) -> Node:
-        """Return the tokens that pooling needs: the class token, the patches or all tokens."""
-        pools_all = self.config.pool == "map" and self.config.design.pool_prefix
-        prefix = 0 if pools_all else self.config.num_prefix_tokens
-        if self.config.pool == "cls":
-            return between(x, 0, 1)
-        return between(x, prefix, None) if prefix else x
+    def select_pooled(self, x: Node, axis: int = 1) -> Node:
+        """Return the tokens along `axis` that pooling needs: the class token, the patches, both or all tokens."""
+        pool, design, prefix = self.config.pool, self.config.design, self.config.num_prefix_tokens
+        if pool == "cls":
+            return between(x, 0, 1, axis)
+        if (pool == "map" and design.pool_prefix) or not prefix or (pool == "cls_mean" and not design.registers):
+            return x
+        patches = between(x, prefix, None, axis)
+        return op.concat([between(x, 0, 1, axis), patches], axis) if pool == "cls_mean" else patches
 
     def layer(self, x: Node, layer: nn.Module, queries: Node) -> Node:
         """Return the layer's output for the tokens `queries`, which are `x` or a subset."""
@@ -186,8 +188,7 @@ class _Builder:
         assert self.rotation is not None
         cosines, sines = self.rotation
         if tokens is not all_tokens:
-            start, stop = (0, 1) if self.config.pool == "cls" else (self.config.num_prefix_tokens, None)
-            cosines, sines = (between(angles, start, stop, axis=0) for angles in self.rotation)
+            cosines, sines = (self.select_pooled(angles, axis=0) for angles in self.rotation)
         half = self.config.dim_head // 2
         rotated = op.concat([op.negative(between(x, half, None, axis=3)), between(x, 0, half, axis=3)], 3)
         return op.add(op.multiply(x, cosines), op.multiply(rotated, sines))
@@ -203,11 +204,14 @@ class _Builder:
         return self.linear(self.standardize(hidden, part.out_norm), fuse(part.out, part.out_norm, scale))
 
     def pool(self, x: Node) -> Node:
-        """Pool (B, tokens that pooling needs, D) to (B, D)."""
+        """Pool (B, tokens that pooling needs, D) to (B, D), or (B, 2D) for the class token and the mean."""
         if self.config.pool == "cls":
             return op.squeeze(x, constant_int([1]))
         if self.config.pool == "mean":
             return op.reduce_mean(x, constant_int([1]), False)
+        if self.config.pool == "cls_mean":
+            class_token, patches = op.squeeze(between(x, 0, 1), constant_int([1])), between(x, 1, None)
+            return op.concat([class_token, op.reduce_mean(patches, constant_int([1]), False)], 1)
         part = self.model.pool
         assert isinstance(part, AttentionPool)
         dim = self.config.dim

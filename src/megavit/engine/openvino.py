@@ -53,7 +53,7 @@ class OpenVino:
         self._process = os.getpid()
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return float32 features (B, D) and logits (B, classes) of uint8 images (B, C, height, width)."""
+        """Return float32 features (B, D or 2D) and logits (B, classes) of uint8 images (B, C, height, width)."""
         is_split = self._threads > 1 and len(images) >= MIN_IMAGES_PER_STREAM * self._threads
         inputs = [self._inputs(part) for part in (images.tensor_split(self._threads) if is_split else [images])]
         with preserve_signal_stack():
@@ -97,7 +97,8 @@ class OpenVino:
 
     def _has_axis_bug(self, patches: int) -> bool:
         """Return whether OpenVINO (2026.4) would drop a transpose, as it does for as many heads as tokens."""
-        return self._config.heads in (patches, patches + self._config.num_prefix_tokens)
+        tokens = {patches, patches + self._config.has_class_token, patches + self._config.num_prefix_tokens}
+        return self._config.heads in tokens
 
     def _compile(self, inputs: Arrays | None, is_split: bool) -> ov.CompiledModel:
         graph = self._graph

@@ -82,12 +82,14 @@ def gradient_relevance(record: AttentionRecord, pool: Pool, target: Tensor | Non
             for weight, gradient in zip(weights, gradients, strict=True)
         ]
         start = _pooling_weights(record, pool, positive.pop() if by_pool else None)
+        if pool == "cls_mean":  # the gradients hold the mean's 1 / N already, which the class token does not have
+            start = (start > 0).float()
         relevance = torch.zeros_like(start)
         # Propagating one row back from the last layer avoids products of matrices.
         for layer in reversed(positive):
             relevance += ((start + relevance)[:, None] @ layer.mean(dim=1))[:, 0]
-        # Mean pooling starts at every patch equally, which does not distinguish them.
-        return relevance if pool == "mean" else start + relevance
+        # A mean starts at every patch equally, which does not distinguish them.
+        return relevance if pool in ("mean", "cls_mean") else start + relevance
 
 
 def integrated_gradients(
@@ -126,6 +128,9 @@ def _pooling_weights(record: AttentionRecord, pool: Pool, weights: Tensor | None
             pooled[:, 0] = 1
         case "mean":
             pooled[:, record.prefix :] = 1 / (tokens - record.prefix)
+        case "cls_mean":
+            pooled[:, 0] = 1 / 2
+            pooled[:, record.prefix :] = 1 / 2 / (tokens - record.prefix)
         case "map":
             assert weights is not None
             pooled[:, tokens - weights.shape[-1] :] = weights.float().mean(dim=1)

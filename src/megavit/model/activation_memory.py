@@ -137,4 +137,4 @@ def _head(config: ViTConfig, numerics: Numerics, tokens: int) -> int:
         return logits + tokens * dim * product + keys_and_values + (4 * dim + 2 * config.mlp_dim) * product
     if config.pool == "cls" and not numerics.autocast:
         return logits + tokens * dim * product  # the class token is a view of all tokens
-    return logits + dim * product
+    return logits + config.pooled_dim * product

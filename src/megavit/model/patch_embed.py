@@ -94,7 +94,7 @@ class PrefixTokens(nn.Module):
         design, dim = config.design, config.dim
         # Their positions add no expressiveness, but published weights have them.
         positions = design.prefix_positions if design.positions.startswith("learned") else "none"
-        has_class, registers = config.pool == "cls", design.registers
+        has_class, registers = config.has_class_token, design.registers
         self.class_token = nn.Parameter(torch.empty(dim)) if has_class else None
         self.class_position = nn.Parameter(torch.empty(dim)) if has_class and positions != "none" else None
         self.registers = nn.Parameter(torch.empty(registers, dim)) if registers else None

@@ -1,4 +1,4 @@
-"""Pooling of tokens to one vector per image: prefix (B, R, D) and patches (B, N, D) -> (B, D)."""
+"""Pooling of tokens to one vector per image: prefix (B, R, D) and patches (B, N, D) -> (B, D or 2D)."""
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,16 @@ class MeanPool(nn.Module):
 
     def forward(self, prefix: Tensor, patches: Tensor) -> Tensor:
         return patches.mean(dim=1)
+
+
+class ClassTokenAndMeanPool(nn.Module):
+    """Pooling by the class token and the mean of the patch tokens, concatenated to 2D channels (arXiv 2304.07193)."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+
+    def forward(self, prefix: Tensor, patches: Tensor) -> Tensor:
+        return torch.cat([prefix[:, 0], patches.mean(dim=1)], dim=1)
 
 
 class AttentionPool(nn.Module):
@@ -60,4 +70,4 @@ class AttentionPool(nn.Module):
         return pooled + self.mlp_out(self.activate(self.mlp_into(self.norm(pooled))))
 
 
-POOLS = {"cls": ClassTokenPool, "mean": MeanPool, "map": AttentionPool}
+POOLS = {"cls": ClassTokenPool, "mean": MeanPool, "cls_mean": ClassTokenAndMeanPool, "map": AttentionPool}

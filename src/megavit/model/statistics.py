@@ -49,7 +49,7 @@ def forward_flops(config: ViTConfig, grid: tuple[int, int] | None = None) -> int
     mlp = tokens * (3 if config.design.mlp == "swiglu" else 2) * dim * hidden
     pooled = tokens if config.design.pool_prefix else patches
     pooling = dim**2 * (2 * pooled + 2) + 2 * pooled * dim + 2 * dim * hidden if config.pool == "map" else 0
-    head = dim * config.num_classes
+    head = config.pooled_dim * config.num_classes
     return 2 * (embedding + config.depth * (attention + mlp) + pooling + head)
 
 

@@ -30,7 +30,7 @@ class Features(NamedTuple):
     The tokens are normalized unless the design's final norm applies to the pooled vector.
 
     Attributes:
-        pooled: (B, D), the input of the head.
+        pooled: (B, D), or (B, 2D) for pooling by "cls_mean", the input of the head.
         prefix: (B, R, D), the class token, if any, then the registers.
         patches: (B, N, D), row by row; fewer in training with `patch_drop`.
         grid: (rows, columns) of patches in each image.
@@ -46,7 +46,7 @@ class PackedFeatures(NamedTuple):
     """Features of images of different sizes.
 
     Attributes:
-        pooled: (B, D), the input of the head.
+        pooled: (B, D), or (B, 2D) for pooling by "cls_mean", the input of the head.
         prefix: (B, R, D), the class tokens, if any, then the registers.
         patches: one (N, D) tensor per image, row by row; N differs, and is smaller in training with `patch_drop`.
         grids: (rows, columns) of patches in each image.
@@ -63,7 +63,7 @@ class MegaVit(nn.Module):
 
     Images of another size than `image_size` are accepted if their sides are divisible by `patch_size`; learned
     positions are then resampled. Pass images of different sizes as a list of (C, height, width). With `num_classes=0`
-    the output is the pooled features (B, dim). The arguments are documented in `megavit.ViTConfig`.
+    the output is the pooled features (B, pooled_dim). The arguments are documented in `megavit.ViTConfig`.
 
     Raises:
         ValueError: if the sizes are inconsistent, or an image does not fit the model.
@@ -111,7 +111,7 @@ class MegaVit(nn.Module):
         self.transformer = Transformer(config)
         self.norm = make_norm(design, dim)
         self.pool = POOLS[pool](config)
-        self.mlp_head = nn.Linear(dim, num_classes) if num_classes else nn.Identity()
+        self.mlp_head = nn.Linear(config.pooled_dim, num_classes) if num_classes else nn.Identity()
         if not self.norm.weight.is_meta:  # on meta, initializing would only import PyTorch's compiler (1 s)
             self.initialize()
 

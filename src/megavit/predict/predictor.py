@@ -62,7 +62,7 @@ class Predictor:
         self.model = bundle.model.to(device)
         bounds = info.int8["bounds"] if precision == "int8" else None
         self.engine = Engine(self.model, info.preprocessing, precision, bounds)
-        check_calibration_tensors(info.calibration, bundle.calibration_tensors, len(self.labels), info.model.dim)
+        check_calibration_tensors(info.calibration, bundle.calibration_tensors, len(self.labels), info.model.pooled_dim)
         self.calibrator = Calibrator(info.calibration, bundle.calibration_tensors, info.target, len(self.labels))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -146,7 +146,7 @@ class Predictor:
             return self._embed([self.prepare(image)])[0]
         starts = range(0, len(image), BATCH)
         batches = [self._embed(list(map(self.prepare, image[start : start + BATCH]))) for start in starts]
-        return torch.cat(batches) if batches else torch.empty(0, self.model.config.dim)
+        return torch.cat(batches) if batches else torch.empty(0, self.model.config.pooled_dim)
 
     def embed_stream(
         self, images: Iterable[tuple[str, Image]], *, batch_size: int = BATCH, workers: int | None = None

@@ -59,6 +59,20 @@ def test_the_head_stays_the_models_own_unless_it_is_asked_for():
         initialize_from(of_size(model, num_classes=5), source_of(model), head=True)
 
 
+@torch.no_grad()
+def test_a_model_that_pools_by_the_mean_as_well_starts_from_one_that_pools_by_the_class_token():
+    model = make_model(pool="cls").eval()
+    new = of_size(model, pool="cls_mean")
+    assert initialize_from(new, source_of(model)) == ["a new head with 3 outputs"]
+    pooled, images = new.features(random(2, 3, 8, 8)).pooled, random(2, 3, 8, 8)
+    assert torch.equal(pooled[:, :8], model.features(images).pooled)
+    torch.testing.assert_close(pooled[:, 8:], model.features(images).patches.mean(dim=1))
+    with pytest.raises(BundleError, match=r"mlp_head.weight: has shape \(3, 8\), expected \(3, 16\)"):
+        initialize_from(of_size(model, pool="cls_mean"), source_of(model), head=True)
+    with pytest.raises(BundleError, match="class_token: is missing"):
+        initialize_from(of_size(model, pool="cls_mean"), source_of(make_model(pool="mean")))
+
+
 @pytest.mark.parametrize("design", DESIGNS)
 @pytest.mark.parametrize("size", [(12, 12), (4, 16)])
 def test_at_another_size_the_model_answers_as_the_source_does_for_images_of_that_size(design, size):

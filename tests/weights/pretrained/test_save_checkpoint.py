@@ -220,6 +220,16 @@ def test_parts_that_theirs_has_not_are_all_named(tmp_path: Path, library: Any) -
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("library", ["timm", "huggingface"])
+@pytest.mark.parametrize("positions", ["learned", "rope"])
+def test_a_head_on_class_token_and_mean_is_refused_by_name(tmp_path: Path, library: Any, positions: Any) -> None:
+    ours = source(pool="cls_mean", design=replace(PLAIN_VIT, positions=positions))
+    named = "cls_mean" if library == "timm" or positions == "learned" else "positions: 'rope'"
+    with pytest.raises(BundleError, match=named):
+        save_pretrained(library, ours, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_nothing_is_written_over(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="choose a new folder"):
         save_pretrained("timm", source(), tmp_path)

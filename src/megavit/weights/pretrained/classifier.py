@@ -9,7 +9,6 @@ from torch import Tensor
 from megavit.config.calibration import Calibration
 from megavit.config.target import Target
 from megavit.errors import BundleError
-from megavit.weights.pretrained.candidates import Candidate
 
 WEIGHT, BIAS = "mlp_head.weight", "mlp_head.bias"
 # Smoothing changes probabilities by at most about its own value.
@@ -75,16 +74,17 @@ def rename_replaced_head(
 
 
 def add_wrapper_head(
-    tensors: Mapping[str, Tensor], candidate: Candidate, head: str, width: int
+    tensors: Mapping[str, Tensor], prefix: str, others: Mapping[str, Tensor], head: str, width: int
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Return a backbone's tensors with the classifier of its wrapper, renamed to `head`, and its original name.
 
-    Only a single linear layer with inputs of `width` channels is taken; else the tensors are unchanged.
+    Only a single linear layer with inputs of `width` channels is taken; else the tensors are unchanged. `prefix` is
+    that of the backbone's names, and `others` are the tensors outside of it by their original names.
     """
     groups: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in candidate.others.items():
+    for name, tensor in others.items():
         for match in re.finditer(r"(?:^|(?<=\.))[^.]+(?=\.)", name):
-            if match[0] in NAMES and candidate.prefix.startswith(name[: match.start()]) and tensor.ndim:
+            if match[0] in NAMES and prefix.startswith(name[: match.start()]) and tensor.ndim:
                 groups.setdefault(name[: match.end()], {})[name] = tensor
                 break
     linear = {found: group for group in groups.values() if (found := _linear(group)) is not None}

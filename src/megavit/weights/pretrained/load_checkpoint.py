@@ -99,7 +99,9 @@ def load_checkpoint(path: Path, overrides: Overrides, state_dict: str | None = N
         facts = {**(checkpoint_format.settings(settings) if settings else {}), **overrides}
         config = checkpoint_format.config(shapes, facts)
         if head and not config.num_classes:
-            tensors, replaced = add_wrapper_head(tensors, candidate, head, config.dim)
+            outside = {name: tensor for name, tensor in candidate.tensors.items() if name not in names}
+            width = checkpoint_format.head_inputs * config.dim
+            tensors, replaced = add_wrapper_head(tensors, candidate.prefix, outside | candidate.others, head, width)
             shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
             config = checkpoint_format.config(shapes, facts)
     check_overrides(checkpoint_format, shapes, facts, overrides)

@@ -70,8 +70,9 @@ def hugging_face_files(pretrained: PretrainedModel) -> tuple[Files, dict[str, Te
     if faults:
         raise BundleError("\n".join(["Hugging Face's Vision Transformer does not support this model:", *faults]))
     if config.pool != "cls":
+        other = "timm supports both" if config.pool != "cls_mean" else "timm does not support that either"
         raise BundleError(
-            f"Hugging Face's ViT pools by the class token, but this model pools by {config.pool!r}; timm supports both"
+            f"Hugging Face's ViT pools by the class token, but this model pools by {config.pool!r}; {other}"
         )
     preprocessing = get_preprocessing(pretrained)
     labels = output_names(pretrained)

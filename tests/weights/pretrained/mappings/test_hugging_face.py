@@ -102,9 +102,10 @@ def test_two_classifiers_are_refused() -> None:
         HF_VIT.config(shapes, {})
 
 
-def test_dinov2s_classifier_is_refused() -> None:
-    with pytest.raises(BundleError, match="both the class token and the mean of the patches"):
-        HF_DINOV2.config(shapes_of("DINOv2") | {"classifier.weight": (5, 64)}, {})
+def test_dinov2s_classifier_reads_the_class_token_and_the_mean() -> None:
+    config = HF_DINOV2.config(shapes_of("DINOv2") | {"classifier.weight": (5, 64)}, {})
+    assert (config.pool, config.num_classes, config.pooled_dim) == ("cls_mean", 5, 64)
+    assert HF_DINOV2.config(shapes_of("DINOv2"), {}).pool == "cls"
 
 
 def test_dinov2s_gates_in_memory_are_refused() -> None:

@@ -62,7 +62,8 @@ def hugging_face_dinov2(draw: st.DrawFn) -> Drawn:
     drawn |= {"mlp_ratio": draw(st.integers(1, 3)), "use_swiglu_ffn": draw(st.booleans())}
     if name == "Dinov2WithRegisters":
         drawn["num_register_tokens"] = draw(st.integers(1, 3))
-    return built("Hugging Face DINOv2", f"{name}Model", f"{name}Config", drawn)
+    kind = draw(st.sampled_from(["Model", "ForImageClassification"]))
+    return built("Hugging Face DINOv2", f"{name}{kind}", f"{name}Config", drawn)
 
 
 @st.composite

@@ -109,7 +109,7 @@ def test_plain_timm_loads_it_and_answers_alike(tmp_path: Path, name: str) -> Non
 @st.composite
 def any_design(draw: st.DrawFn) -> dict[str, Any]:
     """A design of parts that timm has in one place or another, though not all of them together."""
-    pool = draw(st.sampled_from(["cls", "mean", "map"]))
+    pool = draw(st.sampled_from(["cls", "mean", "cls_mean", "map"]))
     design = Design(
         block=draw(st.sampled_from(["parallel", "serial"])),
         qk_norm=draw(st.booleans()),
@@ -118,7 +118,7 @@ def any_design(draw: st.DrawFn) -> dict[str, Any]:
         norm_bias=draw(st.booleans()),
         norm_eps=draw(st.sampled_from([1e-6, 1e-5])),
         pre_norm=draw(st.booleans()),
-        final_norm=draw(st.sampled_from(["tokens", "pooled"])),
+        final_norm="tokens" if pool == "cls_mean" else draw(st.sampled_from(["tokens", "pooled"])),
         mlp=draw(st.sampled_from(["gelu", "gelu", "quick_gelu", "swiglu"])),
         attention_out_norm=draw(st.booleans()),
         mlp_out_norm=draw(st.booleans()),

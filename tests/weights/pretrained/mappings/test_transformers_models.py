@@ -21,7 +21,9 @@ READ = [
     ("vit_msn", "ViTMSNForImageClassification"),
     ("deit", "DeiTForImageClassification"),
     ("ijepa", "IJepaForImageClassification"),
+    ("dinov2", "Dinov2ForImageClassification"),
     ("dinov2_with_registers", "Dinov2WithRegistersModel"),
+    ("dinov2_with_registers", "Dinov2WithRegistersForImageClassification"),
     ("dinov3_vit", "DINOv3ViTModel"),
     ("clip", "CLIPModel"),
     ("metaclip_2", "MetaClip2Model"),
@@ -36,7 +38,6 @@ NOT_READ = [
     ("clipseg", "CLIPSegModel", "for every pixel"),
     ("xclip", "XCLIPModel", "frames of a video"),
     ("yolos", "YolosModel", "boxes or masks"),
-    ("dinov2", "Dinov2ForImageClassification", "both the class token and the mean"),
     ("pixio", "PixioModel", "model_type 'pixio', which megavit does not support; supported are"),
     ("tipsv2_vision_model", "Tipsv2VisionModel", "model_type 'tipsv2_vision_model'"),
 ]

@@ -44,6 +44,7 @@ class CheckpointFormat:
         model_types: default settings for each supported model_type of transformers.
         undetermined: function that returns the fields of a config that no tensor determines, with their values.
         head: module name of the classifier; "" if there is none or it cannot be replaced.
+        head_inputs: width of the input of a classifier in a wrapper, in multiples of dim.
     """
 
     name: str
@@ -61,6 +62,7 @@ class CheckpointFormat:
     model_types: Mapping[str, Settings] = field(default_factory=dict)
     undetermined: Callable[[ViTConfig], dict[str, Any]] = undetermined_fields
     head: str = ""
+    head_inputs: int = 1
 
     def config(self, shapes: Shapes, overrides: Overrides) -> ViTConfig:
         """Return the config of a checkpoint with these shapes, by the names of the table.

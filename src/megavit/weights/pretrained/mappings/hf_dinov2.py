@@ -31,6 +31,7 @@ RULES = (
         f"{LAYER}.mlp.fc1": "transformer.layers.{i}.mlp.into",
         f"{LAYER}.mlp.fc2": "transformer.layers.{i}.mlp.out",
         "layernorm": "norm",
+        "classifier": "mlp_head",
     }),
 )  # fmt: skip
 
@@ -42,12 +43,13 @@ def read_settings(settings: Settings) -> Overrides:
 
 
 def fields_of(facts: CheckpointFacts) -> Fields:
-    """Return the config fields of a model without a classifier."""
+    """Return the config fields of a checkpoint; a classifier reads the class token and the mean of the patches."""
     gated = SWIGLU_OUT in facts
     mlp_out = SWIGLU_OUT if gated else "encoder.layer.0.mlp.fc2.weight"
-    fields = facts.plain_fields(kernel=KERNEL, layers="encoder.layer.", mlp_out=mlp_out)
+    fields = facts.plain_fields(kernel=KERNEL, layers="encoder.layer.", mlp_out=mlp_out, head="classifier.weight")
     fields |= {
         "image_size": facts.image_size(facts.shape(POSITIONS, axes=3)[1] - 1, fields["patch_size"]),
+        "pool": "cls_mean" if fields["num_classes"] else "cls",
         "qkv_bias": "encoder.layer.0.attention.attention.query.bias" in facts,
         "mlp": "swiglu" if gated else "gelu",
         "registers": facts.tokens("embeddings.register_tokens"),
@@ -62,8 +64,6 @@ HF_DINOV2 = CheckpointFormat(
     rules=RULES,
     fields=fields_of,
     unsupported={
-        "classifier.weight": "has a classifier that reads both the class token and the mean of the patches, but "
-        "megavit's reads one of the two: use the model without a classifier, and train a new one",
         "encoder.layer.0.mlp.gate_proj.weight": "has the tensor names of the model in memory, with separate gate "
         "and value: save it with save_pretrained of transformers, which joins them",
     },
@@ -77,4 +77,6 @@ HF_DINOV2 = CheckpointFormat(
     left_out=(r"embeddings\.mask_token$",),  # for pre-training
     settings=read_settings,
     model_types=TYPES,
+    head="classifier",
+    head_inputs=2,
 )

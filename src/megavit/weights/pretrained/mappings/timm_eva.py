@@ -132,7 +132,7 @@ def fields_of_eva(facts: CheckpointFacts) -> Fields:
         "pool": pool,
         "norm_eps": 1e-5 if positions == "rope" else 1e-6,
         "positions": positions,
-        "registers": facts.tokens("reg_token") + has_class - (pool == "cls"),
+        "registers": facts.tokens("reg_token") + has_class - (pool in ("cls", "cls_mean")),
         "layer_scale": 1e-5 if "blocks.0.gamma_1" in facts else None,
     }
     if positions == "rope":
@@ -158,7 +158,7 @@ def fields_of_eva02(facts: CheckpointFacts) -> Fields:
         "qkv_bias": True,
         "positions": "learned_rope" if fields["mlp"] == "swiglu" else "learned",
         "prefix_positions": "all",
-        "registers": int(pool != "cls"),
+        "registers": int(pool not in ("cls", "cls_mean")),
         "layer_scale": 1e-5 if "blocks.0.gamma_1" in facts else None,
     }
     return fields

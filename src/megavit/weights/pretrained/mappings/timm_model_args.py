@@ -100,6 +100,7 @@ def supported_parts(config: ViTConfig) -> dict[str, tuple[Any, ...]]:
     design, in_pool = config.design, config.pool == "map"
     parallel, gated = design.block == "parallel", design.mlp == "swiglu"
     usual = {"patch_norm": (False,), "stem": ("patch",), "dim_head": (config.dim / config.heads,)}
+    usual |= {"pool": ("cls", "mean", "map")}
     if not design.rotary:
         limited = parallel or gated
         return usual | {

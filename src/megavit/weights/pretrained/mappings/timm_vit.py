@@ -56,7 +56,7 @@ OUTSIDE = (
     rule("0: D", "patch_embedding.projection.bias", when=lambda config: config.design.pre_norm),
     rule("patch_embed.proj.bias: D", "patch_embedding.projection.bias"),
     rule("cls_token: 1 1 D", "prefix_tokens.class_token"),
-    rule(_REGISTERS, "prefix_tokens.registers", when=lambda config: config.pool == "cls"),
+    rule(_REGISTERS, "prefix_tokens.registers", when=lambda config: config.has_class_token),
     rule(_WITH_CLASS, "prefix_tokens.registers", instead=_REGISTERS, when=keeps_class_token),
     rule(_REGISTERS, "prefix_tokens.registers", instead=_WITH_CLASS),
     rule("pos_embed: 1 * D", POSITIONS),
@@ -139,7 +139,7 @@ def outside_fields(facts: CheckpointFacts, mlp_out: str) -> Fields:
         "pool": pool,
         "norm_eps": 1e-5 if fields["pre_norm"] else 1e-6,  # CLIP's
         "prefix_positions": prefix_positions,
-        "registers": prefix_tokens - (pool == "cls"),
+        "registers": prefix_tokens - (pool in ("cls", "cls_mean")),
     }
 
 
