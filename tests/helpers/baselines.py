@@ -2,7 +2,7 @@
 
 import torch
 
-from megavit.evaluate.probes.baselines import Baseline
+from megavit.evaluate.probes.baselines import Baseline, Method
 from megavit.train.report.baselines import BaselineSummary, compare_baseline
 
 LABELS = torch.arange(200) % 4
@@ -15,7 +15,7 @@ def with_accuracy(right: int) -> torch.Tensor:
 def summary(model: int, *baselines: int) -> BaselineSummary:
     """Of a model and baselines that are right on so many of 200 images."""
     outputs = torch.nn.functional.one_hot(with_accuracy(model), 4).float()
-    methods = ("nearest neighbors", "logistic regression", "HOG and colors")
+    methods: tuple[Method, ...] = ("nearest neighbors", "logistic regression", "HOG and colors")
     results = tuple(
         compare_baseline(Baseline(method, "k = 1", with_accuracy(right)), outputs, LABELS)
         for method, right in zip(methods, baselines, strict=False)

@@ -18,7 +18,7 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.engine.fuse_norms import Matrix, concatenate, fuse, get_affine, is_norm, slice_rows
 from megavit.model.attention import Attention
 from megavit.model.block import ParallelBlock, SerialBlock
-from megavit.model.conv_stem import ConvStem
+from megavit.model.conv_stem import ConvLayer, ConvStem
 from megavit.model.mlp import FeedForward
 from megavit.model.patch_embed import PatchEmbedding
 from megavit.model.pooling import AttentionPool
@@ -115,6 +115,7 @@ class _Builder:
         mean, std = (moment.view(1, -1, 1, 1) for moment in self.moments)
         x = op.multiply(op.subtract(op.convert(pixels, np.float32), constant(mean * 255)), constant(1 / (255 * std)))
         for layer in part.layers:
+            assert isinstance(layer, ConvLayer)
             x = op.convolution(x, constant(layer.kernel), [layer.stride] * 2, [1, 1], [1, 1], [1, 1])
             last = op.transpose(x, constant_int([0, 2, 3, 1]))
             x = op.transpose(op.relu(self.norm(last, layer.norm)), constant_int([0, 3, 1, 2]))
