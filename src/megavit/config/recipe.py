@@ -195,7 +195,7 @@ class RunRecipe(Settings):
     Attributes:
         epochs: passes over the training images; None for as many as fit into `minutes`.
         minutes: time limit of the command in minutes, used if `epochs` is None.
-        batch_size: global batch size; None for 128, or less if there are few images.
+        batch_size: global batch size; None for 128, or less if there are fewer than 20,000 images.
         gradient_accumulation: sequential parts of a step, to save memory; None for as few as are likely to fit.
         gradient_checkpointing: whether activations within a block are recomputed in the backward pass
             (arXiv 1604.06174), for much less memory and a third more time.

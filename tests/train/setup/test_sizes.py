@@ -56,7 +56,9 @@ def test_what_the_user_chose_stays():
     assert resolved.model == mine.model and resolved.run == replace(mine.run, gradient_accumulation=1)
 
 
-@pytest.mark.parametrize(("count", "batch"), [(10, 10), (90, 16), (255, 16), (256, 32), (1000, 64), (60_000, 128)])
+@pytest.mark.parametrize(
+    ("count", "batch"), [(10, 10), (90, 16), (255, 16), (256, 32), (1000, 64), (19_999, 64), (20_000, 128)]
+)
 def test_of_few_images_a_batch_is_an_eighth_at_most(count, batch):
     assert choose_batch_size(count) == max(16, batch)
     if count < 1000:

@@ -9,7 +9,15 @@ from megavit.config.target import TargetKind
 from megavit.data.dataset import LabeledImages, Sample, TargetValue
 from megavit.errors import ConfigError, DataError
 from megavit.train.progress import NullReporter
-from megavit.train.setup.targets import IMBALANCE, check_mixing, resolve_balance, resolve_mixing, resolve_target
+from megavit.train.setup.targets import (
+    IMBALANCE,
+    MIN_CUTMIX_EPOCHS,
+    check_mixing,
+    resolve_balance,
+    resolve_cutmix,
+    resolve_mixing,
+    resolve_target,
+)
 from megavit.train.task import make_target
 
 
@@ -100,3 +108,10 @@ def test_mixing_that_was_asked_for_is_refused_where_shapes_are_kept() -> None:
         check_mixing(KEPT, {"augment": {"mixup": 0.1, "cutmix": 1.0}})
     check_mixing(KEPT, {"augment": {"mixup": 0.0}, "data": {"keep_aspect": True}})
     check_mixing(replace(KEPT, data=DataRecipe()), {"augment": {"mixup": 0.1}})
+
+
+def test_short_runs_do_without_cutmix_unless_it_is_asked_for() -> None:
+    recipe = Recipe(augment=AugmentRecipe(crop=0.5, cutmix=1.0))
+    assert resolve_cutmix(recipe, {}, MIN_CUTMIX_EPOCHS - 0.1).augment == AugmentRecipe(crop=0.5)
+    assert resolve_cutmix(recipe, {}, MIN_CUTMIX_EPOCHS) is recipe
+    assert resolve_cutmix(recipe, {"augment": {"cutmix": 1.0}}, 1) is recipe

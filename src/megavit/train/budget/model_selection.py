@@ -72,10 +72,11 @@ class Deadline:
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """A chosen recipe with its precision, the seconds of a step, and the reason in one line."""
+    """A chosen recipe with its precision, the seconds of a step, the expected epochs, and the reason in one line."""
 
     recipe: Recipe
     step_seconds: float
+    epochs: float
     reason: str
 
 
@@ -102,11 +103,12 @@ def choose_model(
         step_seconds, work = seconds, candidate.work
     seconds_left = deadline.seconds_left
     batch_size, steps = chosen.run.batch_size or 1, _count_steps(seconds_left, step_seconds)
+    epochs = steps * batch_size / num_images
     reason = (
         f"{_describe(chosen)}: {step_seconds:.2g} s per step, {steps:,} steps of {batch_size} images, "
-        f"{steps * batch_size / num_images:.3g} epochs in the {max(0.0, seconds_left) / 60:.1f} minutes left{too_large}"
+        f"{epochs:.3g} epochs in the {max(0.0, seconds_left) / 60:.1f} minutes left{too_large}"
     )
-    return ModelChoice(chosen, step_seconds, reason)
+    return ModelChoice(chosen, step_seconds, epochs, reason)
 
 
 def _describe(recipe: Recipe) -> str:

@@ -18,7 +18,7 @@ from megavit.train.setup.sizes import (
     resolve_pretrained,
     resolve_sizes,
 )
-from megavit.train.setup.targets import check_mixing, resolve_balance, resolve_mixing, resolve_target
+from megavit.train.setup.targets import check_mixing, resolve_balance, resolve_cutmix, resolve_mixing, resolve_target
 from megavit.weights.pretrained.pretrained import PretrainedModel
 
 # For pretrained weights: AdamW's learning rate at a width of 128, and its decay per layer below the head.
@@ -59,13 +59,14 @@ def resolve_recipe(ctx: RunContext, request: TrainRequest) -> ResolvedRecipe:
         )
     elif recipe.run.epochs:
         recipe = dist.run_on_main(lambda: resolve_sizes(recipe, dataset, ctx.device))
+        recipe = resolve_cutmix(recipe, request.overrides, recipe.run.epochs or 0)
     else:
         total = recipe.run.minutes * 60
         until = dist.run_on_main(lambda: ctx.clock.started + total - estimate_finish(ctx.parallel))
         ctx.reporter.say("measuring the speed of a step")
         choice = select_model(ctx, recipe, until, total)
         ctx.reporter.say(choice.reason)
-        recipe, step_seconds = choice.recipe, choice.step_seconds
+        recipe, step_seconds = resolve_cutmix(choice.recipe, request.overrides, choice.epochs), choice.step_seconds
     check_resources(recipe, dataset, ctx.device, pretrained)
     return ResolvedRecipe(resolve_precision(ctx, recipe, pretrained), step_seconds)
 

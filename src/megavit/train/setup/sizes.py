@@ -24,8 +24,9 @@ from megavit.weights.pretrained.pretrained import PretrainedModel
 
 # Largest short side in pixels of images that are not considered photographs.
 MAX_SMALL_SIDE = 40
-# Default batch size, reduced to this share of the training images but not below MIN_BATCH_SIZE.
-BATCH_SIZE, MAX_BATCH_SHARE, MIN_BATCH_SIZE = 128, 1 / 8, 16
+# Default batch size, smaller below MANY_IMAGES, and for few images this share of them but not below MIN_BATCH_SIZE.
+BATCH_SIZE, SMALLER_BATCH_SIZE, MANY_IMAGES = 128, 64, 20_000
+MAX_BATCH_SHARE, MIN_BATCH_SIZE = 1 / 8, 16
 
 
 def choose_recipe(dataset: LabeledImages) -> str:
@@ -130,7 +131,7 @@ def choose_preset(training: tuple[Sample, ...], device: torch.device) -> str:
 def choose_batch_size(num_images: int) -> int:
     """Return a power of two up to `BATCH_SIZE`, smaller for few images so that an epoch has several steps."""
     share = max(MIN_BATCH_SIZE, num_images * MAX_BATCH_SHARE)
-    return min(BATCH_SIZE, 2 ** int(math.log2(share)))
+    return min(BATCH_SIZE if num_images >= MANY_IMAGES else SMALLER_BATCH_SIZE, 2 ** int(math.log2(share)))
 
 
 def choose_image_size(side: int, preset_size: int, patch_size: int) -> int:

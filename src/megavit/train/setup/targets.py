@@ -12,6 +12,10 @@ IMBALANCE = 10.0
 """Ratio of the largest to the smallest class above which "auto" balances classes."""
 
 
+# CutMix costs accuracy in short runs and helps in long ones (docs/tried.md).
+MIN_CUTMIX_EPOCHS = 30
+
+
 def check_mixing(recipe: Recipe, overrides: dict[str, Any]) -> None:
     """Raise ConfigError if `overrides` requests mixup or CutMix for images that keep their aspect ratio."""
     requested = [name for name in ("mixup", "cutmix") if overrides.get("augment", {}).get(name)]
@@ -74,3 +78,10 @@ def resolve_mixing(recipe: Recipe, reporter: Reporter) -> Recipe:
         return recipe
     reporter.say("images keep their aspect ratio and cannot be mixed in pairs: mixup and CutMix are turned off")
     return replace(recipe, augment=replace(augment, mixup=0.0, cutmix=0.0))
+
+
+def resolve_cutmix(recipe: Recipe, overrides: dict[str, Any], epochs: float) -> Recipe:
+    """Return `recipe` without CutMix if the run is too short for it, unless `overrides` requests it."""
+    if "cutmix" in overrides.get("augment", {}) or epochs >= MIN_CUTMIX_EPOCHS:
+        return recipe
+    return replace(recipe, augment=replace(recipe.augment, cutmix=0.0))
