@@ -6,11 +6,13 @@ from typing import Any
 from megavit.config.recipe import SCRATCH, Precision, Recipe, ScheduleRecipe
 from megavit.config.recipes import get_recipe
 from megavit.config.serialization import merge
+from megavit.runtime.device import has_bfloat16
 from megavit.runtime.process_group import DistContext
 from megavit.train.budget.measure import estimate_finish, measure_recipe
 from megavit.train.budget.model_selection import Deadline, ModelChoice, choose_model
 from megavit.train.context import RunContext, TrainRequest
 from megavit.train.setup.parallel import resolve_parallel
+from megavit.train.setup.resolution import choose_size_by_time
 from megavit.train.setup.sizes import (
     check_resources,
     get_base_recipe,
@@ -23,6 +25,8 @@ from megavit.weights.pretrained.pretrained import PretrainedModel
 
 # For pretrained weights: AdamW's learning rate at a width of 128, and its decay per layer below the head.
 FINETUNE_LEARNING_RATE, FINETUNE_LAYER_DECAY = 2e-3, 0.75
+# Smallest area of a crop of a photograph, in place of the recipe's.
+FINETUNE_CROP = 0.7
 
 
 @dataclass(frozen=True)
@@ -54,9 +58,7 @@ def resolve_recipe(ctx: RunContext, request: TrainRequest) -> ResolvedRecipe:
     recipe = replace(recipe, model=replace(recipe.model, pretrained=SCRATCH))  # unless there are weights
     pretrained, step_seconds = request.pretrained, None
     if pretrained is not None:
-        recipe = dist.run_on_main(
-            lambda: resolve_pretrained(recipe, request.overrides, pretrained, dataset, ctx.device)
-        )
+        recipe = dist.run_on_main(lambda: resolve_finetuning(ctx, recipe, request), wait_long=True)
     elif recipe.run.epochs:
         recipe = dist.run_on_main(lambda: resolve_sizes(recipe, dataset, ctx.device))
     else:
@@ -70,8 +72,28 @@ def resolve_recipe(ctx: RunContext, request: TrainRequest) -> ResolvedRecipe:
     return ResolvedRecipe(resolve_precision(ctx, recipe, pretrained), step_seconds)
 
 
+def resolve_finetuning(ctx: RunContext, recipe: Recipe, request: TrainRequest) -> Recipe:
+    """Return `recipe` with the settings of the request's pretrained weights, and the image size that the time allows.
+
+    Raises:
+        ConfigError: if weights, images and overrides do not fit.
+    """
+    pretrained, dataset = request.pretrained, ctx.dataset
+    assert pretrained is not None
+    resolved = resolve_pretrained(recipe, request.overrides, pretrained, dataset, ctx.device)
+    if recipe.model.image_size or recipe.run.epochs:
+        return resolved
+    size = choose_size_by_time(ctx, resolved, pretrained)
+    if size is None:
+        return resolved
+    recipe = replace(recipe, model=replace(recipe.model, image_size=size))
+    return resolve_pretrained(recipe, request.overrides, pretrained, dataset, ctx.device)
+
+
 def use_finetuning_defaults(recipe: Recipe) -> Recipe:
-    """Return `recipe` with the optimizer and schedule for pretrained weights, with lower rates in lower layers.
+    """Return `recipe` with the augmentation, optimizer and schedule for pretrained weights.
+
+    Augmentation is light, since pretrained weights learn in few passes, and lower layers have lower rates.
 
     The learning rate was the best of four for "lora" and of three for "last" on held-out training images of
     Fashion-MNIST (20 per class, one seed); the rest is untuned.
@@ -79,7 +101,9 @@ def use_finetuning_defaults(recipe: Recipe) -> Recipe:
     optimizer = replace(
         recipe.optimizer, kind="adamw", learning_rate=FINETUNE_LEARNING_RATE, layer_decay=FINETUNE_LAYER_DECAY
     )
-    return replace(recipe, optimizer=optimizer, schedule=ScheduleRecipe(kind="cosine", warmup=0.1))
+    augment = replace(recipe.augment, crop=max(recipe.augment.crop, FINETUNE_CROP), color=0.0, mixup=0.0, cutmix=0.0)
+    schedule = ScheduleRecipe(kind="cosine", warmup=0.1)
+    return replace(recipe, augment=augment, optimizer=optimizer, schedule=schedule)
 
 
 def resolve_precision(ctx: RunContext, recipe: Recipe, pretrained: PretrainedModel | None = None) -> Recipe:
@@ -87,7 +111,8 @@ def resolve_precision(ctx: RunContext, recipe: Recipe, pretrained: PretrainedMod
     if recipe.run.precision != "auto":
         return recipe
     precision: Precision = "float32"
-    if pretrained is None or recipe.finetune.method != "probe":
+    (lacking,) = ctx.parallel.all_reduce_max(not has_bfloat16(ctx.device))
+    if pretrained is None or (recipe.finetune.method != "probe" and not lacking):
         ctx.reporter.say("measuring the speed of a step")
         precision, _ = measure_recipe(ctx, recipe, pretrained)
     return replace(recipe, run=replace(recipe.run, precision=precision))
