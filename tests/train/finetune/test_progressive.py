@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from megavit.config.target import Target
+from megavit.errors import TrainingError
 from megavit.evaluate.metrics import significance
 from megavit.evaluate.probes.cross_validation import Fold
 from megavit.train.finetune.progressive import FrozenFeatures, TrainMethod, describe, progressive_finetune
@@ -98,6 +99,16 @@ def test_a_requested_method_is_kept_unless_it_is_worse_than_its_start():
     found, kept, reason, _ = tuned({}, methods=(), requested="probe")
     assert (kept, reason) == ("probe", "it was requested") and [result.method for result in found] == ["knn", "probe"]
     assert tuned({}, methods=("all",), requested="all")[1:3] == ("probe", "there was no time left for all")
+
+
+def test_a_method_that_diverges_is_left_out_and_said():
+    def diverge(method, probe):
+        if method == "lora":
+            raise TrainingError("the loss is not finite")
+
+    selection = progressive_finetune(frozen(), ("lora", "last"), diverge, lambda result: None)
+    assert selection.method == "probe"
+    assert selection.reason == "lora failed, as the loss is not finite; there was no time left for last"
 
 
 def test_held_out_images_are_not_learned():

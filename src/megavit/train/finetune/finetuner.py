@@ -26,6 +26,8 @@ from megavit.train.task import make_task
 
 # With fewer validation images, a part of the training images is also held out to compare methods on.
 MIN_HELD_OUT = 50
+# A stage with all training images takes so much longer than one without those held out.
+REPEAT_FACTOR = 1.25
 # A training step takes about three forward passes.
 STEP_PASSES = 3
 
@@ -48,6 +50,7 @@ class Finetuner:
         training = dataset.in_split("train")
         self.pool: tuple[Sample, ...] = (*training, *dataset.in_split("val"))
         self.stages: dict[str, StageResult] = {}
+        self.longest = 0.0  # duration of the longest stage that may have to be repeated
 
         began = ctx.clock.now()
         self.loader = make_eval_loader(ctx, start.task, self.pool)
@@ -75,12 +78,13 @@ class Finetuner:
         probe = self.ctx.dist.run_on_main(lambda: probe)  # every process must start from the same model
         is_whole = self.frozen.split is self.whole
         folder = method if is_whole else f"{method}-compared"
-        # The other half of the time is for training once more, on all training images.
-        stage = self._train_stage(folder, method, (self.frozen.split, probe), 1.0 if is_whole else 0.5, force=False)
+        stage = self._train_stage(folder, method, (self.frozen.split, probe), force=False)
         if stage is None:
             return None
         if is_whole:
             self.stages[method] = stage
+        else:
+            self.longest = max(self.longest, stage.seconds)
         return stage.logits, stage.seconds, f"{stage.steps:,} steps of {self.start.task.batch_size} images"
 
     def make_state(self, name: str, probe: LinearProbe) -> TrainState:
@@ -96,7 +100,7 @@ class Finetuner:
             return finished_state(self._with_head(probe))
         self.ctx.reporter.say(f"training {name} once more, on all training images")
         (method,) = (method for method in FINETUNE_METHODS if method == name)
-        stage = self._train_stage(method, method, (self.whole, probe), 1.0, force=True)
+        stage = self._train_stage(method, method, (self.whole, probe), force=True)
         assert stage is not None  # because of `force`
         return finished_state(stage.model, stage)
 
@@ -143,9 +147,9 @@ class Finetuner:
         return model
 
     def _train_stage(
-        self, folder: str, method: FinetuneMethod, start: tuple[Fold, LinearProbe], share: float, *, force: bool
+        self, folder: str, method: FinetuneMethod, start: tuple[Fold, LinearProbe], *, force: bool
     ) -> StageResult | None:
-        """Train on one split for a share of the remaining time, or for the recipe's epochs."""
+        """Train on one split in the remaining time, or for the recipe's epochs."""
         ctx, clock, (split, probe) = self.ctx, self.ctx.clock, start
         began = clock.now()
         training = [self.pool[index] for index in split.train.tolist()]
@@ -156,8 +160,7 @@ class Finetuner:
         )
         budget_seconds = None
         if not self.recipe.run.epochs:
-            total = self.recipe.run.minutes * 60 - self.finish_seconds
-            budget_seconds = ctx.dist.run_on_main(lambda: max(0.0, total - self.clock.elapsed) * share)
+            budget_seconds = ctx.dist.run_on_main(lambda: self._time_left(is_repeated=split is not self.whole))
         stage = train_stage(
             replace(ctx, run_dir=ctx.run_dir / "stages" / folder), inputs, method, budget_seconds, force=force
         )
@@ -165,6 +168,13 @@ class Finetuner:
             # Time that the stage took before a stop counts for this run.
             self.clock = self.clock.after(max(0.0, stage.seconds - (clock.now() - began)))
         return stage
+
+    def _time_left(self, *, is_repeated: bool) -> float:
+        """Return the seconds left for a stage, which may have to be repeated with all training images."""
+        left = max(0.0, self.recipe.run.minutes * 60 - self.finish_seconds - self.clock.elapsed)
+        if not is_repeated:
+            return left
+        return max(0.0, min(left / (1 + REPEAT_FACTOR), left - REPEAT_FACTOR * self.longest))
 
 
 def get_head(model: MegaVit) -> nn.Linear:

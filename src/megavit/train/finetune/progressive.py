@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
+from megavit.errors import TrainingError
 from megavit.evaluate.metrics.significance import mcnemar_test, paired_bootstrap_test
 from megavit.evaluate.probes.cross_validation import Fold
 from megavit.evaluate.probes.knn import knn_predict, select_k
@@ -94,18 +95,23 @@ def progressive_finetune(
     """Return the results of the probe and of those `methods` that there is time for, and the best of them.
 
     The best has the highest metric and, of equal ones, the lowest loss; a `requested` method is only left if the probe
-    has a higher metric. Each result is passed to `report`.
+    has a higher metric. A method that diverges is left out. Each result is passed to `report`.
     """
     results = [evaluate_knn(frozen)]
     report(results[0])
     best, logits, probe = evaluate_probe(frozen)
     results.append(best)
     report(best)
-    start, short = best, ""
+    missing = ""
+    failures: list[str] = []
     for method in methods:
-        trained = train(method, probe)
+        try:
+            trained = train(method, probe)
+        except TrainingError as error:
+            failures.append(f"{method} failed, as {error}")
+            continue
         if trained is None:
-            short = f"there was no time left for {method}"
+            missing = method
             break
         new_logits, seconds, detail = trained
         p_value = compute_p_value(frozen, logits, new_logits)
@@ -115,21 +121,22 @@ def progressive_finetune(
         by_loss = -1.0 if method == requested else frozen.held_out_loss(new_logits)
         if (result.value, -by_loss) > (best.value, -frozen.held_out_loss(logits)):
             best, logits = result, new_logits
-    return Selection(results, best.method, _explain(results, best, start, requested, short), probe)
+    notes = [*failures, *([f"there was no time left for {missing}"] if missing else [])]
+    return Selection(results, best.method, _explain(results, best, requested, notes), probe)
 
 
-def _explain(results: list[TuneResult], best: TuneResult, start: TuneResult, requested: str | None, short: str) -> str:
-    """Return why the `best` result is selected."""
+def _explain(results: list[TuneResult], best: TuneResult, requested: str | None, notes: list[str]) -> str:
+    """Return why the `best` result is selected, with `notes` on methods that have none."""
     if best.method == requested:
         return "it was requested"
-    if requested is not None and not short:
-        return f"{requested} was requested, but is worse on the held-out images"
-    if len(results) == 2:
-        return short or "no other method was tried"
-    reason = "it is the best on the held-out images"
-    if best is start:
-        reason = "no other method is better on the held-out images"
-    return f"{reason}; {short}" if short else reason
+    reasons = []
+    if requested is not None and results[-1].method == requested:
+        reasons = [f"{requested} was requested, but is worse on the held-out images"]
+    elif best.method != "probe":
+        reasons = ["it is the best on the held-out images"]
+    elif results[-1].method != "probe":
+        reasons = ["no other method is better on the held-out images"]
+    return "; ".join([*reasons, *notes])
 
 
 def evaluate_knn(frozen: FrozenFeatures) -> TuneResult:

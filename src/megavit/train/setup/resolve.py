@@ -24,7 +24,7 @@ from megavit.train.setup.targets import check_mixing, resolve_balance, resolve_m
 from megavit.weights.pretrained.pretrained import PretrainedModel
 
 # For pretrained weights: AdamW's learning rate at a width of 128, and its decay per layer below the head.
-FINETUNE_LEARNING_RATE, FINETUNE_LAYER_DECAY = 2e-3, 0.75
+FINETUNE_LEARNING_RATE, FINETUNE_LAYER_DECAY = 3e-4, 0.75
 # Smallest area of a crop of a photograph, in place of the recipe's.
 FINETUNE_CROP = 0.7
 
