@@ -84,6 +84,7 @@ def test_the_largest_size_is_taken_at_which_embedding_fits(monkeypatch, second, 
     ctx, weights = make_context(), make_weights(448)
     recipe = Recipe(model=ModelRecipe(pretrained="tiny"), run=RunRecipe(minutes=1))
     assert choose_size_by_time(ctx, recipe, weights) == size and tried == measured
+    assert isinstance(ctx.reporter, Listener)
     (line,) = ctx.reporter.lines
     assert line.startswith(f"images are resized to {size} pixels: embedding all 100 will take about")
 

@@ -1,6 +1,7 @@
 """Embed the images with a pretrained model, and train it on them by one method after the other."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -20,12 +21,14 @@ from megavit.train.loop.build import StartingModel, make_eval_loader, make_train
 from megavit.train.optim.lora import FINETUNE_METHODS, FinetuneMethod
 from megavit.train.report.baselines import estimate_baselines, shrink_training_images
 from megavit.train.report.evaluation import EvalInputs
-from megavit.train.report.examples import estimate_explanations, select_ood_samples
+from megavit.train.report.examples import OOD_FIT_SAMPLES, estimate_explanations, select_ood_samples
 from megavit.train.state import TrainState
 from megavit.train.task import make_task
 
 # With fewer validation images, a part of the training images is also held out to compare methods on.
 MIN_HELD_OUT = 50
+# Largest share of a time budget in which a tuned model computes the features of training images once more.
+OOD_SHARE = 0.04
 # A stage with all training images takes so much longer than one without those held out.
 REPEAT_FACTOR = 1.25
 # A training step takes about three forward passes.
@@ -95,7 +98,7 @@ class Finetuner:
         if name in self.stages:
             return finished_state(self.stages[name].model, self.stages[name])
         if self.frozen.split is not self.whole:
-            probe = self.frozen.fit_probe(self.whole.train)
+            probe = self.frozen.fit_probe(self.whole.train, probe.penalty)
         if name == "probe":
             return finished_state(self._with_head(probe))
         self.ctx.reporter.say(f"training {name} once more, on all training images")
@@ -111,7 +114,8 @@ class Finetuner:
             embed = self.embeddings.of
         training = dataset.in_split("train")
         indices = {id(sample): index for index, sample in enumerate(training)}
-        ood = [indices[id(sample)] for sample in select_ood_samples(training)]
+        chosen = select_ood_samples(training) if embed else self._select_ood_samples()
+        ood = [indices[id(sample)] for sample in chosen]
         return EvalInputs(
             self.loader.subset(self.whole.held_out), self.loader.subset(torch.tensor(ood)), self.train_images, embed
         )
@@ -125,11 +129,18 @@ class Finetuner:
         fold = make_folds(labels[training], seed=self.recipe.run.seed, digests=digests)[0]
         return Fold(fold.train, torch.cat([fold.held_out, self.whole.held_out]))
 
+    def _select_ood_samples(self) -> Sequence[Sample]:
+        """Return training images for the out-of-distribution score of a tuned model, as many as the time allows."""
+        count = float(OOD_FIT_SAMPLES)
+        if not self.recipe.run.epochs:
+            count = min(count, OOD_SHARE * self.recipe.run.minutes * 60 / max(self.embeddings.image_seconds, 1e-6))
+        return select_ood_samples(self.ctx.dataset.in_split("train"), max(1, int(count)))
+
     def _estimate_finish(self, reading_seconds: float) -> float:
         """Return the seconds from the last method to the end of the command."""
         ctx, task, dataset = self.ctx, self.start.task, self.ctx.dataset
         sizes, image_seconds = dataset.split_sizes(), self.embeddings.image_seconds
-        evaluated = sizes["val"] + sizes["test"] + len(select_ood_samples(dataset.in_split("train")))
+        evaluated = sizes["val"] + sizes["test"] + len(self._select_ood_samples())
         return (
             estimate_finish(ctx.parallel)
             + reading_seconds * sizes["test"]

@@ -21,7 +21,7 @@ from megavit.errors import TrainingError
 from megavit.evaluate.metrics.significance import mcnemar_test, paired_bootstrap_test
 from megavit.evaluate.probes.cross_validation import Fold
 from megavit.evaluate.probes.knn import knn_predict, select_k
-from megavit.evaluate.probes.linear_probe import LinearProbe, select_linear_probe
+from megavit.evaluate.probes.linear_probe import LinearProbe, fit_linear_probes, select_linear_probe
 from megavit.train.history import MetricName, TuneResult
 from megavit.train.loop.validation import compute_metric
 from megavit.train.optim.loss import in_float64
@@ -63,11 +63,13 @@ class FrozenFeatures:
         """Return the task's loss in float64, so that rounding does not disturb the probe's optimization."""
         return in_float64(self.task.loss)(logits.double(), targets.double())
 
-    def fit_probe(self, indices: Tensor) -> LinearProbe:
-        """Return a linear probe fitted on the images at `indices`."""
-        labels = self.labels[indices]
+    def fit_probe(self, indices: Tensor, penalty: float | None = None) -> LinearProbe:
+        """Return a linear probe fitted on the images at `indices`, with the best penalty unless one is given."""
+        embeddings, labels = self.embeddings[indices], self.labels[indices]
         soft_targets = self.task.soft_targets(labels)
-        return select_linear_probe(self.embeddings[indices], soft_targets, labels, self.compute_loss, self.bias)
+        if penalty is not None:
+            return fit_linear_probes(embeddings, soft_targets, self.compute_loss, self.bias, (penalty,))[0]
+        return select_linear_probe(embeddings, soft_targets, labels, self.compute_loss, self.bias)
 
 
 TrainMethod = Callable[[str, LinearProbe], tuple[Tensor, float, str] | None]

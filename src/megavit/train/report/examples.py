@@ -65,9 +65,9 @@ def _first_label(sample: Sample) -> int:
             return -1
 
 
-def select_ood_samples(training: Sequence[Sample]) -> Sequence[Sample]:
-    """Return about `OOD_FIT_SAMPLES` evenly spaced training images, and more of classes with too few of these."""
-    step = -(-len(training) // OOD_FIT_SAMPLES)
+def select_ood_samples(training: Sequence[Sample], count: int = OOD_FIT_SAMPLES) -> Sequence[Sample]:
+    """Return about `count` evenly spaced training images, and more of classes with too few of these."""
+    step = -(-len(training) // count)
     by_class: dict[int, list[int]] = {}
     for index, sample in enumerate(training):
         if isinstance(sample.target, int):
