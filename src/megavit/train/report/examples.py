@@ -125,8 +125,10 @@ def select_examples(
         )
     if explanations is None or not images:
         return examples
-    in_turn = sorted(range(len(images)), key=lambda index: index - (len(wrong) if index >= len(wrong) else 0))
-    for index, overlay in zip(in_turn, _overlay([images[index] for index in in_turn], explanations), strict=False):
+    alternating = sorted(range(len(images)), key=lambda index: index - (len(wrong) if index >= len(wrong) else 0))
+    for index, overlay in zip(
+        alternating, _overlay([images[index] for index in alternating], explanations), strict=False
+    ):
         examples[index] = replace(examples[index], overlay=np.asarray(overlay))
     return examples
 
