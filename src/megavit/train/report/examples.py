@@ -125,10 +125,8 @@ def select_examples(
         )
     if explanations is None or not images:
         return examples
-    alternating = sorted(range(len(images)), key=lambda index: index - (len(wrong) if index >= len(wrong) else 0))
-    for index, overlay in zip(
-        alternating, _overlay([images[index] for index in alternating], explanations), strict=False
-    ):
+    order = sorted(range(len(images)), key=lambda index: index - (len(wrong) if index >= len(wrong) else 0))
+    for index, overlay in zip(order, _overlay([images[index] for index in order], explanations), strict=False):
         examples[index] = replace(examples[index], overlay=np.asarray(overlay))
     return examples
 
