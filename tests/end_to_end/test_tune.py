@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from megavit.cli.app import run
+from megavit.engine.engine import Engine
 from megavit.predict.predictor import load
 from tests.helpers.digits import make_digits_folder
 from tests.helpers.training_process import start_training, wait_for_step
@@ -75,9 +77,10 @@ def test_with_few_images_it_beats_beginning_from_nothing_and_says_how(data, befo
     names = [result["method"] for result in tuning["results"]]
     assert names == ["knn", "probe", "lora", "last", "all"][: len(names)] and len(names) >= 3
     assert tuning["selected"] in names and f"{tuning['selected']} is selected: {tuning['reason']}" in reported
-    assert (
-        "training and validation images, each predicted by a model trained on the other 4 folds" in tuning["held_out"]
-    )
+    # Five validation images are too few to compare methods on.
+    assert "and 12 training images, which the methods compared were not trained on" in tuning["held_out"]
+    values = {result["method"]: result["value"] for result in tuning["results"] if result["method"] != "knn"}
+    assert values[tuning["selected"]] == max(values.values())
     assert all(result["seconds"] > 0 for result in tuning["results"])
     page = (tmp_path / "tuned" / "report.html").read_text()
     assert "Fine-tuning" in page and tuning["selected"] in page
@@ -101,6 +104,56 @@ def test_a_probe_at_another_size_has_the_rest_as_it_was_and_says_what_was_resamp
     first, source = load(tmp_path / "run").model.state_dict(), load(before).model.state_dict()
     changed = {name for name, tensor in first.items() if not torch.equal(tensor, source[name])}
     assert changed == {"positions.table", "mlp_head.weight", "mlp_head.bias"}
+
+
+def test_a_method_that_does_harm_goes_back_to_its_start_although_it_was_asked_for(data, before, tmp_path):
+    line = [data / "after", "--from", before, "--finetune", "all", "--learning-rate", "3", "--out", tmp_path / "run"]
+    code, reported = train(*line, *FLAGS)
+    assert code == 0, reported
+    tuning = info_of(tmp_path / "run")["tuning"]
+    assert tuning["selected"] == "probe" and "all was requested, but is worse on the held-out images" in reported
+    _, probe, harmed = tuning["results"]
+    assert harmed["method"] == "all" and harmed["value"] < probe["value"]
+    first, source = load(tmp_path / "run").model.state_dict(), load(before).model.state_dict()
+    assert {name for name in first if not torch.equal(first[name], source[name])} == {
+        "mlp_head.weight",
+        "mlp_head.bias",
+    }
+
+
+@pytest.mark.parametrize("moment", ["embedding", "measuring"])
+def test_a_run_that_is_stopped_outside_its_steps_says_how_to_resume_and_does(
+    data, before, tmp_path, monkeypatch, moment
+):
+    embedded: list[int] = []
+    compute, out = Engine.__call__, tmp_path / "run"
+
+    def stop(*_args):
+        raise KeyboardInterrupt(signal.SIGTERM)  # as the command's handler does
+
+    def count(engine, images):
+        output = compute(engine, images)
+        embedded.append(len(images))
+        return output
+
+    def stop_after_three(engine, images):
+        return count(engine, images) if len(embedded) < 3 else stop()
+
+    monkeypatch.setattr("megavit.train.finetune.embeddings.short_batch_size", lambda config, device: 10)
+    monkeypatch.setattr(Engine, "__call__", count)
+    with monkeypatch.context() as patched:
+        if moment == "embedding":
+            patched.setattr(Engine, "__call__", stop_after_three)
+        else:
+            patched.setattr("megavit.train.report.evaluation.compute_uncertainty", stop)
+        code, reported = train(data / "after", "--from", before, "--finetune", "probe", "--out", out, *FLAGS)
+    assert code == 128 + signal.SIGTERM
+    assert f"stopped as requested: resume it with megavit train --resume {out}" in reported
+    assert embedded and not (out / "bundle").exists()
+    code, reported = train("--resume", out)
+    assert code == 0, reported
+    # Every image was embedded once, by the two commands together, and not again for the last measuring.
+    assert sum(embedded) == sum(info_of(out)["data"]["counts"].values())
 
 
 @pytest.mark.drill

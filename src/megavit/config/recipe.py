@@ -226,8 +226,8 @@ class FinetuneRecipe(Settings):
 
     Attributes:
         method: trained part of the model: "probe" (a linear classifier on frozen features), "lora" (low-rank adapters),
-            "last" (the last quarter of the layers), "all", or "auto": one after the other, as long as each is
-            significantly better than the best before it.
+            "last" (the last quarter of the layers), "all", or "auto": each in turn, as long as there is time. The
+            bundle has the best of them and, of any method, the probe if that is better on held-out images.
         rank: rank of the low-rank adapters.
     """
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from megavit.config.preprocessing import Preprocessing
+from megavit.config.vit import ViTConfig
 from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.image_dataset import ImageDataset, Images, load_into_memory
 from megavit.data.loader.loader import iter_batches, sequential_batches
@@ -18,6 +19,7 @@ from megavit.data.loader.shard_windows import make_shard_windows
 from megavit.data.targets import target_tensor
 from megavit.data.workers import MAX_WORKERS, available_cpus
 from megavit.distributed.context import ParallelContext
+from megavit.model.statistics import forward_flops
 from megavit.runtime.process_group import get_local_world_size
 from megavit.train.progress import Reporter
 from megavit.train.task import Batch, Task
@@ -26,6 +28,8 @@ from megavit.train.task import Batch, Task
 MEMORY_SHARE = 0.4
 MAX_REPORTED = 10
 INFERENCE_BATCH_SIZE = 256
+# Operations that a slow processor core does in half a second.
+SHORT_BATCH_FLOPS = 1e10
 
 
 class TrainLoader:
@@ -137,6 +141,17 @@ class TrainLoader:
         if len(damaged) > MAX_REPORTED >= self._num_reported:
             self.reporter.say("more images are damaged: run megavit check to list them all")
         self._num_reported = len(damaged)
+
+
+def short_batch_size(config: ViTConfig, device: torch.device) -> int:
+    """Return the number of images that take well under a second, so that a run which is asked to stop soon does.
+
+    It depends on the model and the number of threads only, so that a repeated run computes the same bits.
+    """
+    if device.type != "cpu":
+        return INFERENCE_BATCH_SIZE
+    images = SHORT_BATCH_FLOPS * torch.get_num_threads() / forward_flops(config)
+    return min(INFERENCE_BATCH_SIZE, max(1, int(images)))
 
 
 def _recorded(order: Iterable[list[int]], requested: deque[list[int]]) -> Iterator[list[int]]:

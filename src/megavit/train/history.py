@@ -51,7 +51,6 @@ class TuneResult:
         detail: description of the selected settings or the length of training.
         baseline: best method so far, which this one is compared with; None if not compared.
         p_value: probability of such a gain by chance; None if not compared.
-        is_better: whether the method is significantly better than its baseline.
     """
 
     method: str
@@ -60,7 +59,6 @@ class TuneResult:
     detail: str
     baseline: str | None = None
     p_value: float | None = None
-    is_better: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

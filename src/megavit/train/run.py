@@ -38,6 +38,7 @@ from megavit.train.loop.build import build_training, make_eval_loader, make_trai
 from megavit.train.loop.recovery import fit_with_recovery
 from megavit.train.progress import NullReporter, Reporter
 from megavit.train.report.baselines import shrink_training_images
+from megavit.train.report.evaluation import EvalInputs
 from megavit.train.report.finalize import TrainResult, finalize
 from megavit.train.run_dir import Plan, advise_resuming, claim_run_dir, lock_run_dir, read_plan, write_plan
 from megavit.train.setup.parallel import override_parallel
@@ -246,9 +247,8 @@ def _run_loop(ctx: RunContext, setup: TrainSetup) -> TrainResult:
 
             state = gather_full_state(state)
         train_images = shrink_training_images(setup.train_loader, setup.task.preprocessing)
-        return ctx.dist.run_on_main(
-            lambda: finalize(ctx, state, setup.task, setup.val_loader, train_images=train_images), wait_long=True
-        )
+        inputs = EvalInputs(setup.val_loader, train_images=train_images)
+        return ctx.dist.run_on_main(lambda: finalize(ctx, state, setup.task, inputs), wait_long=True)
 
 
 def _portable_name(source: str, dataset: LabeledImages) -> str:

@@ -175,6 +175,6 @@ def advise_resuming(run_dir: Path) -> Iterator[None]:
     except Interrupted as error:
         raise Interrupted(f"{error}: {advice}", error.exit_code - 128) from None
     except KeyboardInterrupt as interrupt:
-        raise Interrupted(f"stopped immediately: {advice}", get_signal(interrupt)) from None
+        raise Interrupted(f"stopped as requested: {advice}", get_signal(interrupt)) from None
     except (DataError, OutputError) as error:
         raise type(error)(f"{str(error).removesuffix('.')}. When that is fixed, {advice}") from error

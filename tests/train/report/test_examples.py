@@ -11,6 +11,7 @@ from megavit.train.report.examples import (
     NUM_EXAMPLES,
     REFERENCE_IMAGES,
     REFERENCE_SIDE,
+    Explanations,
     limit_size,
     select_examples,
     select_ood_samples,
@@ -81,10 +82,29 @@ def test_each_example_has_its_own_overlay():
     def explain(pictures):
         return [Image.fromarray(picture.expand(3, -1, -1).permute(1, 2, 0).numpy() + 100) for picture in pictures]
 
-    shown = select_examples(labeled([0, 0, 1, 0], 2), certain([0, 1, 0, 1], [0.9, 0.6, 0.7, 0.8], 2), Target(), explain)
+    outputs = certain([0, 1, 0, 1], [0.9, 0.6, 0.7, 0.8], 2)
+    shown = select_examples(labeled([0, 0, 1, 0], 2), outputs, Target(), Explanations(explain, seconds=60))
     for one in shown:
         assert one.overlay is not None and one.overlay.shape == (4, 4, 3)
         assert (one.overlay == int(one.name) + 100).all()
+
+
+@pytest.mark.parametrize(("second", "explained"), [(0.0, 20), (1.0, 7), (5.0, 4), (100.0, 4)])
+def test_as_many_examples_are_explained_as_the_time_allows_wrong_and_correct_in_turn(monkeypatch, second, explained):
+    now = [0.0]
+    monkeypatch.setattr("megavit.train.report.examples.time.monotonic", lambda: now[0])
+
+    def explain(pictures):
+        now[0] += second * len(pictures)
+        return [Image.new("RGB", (4, 4))] * len(pictures)
+
+    truth = [0] * 12 + [1] * 8
+    outputs = certain([0] * 20, [0.9 - i / 100 for i in range(20)], 2)
+    shown = select_examples(labeled(truth, 2), outputs, Target(), Explanations(explain, seconds=7.5))
+    wrong = [one.overlay is not None for one in shown if not one.is_correct]
+    correct = [one.overlay is not None for one in shown if one.is_correct]
+    assert (sum(wrong) + sum(correct) == explained and abs(sum(wrong) - sum(correct)) <= 1) or explained == 20
+    assert wrong == sorted(wrong, reverse=True) and correct == sorted(correct, reverse=True)
 
 
 def of_classes(classes: int, each: int) -> list[Sample]:

@@ -1,7 +1,7 @@
 """What training starts from by itself: a backbone for photographs, and otherwise nothing, with the reason."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +14,14 @@ from megavit.distributed.context import ParallelContext
 from megavit.errors import ConfigError
 from megavit.runtime.process_group import DistContext
 from megavit.train.context import RunContext, TrainRequest
-from megavit.train.progress import NullReporter
 from megavit.train.setup.pretrained import choose_weights
 from megavit.weights.pretrained.pretrained import PretrainedModel
 from tests.helpers.backbones import HUB, WHEEL, make_dinov2, make_folder, make_onnx, make_row, make_wheel, use_table
 from tests.helpers.fake_hub import closed_address, use_hub
 from tests.helpers.labeled_images import make_sized_samples
+from tests.helpers.listener import Listener
 
 CPU = torch.device("cpu")
-
-
-@dataclass
-class Listener(NullReporter):
-    """What was said."""
-
-    lines: list[str] = field(default_factory=list)
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
 
 
 def make_images(side: int = 60, channels: int = 3) -> LabeledImages:

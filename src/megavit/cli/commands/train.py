@@ -69,7 +69,7 @@ def train(
         recipe: Training recipe: small, photos, demo, a TOML file, or auto to choose by the images.
         from_: Weights to start from: auto, scratch, a name of megavit backbones, a bundle, another library's
             checkpoint, timm:NAME, or hf-hub:USER/NAME. Default: auto for photographs, else scratch.
-        finetune: With pretrained weights: which of them to train. Default: auto, chosen on validation images.
+        finetune: With pretrained weights: which of them to train. Default: auto, the best on held-out images.
         minutes: Time budget in minutes for the whole command. Default: 10.
         epochs: Number of epochs, instead of --minutes.
         model: Model preset, such as nano, Ti or S. Default: chosen by images and time budget.

@@ -17,7 +17,7 @@ from megavit.predict.forward import compute_logits
 from megavit.runtime.device import has_bfloat16
 from megavit.train.clock import MAX_VALIDATIONS, TimeBudgetPlan
 from megavit.train.context import RunContext
-from megavit.train.data import TrainLoader
+from megavit.train.data import TrainLoader, short_batch_size
 from megavit.train.history import EpochRecord
 from megavit.train.loop.build import (
     build_pretrained,
@@ -29,7 +29,7 @@ from megavit.train.loop.build import (
 from megavit.train.loop.step import train_step
 from megavit.train.report import figures
 from megavit.train.report.baselines import estimate_baselines
-from megavit.train.report.examples import select_ood_samples
+from megavit.train.report.examples import estimate_explanations, select_ood_samples
 from megavit.train.state import TrainState
 from megavit.train.task import Batch, Task
 from megavit.weights.pretrained.pretrained import PretrainedModel
@@ -41,8 +41,6 @@ MIN_SPEEDUP = 1.1
 # Time for bundle, report and process exit, as a multiple of the time to draw the report's learning curves.
 FINISH_FIGURES = 17
 AGENT_FIGURES = 8
-# Explaining the report's 24 examples takes 8 forward and backward passes each, like training on this many images.
-EXPLAINED_IMAGES = 24 * 8
 # Share of the time budget, but at least a second, for measuring a pass over the validation images.
 VALIDATION_MEASURING_SHARE = 0.01
 
@@ -100,6 +98,8 @@ def measure_recipe(
         preprocessing = make_preprocessing(config, keep_aspect=recipe.data.keep_aspect)
         state, task = build_training(ctx, recipe, preprocessing)
     local_batch_size = max(1, task.batch_size // recipe.parallel.dp_world_size)
+    if pretrained is not None:  # large models are measured on few images
+        local_batch_size = min(local_batch_size, short_batch_size(state.model.config, ctx.device))
     targets = target_tensor(dataset.in_split("train")[:local_batch_size], dataset.target, len(dataset.classes))
     images = make_noise_images(dataset, replace(task, batch_size=local_batch_size))
     return measure_step(state, task, (images, targets), max_seconds)
@@ -132,7 +132,7 @@ def make_time_plan(
             final_passes=1 + (1 + others) * final_pass / validation,
             finish=estimate_finish(ctx.parallel)
             + others * reading_seconds
-            + EXPLAINED_IMAGES * image_seconds
+            + estimate_explanations(task, image_seconds)
             + estimate_baselines(ctx.dataset, task.preprocessing, task.recipe),
         )
 
@@ -153,8 +153,9 @@ def measure_final_pass(state: TrainState, task: Task, loader: TrainLoader, max_s
     if state.parallel.dist.is_distributed:  # its own model is sharded
         model = MegaVit.from_config(model.config).to(state.device)
     engine = Engine(model, task.preprocessing)
-    engine.choose_runtime(next(loader.sequential_batches()))  # excludes the slower warm-up from the measurement
-    outputs = (output.logits for output in map(engine, loader.sequential_batches()))
+    batch_size = short_batch_size(model.config, state.device)
+    engine.choose_runtime(next(loader.sequential_batches(batch_size)))  # keeps the slower warm-up out of it
+    outputs = (output.logits for output in map(engine, loader.sequential_batches(batch_size)))
     return _measure_pass(outputs, len(loader), max_seconds, ParallelContext())
 
 

@@ -11,6 +11,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from megavit.config.serialization import from_dict, parse_json
@@ -23,7 +24,7 @@ from megavit.train.budget.measure import measure_step, measure_validation
 from megavit.train.checkpoint.checkpoint import list_checkpoints, load_checkpoint, remove_incomplete
 from megavit.train.clock import Clock, RunLength, TimeBudgetPlan
 from megavit.train.context import RunContext, TrainSetup
-from megavit.train.data import TrainLoader
+from megavit.train.data import TrainLoader, short_batch_size
 from megavit.train.history import EpochRecord
 from megavit.train.loop.recovery import fit_with_recovery
 from megavit.train.optim.lora import FinetuneMethod, merge_lora, scale_learning_rate, unfreeze
@@ -78,8 +79,8 @@ def train_stage(
 ) -> StageResult | None:
     """Train a copy of the model by `method`, starting or resuming the stage in the context's `run_dir`.
 
-    A new stage takes `budget_seconds`, or the recipe's epochs if None. If only a few steps fit, the result is None
-    unless `force` is set.
+    A new stage takes `budget_seconds`, or the recipe's epochs if None. If fewer than `MIN_STEPS` fit, the result is
+    None unless `force` is set.
 
     Raises:
         Interrupted, OutputError, TrainingError: as in `megavit.train.loop.recovery.fit_with_recovery`.
@@ -123,9 +124,13 @@ def plan_stage(ctx: RunContext, inputs: StageInputs, model: MegaVit, budget_seco
         return RunLength(steps=task.steps_in(task.recipe.run.epochs or 1), time=None)
     until = ctx.clock.now() + budget_seconds
     state = TrainState.create(copy.deepcopy(model), task.recipe.optimizer, ctx.parallel)
-    batch = next(inputs.train_loader.train_batches(task, 0, 1, ctx.parallel))
-    _, step = measure_step(state, task, batch, MEASURING_SECONDS)
-    validation = measure_validation(state, task, inputs.held_out_loader, MEASURING_SECONDS)
+    few = max(1, short_batch_size(model.config, ctx.device) // 2)
+    images, labels = next(inputs.train_loader.train_batches(task, 0, 1, ctx.parallel))
+    _, step = measure_step(state, task, (images[:few], labels[:few]), MEASURING_SECONDS)
+    step *= len(labels) / len(labels[:few])
+    count = len(inputs.held_out_loader)
+    some = inputs.held_out_loader.subset(torch.arange(min(few * ctx.parallel.dp_world_size, count)))
+    validation = measure_validation(state, task, some, MEASURING_SECONDS) * count / len(some)
     total = ctx.dist.run_on_main(lambda: until - ctx.clock.now())
     enough = max(MAX_STEPS, math.ceil(MAX_EPOCHS * task.num_images / task.batch_size))
     if enough * step + validation * enough * task.batch_size / task.num_images <= total:
@@ -133,7 +138,8 @@ def plan_stage(ctx: RunContext, inputs: StageInputs, model: MegaVit, budget_seco
     if total < MIN_STEPS * step + 2 * validation:
         return None
     return RunLength(
-        steps=None, time=TimeBudgetPlan(total=total, step=step, validation=validation, final_passes=2, finish=0.0)
+        steps=None,
+        time=TimeBudgetPlan(total=budget_seconds, step=step, validation=validation, final_passes=2, finish=0.0),
     )
 
 

@@ -58,7 +58,7 @@ FINETUNE_METHODS: tuple[FinetuneMethod, ...] = get_args(FinetuneMethod)
 """Fine-tuning methods in the order in which they are tried, by the number of trained parameters."""
 
 # Factors of the recipe's learning rate; new low-rank updates can take larger steps than pretrained weights.
-LEARNING_RATE_FACTORS: dict[FinetuneMethod, float] = {"lora": 3.0, "last": 1.0, "all": 1.0}
+LEARNING_RATE_FACTORS: dict[FinetuneMethod, float] = {"lora": 2.0, "last": 2.0, "all": 1.0}
 PARTIAL_SHARE = 1 / 4
 
 

@@ -1,7 +1,8 @@
 """Select representative images: reference images, examples for the report, and samples for OOD scores."""
 
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,14 +14,27 @@ from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.image_dataset import displayable_channels, limit_size
 from megavit.data.targets import target_tensor
 from megavit.train.report.figures import Example
+from megavit.train.task import Task
 
-Explain = Callable[[Sequence[Tensor]], Sequence[Image.Image]]
+# Largest share of a time budget for explaining examples, without one seconds; but some are always explained.
+EXPLANATION_SHARE, EXPLANATION_SECONDS, MIN_EXPLAINED = 0.04, 30.0, 4
+
+
+@dataclass(frozen=True)
+class Explanations:
+    """Explanations of examples: a function that overlays images with them, and the seconds that it may take."""
+
+    overlay: Callable[[Sequence[Tensor]], Sequence[Image.Image]]
+    seconds: float
+
 
 REFERENCE_IMAGES = 8
 REFERENCE_SIDE = 512
 # Number of wrong, and of correct, predictions to select.
 NUM_EXAMPLES = 12
 TOP_K = 3
+# An explanation takes as many forward and backward passes.
+EXPLANATION_PASSES = 8
 # Number of training images to fit the out-of-distribution score on, and minimum per class; with the minimum, detection
 # with 5,000 classes is as good as with 1,000.
 OOD_FIT_SAMPLES, MIN_OOD_SAMPLES_PER_CLASS = 2_000, 10
@@ -51,9 +65,9 @@ def _first_label(sample: Sample) -> int:
             return -1
 
 
-def select_ood_samples(training: Sequence[Sample]) -> Sequence[Sample]:
-    """Return about `OOD_FIT_SAMPLES` evenly spaced training images, and more of classes with too few of these."""
-    step = -(-len(training) // OOD_FIT_SAMPLES)
+def select_ood_samples(training: Sequence[Sample], count: int = OOD_FIT_SAMPLES) -> Sequence[Sample]:
+    """Return about `count` evenly spaced training images, and more of classes with too few of these."""
+    step = -(-len(training) // count)
     by_class: dict[int, list[int]] = {}
     for index, sample in enumerate(training):
         if isinstance(sample.target, int):
@@ -67,13 +81,13 @@ def select_ood_samples(training: Sequence[Sample]) -> Sequence[Sample]:
 
 
 def select_examples(
-    dataset: LabeledImages, outputs: Tensor, target: Target, explain: Explain | None = None
+    dataset: LabeledImages, outputs: Tensor, target: Target, explanations: Explanations | None = None
 ) -> list[Example]:
     """Return the worst mistakes, or largest errors for regression, and other predictions spread over the test images.
 
     Args:
         outputs: outputs for the test images, from `megavit.predict.postprocess.postprocess.logits_to_outputs`.
-        explain: function that overlays images with explanations of their predictions; None for no overlays.
+        explanations: how the first of them are explained, wrong and correct ones in turn; None for no overlays.
     """
     samples = dataset.in_split("test")
     labels = target_tensor(samples, dataset.target, len(dataset.classes))
@@ -109,10 +123,34 @@ def select_examples(
                 is_correct=bool(is_correct[index]),
             )
         )
-    if explain is None or not images:
+    if explanations is None or not images:
         return examples
-    overlays = explain(images)
-    return [replace(example, overlay=np.asarray(overlay)) for example, overlay in zip(examples, overlays, strict=True)]
+    order = sorted(range(len(images)), key=lambda index: index - (len(wrong) if index >= len(wrong) else 0))
+    for index, overlay in zip(order, _overlay([images[index] for index in order], explanations), strict=False):
+        examples[index] = replace(examples[index], overlay=np.asarray(overlay))
+    return examples
+
+
+def _overlay(images: list[Tensor], explanations: Explanations) -> list[Image.Image]:
+    """Return the overlays of the first `MIN_EXPLAINED` images, and of as many more as the time allows."""
+    began = time.monotonic()
+    overlays = [*explanations.overlay(images[:MIN_EXPLAINED])]
+    seconds = time.monotonic() - began
+    more = int((explanations.seconds / max(seconds, 1e-6) - 1) * len(overlays))
+    rest = images[MIN_EXPLAINED:][: max(0, more)]
+    return [*overlays, *(explanations.overlay(rest) if rest else [])]
+
+
+def explanation_seconds(task: Task) -> float:
+    """Return the seconds that explaining the examples of a run may take."""
+    run = task.recipe.run
+    return EXPLANATION_SECONDS if run.epochs else EXPLANATION_SHARE * 60 * run.minutes
+
+
+def estimate_explanations(task: Task, image_seconds: float) -> float:
+    """Return the seconds that explaining examples will take, if a training step takes `image_seconds` for an image."""
+    each = EXPLANATION_PASSES * image_seconds
+    return min(2 * NUM_EXAMPLES * each, max(explanation_seconds(task), MIN_EXPLAINED * each))
 
 
 def _describe(

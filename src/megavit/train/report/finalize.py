@@ -1,34 +1,24 @@
 """Finish a run: evaluate its best weights on the test images, and write the bundle and the report."""
 
 import platform
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from megavit.check.quick_checks import data_warnings
-from megavit.config.calibration import Calibration
 from megavit.config.serialization import dump_toml, to_dict
-from megavit.config.target import Target
 from megavit.config.vit import ViTConfig
 from megavit.data.dataset import LabeledImages
-from megavit.engine.engine import Engine, ModelOutput
-from megavit.evaluate.metrics.dispatch import Metrics, compute_metrics
-from megavit.evaluate.metrics.multilabel import fit_thresholds
-from megavit.evaluate.probes.baselines import SmallImages, Split, shrink
-from megavit.evaluate.uncertainty.uncertainty import UncertaintyMetrics, compute_uncertainty, fit_uncertainty
+from megavit.evaluate.metrics.dispatch import Metrics
+from megavit.evaluate.uncertainty.uncertainty import UncertaintyMetrics
 from megavit.explain.explanation import make_overlays
-from megavit.model.vit import MegaVit
-from megavit.predict.postprocess.postprocess import Calibrator
 from megavit.runtime.device import device_name
 from megavit.train.context import RunContext
-from megavit.train.data import TrainLoader
 from megavit.train.history import EpochRecord, TuneSummary
 from megavit.train.loop.build import make_eval_loader
-from megavit.train.report.baselines import BaselineSummary, compare_with_baselines, small_side
-from megavit.train.report.examples import select_examples, select_ood_samples, select_reference_images
+from megavit.train.report.baselines import BaselineSummary
+from megavit.train.report.evaluation import EvalInputs, evaluate_model
+from megavit.train.report.examples import Explanations, explanation_seconds, select_examples, select_reference_images
 from megavit.train.report.report import DataSummary, Report, write_report
 from megavit.train.run_dir import SAMPLES
 from megavit.train.state import TrainState
@@ -37,20 +27,6 @@ from megavit.weights.bundle.bundle import save_bundle
 from megavit.weights.bundle.info import BundleInfo, library_versions
 
 BUNDLE = "bundle"
-
-
-@dataclass(frozen=True)
-class EvalResult:
-    """The evaluation of a finished model: its calibration, calibrated test outputs, and metrics."""
-
-    target: Target
-    calibration: Calibration
-    tensors: dict[str, Tensor]
-    outputs: Tensor
-    test: Metrics
-    val: Metrics
-    uncertainty: UncertaintyMetrics
-    baselines: BaselineSummary | None
 
 
 @dataclass(frozen=True)
@@ -69,20 +45,15 @@ def finalize(
     ctx: RunContext,
     state: TrainState,
     task: Task,
-    val_loader: TrainLoader,
+    inputs: EvalInputs,
     tuning: TuneSummary | None = None,
-    *,
-    train_images: SmallImages | None = None,
 ) -> TrainResult:
-    """Write the bundle and the report of a run that has completed its steps, with the results of fine-tuning if any.
-
-    `train_images` are those to fit simple baselines on; by default those of the out-of-distribution score.
-    """
+    """Write the bundle and the report of a run that has completed its steps, with the results of fine-tuning if any."""
     dataset, run_dir, model = ctx.dataset, ctx.run_dir, state.ema_model
     model.load_state_dict(state.best)
     ctx.reporter.say("evaluating on the test images")
     test_loader = make_eval_loader(ctx, task, dataset.in_split("test"))
-    result = evaluate_model(ctx, model, task, val_loader, test_loader, train_images=train_images)
+    result = evaluate_model(ctx, model, task, inputs, test_loader)
     created = datetime.now(UTC).isoformat(timespec="seconds")
     info = BundleInfo(
         model=model.config,
@@ -131,7 +102,10 @@ def finalize(
         calibration=result.calibration,
         uncertainty=result.uncertainty,
         examples=select_examples(
-            dataset, result.outputs, result.target, lambda images: make_overlays(model, images, task.preprocessing)
+            dataset,
+            result.outputs,
+            result.target,
+            Explanations(lambda images: make_overlays(model, images, task.preprocessing), explanation_seconds(task)),
         ),
         regression=(test_loader.labels.tolist(), result.outputs.tolist()) if dataset.target == "regression" else None,
         tuning=tuning,
@@ -146,56 +120,6 @@ def finalize(
         result.uncertainty,
         result.baselines,
     )
-
-
-def evaluate_model(
-    ctx: RunContext,
-    model: MegaVit,
-    task: Task,
-    val_loader: TrainLoader,
-    test_loader: TrainLoader,
-    *,
-    train_images: SmallImages | None = None,
-) -> EvalResult:
-    """Fit the calibration on the validation images, and evaluate model and calibration on the test images."""
-    engine, classes = Engine(model, task.preprocessing), ctx.dataset.classes
-    ood_loader = make_eval_loader(ctx, task, select_ood_samples(ctx.dataset.in_split("train")))
-    (val, val_images), (test, test_images), (ood, ood_images) = (
-        _run_inference(engine, loader, small_side(task.preprocessing))
-        for loader in (val_loader, test_loader, ood_loader)
-    )
-    calibration, tensors = fit_uncertainty(val, val_loader.labels, task.target, (ood.pooled, ood_loader.labels))
-    target = task.target
-    calibrator = Calibrator(calibration, tensors, target, len(classes))
-    val_outputs, outputs = calibrator.outputs(val.logits), calibrator.outputs(test.logits)
-    if target.kind == "multilabel":
-        target = replace(target, thresholds=fit_thresholds(val_outputs, val_loader.labels))
-    uncertainty = compute_uncertainty(calibrator, test, test_loader.labels)
-    baselines = None
-    if target.kind == "classification":
-        images = Split(train_images or ood_images, val_images, test_images)
-        baselines = compare_with_baselines(ctx.dataset, task, images, outputs)
-    return EvalResult(
-        target=target,
-        calibration=replace(calibration, test_metrics=uncertainty.to_dict()),
-        tensors=tensors,
-        outputs=outputs,
-        test=compute_metrics(outputs, test_loader.labels, classes, target),
-        val=compute_metrics(val_outputs, val_loader.labels, classes, target),
-        uncertainty=uncertainty,
-        baselines=baselines,
-    )
-
-
-def _run_inference(engine: Engine, loader: TrainLoader, side: tuple[int, int]) -> tuple[ModelOutput, SmallImages]:
-    """Return the outputs for all images, in order, and small copies of the same images."""
-    outputs: list[ModelOutput] = []
-    pixels: list[Tensor] = []
-    for images in loader.sequential_batches():
-        outputs.append(engine(images))
-        pixels.append(shrink(images, side))
-    together = ModelOutput(*(torch.cat(parts) for parts in zip(*outputs, strict=True)))
-    return together, SmallImages(torch.cat(pixels), loader.labels)
 
 
 def _make_title(dataset: LabeledImages) -> str:

@@ -6,11 +6,13 @@ from typing import Any
 from megavit.config.recipe import SCRATCH, Precision, Recipe, ScheduleRecipe
 from megavit.config.recipes import get_recipe
 from megavit.config.serialization import merge
+from megavit.runtime.device import has_bfloat16
 from megavit.runtime.process_group import DistContext
 from megavit.train.budget.measure import estimate_finish, measure_recipe
 from megavit.train.budget.model_selection import Deadline, ModelChoice, choose_model
 from megavit.train.context import RunContext, TrainRequest
 from megavit.train.setup.parallel import resolve_parallel
+from megavit.train.setup.resolution import choose_size_by_time
 from megavit.train.setup.sizes import (
     check_resources,
     get_base_recipe,
@@ -22,7 +24,9 @@ from megavit.train.setup.targets import check_mixing, resolve_balance, resolve_c
 from megavit.weights.pretrained.pretrained import PretrainedModel
 
 # For pretrained weights: AdamW's learning rate at a width of 128, and its decay per layer below the head.
-FINETUNE_LEARNING_RATE, FINETUNE_LAYER_DECAY = 2e-3, 0.75
+FINETUNE_LEARNING_RATE, FINETUNE_LAYER_DECAY = 3e-4, 0.75
+# Smallest area of a crop of a photograph, in place of the recipe's.
+FINETUNE_CROP = 0.7
 
 
 @dataclass(frozen=True)
@@ -54,9 +58,7 @@ def resolve_recipe(ctx: RunContext, request: TrainRequest) -> ResolvedRecipe:
     recipe = replace(recipe, model=replace(recipe.model, pretrained=SCRATCH))  # unless there are weights
     pretrained, step_seconds = request.pretrained, None
     if pretrained is not None:
-        recipe = dist.run_on_main(
-            lambda: resolve_pretrained(recipe, request.overrides, pretrained, dataset, ctx.device)
-        )
+        recipe = dist.run_on_main(lambda: resolve_finetuning(ctx, recipe, request), wait_long=True)
     elif recipe.run.epochs:
         recipe = dist.run_on_main(lambda: resolve_sizes(recipe, dataset, ctx.device))
         recipe = resolve_cutmix(recipe, request.overrides, recipe.run.epochs or 0)
@@ -71,16 +73,39 @@ def resolve_recipe(ctx: RunContext, request: TrainRequest) -> ResolvedRecipe:
     return ResolvedRecipe(resolve_precision(ctx, recipe, pretrained), step_seconds)
 
 
-def use_finetuning_defaults(recipe: Recipe) -> Recipe:
-    """Return `recipe` with the optimizer and schedule for pretrained weights, with lower rates in lower layers.
+def resolve_finetuning(ctx: RunContext, recipe: Recipe, request: TrainRequest) -> Recipe:
+    """Return `recipe` with the settings of the request's pretrained weights, and the image size that the time allows.
 
-    The learning rate was the best of four for "lora" and of three for "last" on held-out training images of
-    Fashion-MNIST (20 per class, one seed); the rest is untuned.
+    Raises:
+        ConfigError: if weights, images and overrides do not fit.
+    """
+    pretrained, dataset = request.pretrained, ctx.dataset
+    assert pretrained is not None
+    resolved = resolve_pretrained(recipe, request.overrides, pretrained, dataset, ctx.device)
+    if recipe.model.image_size or recipe.run.epochs:
+        return resolved
+    size = choose_size_by_time(ctx, resolved, pretrained)
+    if size is None:
+        return resolved
+    recipe = replace(recipe, model=replace(recipe.model, image_size=size))
+    return resolve_pretrained(recipe, request.overrides, pretrained, dataset, ctx.device)
+
+
+def use_finetuning_defaults(recipe: Recipe) -> Recipe:
+    """Return `recipe` with the augmentation, optimizer and schedule for pretrained weights.
+
+    Augmentation is light, since pretrained weights learn in few passes, and lower layers have lower rates.
+
+    From the probe of a ViT-S/14 on 20 images a class at 84 pixels, 60 steps of 16 images at these rates brought
+    held-out accuracy from 56.7% to 62.0% (lora), 62.8% (last) and 64.1% (all) on photographs of clothing, and from
+    52.8% to 54.4%, 55.6% and 54.4% on drawn stamps, with one seed. Seven to ten times these rates destroy the weights.
     """
     optimizer = replace(
         recipe.optimizer, kind="adamw", learning_rate=FINETUNE_LEARNING_RATE, layer_decay=FINETUNE_LAYER_DECAY
     )
-    return replace(recipe, optimizer=optimizer, schedule=ScheduleRecipe(kind="cosine", warmup=0.1))
+    augment = replace(recipe.augment, crop=max(recipe.augment.crop, FINETUNE_CROP), color=0.0, mixup=0.0, cutmix=0.0)
+    schedule = ScheduleRecipe(kind="cosine", warmup=0.1)
+    return replace(recipe, augment=augment, optimizer=optimizer, schedule=schedule)
 
 
 def resolve_precision(ctx: RunContext, recipe: Recipe, pretrained: PretrainedModel | None = None) -> Recipe:
@@ -88,7 +113,8 @@ def resolve_precision(ctx: RunContext, recipe: Recipe, pretrained: PretrainedMod
     if recipe.run.precision != "auto":
         return recipe
     precision: Precision = "float32"
-    if pretrained is None or recipe.finetune.method != "probe":
+    (lacking,) = ctx.parallel.all_reduce_max(not has_bfloat16(ctx.device))
+    if pretrained is None or (recipe.finetune.method != "probe" and not lacking):
         ctx.reporter.say("measuring the speed of a step")
         precision, _ = measure_recipe(ctx, recipe, pretrained)
     return replace(recipe, run=replace(recipe.run, precision=precision))

@@ -20,6 +20,7 @@ from megavit.errors import ConfigError
 from megavit.train.budget.model_selection import CANDIDATES, Candidate
 from megavit.train.loop.build import make_model_config, median_short_side
 from megavit.train.setup.memory import check_memory, choose_gradient_accumulation
+from megavit.train.setup.resolution import default_image_size
 from megavit.weights.pretrained.pretrained import PretrainedModel
 
 # Largest short side in pixels of images that are not considered photographs.
@@ -27,6 +28,8 @@ MAX_SMALL_SIDE = 40
 # Default batch size, smaller below MANY_IMAGES, and for few images this share of them but not below MIN_BATCH_SIZE.
 BATCH_SIZE, SMALLER_BATCH_SIZE, MANY_IMAGES = 128, 64, 20_000
 MAX_BATCH_SHARE, MIN_BATCH_SIZE = 1 / 8, 16
+# Largest default batch size for pretrained weights, which need many steps rather than exact gradients.
+FINETUNE_BATCH_SIZE = 32
 
 
 def choose_recipe(dataset: LabeledImages) -> str:
@@ -72,7 +75,6 @@ def resolve_pretrained(
             raise ConfigError(
                 f"{name} is {actual} in the weights of {pretrained.name}, got {requested[name]}; leave it out"
             )
-    height, width = config.image_hw
     preprocessing = pretrained.preprocessing
     channels = recipe.model.channels or (preprocessing.channels if preprocessing else config.channels)
     present = {sample.channels for sample in dataset.samples}
@@ -83,12 +85,11 @@ def resolve_pretrained(
         )
     name = pretrained.name
     is_path = name not in BACKBONES and Path(name).exists()
-    own_size = pretrained.image_size or (height if height == width else None)
     model = replace(
         recipe.model,
         **fixed,
         pretrained=str(Path(name).absolute()) if is_path else name,
-        image_size=recipe.model.image_size or own_size,
+        image_size=recipe.model.image_size or default_image_size(pretrained),
         channels=channels,
     )
     return resolve_batch(replace(recipe, model=model), dataset, device, pretrained)
@@ -99,15 +100,26 @@ def resolve_batch(
 ) -> Recipe:
     """Return `recipe` with batch size and gradient accumulation, or raise ConfigError for inconsistent model sizes."""
     config = make_model_config(recipe, dataset, pretrained)
-    run = fill_in_batch(recipe.run, config, len(dataset.in_split("train")), device, recipe.parallel.dp_world_size)
+    largest = BATCH_SIZE if pretrained is None else FINETUNE_BATCH_SIZE
+    count, dp_world_size = len(dataset.in_split("train")), recipe.parallel.dp_world_size
+    run = fill_in_batch(recipe.run, config, count, device, dp_world_size, largest=largest)
     return replace(recipe, run=run)
 
 
 def fill_in_batch(
-    run: RunRecipe, config: ViTConfig, num_images: int, device: torch.device, dp_world_size: int = 1
+    run: RunRecipe,
+    config: ViTConfig,
+    num_images: int,
+    device: torch.device,
+    dp_world_size: int = 1,
+    *,
+    largest: int = BATCH_SIZE,
 ) -> RunRecipe:
-    """Return `run` with the batch size for `num_images` training images and gradient accumulation that fits memory."""
-    batch_size = run.batch_size or choose_batch_size(num_images)
+    """Return `run` with the batch size for `num_images` training images and gradient accumulation that fits memory.
+
+    The default batch size is at most `largest`.
+    """
+    batch_size = run.batch_size or min(largest, choose_batch_size(num_images))
     if run.batch_size is None or batch_size > num_images:
         batch_size = min(batch_size, num_images)
         batch_size -= batch_size % dp_world_size if batch_size >= dp_world_size else 0
