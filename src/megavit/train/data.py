@@ -28,8 +28,8 @@ from megavit.train.task import Batch, Task
 MEMORY_SHARE = 0.4
 MAX_REPORTED = 10
 INFERENCE_BATCH_SIZE = 256
-# Operations that a slow processor core does in half a second.
-SHORT_BATCH_FLOPS = 1e10
+# Operations that a processor core does in a fraction of a second, even if it is slow or busy.
+SHORT_BATCH_FLOPS = 5e9
 
 
 class TrainLoader:
