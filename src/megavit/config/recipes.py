@@ -28,14 +28,14 @@ def small() -> Recipe:
 
 
 def photos() -> Recipe:
-    """Return the recipe for photographs and drawings above 40 pixels: crops, flips, and in long runs CutMix.
+    """Return the recipe for photographs and drawings above 40 pixels: crops, flips, color, and in long runs CutMix.
 
     It starts from pretrained weights if there are any at hand. Chosen on validation images of clothing, clip art and
     CIFAR-10 (`docs/benchmarks.md`).
     """
     return Recipe(
         model=ModelRecipe(pretrained=AUTO, stem="conv"),
-        augment=AugmentRecipe(crop=0.5, flip=True, cutmix=1.0),
+        augment=AugmentRecipe(crop=0.5, flip=True, color=0.3, cutmix=1.0),
     )
 
 
