@@ -38,7 +38,9 @@ def zeros_and_ones() -> LabeledImages:
 
 def test_embeddings_of_any_model_tell_wrong_labels(predictor, zeros_and_ones):
     reported = []
-    answers = predict_out_of_fold(predictor, zeros_and_ones, (), lambda done, total: reported.append((done, total)))
+    answers = predict_out_of_fold(
+        predictor.engine, zeros_and_ones, (), lambda done, total: reported.append((done, total))
+    )
     assert answers.indices.tolist() == list(range(COUNT)) and reported[-1] == (COUNT, COUNT)
     torch.testing.assert_close(answers.probabilities.sum(dim=1), torch.ones(COUNT))
     judged = review_labels(zeros_and_ones, answers)
@@ -51,7 +53,7 @@ def test_what_the_bundle_was_trained_on_is_not_judged_and_that_is_told(predictor
     samples = zeros_and_ones.samples
     known = [SampleRow("x", "0", "train", one.digest) for one in samples[:50]]
     known += [SampleRow("x", "0", split, one.digest) for split in ("val", "test") for one in samples[50:60]]
-    answers = predict_out_of_fold(predictor, zeros_and_ones, known)
+    answers = predict_out_of_fold(predictor.engine, zeros_and_ones, known)
     assert answers.indices.tolist() == list(range(50, COUNT))
     assert "50 images are not checked" in answers.model
 
@@ -59,4 +61,4 @@ def test_what_the_bundle_was_trained_on_is_not_judged_and_that_is_told(predictor
 def test_a_bundle_that_knows_all_the_labels_is_refused(predictor, zeros_and_ones):
     known = [SampleRow("x", "0", "train", one.digest) for one in zeros_and_ones.samples[MIN_IMAGES - 1 :]]
     with pytest.raises(DataError, match=r"memorized.*leave out --bundle"):
-        predict_out_of_fold(predictor, zeros_and_ones, known)
+        predict_out_of_fold(predictor.engine, zeros_and_ones, known)

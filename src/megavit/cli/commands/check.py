@@ -31,15 +31,16 @@ def check(
     Finds files that cannot be read, exact and near duplicates (most serious
     between train and test), likely label errors, blank images, classes with
     few images, and more, the most serious first. Label errors are found with
-    models trained on the other images. The exit code is 1 if anything serious
-    was found.
+    a backbone if one is on this machine and the images are photographs (see
+    megavit backbones), else with models trained on the other images. The exit
+    code is 1 if anything serious was found.
 
     For example: megavit check photos --out checked
 
     Args:
         out: New folder for check.csv and an HTML page with the images.
         bundle: Find label errors with the features of this bundle or hf-hub:USER/NAME, without training.
-        minutes: Time budget in minutes for the models that find label errors. Default: 3.
+        minutes: Time budget in minutes to train models that find label errors. Default: 3, if there is no backbone.
         skip_labels: Do not look for label errors.
     """
     if bundle is not None and minutes is not None:
@@ -67,9 +68,7 @@ def check(
             data, DataRecipe(), lambda done, total: reporter.progress("checking images", done, total), verify="all"
         )
         reason = "--skip-labels was given" if skip_labels else reason_to_skip_labels(images)
-        predictions = (
-            None if reason else predict_held_out(images, predictor, minutes or DEFAULT_MINUTES, device, reporter)
-        )
+        predictions = None if reason else predict_held_out(images, predictor, minutes, device, reporter)
         result = run_checks(images, predictions, reporter.progress)
     if out is not None:
         write_report(out, result, reason)
@@ -95,18 +94,33 @@ def reason_to_skip_labels(images: "LabeledImages") -> str:
 
 
 def predict_held_out(
-    images: "LabeledImages", predictor: "Predictor | None", minutes: float, device: str, reporter: "TerminalReporter"
+    images: "LabeledImages",
+    predictor: "Predictor | None",
+    minutes: float | None,
+    device: str,
+    reporter: "TerminalReporter",
 ) -> "OutOfFoldPredictions":
-    """Return out-of-fold predictions of a probe on the bundle's features, or of new models without a bundle."""
-    if predictor is None:
-        from megavit.train.cross_val_predict import cross_val_predict
+    """Return out-of-fold predictions of a probe on a bundle's or a backbone's features, or else of new models.
 
-        return cross_val_predict(images, minutes, reporter, device)
+    New models are also trained if `minutes` is given.
+    """
+    from dataclasses import replace
+
     from megavit.check.probe import predict_out_of_fold
     from megavit.data.dataset import read_samples
+    from megavit.runtime.device import pick_device
+    from megavit.train.backbone_engine import find_backbone_engine
+    from megavit.train.cross_val_predict import cross_val_predict
     from megavit.weights.bundle.bundle import SAMPLES
 
-    known = read_samples(predictor.folder / SAMPLES)
-    return predict_out_of_fold(
-        predictor, images, known, lambda done, total: reporter.progress("embedding images", done, total)
-    )
+    def show(done: int, total: int) -> None:
+        reporter.progress("embedding images", done, total)
+
+    if predictor is not None:
+        return predict_out_of_fold(predictor.engine, images, read_samples(predictor.folder / SAMPLES), show)
+    found = None if minutes else find_backbone_engine(images, pick_device(device), reporter)
+    if found is None:
+        return cross_val_predict(images, minutes or DEFAULT_MINUTES, reporter, device)
+    backbone, engine = found
+    predictions = predict_out_of_fold(engine, images, progress=show)
+    return replace(predictions, model=f"a linear probe on the embeddings of {backbone.name}")
