@@ -63,6 +63,7 @@ def choose_size_by_time(ctx: RunContext, recipe: Recipe, pretrained: PretrainedM
     flops = {size: forward_flops(make_model_config(_at(recipe, size), ctx.dataset, pretrained)) for size in sizes}
     measured: dict[int, float] = {}
     latest = size = sizes[0]
+    left = 0.0
     while size not in measured:
         latest, measured[size] = size, measure_image(ctx, _at(recipe, size), pretrained)
         left = recipe.run.minutes * 60 - ctx.clock.elapsed
