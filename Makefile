@@ -23,6 +23,8 @@ export TRITON_CACHE_DIR := $(CACHE)/triton
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CACHE)/hypothesis
 export PYTEST_DEBUG_TEMPROOT := $(CACHE)
 export npm_config_cache := $(CACHE)/npm
+# Compiled modules are kept, as hundreds of the tests' processes import them.
+unexport PYTHONDONTWRITEBYTECODE
 
 help:  ## show this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 22
