@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from megavit.config.recipe import ModelRecipe, Recipe, RunRecipe
+from megavit.config.recipe import FinetuneRecipe, ModelRecipe, Recipe, RunRecipe
 from megavit.config.vit import ViTConfig
 from megavit.data.dataset import LabeledImages
 from megavit.distributed.context import ParallelContext
@@ -17,6 +17,7 @@ from tests.helpers.labeled_images import make_sized_samples
 from tests.helpers.listener import Listener
 
 SIZE = 56
+PROBE = FinetuneRecipe(method="probe")
 
 
 def make_weights(own: int | None = None, size: int | tuple[int, int] = 518, patch: int = 14) -> PretrainedModel:
@@ -82,7 +83,7 @@ def test_the_largest_size_is_taken_at_which_embedding_fits(monkeypatch, second, 
 
     monkeypatch.setattr(resolution, "measure_image", measure)
     ctx, weights = make_context(), make_weights(448)
-    recipe = Recipe(model=ModelRecipe(pretrained="tiny"), run=RunRecipe(minutes=1))
+    recipe = Recipe(model=ModelRecipe(pretrained="tiny"), run=RunRecipe(minutes=1), finetune=PROBE)
     assert choose_size_by_time(ctx, recipe, weights) == size and tried == measured
     assert isinstance(ctx.reporter, Listener)
     (line,) = ctx.reporter.lines
@@ -92,8 +93,23 @@ def test_the_largest_size_is_taken_at_which_embedding_fits(monkeypatch, second, 
 def test_a_size_that_is_slower_than_expected_gives_way_to_a_smaller_one(monkeypatch):
     seconds = {112: 0.0001, 224: 0.2, 448: 1.0}
     monkeypatch.setattr(resolution, "measure_image", lambda ctx, recipe, _: seconds[recipe.model.image_size])
-    recipe = Recipe(model=ModelRecipe(pretrained="tiny"), run=RunRecipe(minutes=1))
+    recipe = Recipe(model=ModelRecipe(pretrained="tiny"), run=RunRecipe(minutes=1), finetune=PROBE)
     assert choose_size_by_time(make_context(), recipe, make_weights(448)) == 224
+
+
+@pytest.mark.parametrize(
+    ("seconds", "size"),
+    [
+        ({112: 0.0005, 168: 0.001, 224: 0.002}, 224),
+        ({112: 0.003, 168: 0.009, 224: 0.02}, 112),
+        ({112: 0.02, 168: 0.05, 224: 0.9}, 168),
+    ],
+)
+def test_a_smaller_size_is_taken_if_it_leaves_time_to_tune(monkeypatch, seconds, size):
+    """Embedding may take 0.54 s an image; 100 steps of 32 images of 5 times the work leave 0.0063 s."""
+    monkeypatch.setattr(resolution, "measure_image", lambda ctx, recipe, _: seconds[recipe.model.image_size])
+    recipe = Recipe(model=ModelRecipe(pretrained="tiny"), run=RunRecipe(minutes=2, batch_size=32))
+    assert choose_size_by_time(make_context(), recipe, make_weights(224)) == size
 
 
 def test_an_image_is_measured_by_the_engine(monkeypatch):

@@ -24,7 +24,7 @@ from megavit.train.budget.measure import measure_step, measure_validation
 from megavit.train.checkpoint.checkpoint import list_checkpoints, load_checkpoint, remove_incomplete
 from megavit.train.clock import Clock, RunLength, TimeBudgetPlan
 from megavit.train.context import RunContext, TrainSetup
-from megavit.train.data import TrainLoader, short_batch_size
+from megavit.train.data import TrainLoader
 from megavit.train.history import EpochRecord
 from megavit.train.loop.recovery import fit_with_recovery
 from megavit.train.optim.lora import FinetuneMethod, merge_lora, scale_learning_rate, unfreeze
@@ -37,6 +37,8 @@ MAX_EPOCHS, MAX_STEPS = 30, 300
 # A stage is skipped if the time suffices only for fewer steps.
 MIN_STEPS = 20
 MEASURING_SECONDS = 0.5
+# Number of held-out images of each process that a validation is measured on.
+MEASURED_IMAGES = 32
 
 
 @dataclass(frozen=True)
@@ -124,12 +126,10 @@ def plan_stage(ctx: RunContext, inputs: StageInputs, model: MegaVit, budget_seco
         return RunLength(steps=task.steps_in(task.recipe.run.epochs or 1), time=None)
     until = ctx.clock.now() + budget_seconds
     state = TrainState.create(copy.deepcopy(model), task.recipe.optimizer, ctx.parallel)
-    few = max(1, short_batch_size(model.config, ctx.device) // 2)
-    images, labels = next(inputs.train_loader.train_batches(task, 0, 1, ctx.parallel))
-    _, step = measure_step(state, task, (images[:few], labels[:few]), MEASURING_SECONDS)
-    step *= len(labels) / len(labels[:few])
+    batch = next(inputs.train_loader.train_batches(task, 0, 1, ctx.parallel))
+    _, step = measure_step(state, task, batch, MEASURING_SECONDS)
     count = len(inputs.held_out_loader)
-    some = inputs.held_out_loader.subset(torch.arange(min(few * ctx.parallel.dp_world_size, count)))
+    some = inputs.held_out_loader.subset(torch.arange(min(MEASURED_IMAGES * ctx.parallel.dp_world_size, count)))
     validation = measure_validation(state, task, some, MEASURING_SECONDS) * count / len(some)
     total = ctx.dist.run_on_main(lambda: until - ctx.clock.now())
     enough = max(MAX_STEPS, math.ceil(MAX_EPOCHS * task.num_images / task.batch_size))

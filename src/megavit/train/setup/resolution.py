@@ -20,6 +20,9 @@ SIZES = (112, 168, 224, 336, 448)
 SIZE_WITHOUT_BUDGET, MAX_ENLARGEMENT = 224, 2.0
 # Largest share of the remaining time for embedding all images once.
 EMBEDDING_SHARE = 0.45
+# A smaller size is better if it leaves time to tune the weights: for this number of steps, whose images each take about
+# so many times as long as embedding them, and for evaluating the tuned model, in this share of the remaining time.
+TUNING_STEPS, TUNING_PASSES, TUNING_SHARE = 100, 5, 0.85
 # A size is measured for this share of the time budget.
 MEASURING_SHARE = 0.004
 
@@ -53,10 +56,13 @@ def list_image_sizes(pretrained: PretrainedModel, dataset: LabeledImages) -> lis
 
 
 def choose_size_by_time(ctx: RunContext, recipe: Recipe, pretrained: PretrainedModel) -> int | None:
-    """Return the largest image size at which embedding all images takes `EMBEDDING_SHARE` of the remaining time.
+    """Return the largest image size that leaves time to tune the weights, or else at least to embed all images.
 
     If none is so fast it is the smallest; None if there are no sizes to choose from.
     """
+    counts = ctx.dataset.split_sizes()
+    total, batch_size = len(ctx.dataset.samples), min(recipe.run.batch_size or 1, counts["train"])
+    tuning = total + counts["val"] + counts["test"] + TUNING_STEPS * TUNING_PASSES * batch_size
     sizes = list_image_sizes(pretrained, ctx.dataset)
     if len(sizes) < 2:
         return sizes[0] if sizes else None
@@ -67,12 +73,15 @@ def choose_size_by_time(ctx: RunContext, recipe: Recipe, pretrained: PretrainedM
     while size not in measured:
         latest, measured[size] = size, measure_image(ctx, _at(recipe, size), pretrained)
         left = recipe.run.minutes * 60 - ctx.clock.elapsed
-        limit = EMBEDDING_SHARE * left / len(ctx.dataset.samples)
+        limit = EMBEDDING_SHARE * left / total
+        tuning_limit = min(limit, TUNING_SHARE * left / tuning)
         expected = {s: measured.get(s, measured[latest] * flops[s] / flops[latest]) for s in sizes}
-        size = max((s for s in sizes if expected[s] <= limit), default=sizes[0])
+        fast = [s for s in sizes if expected[s] <= limit]
+        tunable = [s for s in fast if expected[s] <= tuning_limit and recipe.finetune.method != "probe"]
+        size = max(tunable or fast, default=sizes[0])
     ctx.reporter.say(
-        f"images are resized to {size} pixels: embedding all {len(ctx.dataset.samples):,} will take about "
-        f"{measured[size] * len(ctx.dataset.samples):.0f} of the {left:.0f} seconds left; --image-size sets it"
+        f"images are resized to {size} pixels: embedding all {total:,} will take about "
+        f"{measured[size] * total:.0f} of the {left:.0f} seconds left; --image-size sets it"
     )
     return size
 
