@@ -75,9 +75,7 @@ def train_resnet18(run: Run) -> dict[str, Any]:
     train, preprocessing = splits["train"], Preprocessing(height=RESNET_SIDE, width=RESNET_SIDE, channels=3)
     seed_all(run.seed)
     model = resnet18(num_classes=classes).to(memory_format=torch.channels_last)
-    average = torch.optim.swa_utils.AveragedModel(
-        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998), use_buffers=True
-    )
+    average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=average_weights, use_buffers=True)
     matrices = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
@@ -103,6 +101,17 @@ def train_resnet18(run: Run) -> dict[str, Any]:
             optimizer.step()
             average.update_parameters(model)
             steps += 1
+
+
+@torch.no_grad()
+def average_weights(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+    """Update a moving average in place, which is shorter in the first steps so that a short run is not held back."""
+    share = 1 - min(0.998, (int(count) + 1) / (int(count) + 10))
+    for old, new in zip(averaged, current, strict=True):
+        if old.is_floating_point():
+            old.lerp_(new, share)
+        else:
+            old.copy_(new)
 
 
 @torch.inference_mode()
