@@ -9,7 +9,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -104,7 +104,7 @@ def train_resnet18(run: Run) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def average_weights(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+def average_weights(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
     """Update a moving average in place, which is shorter in the first steps so that a short run is not held back."""
     share = 1 - min(0.998, (int(count) + 1) / (int(count) + 10))
     for old, new in zip(averaged, current, strict=True):
