@@ -20,12 +20,12 @@ import torch
 from megavit.data.load import load_data
 from megavit.distributed.context import ParallelContext
 from megavit.errors import BundleError
-from megavit.train.checkpoint.checkpoint import list_checkpoints, load_checkpoint
-from megavit.train.context import RunContext
-from megavit.train.loop.build import build_training
-from megavit.train.progress import NullReporter
-from megavit.train.run_dir import read_plan
-from megavit.train.state import TrainState
+from megavit.training.checkpoint.checkpoint import list_checkpoints, load_checkpoint
+from megavit.training.context import RunContext
+from megavit.training.loop.build import build_training
+from megavit.training.progress import NullReporter
+from megavit.training.run_dir import read_plan
+from megavit.training.state import TrainState
 
 KINDS = {"one process": [], "two processes, FSDP2": ["--nproc", "2", "--fsdp", "2"]}
 

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from rich.console import Console
 
-from megavit.evaluate.robustness.corruptions import CORRUPTIONS, REFERENCE_SIDE, SEVERITIES
-from megavit.evaluate.robustness.robustness import corrupt_image
+from megavit.evaluation.robustness.corruptions import CORRUPTIONS, REFERENCE_SIDE, SEVERITIES
+from megavit.evaluation.robustness.robustness import corrupt_image
 from megavit.runtime.device import device_name
 
 OURS = ("rotation", "occlusion")

@@ -32,8 +32,8 @@ from megavit.data.augment import normalize
 from megavit.data.dataset import read_samples
 from megavit.data.image_dataset import ImageDataset
 from megavit.data.load import load_data
-from megavit.evaluate.inference import check_channels, select_split
-from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_images
+from megavit.evaluation.inference import check_channels, select_split
+from megavit.evaluation.metrics.bootstrap import Interval, bootstrap_images
 from megavit.explain.maps import compute_relevance
 from megavit.explain.methods import DEFAULT_METHOD, Method
 from megavit.model.vit import MegaVit

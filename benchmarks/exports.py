@@ -26,10 +26,10 @@ from benchmarks.pages import page_with
 from megavit.bench.run import describe_machine
 from megavit.bench.timing import time_interleaved
 from megavit.data.decode.image_file import read_image_file
-from megavit.export.export import TARGETS, export, model_size
-from megavit.export.metadata import bundle_name
-from megavit.export.parity_images import ParityImage, load_parity_images
-from megavit.export.resize import input_channels
+from megavit.exporting.export import TARGETS, export, model_size
+from megavit.exporting.metadata import bundle_name
+from megavit.exporting.parity_images import ParityImage, load_parity_images
+from megavit.exporting.resize import input_channels
 from megavit.predict.predictor import Predictor, load
 from megavit.runtime.storage import write_file
 

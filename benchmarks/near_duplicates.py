@@ -19,10 +19,10 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.datasets import load_sample_images
 
-from megavit.check import neighbors
-from megavit.check.near_duplicates import compute_descriptors, find_candidates
-from megavit.check.neighbors import NeighborIndex
-from megavit.check.thumbnails import MIN_CONTRAST, SIDE
+from megavit.data_check import neighbors
+from megavit.data_check.near_duplicates import compute_descriptors, find_candidates
+from megavit.data_check.neighbors import NeighborIndex
+from megavit.data_check.thumbnails import MIN_CONTRAST, SIDE
 
 PLANTED = 500
 

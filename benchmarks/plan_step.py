@@ -2,8 +2,8 @@
 
     python -m benchmarks.plan_step [--models B] [--batch 16] [--json FILE]
 
-A step is `megavit.train.loop.step.train_step`, with its optimizer, moving average, gradient clipping and uint8 images;
-memory is of all tensors alive at once (`megavit.bench.memory`).
+A step is `megavit.training.loop.step.train_step`, with its optimizer, moving average, gradient clipping and uint8
+images; memory is of all tensors alive at once (`megavit.bench.memory`).
 """
 
 import argparse
@@ -24,10 +24,10 @@ from megavit.config.vit import ViTConfig
 from megavit.model.vit import MegaVit
 from megavit.plan.memory import compute_peak_memory
 from megavit.plan.parallel_layout import ParallelLayout, Training
-from megavit.train.loop.step import train_step
-from megavit.train.optim.loss import CrossEntropy
-from megavit.train.state import TrainState
-from megavit.train.task import Task
+from megavit.training.loop.step import train_step
+from megavit.training.optim.loss import CrossEntropy
+from megavit.training.state import TrainState
+from megavit.training.task import Task
 
 
 def formula(config: ViTConfig, training: Training, layout: ParallelLayout) -> int:

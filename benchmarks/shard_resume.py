@@ -47,10 +47,10 @@ def work(out: Path, shards: Path, end: int) -> None:
     """Train as one of the processes, or go on; at step `end` be killed."""
     from megavit.data.loader.sampler import ResumableBatchSampler
     from megavit.runtime.process_group import get_dist_context
-    from megavit.train import data
-    from megavit.train.loop import loop
-    from megavit.train.progress import NullReporter
-    from megavit.train.run import resume, train
+    from megavit.training import data
+    from megavit.training.loop import loop
+    from megavit.training.progress import NullReporter
+    from megavit.training.run import resume, train
 
     dist = get_dist_context()
     step, batches = loop.train_step, ResumableBatchSampler.__iter__

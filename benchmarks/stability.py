@@ -33,14 +33,14 @@ from megavit.errors import TrainingError
 from megavit.model.vit import MegaVit
 from megavit.runtime.seeds import seed_all
 from megavit.runtime.storage import write_file
-from megavit.train.data import TrainLoader
-from megavit.train.loop.logit_monitor import NUM_IMAGES, compute_max_logits
-from megavit.train.loop.step import train_step
-from megavit.train.optim.optimizer import learning_rate
-from megavit.train.report.figures import png
-from megavit.train.spike_detection import SpikeDetector
-from megavit.train.state import TrainState
-from megavit.train.task import Task
+from megavit.training.data import TrainLoader
+from megavit.training.loop.logit_monitor import NUM_IMAGES, compute_max_logits
+from megavit.training.loop.step import train_step
+from megavit.training.optim.optimizer import learning_rate
+from megavit.training.report.figures import png
+from megavit.training.spike_detection import SpikeDetector
+from megavit.training.state import TrainState
+from megavit.training.task import Task
 
 FILE = Path(__file__).parent / "results" / "stability" / "fashion.json"
 PLOT = Path(__file__).parents[1] / "docs" / "images" / "stability.png"

@@ -27,8 +27,8 @@ from megavit.data.load import load_data
 from megavit.data.targets import target_tensor
 from megavit.engine.engine import ModelOutput
 from megavit.errors import ImageError
-from megavit.evaluate.inference import select_split
-from megavit.evaluate.uncertainty.uncertainty import compute_uncertainty
+from megavit.evaluation.inference import select_split
+from megavit.evaluation.uncertainty.uncertainty import compute_uncertainty
 from megavit.predict.predictor import Predictor, load
 from megavit.weights.bundle.bundle import SAMPLES
 

@@ -21,8 +21,8 @@ from scipy.special import expit, softmax
 
 from megavit.config.target import Target
 from megavit.engine.int8 import calibrate as int8_bounds
-from megavit.export.export import export
-from megavit.export.parity_images import load_parity_images
+from megavit.exporting.export import export
+from megavit.exporting.parity_images import load_parity_images
 from megavit.predict.exported_predictor import load_exported
 from megavit.predict.prediction import Prediction
 from megavit.predict.predictor import load

@@ -31,9 +31,9 @@ from megavit.data.decode.tensor import decode
 from megavit.data.image_dataset import preprocess
 from megavit.data.image_dataset import to_device as send
 from megavit.data.workers import available_cpus
-from megavit.train import data as data_module
-from megavit.train.data import TrainLoader
-from megavit.train.progress import NullReporter
+from megavit.training import data as data_module
+from megavit.training.data import TrainLoader
+from megavit.training.progress import NullReporter
 
 NUM_DISTINCT = 64
 QUALITY = 90

@@ -17,17 +17,17 @@ from megavit.config.serialization import to_dict
 from megavit.data.dataset import LabeledImages, Sample
 from megavit.distributed.context import ParallelContext
 from megavit.predict.forward import compute_logits
-from megavit.train.budget.measure import measure_step
-from megavit.train.context import RunContext
-from megavit.train.data import INFERENCE_BATCH_SIZE, TrainLoader
-from megavit.train.loop.build import build_training, make_train_loader
-from megavit.train.loop.step import train_step
-from megavit.train.optim.optimizer import learning_rate
-from megavit.train.progress import NullReporter
-from megavit.train.setup.resolve import select_model
-from megavit.train.setup.sizes import resolve_sizes
-from megavit.train.state import TrainState
-from megavit.train.task import Batch, Task
+from megavit.training.budget.measure import measure_step
+from megavit.training.context import RunContext
+from megavit.training.data import INFERENCE_BATCH_SIZE, TrainLoader
+from megavit.training.loop.build import build_training, make_train_loader
+from megavit.training.loop.step import train_step
+from megavit.training.optim.optimizer import learning_rate
+from megavit.training.progress import NullReporter
+from megavit.training.setup.resolve import select_model
+from megavit.training.setup.sizes import resolve_sizes
+from megavit.training.state import TrainState
+from megavit.training.task import Batch, Task
 
 CPU = torch.device("cpu")
 # More steps than any run takes: the sampler needs a number, but the clock ends the run.

@@ -23,10 +23,10 @@ from megavit.config.serialization import merge
 from megavit.data.load import load_data
 from megavit.distributed.context import ParallelContext
 from megavit.predict.forward import compute_logits
-from megavit.train.context import RunContext
-from megavit.train.loop.build import build_training, make_eval_loader, make_train_loader
-from megavit.train.progress import NullReporter
-from megavit.train.setup.sizes import resolve_sizes
+from megavit.training.context import RunContext
+from megavit.training.loop.build import build_training, make_eval_loader, make_train_loader
+from megavit.training.progress import NullReporter
+from megavit.training.setup.sizes import resolve_sizes
 
 FILE = RESULTS / "photo_ablate.json"
 CPU = torch.device("cpu")

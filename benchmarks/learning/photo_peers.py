@@ -25,7 +25,7 @@ from megavit.config.recipe import AugmentRecipe, DataRecipe
 from megavit.data.augment import augment, normalize
 from megavit.data.image_dataset import ImageDataset, load_into_memory
 from megavit.data.load import load_data
-from megavit.evaluate.probes.hog import describe_images
+from megavit.evaluation.probes.hog import describe_images
 from megavit.runtime.seeds import seed_all
 
 # Settings of the prototype that the project's issue on photographs measured: a ResNet-18 at 64 pixels by AdamW.

@@ -28,10 +28,10 @@ from megavit.errors import TrainingError
 from megavit.model.vit import MegaVit
 from megavit.runtime.seeds import seed_all
 from megavit.runtime.storage import write_file
-from megavit.train.data import TrainLoader
-from megavit.train.report.figures import png
-from megavit.train.state import TrainState
-from megavit.train.task import Task
+from megavit.training.data import TrainLoader
+from megavit.training.report.figures import png
+from megavit.training.state import TrainState
+from megavit.training.task import Task
 
 FILE = RESULTS / "rate_transfer.json"
 PLOT = Path(__file__).parents[2] / "docs" / "images" / "rate_transfer.png"

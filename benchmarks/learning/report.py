@@ -14,7 +14,7 @@ from matplotlib.ticker import NullLocator, PercentFormatter
 from benchmarks.learning.results import RESULTS, read_results
 from benchmarks.pages import page_with
 from megavit.runtime.storage import write_file
-from megavit.train.report.figures import LIGHT, png
+from megavit.training.report.figures import LIGHT, png
 
 DOCS = Path(__file__).parents[2] / "docs"
 BEGIN, END = "<!-- race: written by `python -m benchmarks.learning.report` -->", "<!-- end of race -->"

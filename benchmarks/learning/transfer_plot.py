@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from megavit.train.report.figures import LIGHT
+from megavit.training.report.figures import LIGHT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,16 +13,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from megavit.serve.server import serve
-from megavit.serve.settings import PredictOptions, Settings, WorkerSettings
-from megavit.serve.workers.worker import main as run_worker
+from megavit.serving.server import serve
+from megavit.serving.settings import PredictOptions, Settings, WorkerSettings
+from megavit.serving.workers.worker import main as run_worker
 
 SECONDS = 0.02
 MODULE = "benchmarks.serving.fixed_worker"
 
 
 class FixedTimeBackend:
-    """A backend, see `megavit.serve.backends.base.Backend`."""
+    """A backend, see `megavit.serving.backends.base.Backend`."""
 
     max_batch_bytes = float("inf")
 

@@ -34,7 +34,7 @@ def test_imports_keep_every_contract() -> None:
         ("data/sideways.py", "import megavit.model", "imports point downwards"),
         ("model/sideways.py", "import megavit.data", "imports point downwards"),
         ("data/decode/upward.py", "import megavit.data.shards.write", "reading of data goes from sources to bytes"),
-        ("serve/workers/upward.py", "import megavit.serve.http.app", "the rooms of a package have no circle"),
+        ("serving/workers/upward.py", "import megavit.serving.http.app", "the rooms of a package have no circle"),
         ("config/heavy.py", "import torch", "the settings never reach torch"),
         ("stray.py", "", "imports point downwards"),
     ],

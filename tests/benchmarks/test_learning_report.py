@@ -8,7 +8,7 @@ from benchmarks.learning.report import (
     seconds_to_reach,
     time_table,
 )
-from megavit.train.report.figures import png
+from megavit.training.report.figures import png
 
 pytestmark = pytest.mark.benchmarks
 

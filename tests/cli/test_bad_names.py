@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from megavit.cli.app import run
-from megavit.export.export import export
-from megavit.export.parity_images import ParityImage
+from megavit.exporting.export import export
+from megavit.exporting.parity_images import ParityImage
 from tests.helpers.export_cases import make_images, make_predictor
 
 BAD = {

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.data_layouts import write_images
 from megavit.cli.app import run
-from megavit.export.parity_images import load_parity_images
+from megavit.exporting.parity_images import load_parity_images
 from megavit.predict.predictor import load
 from tests.helpers.bundles import make_bundle, make_model
 

@@ -9,7 +9,7 @@ from megavit.config.recipe import Recipe
 from megavit.config.recipes import demo
 from megavit.config.serialization import merge
 from megavit.errors import ConfigError, OutputError
-from megavit.train.run_dir import PLAN
+from megavit.training.run_dir import PLAN
 
 
 def recipe_file(folder: Path, text: str) -> str:
@@ -63,7 +63,7 @@ def test_a_name_that_is_too_long_is_a_message(capsys):
 
 
 def test_the_demo_removes_its_own_run_and_nothing_else(tmp_path, monkeypatch):
-    monkeypatch.setattr("megavit.train.run_dir.read_plan", lambda out: type("Plan", (), {"source": "demo:digits"}))
+    monkeypatch.setattr("megavit.training.run_dir.read_plan", lambda out: type("Plan", (), {"source": "demo:digits"}))
     remove_earlier(tmp_path / "nothing")
     for part in (*PARTS, PLAN):
         (tmp_path / part).mkdir() if "." not in part else (tmp_path / part).touch()

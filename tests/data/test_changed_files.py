@@ -18,8 +18,8 @@ from megavit.data.image_dataset import ImageDataset, load_into_memory
 from megavit.data.load import load_data
 from megavit.data.loader.loader import iter_batches, sequential_batches
 from megavit.errors import DataError
-from megavit.train.progress import NullReporter
-from megavit.train.run import resume, train
+from megavit.training.progress import NullReporter
+from megavit.training.run import resume, train
 
 SIZE = Preprocessing(height=8, width=8, channels=3)
 CHANGED = r"^'{}' of .* has changed since the run began: its bytes differ"

@@ -9,8 +9,8 @@ import pytest
 
 from megavit.distributed.context import ParallelContext
 from megavit.errors import BundleError
-from megavit.train.checkpoint.checkpoint import list_checkpoints, load_checkpoint
-from megavit.train.checkpoint.manifest import digest_manifest
+from megavit.training.checkpoint.checkpoint import list_checkpoints, load_checkpoint
+from megavit.training.checkpoint.manifest import digest_manifest
 from tests.helpers.distributed import dist_2proc
 from tests.helpers.distributed.training import SERIAL, make_state, make_task
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from megavit.train.state import TrainState
+from megavit.training.state import TrainState
 from tests.helpers.distributed.dist_2proc import DIVERGING
 from tests.helpers.spiking_run import BACK, BROKEN, PATIENCE, shorten_schedules, train_spiking
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from megavit.train.checkpoint.checkpoint import list_checkpoints
-from megavit.train.clock import LAST_STEPS
+from megavit.training.checkpoint.checkpoint import list_checkpoints
+from megavit.training.clock import LAST_STEPS
 from tests.helpers.command_line import run_megavit
 from tests.helpers.shared_folder import BuildOnce
 from tests.helpers.training_process import read_manifest, read_weights, start_training, wait_for_step

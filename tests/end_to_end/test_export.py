@@ -97,7 +97,7 @@ def test_mistakes_are_told_before_work(run: Path, exported: tuple[Path, str], di
 
 def test_a_wrong_answer_is_an_exit_of_one(run: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     from megavit.cli.app import run as command
-    from megavit.export.targets import openvino
+    from megavit.exporting.targets import openvino
 
     real = openvino.build
     monkeypatch.setattr(openvino, "build", lambda model, right, product: real(model, replace(right, mean=0.9), product))

@@ -8,8 +8,8 @@ from PIL import Image
 
 import megavit as package
 from megavit.errors import ConfigError
-from megavit.train.progress import NullReporter
-from megavit.train.run import train
+from megavit.training.progress import NullReporter
+from megavit.training.run import train
 from tests.helpers.bundles import make_bundle
 from tests.helpers.command_line import run_megavit, run_megavit_json
 

@@ -49,7 +49,7 @@ def test_answers_in_int8_are_near_those_in_float32(quantized: tuple[Path, str], 
 
 def test_what_loses_more_than_it_may_is_not_written(run: Path, digits: Path, tmp_path: Path, monkeypatch) -> None:
     from megavit.cli.app import run as command
-    from megavit.export import quantization as module
+    from megavit.exporting import quantization as module
 
     monkeypatch.setattr(
         module, "bootstrap_accuracy_difference", lambda before, after: module.Interval(-0.02, -0.03, -0.01)

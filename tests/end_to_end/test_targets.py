@@ -11,11 +11,11 @@ from PIL import Image
 from megavit.cli.commands.evaluate import evaluate
 from megavit.data.dataset import read_samples
 from megavit.errors import DataError
-from megavit.evaluate.metrics.classification import ClassificationMetrics
-from megavit.evaluate.metrics.regression import RegressionMetrics
+from megavit.evaluation.metrics.classification import ClassificationMetrics
+from megavit.evaluation.metrics.regression import RegressionMetrics
 from megavit.predict.predictor import load
-from megavit.train.progress import NullReporter
-from megavit.train.run import train
+from megavit.training.progress import NullReporter
+from megavit.training.run import train
 from tests.end_to_end.conftest import QUICK
 from tests.helpers.command_line import run_megavit, run_megavit_json
 from tests.helpers.digits import make_digits_folder

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from megavit.train.checkpoint.checkpoint import list_checkpoints
+from megavit.training.checkpoint.checkpoint import list_checkpoints
 from tests.helpers.command_line import run_megavit, run_megavit_json, run_megavit_process
 from tests.helpers.shared_folder import BuildOnce
 from tests.helpers.training_process import (

@@ -139,13 +139,13 @@ def test_a_run_that_is_stopped_outside_its_steps_says_how_to_resume_and_does(
     def stop_after_three(engine, images):
         return count(engine, images) if len(embedded) < 3 else stop()
 
-    monkeypatch.setattr("megavit.train.finetune.embeddings.short_batch_size", lambda config, device: 10)
+    monkeypatch.setattr("megavit.training.finetune.embeddings.short_batch_size", lambda config, device: 10)
     monkeypatch.setattr(Engine, "__call__", count)
     with monkeypatch.context() as patched:
         if moment == "embedding":
             patched.setattr(Engine, "__call__", stop_after_three)
         else:
-            patched.setattr("megavit.train.report.evaluation.compute_uncertainty", stop)
+            patched.setattr("megavit.training.report.evaluation.compute_uncertainty", stop)
         code, reported = train(data / "after", "--from", before, "--finetune", "probe", "--out", out, *FLAGS)
     assert code == 128 + signal.SIGTERM
     assert f"stopped as requested: resume it with megavit train --resume {out}" in reported

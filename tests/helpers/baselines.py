@@ -2,8 +2,8 @@
 
 import torch
 
-from megavit.evaluate.probes.baselines import Baseline, Method
-from megavit.train.report.baselines import BaselineSummary, compare_baseline
+from megavit.evaluation.probes.baselines import Baseline, Method
+from megavit.training.report.baselines import BaselineSummary, compare_baseline
 
 LABELS = torch.arange(200) % 4
 

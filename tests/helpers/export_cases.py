@@ -13,10 +13,10 @@ from megavit.config.export_info import ExportPrecision
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.target import Target
 from megavit.config.vit import PLAIN_VIT, Design, ViTConfig
-from megavit.export.export import export
-from megavit.export.parity import ParityResult
-from megavit.export.parity_images import ParityImage
-from megavit.export.resize import input_channels
+from megavit.exporting.export import export
+from megavit.exporting.parity import ParityResult
+from megavit.exporting.parity_images import ParityImage
+from megavit.exporting.resize import input_channels
 from megavit.predict.postprocess.ood import fit_mahalanobis_ood
 from megavit.predict.postprocess.postprocess import MEANS, RESIDUALS, SET_LABELS, SET_SCORES, WHITENING
 from megavit.predict.predictor import Predictor, load

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from megavit.train.progress import NullReporter
+from megavit.training.progress import NullReporter
 
 
 @dataclass

@@ -34,9 +34,9 @@ serve_stubs(json.loads(sys.argv[1]), sys.argv[2:])
 
 def serve_stubs(settings: dict[str, Any], folders: list[str]) -> None:
     """Serve models of `stub_worker`, and print the address as JSON."""
-    from megavit.serve.model_sources import parse_sources
-    from megavit.serve.server import serve
-    from megavit.serve.settings import Settings
+    from megavit.serving.model_sources import parse_sources
+    from megavit.serving.server import serve
+    from megavit.serving.settings import Settings
 
     serve(
         parse_sources(folders),
@@ -53,7 +53,7 @@ class ForkedServer:
 
     def __init__(self, settings: dict[str, Any], folders: list[str]) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["pytest", "megavit.serve.server", "megavit.serve.http.app"])
+        context.set_forkserver_preload(["pytest", "megavit.serving.server", "megavit.serving.http.app"])
         before = {name: os.environ.get(name) for name in ENVIRONMENT}
         os.environ.update(ENVIRONMENT)
         try:

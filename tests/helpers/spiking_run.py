@@ -16,18 +16,18 @@ from megavit.distributed.context import ParallelContext
 from megavit.errors import Interrupted
 from megavit.model.vit import MegaVit
 from megavit.runtime.seeds import seed_all
-from megavit.train import spike_detection
-from megavit.train.checkpoint import checkpoint
-from megavit.train.checkpoint.checkpoint import list_checkpoints, load_checkpoint
-from megavit.train.clock import EpochBudget
-from megavit.train.context import RunContext, TrainSetup
-from megavit.train.data import TrainLoader
-from megavit.train.loop import loop, recovery, step
-from megavit.train.loop.recovery import fit_with_recovery
-from megavit.train.optim.loss import CrossEntropy
-from megavit.train.progress import NullReporter
-from megavit.train.state import TrainState
-from megavit.train.task import Task
+from megavit.training import spike_detection
+from megavit.training.checkpoint import checkpoint
+from megavit.training.checkpoint.checkpoint import list_checkpoints, load_checkpoint
+from megavit.training.clock import EpochBudget
+from megavit.training.context import RunContext, TrainSetup
+from megavit.training.data import TrainLoader
+from megavit.training.loop import loop, recovery, step
+from megavit.training.loop.recovery import fit_with_recovery
+from megavit.training.optim.loss import CrossEntropy
+from megavit.training.progress import NullReporter
+from megavit.training.state import TrainState
+from megavit.training.task import Task
 
 STEPS, EVERY, MARGIN, PATIENCE, LEAST = 110, 20, 10, 8, 16
 # The batch whose images break the weights, and where a run that met it goes back to.

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from megavit.errors import BundleError, ConfigError, ImageError
-from megavit.serve.settings import PredictOptions, WorkerSettings
-from megavit.serve.workers.worker import main
+from megavit.serving.settings import PredictOptions, WorkerSettings
+from megavit.serving.workers.worker import main
 
 
 class Stub:

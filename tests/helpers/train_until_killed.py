@@ -5,8 +5,8 @@ import signal
 import sys
 from pathlib import Path
 
-from megavit.train.progress import NullReporter
-from megavit.train.run import train
+from megavit.training.progress import NullReporter
+from megavit.training.run import train
 
 CHANGES = {"run": {"epochs": 6, "batch_size": 32, "checkpoint_seconds": 0.2}, "model": {"dropout": 0.1}}
 

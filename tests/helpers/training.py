@@ -11,15 +11,15 @@ from megavit.data.dataset import LabeledImages, Sample
 from megavit.distributed.context import ParallelContext
 from megavit.model.vit import MegaVit
 from megavit.runtime.seeds import seed_all
-from megavit.train.clock import Budget, EpochBudget
-from megavit.train.context import RunContext, TrainSetup
-from megavit.train.loop.build import make_eval_loader, make_model_config, make_train_loader
-from megavit.train.loop.loop import fit
-from megavit.train.optim.loss import CrossEntropy
-from megavit.train.progress import NullReporter, Reporter
-from megavit.train.signals import StopRequest
-from megavit.train.state import TrainState
-from megavit.train.task import Batch, Task
+from megavit.training.clock import Budget, EpochBudget
+from megavit.training.context import RunContext, TrainSetup
+from megavit.training.loop.build import make_eval_loader, make_model_config, make_train_loader
+from megavit.training.loop.loop import fit
+from megavit.training.optim.loss import CrossEntropy
+from megavit.training.progress import NullReporter, Reporter
+from megavit.training.signals import StopRequest
+from megavit.training.state import TrainState
+from megavit.training.task import Batch, Task
 
 BATCH = 8
 CLASSES = 3

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from megavit.train.checkpoint.checkpoint import list_checkpoints
+from megavit.training.checkpoint.checkpoint import list_checkpoints
 from tests.helpers.waiting import wait_until
 
 QUICK = ["--epochs", "3", "--batch-size", "16", "--precision", "float32", "--device", "cpu"]

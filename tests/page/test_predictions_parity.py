@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from megavit.config.target import TargetKind
-from megavit.export.docs.example_script import PRINT_MARK, PRINT_PREDICTION
+from megavit.exporting.docs.example_script import PRINT_MARK, PRINT_PREDICTION
 from megavit.predict.postprocess.predictions import DecisionRule, cumulative_mass_above, make_predictions
 from tests.helpers.browser import OpenPage
 from tests.helpers.fake_server import FakeServer

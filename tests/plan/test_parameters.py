@@ -12,8 +12,8 @@ from megavit.config.recipe import OptimizerRecipe
 from megavit.model.statistics import parameter_count
 from megavit.model.vit import MegaVit
 from megavit.plan.parameters import find_padded_parameters, shard_parameters
-from megavit.train.optim.muon import Muon
-from megavit.train.optim.optimizer import make_optimizers
+from megavit.training.optim.muon import Muon
+from megavit.training.optim.optimizer import make_optimizers
 from tests.helpers.plan_layouts import PARALLEL
 
 NAMES = st.sampled_from(sorted(PRESETS))

@@ -1,4 +1,4 @@
-"""Exported models, used without PyTorch; that they answer as their bundles is in tests/export."""
+"""Exported models, used without PyTorch; that they answer as their bundles is in tests/exporting."""
 
 import json
 import subprocess

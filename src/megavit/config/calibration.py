@@ -19,7 +19,7 @@ class Calibration:
             subtracted again.
         ood_false_alarm_rate: share in (0, 1) of in-distribution images marked as out of distribution.
         ood_threshold: distance above which an image is marked as out of distribution; None if not fitted.
-        test_metrics: metrics on the test images, as written by `megavit.evaluate.uncertainty.uncertainty`.
+        test_metrics: metrics on the test images, as written by `megavit.evaluation.uncertainty.uncertainty`.
     """
 
     images: int = 0

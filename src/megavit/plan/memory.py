@@ -1,7 +1,7 @@
 """Compute the memory of one GPU in the phases of a training step that may have the peak, by formula.
 
 Weights, gradients, optimizer and activations are counted as in ZeRO (arXiv 1910.02054, section 3), in the data types of
-`megavit.train`, and the buffers of FSDP2 as in PyTorch 2.15.
+`megavit.training`, and the buffers of FSDP2 as in PyTorch 2.15.
 """
 
 from dataclasses import dataclass, fields
@@ -10,7 +10,7 @@ from megavit.config.vit import ViTConfig
 from megavit.model.activation_memory import BFLOAT16, FLOAT32, compute_saved_activations
 from megavit.plan.parallel_layout import ParallelLayout, Training
 from megavit.plan.parameters import ShardedParameters, shard_parameters
-from megavit.train.optim.muon import CHUNK_ELEMENTS
+from megavit.training.optim.muon import CHUNK_ELEMENTS
 
 # Bytes per element in Muon's step: the update and its stack in float32, two bfloat16 copies to orthogonalize.
 MUON_STEP = 2 * FLOAT32 + 2 * BFLOAT16

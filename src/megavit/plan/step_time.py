@@ -10,7 +10,7 @@ from megavit.plan.communication import DDP_BUCKET, Axis, Phase, compute_communic
 from megavit.plan.hardware import Gpu, estimate_seconds
 from megavit.plan.parallel_layout import ParallelLayout, Training
 from megavit.plan.parameters import shard_parameters
-from megavit.train.optim.muon import NEWTON_SCHULZ_STEPS
+from megavit.training.optim.muon import NEWTON_SCHULZ_STEPS
 
 # Memory accesses per parameter of AdamW and of the moving average.
 ADAMW_ACCESSES, AVERAGE_ACCESSES = 7, 3

@@ -7,7 +7,7 @@ import pytest
 from megavit.cli.render.comparison import write_disagreements
 from megavit.cli.writers.line_file import check_new_file
 from megavit.errors import OutputError
-from megavit.evaluate.compare import Disagreement
+from megavit.evaluation.compare import Disagreement
 
 FOUND = [
     Disagreement('odd "name",\nof a file\udce9.png', "cat, big", "cat, big", 0.75, "dog", 0.5, "A"),

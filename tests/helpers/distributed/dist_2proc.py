@@ -15,10 +15,10 @@ from megavit.distributed import tensor_parallel_plan
 from megavit.distributed.dtensor_utils import to_local
 from megavit.errors import OutputError
 from megavit.runtime.process_group import get_dist_context
-from megavit.train.budget.measure import measure_step
-from megavit.train.checkpoint.distributed import gather_full_state
-from megavit.train.state import TrainState
-from megavit.train.task import Task
+from megavit.training.budget.measure import measure_step
+from megavit.training.checkpoint.distributed import gather_full_state
+from megavit.training.state import TrainState
+from megavit.training.task import Task
 from tests.helpers.distributed.training import (
     BATCH,
     DESIGNS,

@@ -14,7 +14,7 @@ from torch.distributed.tensor import Shard, distribute_tensor
 from megavit.distributed.all_to_all import gather_shards, scatter_full
 from megavit.distributed.dtensor_utils import gather_full, to_local
 from megavit.runtime.process_group import get_dist_context
-from megavit.train.state import TrainState
+from megavit.training.state import TrainState
 from tests.helpers.distributed.training import (
     DESIGNS,
     count_all_reduces,

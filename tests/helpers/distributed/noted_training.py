@@ -18,7 +18,7 @@ NAN_AT = 30
 
 def note_steps() -> None:
     """Have the training loop append [time, process, rank, step, loss, skipped] to a file after each step."""
-    from megavit.train.loop import loop
+    from megavit.training.loop import loop
 
     rank, train_step = os.environ.get("RANK", "0"), loop.train_step
 

@@ -15,10 +15,10 @@ from torch.distributed import checkpoint as dcp
 
 from megavit.data.loader.sampler import ResumableBatchSampler
 from megavit.runtime.process_group import get_dist_context
-from megavit.train.checkpoint import distributed
-from megavit.train.loop import loop
-from megavit.train.progress import NullReporter
-from megavit.train.run import train
+from megavit.training.checkpoint import distributed
+from megavit.training.loop import loop
+from megavit.training.progress import NullReporter
+from megavit.training.run import train
 
 EPOCHS, BATCH, KILLS_A_RUN = 2, 64, 4
 PLACES = ("step", "before writing", "half written", "before the manifest")

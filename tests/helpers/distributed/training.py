@@ -22,20 +22,20 @@ from megavit.distributed.context import ParallelContext
 from megavit.model.vit import MegaVit
 from megavit.runtime.process_group import get_dist_context
 from megavit.runtime.seeds import seed_all
-from megavit.train.checkpoint.checkpoint import load_checkpoint, save_checkpoint
-from megavit.train.clock import Clock, TimeBudget, TimeBudgetPlan
-from megavit.train.context import RunContext, TrainSetup
-from megavit.train.history import EpochRecord
-from megavit.train.loop import loop
-from megavit.train.loop.logit_monitor import MaxLogits
-from megavit.train.loop.loop import fit
-from megavit.train.loop.step import train_step
-from megavit.train.optim.loss import CrossEntropy
-from megavit.train.optim.muon import Muon
-from megavit.train.progress import NullReporter
-from megavit.train.signals import StopRequest
-from megavit.train.state import TrainState
-from megavit.train.task import Task
+from megavit.training.checkpoint.checkpoint import load_checkpoint, save_checkpoint
+from megavit.training.clock import Clock, TimeBudget, TimeBudgetPlan
+from megavit.training.context import RunContext, TrainSetup
+from megavit.training.history import EpochRecord
+from megavit.training.loop import loop
+from megavit.training.loop.logit_monitor import MaxLogits
+from megavit.training.loop.loop import fit
+from megavit.training.loop.step import train_step
+from megavit.training.optim.loss import CrossEntropy
+from megavit.training.optim.muon import Muon
+from megavit.training.progress import NullReporter
+from megavit.training.signals import StopRequest
+from megavit.training.state import TrainState
+from megavit.training.task import Task
 from tests.helpers.fake_clock import FakeClock
 
 STEPS, BATCH, CLASSES = 8, 8, 3

@@ -31,9 +31,9 @@ def calibrate(
     from megavit.data.dataset import read_samples
     from megavit.data.load import load_data
     from megavit.errors import OutputError
-    from megavit.evaluate.inference import select_split
-    from megavit.evaluate.uncertainty.uncertainty import apply_calibration
-    from megavit.evaluate.uncertainty.uncertainty import calibrate as fit
+    from megavit.evaluation.inference import select_split
+    from megavit.evaluation.uncertainty.uncertainty import apply_calibration
+    from megavit.evaluation.uncertainty.uncertainty import calibrate as fit
     from megavit.predict.predictor import load
     from megavit.weights.bundle.bundle import SAMPLES, copy_bundle
 

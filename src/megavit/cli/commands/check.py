@@ -7,9 +7,9 @@ from megavit.cli.options import Device, Json, LabeledData
 from megavit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from megavit.check.label_issues import OutOfFoldPredictions
     from megavit.cli.render.training import TerminalReporter
     from megavit.data.dataset import LabeledImages
+    from megavit.data_check.label_issues import OutOfFoldPredictions
     from megavit.predict.predictor import Predictor
 
 DEFAULT_MINUTES = 3.0
@@ -48,13 +48,13 @@ def check(
     if skip_labels and (bundle is not None or minutes is not None):
         raise ConfigError("--skip-labels cannot be combined with --bundle or --minutes: leave out one of them")
 
-    from megavit.check.check import run_checks
-    from megavit.check.report import PAGE, TABLE, check_output_folder, write_report
     from megavit.cli.console import results
     from megavit.cli.render.findings import print_check, show_check
     from megavit.cli.render.training import TerminalReporter
     from megavit.config.recipe import DataRecipe
     from megavit.data.load import load_data
+    from megavit.data_check.check import run_checks
+    from megavit.data_check.report import PAGE, TABLE, check_output_folder, write_report
     from megavit.predict.predictor import load
     from megavit.runtime.device import pick_device
 
@@ -83,7 +83,7 @@ def check(
 
 def reason_to_skip_labels(images: "LabeledImages") -> str:
     """Return why label errors cannot be found; "" if they can."""
-    from megavit.check.probe import MIN_IMAGES
+    from megavit.data_check.probe import MIN_IMAGES
 
     if images.target != "classification":
         what = "several labels" if images.target == "multilabel" else "a number"
@@ -106,11 +106,11 @@ def predict_held_out(
     """
     from dataclasses import replace
 
-    from megavit.check.probe import predict_out_of_fold
     from megavit.data.dataset import read_samples
+    from megavit.data_check.probe import predict_out_of_fold
     from megavit.runtime.device import pick_device
-    from megavit.train.backbone_engine import find_backbone_engine
-    from megavit.train.cross_val_predict import cross_val_predict
+    from megavit.training.backbone_engine import find_backbone_engine
+    from megavit.training.cross_val_predict import cross_val_predict
     from megavit.weights.bundle.bundle import SAMPLES
 
     def show(done: int, total: int) -> None:

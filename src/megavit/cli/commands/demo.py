@@ -7,7 +7,7 @@ from megavit.cli.options import Json
 from megavit.errors import OutputError
 
 SOURCE = "demo:digits"
-# Files of a run (see megavit.train.run); the plan is removed last, so that a half-removed demo is still recognized.
+# Files of a run (see megavit.training.run); the plan is removed last, so that a half-removed demo is still recognized.
 PARTS = ("checkpoints", "bundle", "figures", "report.html", "log.jsonl", "skipped.csv", "samples.csv", "recipe.toml")
 SHOWN_PREDICTIONS = 5
 
@@ -28,7 +28,7 @@ def demo(
     from megavit.config.recipes import demo as recipe
     from megavit.data.sources.demo import read_demo
     from megavit.predict.predictor import load
-    from megavit.train.run import train
+    from megavit.training.run import train
 
     remove_earlier(out)
     with TerminalReporter() as reporter:
@@ -54,7 +54,7 @@ def remove_earlier(out: Path) -> None:
         OutputError: if anything else is in `out`; nothing is removed then.
     """
     from megavit.runtime.storage import writing
-    from megavit.train.run_dir import PLAN, read_plan
+    from megavit.training.run_dir import PLAN, read_plan
 
     with writing("the demo", out):
         if not (out / PLAN).exists():

@@ -43,10 +43,10 @@ def evaluate(
     from megavit.config.recipe import DataRecipe
     from megavit.data.dataset import read_samples
     from megavit.data.load import load_data
-    from megavit.evaluate.compare import check_comparable
-    from megavit.evaluate.evaluation import evaluate as run_evaluation
-    from megavit.evaluate.inference import select_split
-    from megavit.evaluate.subgroups import read_group_column
+    from megavit.evaluation.compare import check_comparable
+    from megavit.evaluation.evaluation import evaluate as run_evaluation
+    from megavit.evaluation.inference import select_split
+    from megavit.evaluation.subgroups import read_group_column
     from megavit.predict.predictor import load
     from megavit.weights.bundle.bundle import SAMPLES
 
@@ -106,7 +106,7 @@ def evaluate(
         write_disagreements(out, evaluation.disagreements)
         notes.print(f"{len(evaluation.disagreements):,} images in {out}")
     if report is not None:
-        from megavit.evaluate.report.page import write_evaluation_report
+        from megavit.evaluation.report.page import write_evaluation_report
 
         notes.print(
             f"report: {write_evaluation_report(report, evaluation, str(bundle), str(against or ''), precision)}"

@@ -39,10 +39,10 @@ def export(
         onnxruntime_web: Folder of the npm package onnxruntime-web, for --to web. Default: npm fetches it.
     """
     from megavit.cli.console import counting, print_json, results
-    from megavit.export.docs.readme import describe_parity
-    from megavit.export.export import check_export_options, export, model_size
-    from megavit.export.metadata import export_info
-    from megavit.export.parity_images import load_parity_images
+    from megavit.exporting.docs.readme import describe_parity
+    from megavit.exporting.export import check_export_options, export, model_size
+    from megavit.exporting.metadata import export_info
+    from megavit.exporting.parity_images import load_parity_images
     from megavit.predict.predictor import load
 
     check_export_options(to, input, precision, out, onnxruntime_web)

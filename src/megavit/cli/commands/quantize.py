@@ -30,8 +30,8 @@ def quantize(
     from megavit.data.load import load_data
     from megavit.engine.engine import check_precision
     from megavit.errors import OutputError
-    from megavit.evaluate.inference import select_split
-    from megavit.export.quantization import evaluate_int8, with_int8
+    from megavit.evaluation.inference import select_split
+    from megavit.exporting.quantization import evaluate_int8, with_int8
     from megavit.predict.predictor import load
     from megavit.weights.bundle.bundle import SAMPLES, copy_bundle
 

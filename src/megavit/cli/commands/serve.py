@@ -46,9 +46,9 @@ def serve(
         timeout: Seconds within which a request is answered or refused.
         load_timeout: Seconds within which a model must have loaded.
     """
-    from megavit.serve.model_sources import parse_sources
-    from megavit.serve.server import serve as run
-    from megavit.serve.settings import Settings
+    from megavit.serving.model_sources import parse_sources
+    from megavit.serving.server import serve as run
+    from megavit.serving.settings import Settings
 
     settings = Settings(
         host=host,

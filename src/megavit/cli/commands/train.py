@@ -138,10 +138,10 @@ def train(
     from megavit.cli.render.metrics import show_trained
     from megavit.cli.render.training import TerminalReporter
     from megavit.runtime.process_group import get_dist_context
-    from megavit.train.clock import Clock
-    from megavit.train.progress import NullReporter
-    from megavit.train.run import resume as resume_run
-    from megavit.train.run import train as train_run
+    from megavit.training.clock import Clock
+    from megavit.training.progress import NullReporter
+    from megavit.training.run import resume as resume_run
+    from megavit.training.run import train as train_run
 
     is_main = get_dist_context().is_main_process
     clock = Clock(get_start_time())

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from megavit.cli.console import print_table, results
 from megavit.cli.writers.line_file import LineFile
-from megavit.evaluate.compare import Comparison, Disagreement
-from megavit.evaluate.report.text import describe_comparison, format_difference, format_value
+from megavit.evaluation.compare import Comparison, Disagreement
+from megavit.evaluation.report.text import describe_comparison, format_difference, format_value
 
 
 def write_disagreements(path: Path, disagreements: Iterable[Disagreement]) -> None:

@@ -5,10 +5,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from megavit.check.check import CheckResult
-from megavit.check.finding import KINDS, Finding, Kind, Severity
 from megavit.cli.console import notes, print_json, print_table, results, show_notes
 from megavit.config.names import printable
+from megavit.data_check.check import CheckResult
+from megavit.data_check.finding import KINDS, Finding, Kind, Severity
 
 MAX_SHOWN = 3
 _STYLES: dict[Severity, str] = {"serious": "red", "warning": "yellow", "info": "dim"}

@@ -3,18 +3,18 @@
 import shlex
 
 from megavit.cli.console import notes, print_json, print_table, results
-from megavit.evaluate.metrics.bootstrap import Interval
-from megavit.evaluate.metrics.classification import ClassificationMetrics, list_confusions
-from megavit.evaluate.metrics.dispatch import Metrics
-from megavit.evaluate.metrics.multilabel import MultilabelMetrics
-from megavit.evaluate.metrics.regression import RegressionMetrics
-from megavit.evaluate.report.html import percent
-from megavit.evaluate.report.text import describe_subgroups, format_interval, format_value, group_name
-from megavit.evaluate.robustness.robustness import Robustness
-from megavit.evaluate.subgroups import Subgroups
-from megavit.evaluate.uncertainty.uncertainty import UncertaintyMetrics
-from megavit.train.report.baselines import BaselineSummary
-from megavit.train.report.finalize import TrainResult
+from megavit.evaluation.metrics.bootstrap import Interval
+from megavit.evaluation.metrics.classification import ClassificationMetrics, list_confusions
+from megavit.evaluation.metrics.dispatch import Metrics
+from megavit.evaluation.metrics.multilabel import MultilabelMetrics
+from megavit.evaluation.metrics.regression import RegressionMetrics
+from megavit.evaluation.report.html import percent
+from megavit.evaluation.report.text import describe_subgroups, format_interval, format_value, group_name
+from megavit.evaluation.robustness.robustness import Robustness
+from megavit.evaluation.subgroups import Subgroups
+from megavit.evaluation.uncertainty.uncertainty import UncertaintyMetrics
+from megavit.training.report.baselines import BaselineSummary
+from megavit.training.report.finalize import TrainResult
 
 MAX_CLASSES_SHOWN = 30
 CONFUSIONS_SHOWN = 5

@@ -11,7 +11,7 @@ from megavit.cli.console import notes, progress_bar, show_notes, show_skipped
 from megavit.config.names import abbreviate
 from megavit.config.recipe import Recipe
 from megavit.data.dataset import LabeledImages
-from megavit.train.history import EpochRecord
+from megavit.training.history import EpochRecord
 
 SECONDS_BETWEEN_EPOCHS = 2.0
 """Minimum seconds between two lines about epochs."""

@@ -70,7 +70,7 @@ def _passes(config: ViTConfig, training: Training, layout: ParallelLayout, wrapp
 
 
 def step(model: nn.Module, images: Tensor, targets: Tensor, autocast: bool) -> None:
-    """Run forward and backward passes like `megavit.train.loop.step.backward`."""
+    """Run forward and backward passes like `megavit.training.loop.step.backward`."""
     with torch.autocast(images.device.type, torch.bfloat16, enabled=autocast):
         logits = model(images)
     F.cross_entropy(logits.float(), targets).backward()

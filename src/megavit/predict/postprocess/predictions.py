@@ -1,7 +1,7 @@
 """Convert a model's outputs to predictions with NumPy only, for bundles and exported models.
 
-The web page (`megavit/page/static/predictions.js`) and the example script (`megavit.export.docs.example_script`) have
-the same rules in code that cannot import this; tests/page/test_predictions_parity.py compares them.
+The web page (`megavit/page/static/predictions.js`) and the example script (`megavit.exporting.docs.example_script`)
+have the same rules in code that cannot import this; tests/page/test_predictions_parity.py compares them.
 """
 
 from collections.abc import Mapping, Sequence

@@ -42,7 +42,7 @@ class BundleInfo:
         tuning: for a fine-tuned model, the initial weights with their origin and license, the metrics of each method,
             and the choice with its reason.
         int8: for a quantizable model, "bounds", the largest magnitude of each layer's inputs in the order of the graph,
-            and "measured", the accuracy cost found by `megavit.export.quantization`.
+            and "measured", the accuracy cost found by `megavit.exporting.quantization`.
     """
 
     format: int = FORMAT

@@ -1,0 +1,1 @@
+"""Functions that do the whole of a command from Python, such as `megavit.train`."""

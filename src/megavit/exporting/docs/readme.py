@@ -1,0 +1,83 @@
+"""Create the README of an exported model."""
+
+from megavit.config.export_info import DISTANCE, EMBEDDING, PIXELS, PROBABILITIES, SCORE, ExportInfo
+from megavit.exporting.parity import TOLERANCES, ParityResult
+from megavit.weights.bundle.model_card import describe_resizing
+
+RUNTIMES = {
+    "onnx": "`model.onnx`, for ONNX Runtime and other runtimes that read ONNX",
+    "openvino": "`model.xml` and `model.bin`, for OpenVINO",
+    "torch": "`model.pt2`, for `torch.export.load`: needs PyTorch only, not megavit",
+    "aotinductor": "`model.pt2`, compiled for CPUs like the one that it was exported on, for "
+    "`torch._inductor.aoti_load_package`, from Python or C++",
+    "executorch": "`model.pte`, for ExecuTorch, one image at a time",
+    "web": "`index.html`, a page that predicts in the browser: put the folder on any web server; no image is sent",
+}
+METADATA_IN = {"web": "in `page/model.json`", "executorch": "in `model.json`"}
+OUTPUTS = {
+    PROBABILITIES: "float32 (batch, {labels}): calibrated, in the order of the labels",
+    SCORE: "float32 (batch,): in the unit of the training scores",
+    EMBEDDING: "float32 (batch, dim): the features, for search and clustering",
+    DISTANCE: "float32 (batch,): above {ood_threshold:.6g}, an image is unlike the training images, and its prediction "
+    "is not reliable",
+}
+
+
+def render_readme(target: str, info: ExportInfo, outputs: tuple[str, ...], parity: str, *, has_script: bool) -> str:
+    """Return the README in Markdown, with the model's output names and the text of `describe_parity`."""
+    values = {"labels": len(info.labels), "ood_threshold": info.ood_threshold or 0.0}
+    output_lines = "\n".join(f"- `{name}`: {OUTPUTS[name].format(**values)}" for name in outputs)
+    if info.input == PIXELS:
+        inputs = (
+            f"`pixels`: uint8 (batch, height, width, {info.channels}), of any size, upright"
+            + (", RGB, with transparency on white" if info.channels == 3 else "")
+            + "; resized and normalized inside the model"
+        )
+    else:
+        size = info.preprocessing
+        inputs = (
+            f"`images`: float32 (batch, {size.channels}, {size.height}, {size.width}): resized "
+            f"{describe_resizing(size)}, "
+            f"with antialias ({size.interpolation}); then (value / 255 - mean) / std with mean {size.mean} "
+            f"and std {size.std}"
+        )
+    metadata_in = METADATA_IN.get(target, 'inside the file, under the name "megavit"')
+    script = " `predict.py` shows how to use all of it." if has_script else ""
+    return f"""# {info.name}, exported by megavit
+
+{RUNTIMES[target]}. Exported from the bundle of {info.created}; {info.precision}.
+
+## Input
+
+- {inputs}.
+
+## Outputs
+
+{output_lines}
+
+Labels, thresholds and the other metadata are JSON {metadata_in}.{script}
+
+## Verification
+
+{parity}
+"""
+
+
+def describe_parity(result: ParityResult, info: ExportInfo, source: str) -> str:
+    """Return a few sentences on what was compared and the result; `source` describes the images."""
+    text = (
+        f"Compared with PyTorch in float32 on {source}"
+        + (f" and {result.stretched} of them at other sizes" if result.stretched else "")
+        + f": outputs differ by at most {result.output_error:.2g}, features by {result.feature_error:.2g} of the "
+        f"largest; {result.changed} of {result.images:,} get a different prediction."
+    )
+    if info.precision in TOLERANCES:
+        tolerance = TOLERANCES[info.precision]
+        text += f" At most {tolerance.outputs:g} and {tolerance.features:g} are allowed."
+    if result.accuracy_change is not None:
+        low, high = (f"{end * 100:+.2f}" for end in (result.accuracy_change.low, result.accuracy_change.high))
+        text += (
+            f" Accuracy {result.accuracy:.2%} before and {result.exported_accuracy:.2%} after, a change of "
+            f"{result.accuracy_change.value * 100:+.2f} points (95%: {low} to {high})."
+        )
+    return text

@@ -1,0 +1,77 @@
+"""Define the module that is exported: a bundle from pixels to calibrated outputs."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from megavit.config.export_info import DISTANCE, EMBEDDING, PROBABILITIES, SCORE, InputKind
+from megavit.data.augment import normalize
+from megavit.errors import ConfigError
+from megavit.exporting.resize import input_channels, resize_and_crop
+from megavit.predict.postprocess.postprocess import logits_to_outputs
+from megavit.predict.predictor import Predictor
+
+
+class ExportModule(nn.Module):
+    """A module that maps images to a tuple of float32 outputs in the order of `output_names`.
+
+    Args:
+        predictor: predictor whose model is copied.
+        input: "pixels" for uint8 (B, height, width, channels) of any one size, resized and normalized in the module; or
+            "images" for float32 (B, C, height, width), already resized and normalized.
+        dtype: dtype of the backbone; preprocessing, head and postprocessing are in float32.
+    """
+
+    def __init__(self, predictor: Predictor, input: InputKind = "pixels", dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        check_size(predictor)
+        self.preprocessing = predictor.info.preprocessing
+        self.target, self.calibration = predictor.info.target, predictor.info.calibration
+        self.input, self.dtype = input, dtype
+        self.model = copy.deepcopy(predictor.model).cpu().eval().requires_grad_(False)
+        self.head = self.model.mlp_head
+        self.model.mlp_head = nn.Identity()
+        self.model.to(dtype)
+        self.has_classifier = bool(predictor.info.model.num_classes)
+        ood = predictor.calibrator.ood
+        self.has_distance = ood is not None
+        if ood is not None:
+            self.groups, self.center = nn.Buffer(ood.groups), nn.Buffer(ood.center)
+            self.whitening = nn.Buffer(ood.whitening)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        if self.input == "pixels":
+            images = resize_and_crop(images.permute(0, 3, 1, 2), self.preprocessing) / 255
+            images = normalize(images, self.preprocessing)
+        embedding = self.model(images.to(self.dtype)).float()
+        outputs = [embedding]
+        if self.has_classifier:
+            outputs.insert(0, logits_to_outputs(self.head(embedding), self.target, self.calibration))
+        if self.has_distance:
+            whitened = (embedding - self.center) @ self.whitening
+            outputs.append((whitened[:, None] - self.groups).square().sum(dim=2).amin(dim=1).sqrt())
+        return tuple(outputs)
+
+
+def output_names(predictor: Predictor) -> tuple[str, ...]:
+    """Return the names of an exported model's outputs, in order."""
+    main = (SCORE if predictor.target == "regression" else PROBABILITIES,) if predictor.info.model.num_classes else ()
+    return (*main, EMBEDDING, *((DISTANCE,) if predictor.calibrator.ood is not None else ()))
+
+
+def example_input(predictor: Predictor, input: InputKind) -> Tensor:
+    """Return two images to trace with, whose sizes occur nowhere in the model."""
+    size = predictor.info.preprocessing
+    if input == "images":
+        return torch.zeros(2, size.channels, size.height, size.width)
+    return torch.zeros(2, size.height + 13, size.width + 29, input_channels(size), dtype=torch.uint8)
+
+
+def check_size(predictor: Predictor) -> None:
+    """Raise a ConfigError if the bundle keeps the images' aspect ratio, so that they have no fixed size."""
+    if predictor.info.preprocessing.keep_aspect:
+        raise ConfigError(
+            "this bundle keeps the images' aspect ratio, but an exported model needs images of a fixed size: train "
+            "without --keep-aspect to export the model"
+        )

@@ -1,0 +1,135 @@
+"""Load real images to verify an exported model on: the bundle's own test images, or others."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from megavit.config.names import canonical
+from megavit.config.recipe import DataRecipe
+from megavit.data.byte_range import content_digest
+from megavit.data.dataset import SampleRow, read_samples
+from megavit.data.decode.image_file import read_file, read_image_file
+from megavit.data.image_dataset import can_convert_channels
+from megavit.data.load import TABLES, load_data
+from megavit.data.scan import Progress
+from megavit.data.sources.demo import DEMO_PREFIX
+from megavit.errors import ImageError
+from megavit.evaluation.inference import check_channels, select_split
+from megavit.exporting.quantization import BATCH_SIZE, CALIBRATION_IMAGES
+from megavit.predict.predictor import Predictor
+from megavit.weights.bundle.bundle import REFERENCE, SAMPLES
+from megavit.weights.bundle.safetensors_io import read_tensors
+
+MAX_IMAGES = 500
+STRETCHES = ((1.7, 0.6), (0.6, 1.7), (2.3, 2.9), (0.45, 0.7))  # factors of height and width
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ParityImage:
+    """A real image with pixels uint8 (H, W, C) and the index of its class, or None if that is unknown."""
+
+    name: str
+    pixels: np.ndarray
+    label: int | None = None
+
+
+def load_parity_images(
+    predictor: Predictor, data: str | None, progress: Progress | None = None, max_images: int = MAX_IMAGES
+) -> tuple[list[ParityImage], str]:
+    """Return images and a description of their source, or raise a DataError if they do not fit the bundle.
+
+    Args:
+        data: labeled images as for `megavit train`; None for the bundle's test images, or else its reference images.
+        max_images: largest number of images, evenly selected from all.
+    """
+    if data is not None:
+        images = load_data(data, DataRecipe(val=0, test=0), progress, known_classes=predictor.labels)
+        choice = select_split(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
+        samples = _spread(choice.samples, max_images)
+        check_channels(images, samples, predictor.info.preprocessing.channels)
+        is_classifier = predictor.target == "classification"
+        labels = [
+            int(sample.target) if is_classifier and isinstance(sample.target, int) else None for sample in samples
+        ]
+        loaded = [
+            ParityImage(
+                sample.name, _channels_last(images.load_pixels(sample)), label if isinstance(label, int) else None
+            )
+            for sample, label in zip(samples, labels, strict=True)
+        ]
+        return loaded, f"{len(loaded):,} images of {data}"
+    loaded = _bundle_images(predictor, "test", max_images)
+    if loaded:
+        return loaded, f"{len(loaded):,} test images of {predictor.info.data['source']}"
+    reference = read_tensors(predictor.folder / REFERENCE)
+    count = len(reference) - 1
+    loaded = [ParityImage(f"reference image {i}", _channels_last(reference[f"image.{i}"])) for i in range(count)]
+    return loaded, f"the bundle's {count:,} reference images"
+
+
+def stretch_images(images: Sequence[ParityImage]) -> list[ParityImage]:
+    """Return a few images resized to other sizes, so that resizing is verified even if all have the model's size."""
+    stretched = []
+    for image, (height_factor, width_factor) in zip(_spread(images, len(STRETCHES)), STRETCHES, strict=False):
+        height, width = image.pixels.shape[:2]
+        rows, columns = (
+            max(2, round(side * factor)) for side, factor in ((height, height_factor), (width, width_factor))
+        )
+        pixels = image.pixels[np.arange(rows) * height // rows][:, np.arange(columns) * width // columns]
+        stretched.append(ParityImage(f"{image.name} resized to {columns} × {rows}", np.ascontiguousarray(pixels)))
+    return stretched
+
+
+def calibration_batches(predictor: Predictor, images: Sequence[ParityImage]) -> Iterator[Tensor]:
+    """Yield uint8 batches (B, C, height, width) of training images, or of `images` if there are none."""
+    images = _bundle_images(predictor, "train", CALIBRATION_IMAGES) or images[:CALIBRATION_IMAGES]
+    for start in range(0, len(images), BATCH_SIZE):
+        yield torch.stack([predictor.prepare(image.pixels) for image in images[start : start + BATCH_SIZE]])
+
+
+def _bundle_images(predictor: Predictor, split: str, max_images: int) -> list[ParityImage]:
+    rows = _spread([row for row in read_samples(predictor.folder / SAMPLES) if row.split == split], max_images)
+    source = str(predictor.info.data.get("source", ""))
+    if source.startswith(DEMO_PREFIX):
+        memory = load_data(source, DataRecipe(val=0, test=0)).memory
+        return [
+            ParityImage(row.name, _channels_last(memory[row.name]), _label(predictor, row))
+            for row in rows
+            if row.name in memory
+        ]
+    root = Path(source).parent if source.endswith(TABLES) else Path(source)
+    if not source or not root.is_dir():
+        return []
+    loaded = []
+    for row in rows:
+        try:
+            data = read_file(root / row.name)
+            pixels, _ = read_image_file(data)
+        except ImageError:
+            continue
+        if content_digest(data) == row.digest and can_convert_channels(
+            pixels.shape[2], predictor.info.preprocessing.channels
+        ):
+            loaded.append(ParityImage(row.name, pixels, _label(predictor, row)))
+    return loaded
+
+
+def _label(predictor: Predictor, row: SampleRow) -> int | None:
+    labels = [canonical(label) for label in predictor.labels] if predictor.target == "classification" else []
+    return labels.index(canonical(row.target)) if canonical(row.target) in labels else None
+
+
+def _spread(items: Sequence[T], max_count: int) -> list[T]:
+    count = min(len(items), max_count)
+    return [items[index * len(items) // count] for index in range(count)]
+
+
+def _channels_last(pixels: Tensor) -> np.ndarray:
+    return np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())

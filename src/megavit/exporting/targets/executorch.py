@@ -1,0 +1,45 @@
+"""Export to ExecuTorch, for phones and small devices, one prepared image at a time."""
+
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from megavit.errors import ConfigError
+from megavit.exporting.module import ExportModule, example_input, output_names
+from megavit.exporting.targets.onnx import suppress_output
+from megavit.predict.predictor import Predictor
+
+
+def check_installed() -> None:
+    """Raise a ConfigError unless ExecuTorch is installed."""
+    if find_spec("executorch") is None:
+        raise ConfigError("executorch is not installed: pip install 'megavit[executorch]'")
+
+
+def write_executorch(predictor: Predictor, folder: Path, metadata: str) -> None:
+    """Write model.pte, lowered to the CPU by XNNPACK, and `metadata` as model.json to `folder`."""
+    lower = import_module("executorch.exir").to_edge_transform_and_lower
+    xnnpack = import_module("executorch.backends.xnnpack.partition.xnnpack_partitioner")
+    with suppress_output():
+        program = torch.export.export(
+            ExportModule(predictor, "images").eval(), (example_input(predictor, "images")[:1],)
+        )
+        lowered = lower(program, partitioner=[xnnpack.XnnpackPartitioner()]).to_executorch()
+    (folder / "model.pte").write_bytes(lowered.buffer)
+    (folder / "model.json").write_text(metadata)
+
+
+def open_executorch(folder: Path, predictor: Predictor) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """Return a function that runs the program for one image at a time."""
+    method = import_module("executorch.runtime").Runtime.get().load_program(folder / "model.pte").load_method("forward")
+    names = output_names(predictor)
+
+    def run(inputs: np.ndarray) -> dict[str, np.ndarray]:
+        outputs = method.execute([torch.from_numpy(inputs)])
+        return {name: values.numpy().copy() for name, values in zip(names, outputs, strict=True)}
+
+    return run

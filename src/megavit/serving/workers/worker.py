@@ -1,0 +1,175 @@
+"""Run one model in a process that reads messages from standard input and writes results to standard output.
+
+The process exits when its input ends, also while loading, so that none survives the server. It also exits at an error
+that is not the fault of an image: the server starts another worker and finds the image that caused it.
+"""
+
+import base64
+import faulthandler
+import gc
+import json
+import os
+import select
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from megavit.data.decode.limits import TooManyPixelsError
+from megavit.data.workers import MAX_WORKERS, available_cpus
+from megavit.errors import ConfigError, ImageError, MegavitError
+from megavit.serving.backends.base import Backend
+from megavit.serving.settings import PredictOptions, WorkerSettings
+from megavit.serving.workers.protocol import encode_header, read_message
+from megavit.serving.workers.scheduler import BatchScheduler, Request
+
+LARGE_PIXELS = 4_000_000
+"""Pixels above which images are decoded one at a time: decoding 50 million pixels takes 350 MB."""
+NICENESS = 10
+
+
+class Worker:
+    """The threads that preprocess, predict and explain images; `image_seconds` is the initial time per image."""
+
+    def __init__(self, backend: Backend, settings: WorkerSettings, output: BinaryIO, image_seconds: float) -> None:
+        self._backend, self._settings, self._output = backend, settings, output
+        self._output_lock = threading.Lock()
+        self._scheduler = BatchScheduler(
+            settings.max_batch_size, settings.max_batch_seconds, image_seconds, backend.max_batch_bytes
+        )
+        self._pool = ThreadPoolExecutor(min(available_cpus(), MAX_WORKERS))
+        self._large_pool = ThreadPoolExecutor(1)
+        threading.Thread(target=_run_or_exit, args=[self._predict_all], daemon=True).start()
+
+    def handle(self, header: dict[str, Any], body: bytes) -> None:
+        if header["op"] == "cancel":
+            canceled = self._scheduler.cancel(header["id"])
+            if canceled is not None:
+                self._finish(canceled, "canceled")
+            return
+        request = self._scheduler.add(header["id"], PredictOptions(**header["options"]), body)
+        self._pool.submit(_run_or_exit, self._preprocess, request, min(LARGE_PIXELS, self._settings.max_pixels))
+
+    def send(self, header: dict[str, Any], body: bytes = b"") -> None:
+        with self._output_lock:
+            self._output.write(encode_header(header, body) + body)
+            self._output.flush()
+
+    def _preprocess(self, request: Request, max_pixels: int) -> None:
+        if not self._scheduler.start(request):
+            return
+        try:
+            request.image = self._backend.preprocess(request.data, request.options, max_pixels)
+        except TooManyPixelsError as error:
+            if max_pixels == self._settings.max_pixels:
+                self._finish(request, "invalid_image", error=error.reason)
+            elif self._scheduler.postpone(request):
+                self._large_pool.submit(_run_or_exit, self._preprocess, request, self._settings.max_pixels)
+            else:
+                self._finish(request, "canceled")
+        except ImageError as error:
+            self._finish(request, "invalid_image", error=error.reason)
+        except ConfigError as error:
+            self._finish(request, "invalid_options", error=str(error))
+        else:
+            request.data = b""
+            if not self._scheduler.enqueue(request, self._backend.nbytes(request.image)):
+                self._finish(request, "canceled")
+
+    def _predict_all(self) -> None:
+        while True:
+            batch = self._scheduler.next_batch()
+            if batch.requests:
+                images, options = zip(*((request.image, request.options) for request in batch.requests), strict=True)
+                with self._scheduler.timed(len(images)):
+                    results = self._backend.predict(images, options)
+                for request, result in zip(batch.requests, results, strict=True):
+                    request.result, request.batch_size = result, len(images)
+                    if not (request.options.explanation and self._scheduler.enqueue_explanation(request)):
+                        self._finish(request, "predicted")
+            if batch.explain is not None:
+                png = self._backend.explain(batch.explain.image)
+                batch.explain.result["explanation"] = base64.b64encode(png).decode()
+                self._finish(batch.explain, "predicted")
+
+    def _finish(self, request: Request, outcome: str, error: str | None = None) -> None:
+        self._scheduler.remove(request)
+        request.data, request.image = b"", None
+        header = {"op": "result", "id": request.id, "outcome": outcome, "error": error}
+        header |= {"batch_size": request.batch_size, "out_of_distribution": False}
+        try:
+            body = json.dumps(request.result, allow_nan=False)
+            header["out_of_distribution"] = bool(request.result.get("out_of_distribution"))
+        except ValueError:
+            header["outcome"], header["error"] = "failed", "the model's output for this image is not a finite number"
+            body = "{}"
+        self.send(header, body.encode())
+
+
+def main(make_backend: Callable[[WorkerSettings], Backend]) -> None:
+    """Run a worker process, whose only argument is its settings as JSON; report a MegavitError to the server."""
+    # The server stops its workers, but Ctrl-C reaches the whole process group.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    os.nice(NICENESS)  # keep the server responsive
+    # Discard whatever else is printed: image libraries in C print parts of images.
+    output, sys.stderr = os.fdopen(os.dup(1), "wb"), os.fdopen(os.dup(2), "w", buffering=1)
+    faulthandler.enable(sys.stderr)
+    with Path(os.devnull).open("wb") as null:
+        os.dup2(null.fileno(), 1)
+        os.dup2(null.fileno(), 2)
+    settings = WorkerSettings(**json.loads(sys.argv[1]))
+    loaded = threading.Event()
+    threading.Thread(target=_exit_with_server, args=[loaded], daemon=True).start()
+    try:
+        backend = make_backend(settings)
+        image_seconds = backend.warm_up()
+    except MegavitError as error:
+        output.write(encode_header({"op": "failed", "error": str(error)}))
+        output.flush()
+        os._exit(2)
+    gc.freeze()
+    loaded.set()
+    worker = Worker(backend, settings, output, image_seconds)
+    worker.send({"op": "ready", "model": backend.describe()})
+    while (message := read_message(sys.stdin.buffer)) is not None:
+        worker.handle(*message)
+    os._exit(0)
+
+
+def _exit_with_server(loaded: threading.Event) -> None:
+    """Exit if the input ends before the model is loaded; nothing is sent until then."""
+    select.select([sys.stdin], [], [])
+    if not loaded.is_set():
+        os._exit(0)
+
+
+def _run_or_exit(work: Callable[..., None], *arguments: Any) -> None:
+    """Run work in a thread; end the process at an exception, which a thread would lose."""
+    try:
+        work(*arguments)
+    except BaseException:  # noqa: BLE001 - after any error the process cannot be trusted
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+
+
+def _make_backend(settings: WorkerSettings) -> Backend:
+    # Imported here, as an exported model does not need PyTorch.
+    from megavit.predict.exported_predictor import find_exported_model
+
+    if find_exported_model(Path(settings.source)) is None:
+        from megavit.serving.backends.predictor import PredictorBackend
+
+        return PredictorBackend(settings)
+    from megavit.serving.backends.exported import ExportedBackend
+
+    return ExportedBackend(settings)
+
+
+if __name__ == "__main__":
+    main(_make_backend)

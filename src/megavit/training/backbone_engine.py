@@ -1,0 +1,45 @@
+"""Embed images with a backbone that is on this machine, to judge their labels without training."""
+
+from dataclasses import replace
+
+import torch
+
+from megavit.config.backbones import Backbone
+from megavit.data.dataset import LabeledImages
+from megavit.data.image_dataset import COLOR_CHANNELS, can_convert_channels
+from megavit.engine.engine import Engine
+from megavit.errors import BundleError, ConfigError
+from megavit.model.vit import MegaVit
+from megavit.training.loop.build import adapt_preprocessing
+from megavit.training.progress import Reporter
+from megavit.training.setup.resolution import SIZES
+from megavit.training.setup.sizes import choose_recipe
+from megavit.weights.backbones.fetch import load_backbone
+from megavit.weights.backbones.local import find_backbones
+from megavit.weights.pretrained.initialize import initialize_from
+
+
+def find_backbone_engine(
+    dataset: LabeledImages, device: torch.device, reporter: Reporter
+) -> tuple[Backbone, Engine] | None:
+    """Return the first backbone on this machine, ready for the images; None without one, or if they are no photographs.
+
+    It sees the smallest of the sizes that training chooses from, for speed. One that cannot be read is reported.
+    """
+    fits = all(can_convert_channels(sample.channels, COLOR_CHANNELS[-1]) for sample in dataset.samples)
+    if choose_recipe(dataset) != "photos" or not fits:
+        return None
+    for local in find_backbones():
+        try:
+            pretrained = load_backbone(local.backbone, local.path)
+            patch = pretrained.config.patch_hw
+            size = tuple(max(1, round(SIZES[0] / side)) * side for side in patch)
+            config = replace(pretrained.config, num_classes=0, image_size=size)
+            model = MegaVit.from_config(config)
+            initialize_from(model, pretrained)
+            preprocessing = adapt_preprocessing(config, pretrained)
+        except (BundleError, ConfigError) as error:
+            reporter.say(f"{local.backbone.name} in {local.path} cannot be used: {error}")
+        else:
+            return local.backbone, Engine(model.to(device).eval(), preprocessing)
+    return None

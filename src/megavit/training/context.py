@@ -1,0 +1,61 @@
+"""Data classes of a training run: the user's request, the run's environment, and the training loop's inputs."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from megavit.data.dataset import LabeledImages
+from megavit.distributed.context import ParallelContext
+from megavit.runtime.process_group import DistContext
+from megavit.training.clock import Budget, Clock
+from megavit.training.data import TrainLoader
+from megavit.training.progress import Reporter
+from megavit.training.state import TrainState
+from megavit.training.task import Task
+from megavit.weights.pretrained.pretrained import PretrainedModel
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """A user's training request.
+
+    Attributes:
+        source: path or name of the data, valid in any working directory.
+        recipe: name in `megavit.config.recipes.RECIPES`, or "auto" to choose by the images.
+        overrides: settings, nested as in `Recipe`, that replace the recipe's.
+        pretrained: pretrained weights; None for new initialization.
+    """
+
+    source: str
+    recipe: str
+    overrides: dict[str, Any]
+    pretrained: PretrainedModel | None = None
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """The environment of a run: output folder, images, device, processes, reporter, and clock."""
+
+    run_dir: Path
+    dataset: LabeledImages
+    device: torch.device
+    parallel: ParallelContext
+    reporter: Reporter
+    clock: Clock = field(default_factory=Clock)
+
+    @property
+    def dist(self) -> DistContext:
+        return self.parallel.dist
+
+
+@dataclass(frozen=True)
+class TrainSetup:
+    """The inputs of the training loop: state, task, data loaders and budget."""
+
+    state: TrainState
+    task: Task
+    train_loader: TrainLoader
+    val_loader: TrainLoader
+    budget: Budget

@@ -1,0 +1,171 @@
+"""Load batches for the training loop, from memory if the images fit, else decoded by worker processes."""
+
+import copy
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from megavit.config.preprocessing import Preprocessing
+from megavit.config.vit import ViTConfig
+from megavit.data.dataset import LabeledImages, Sample
+from megavit.data.image_dataset import ImageDataset, Images, load_into_memory
+from megavit.data.loader.loader import iter_batches, sequential_batches
+from megavit.data.loader.sampler import ResumableBatchSampler, compute_class_balanced_weights
+from megavit.data.loader.shard_windows import make_shard_windows
+from megavit.data.targets import target_tensor
+from megavit.data.workers import MAX_WORKERS, available_cpus
+from megavit.distributed.context import ParallelContext
+from megavit.model.statistics import forward_flops
+from megavit.runtime.process_group import get_local_world_size
+from megavit.training.progress import Reporter
+from megavit.training.task import Batch, Task
+
+# Largest share of the free memory for the images of one split.
+MEMORY_SHARE = 0.4
+MAX_REPORTED = 10
+INFERENCE_BATCH_SIZE = 256
+# Operations that a processor core does in a fraction of a second, even if it is slow or busy.
+SHORT_BATCH_FLOPS = 5e9
+
+
+class TrainLoader:
+    """A loader of uint8 images, sized as in `ImageDataset`, and their targets.
+
+    Args:
+        samples: samples of `dataset` to load.
+        workers: number of decoding processes; None for one per CPU, at most `MAX_WORKERS`.
+        margin: factor by which aspect-preserving images are stored larger than `preprocessing` says.
+    """
+
+    def __init__(
+        self,
+        dataset: LabeledImages,
+        samples: Sequence[Sample],
+        preprocessing: Preprocessing,
+        *,
+        workers: int | None,
+        reporter: Reporter,
+        margin: float = 1.0,
+    ) -> None:
+        self.labels = target_tensor(samples, dataset.target, len(dataset.classes))
+        self.images = ImageDataset(dataset, samples, preprocessing, margin)
+        self.workers = min(available_cpus(), MAX_WORKERS) if workers is None else workers
+        self.reporter = reporter
+        self._num_reported = 0
+        self.memory: Images | None = None
+        if self.images.nbytes <= get_free_memory() * MEMORY_SHARE / get_local_world_size():
+            self.memory = load_into_memory(
+                self.images, self.workers, lambda done, total: reporter.progress("reading images", done, total)
+            )
+            self._report_damage()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batches(self, order: Iterable[list[int]]) -> Iterator[Batch]:
+        """Yield (images, labels) for each batch of indices in `order`, which is iterated once."""
+        if self.memory is not None:
+            memory = self.memory
+            for indices in order:
+                images = [memory[index] for index in indices] if isinstance(memory, list) else memory[indices]
+                yield images, self.labels[indices]
+            return
+        requested: deque[list[int]] = deque()
+        for images in iter_batches(self.images, _recorded(order, requested), self.workers):
+            self._report_damage()
+            yield images, self.labels[requested.popleft()]
+
+    def train_batches(
+        self, task: Task, start: int, stop: int, parallel: ParallelContext | None = None
+    ) -> Generator[Batch]:
+        """Yield this process's shard of each training batch of steps `start` to `stop`."""
+        parallel = parallel or ParallelContext()
+        balanced = task.recipe.data.balance == "sampler"
+        order = ResumableBatchSampler(
+            len(self),
+            task.batch_size,
+            task.recipe.run.seed,
+            start=start,
+            steps=stop,
+            weights=compute_class_balanced_weights(self.labels.tolist()) if balanced else None,
+            rank=parallel.dp_rank,
+            world_size=parallel.dp_world_size,
+            windows=make_shard_windows(self.images.samples),
+            read_ahead=self.memory is None,
+        )
+        yield from self.batches(order)
+
+    def sequential_batches(self, batch_size: int = INFERENCE_BATCH_SIZE) -> Iterator[Images]:
+        """Return an iterator over batches of all images, in order."""
+        return (images for images, _ in self.batches(sequential_batches(len(self), batch_size)))
+
+    def split_in_turn(self, parallel: ParallelContext) -> tuple[list[list[int]], list[list[int]]]:
+        """Return the indices of this process's images in each batch, and those of the images that its model is given.
+
+        All processes take part in a forward pass: one without an image runs the first one and drops the result.
+        """
+        batches = sequential_batches(len(self), INFERENCE_BATCH_SIZE)
+        own = [batch[parallel.dp_rank :: parallel.dp_world_size] for batch in batches]
+        return own, [indices or batch[:1] for indices, batch in zip(own, batches, strict=True)]
+
+    def map(self, compute: Callable[[Iterator[Images]], Iterator[Tensor]], parallel: ParallelContext) -> Tensor:
+        """Return the rows that `compute` yields for all images, in order; the processes share the work."""
+        own, given = self.split_in_turn(parallel)
+        batches = list(compute(images for images, _ in self.batches(given)))
+        rows = torch.cat([batch[: len(indices)] for batch, indices in zip(batches, own, strict=True)])
+        return parallel.all_gather_rows(rows, [index for indices in own for index in indices], len(self))
+
+    def subset(self, indices: Tensor) -> "TrainLoader":
+        """Return a loader of the images at `indices`, without reading them again."""
+        subset = copy.copy(self)
+        subset.labels = self.labels[indices]
+        subset._num_reported = 0
+        chosen = indices.tolist()
+        samples = [self.images.samples[index] for index in chosen]
+        subset.images = ImageDataset(self.images.images, samples, self.images.preprocessing, self.images.margin)
+        if self.memory is not None:
+            memory = self.memory
+            subset.memory = [memory[index] for index in chosen] if isinstance(memory, list) else memory[indices]
+        return subset
+
+    def _report_damage(self) -> None:
+        damaged = self.images.damaged
+        for name, reason in islice(damaged.items(), self._num_reported, MAX_REPORTED):
+            self.reporter.say(
+                f"{name!r} is damaged ({reason}): another image with the same or a similar target replaces it"
+            )
+        if len(damaged) > MAX_REPORTED >= self._num_reported:
+            self.reporter.say("more images are damaged: run megavit check to list them all")
+        self._num_reported = len(damaged)
+
+
+def short_batch_size(config: ViTConfig, device: torch.device) -> int:
+    """Return the number of images that take well under a second, so that a run which is asked to stop soon does.
+
+    It depends on the model and the number of threads only, so that a repeated run computes the same bits.
+    """
+    if device.type != "cpu":
+        return INFERENCE_BATCH_SIZE
+    images = SHORT_BATCH_FLOPS * torch.get_num_threads() / forward_flops(config)
+    return min(INFERENCE_BATCH_SIZE, max(1, int(images)))
+
+
+def _recorded(order: Iterable[list[int]], requested: deque[list[int]]) -> Iterator[list[int]]:
+    """Yield the batches of `order`, appending each to `requested`; they are requested ahead of their images."""
+    for indices in order:
+        requested.append(indices)
+        yield indices
+
+
+def get_free_memory() -> int:
+    """Return the available main memory in bytes; 4 GiB if unknown."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 2**32
+    kilobytes = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return int(kilobytes[0]) * 1024 if kilobytes else 2**32

@@ -1,0 +1,121 @@
+"""The training loop, with validation, checkpoints and stops between its steps."""
+
+import json
+import math
+import sys
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+
+from megavit.errors import DivergedError, Interrupted
+from megavit.runtime.storage import write_file, writing
+from megavit.training.checkpoint.checkpoint import ROLLBACK_EVERY, save_checkpoint
+from megavit.training.clock import StepProgress
+from megavit.training.context import RunContext, TrainSetup
+from megavit.training.history import EpochRecord
+from megavit.training.loop.logit_monitor import LogitMonitor
+from megavit.training.loop.step import train_step
+from megavit.training.loop.validation import validate
+from megavit.training.optim.optimizer import learning_rate
+from megavit.training.signals import StopRequest
+from megavit.training.state import TrainState
+
+
+def fit(ctx: RunContext, setup: TrainSetup, stop: StopRequest) -> None:
+    """Train from the current state until its progress is 1.
+
+    Raises:
+        DivergedError: if the loss is not finite for many steps or on the validation images, or stays far above its
+            previous values (`megavit.training.spike_detection`).
+        Interrupted: if a signal asked to stop; a checkpoint has been written.
+        OutputError: if a checkpoint cannot be written; the previous one is still there.
+    """
+    state, task, budget = setup.state, setup.task, setup.budget
+    clock, parallel, recipe = ctx.clock, ctx.parallel, task.recipe
+    monitor = LogitMonitor(setup.val_loader, task, parallel)
+    first_batch = state.step + state.dropped_batches
+    step: StepProgress | None = None
+    rate = step_seconds = val_seconds = 0.0
+    saved_at = clock.now()
+    (elapsed,) = parallel.all_reduce_max(clock.elapsed)
+    with closing(setup.train_loader.train_batches(task, first_batch, sys.maxsize, parallel)) as batches:
+        while True:
+            if step is not None:
+                epoch_ended = task.epoch_at(state.step) > task.epoch_at(state.step - 1)
+                val_seconds = 0.0
+                if step.is_validation_due(state.validated, budget.min_validation_gap, epoch_ended):
+                    began = clock.now()
+                    record_epoch(ctx, setup, monitor, rate * recipe.optimizer.learning_rate)
+                    val_seconds = clock.now() - began
+                    ctx.reporter.epoch(state.history[-1])
+
+                # The slowest process counts, so that all processes do the same steps.
+                now = clock.now()
+                save = now - saved_at >= recipe.run.checkpoint_seconds or state.step % ROLLBACK_EVERY == 0
+                save, signal, elapsed, step_seconds, val_seconds = parallel.all_reduce_max(
+                    save, stop.signal, now - clock.started, step_seconds, val_seconds
+                )
+                budget.record_step(step_seconds)
+                if val_seconds:
+                    budget.record_validation(val_seconds)
+                state.seconds = elapsed
+
+                if save or signal or state.progress == 1:
+                    save_checkpoint(ctx.run_dir / "checkpoints", state, wait=bool(signal) or state.progress == 1)
+                    saved_at = clock.now()
+                    (elapsed,) = parallel.all_reduce_max(clock.elapsed)
+                if state.progress == 1:
+                    return
+                if signal:
+                    message = f"stopped as requested after step {state.step} of {step.steps}; all progress is saved"
+                    raise Interrupted(message, int(signal))
+
+            began = clock.now()
+            step = budget.next_step(state.step, state.progress, elapsed)
+            batch = next(batches)
+            rate = learning_rate(step.middle, 1.0, recipe.schedule)
+            loss = train_step(state, task, batch, rate, step.steps)
+            state.progress = step.after
+            step_seconds = clock.now() - began
+            if math.isnan(loss) and state.skipped_in_a_row <= 1:
+                ctx.reporter.say(f"step {state.step:,} was skipped: its gradient is an outlier or not finite")
+            ctx.reporter.step(state.step, step.steps, loss)
+
+
+def record_epoch(ctx: RunContext, setup: TrainSetup, monitor: LogitMonitor, learning_rate: float) -> None:
+    """Validate the averaged weights, and add the metrics to the history and the log."""
+    state, task = setup.state, setup.task
+    loss, metric = validate(state.ema_model, setup)
+    if not math.isfinite(loss):
+        raise DivergedError(f"the validation loss is not finite after step {state.step:,}", state.step)
+    largest = monitor(state.model)
+    record = EpochRecord(
+        epoch=task.fractional_epoch_at(state.step),
+        step=state.step,
+        seconds=ctx.clock.elapsed,
+        train_loss=state.loss_sum / state.loss_steps if state.loss_steps else None,
+        val_loss=loss,
+        val_metric=metric,
+        learning_rate=learning_rate,
+        metric=task.metric,
+        attention_logit=_finite(largest.attention),
+        head_logit=_finite(largest.head),
+    )
+    state.loss_sum, state.loss_steps = 0.0, 0
+    state.validated = state.progress
+    state.record(record)
+    if ctx.dist.is_main_process:
+        write_log(ctx.run_dir, state)
+
+
+def _finite(logit: float) -> float | None:
+    return logit if math.isfinite(logit) else None
+
+
+def write_log(run_dir: Path, state: TrainState) -> None:
+    """Write the log, one line per record; it is rewritten in full so that a resumed run has no duplicates."""
+    with writing("the log", run_dir):
+        write_file(
+            run_dir / "log.jsonl",
+            "".join(json.dumps(asdict(record), ensure_ascii=False) + "\n" for record in state.history),
+        )

@@ -1,0 +1,179 @@
+"""Finish a run: evaluate its best weights on the test images, and write the bundle and the report."""
+
+import platform
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from megavit.config.serialization import dump_toml, to_dict
+from megavit.config.vit import ViTConfig
+from megavit.data.dataset import LabeledImages
+from megavit.data_check.quick_checks import data_warnings
+from megavit.evaluation.metrics.dispatch import Metrics
+from megavit.evaluation.uncertainty.uncertainty import UncertaintyMetrics
+from megavit.explain.explanation import make_overlays
+from megavit.runtime.device import device_name
+from megavit.training.context import RunContext
+from megavit.training.history import EpochRecord, TuneSummary
+from megavit.training.loop.build import make_eval_loader
+from megavit.training.report.baselines import BaselineSummary
+from megavit.training.report.evaluation import EvalInputs, evaluate_model
+from megavit.training.report.examples import Explanations, explanation_seconds, select_examples, select_reference_images
+from megavit.training.report.report import DataSummary, Report, write_report
+from megavit.training.run_dir import SAMPLES
+from megavit.training.state import TrainState
+from megavit.training.task import Task
+from megavit.weights.bundle.bundle import save_bundle
+from megavit.weights.bundle.info import BundleInfo, library_versions
+
+BUNDLE = "bundle"
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """The output paths of a finished run, its metrics on the test images, and for classes those of simple baselines."""
+
+    run_dir: Path
+    bundle: Path
+    report: Path
+    metrics: Metrics
+    uncertainty: UncertaintyMetrics
+    baselines: BaselineSummary | None = None
+
+
+def finalize(
+    ctx: RunContext,
+    state: TrainState,
+    task: Task,
+    inputs: EvalInputs,
+    tuning: TuneSummary | None = None,
+) -> TrainResult:
+    """Write the bundle and the report of a run that has completed its steps, with the results of fine-tuning if any."""
+    dataset, run_dir, model = ctx.dataset, ctx.run_dir, state.ema_model
+    model.load_state_dict(state.best)
+    ctx.reporter.say("evaluating on the test images")
+    test_loader = make_eval_loader(ctx, task, dataset.in_split("test"))
+    result = evaluate_model(ctx, model, task, inputs, test_loader)
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    info = BundleInfo(
+        model=model.config,
+        labels=list(dataset.classes),
+        preprocessing=task.preprocessing,
+        created=created,
+        metrics=result.test.to_dict(),
+        data={
+            "source": dataset.source,
+            "fingerprint": dataset.fingerprint(),
+            "division": dataset.split_description,
+            "counts": dataset.split_sizes(),
+            "skipped": dataset.skipped_by_reason(),
+        },
+        recipe=to_dict(task.recipe),
+        target=result.target,
+        calibration=result.calibration,
+        tuning=tuning.to_dict() if tuning else {},
+    )
+    samples = (run_dir / SAMPLES).read_bytes()
+    save_bundle(
+        run_dir / BUNDLE,
+        model,
+        info,
+        reference=select_reference_images(dataset),
+        samples=samples,
+        calibration_tensors=result.tensors,
+    )
+    report = Report(
+        title=_make_title(dataset),
+        created=created,
+        data=DataSummary(
+            source=dataset.source,
+            division=dataset.split_description,
+            counts=dataset.class_counts(),
+            images=dataset.split_sizes(),
+            skipped=dataset.skipped_by_reason(),
+            findings=data_warnings(dataset),
+        ),
+        model=_describe_model(model.config, state),
+        recipe_toml=dump_toml(task.recipe),
+        environment=describe_environment(state, task),
+        history=state.history,
+        test=result.test,
+        val=result.val,
+        calibration=result.calibration,
+        uncertainty=result.uncertainty,
+        examples=select_examples(
+            dataset,
+            result.outputs,
+            result.target,
+            Explanations(lambda images: make_overlays(model, images, task.preprocessing), explanation_seconds(task)),
+        ),
+        regression=(test_loader.labels.tolist(), result.outputs.tolist()) if dataset.target == "regression" else None,
+        tuning=tuning,
+        baselines=result.baselines,
+        bundle=str(run_dir),
+    )
+    return TrainResult(
+        run_dir,
+        run_dir / BUNDLE,
+        write_report(run_dir, report),
+        result.test,
+        result.uncertainty,
+        result.baselines,
+    )
+
+
+def _make_title(dataset: LabeledImages) -> str:
+    match dataset.target:
+        case "classification":
+            return f"A classifier of {len(dataset.classes)} classes from {dataset.source}"
+        case "multilabel":
+            return f"A multilabel classifier of {len(dataset.classes)} labels from {dataset.source}"
+        case "regression":
+            return f"A regression model of the scores from {dataset.source}"
+
+
+def _describe_model(config: ViTConfig, state: TrainState) -> list[tuple[str, str]]:
+    (height, width), (patch_height, patch_width) = config.image_hw, config.patch_hw
+    sizes = ("num_classes", "dim", "depth", "heads", "dim_head", "mlp_dim", "pool", "channels", "dropout")
+    return [
+        ("parameters", f"{sum(p.numel() for p in state.model.parameters()):,}"),
+        ("image size", f"{height} × {width}"),
+        ("patch size", f"{patch_height} × {patch_width}"),
+        *((name.replace("_", " "), str(getattr(config, name))) for name in sizes),
+        *((name.replace("_", " "), str(value)) for name, value in asdict(config.design).items()),
+    ]
+
+
+def describe_environment(state: TrainState, task: Task) -> list[tuple[str, str]]:
+    rows = [
+        ("device", device_name(state.device)),
+        ("system", platform.platform()),
+        *library_versions().items(),
+        ("precision", str(task.dtype).removeprefix("torch.")),
+    ]
+    layout = task.recipe.parallel
+    if (layout.nproc or 1) > 1:
+        rows.append(
+            ("processes", f"{layout.nproc}: {layout.replicate} copies × {layout.fsdp} shards × {layout.tp} tensor")
+        )
+    if state.best_epoch is None:
+        return rows  # not trained by gradient
+    best = state.history[state.best_epoch]
+    return [
+        *rows,
+        ("time to the last step", f"{state.seconds:.0f} s"),
+        ("steps", f"{state.step:,}"),
+        ("skipped steps", str(state.skipped)),
+        *([("rollbacks", str(state.rollbacks))] if state.rollbacks else []),
+        *_describe_max_logits(state.history),
+        ("weights used", f"of epoch {best.epoch:g} of {state.history[-1].epoch:g}, averaged"),
+    ]
+
+
+def _describe_max_logits(history: list[EpochRecord]) -> list[tuple[str, str]]:
+    logits = {
+        "in attention": [record.attention_logit for record in history if record.attention_logit is not None],
+        "of the head": [record.head_logit for record in history if record.head_logit is not None],
+    }
+    described = ", ".join(f"{max(values):,.3g} {where}" for where, values in logits.items() if values)
+    return [("largest logits", described)] if described else []

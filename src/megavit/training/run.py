@@ -1,0 +1,272 @@
+"""Run training from data to bundle, and resume it after a stop.
+
+OUT/plan.json       decisions before the first step, needed to resume
+OUT/recipe.toml     resolved recipe, also for `--recipe`
+OUT/samples.csv     every image with its class and split
+OUT/skipped.csv     every file that was skipped, and why
+OUT/log.jsonl       one line per epoch
+OUT/checkpoints/    training state
+OUT/stages/         log and checkpoints of each stage, when pretrained weights are fine-tuned
+OUT/bundle/         trained model
+OUT/report.html     results, with their figures in figures/
+"""
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from megavit.config.recipe import DataRecipe, Recipe
+from megavit.data.byte_range import is_url
+from megavit.data.dataset import LabeledImages
+from megavit.data.load import load_data
+from megavit.data.shards.index import is_tar
+from megavit.data.sources.demo import DEMO_PREFIX
+from megavit.data_check.quick_checks import data_warnings
+from megavit.distributed.context import ParallelContext
+from megavit.errors import DataError
+from megavit.runtime.process_group import DistContext, get_dist_context
+from megavit.runtime.storage import check_writable
+from megavit.training.budget.measure import make_time_plan
+from megavit.training.checkpoint.checkpoint import list_checkpoints, load_checkpoint, remove_incomplete
+from megavit.training.clock import Clock, RunLength, TimeBudget
+from megavit.training.context import RunContext, TrainRequest, TrainSetup
+from megavit.training.finetune.finetune import resume_finetuning, start_finetuning
+from megavit.training.loop.build import build_training, make_eval_loader, make_train_loader
+from megavit.training.loop.recovery import fit_with_recovery
+from megavit.training.progress import NullReporter, Reporter
+from megavit.training.report.baselines import shrink_training_images
+from megavit.training.report.evaluation import EvalInputs
+from megavit.training.report.finalize import TrainResult, finalize
+from megavit.training.run_dir import Plan, advise_resuming, claim_run_dir, lock_run_dir, read_plan, write_plan
+from megavit.training.setup.parallel import override_parallel
+from megavit.training.setup.pretrained import choose_weights, fetch_progress
+from megavit.training.setup.resolve import draft_recipe, resolve_recipe
+from megavit.training.setup.sizes import check_resources
+from megavit.training.state import TrainState
+from megavit.weights.backbones.fetch import load_source
+
+
+def train(
+    source: str,
+    run_dir: Path,
+    *,
+    recipe: str,
+    overrides: dict[str, Any],
+    reporter: Reporter,
+    clock: Clock | None = None,
+) -> TrainResult:
+    """Train on `source` and write everything to the new folder `run_dir`.
+
+    Args:
+        source: folder of class folders, a table, or demo:NAME.
+        run_dir: output folder; new or empty, and outside the data.
+        recipe: name in `megavit.config.recipes.RECIPES`, or "auto" to choose by the images.
+        overrides: settings, nested as in `Recipe`, that replace the recipe's.
+        clock: clock that a time budget counts from; None to start now.
+
+    Raises:
+        BundleError, ConfigError, DataError, OutputError: if the inputs are invalid, before training starts.
+        Interrupted: if a signal asked to stop; `resume` continues the run.
+        TrainingError: if training diverges and cannot recover.
+    """
+    clock, dist = clock or Clock(), get_dist_context()
+    reporter = reporter if dist.is_main_process else NullReporter()
+    # Settings and weights are checked before the images are read.
+    draft = draft_recipe(recipe, overrides, dist)
+    weights = draft.model.source
+    pretrained = None if weights is None else load_source(weights, reporter.say, fetch_progress(reporter))
+    with dist.init_process_group(dist.pick_device(draft.run.device), draft.parallel.timeout_seconds):
+        if dist.run_on_main(lambda: claim_run_dir(run_dir, source)):
+            return _resume(run_dir, reporter, clock)
+        with dist.main_process_only(lock_run_dir(run_dir)):
+            ctx = _open_run(run_dir, source, draft, reporter, clock)
+            request = TrainRequest(_portable_name(source, ctx.dataset), recipe, overrides, pretrained)
+            request = replace(request, pretrained=choose_weights(ctx, request))
+            return _start(ctx, request) if request.pretrained is None else start_finetuning(ctx, request)
+
+
+def resume(
+    run_dir: Path,
+    *,
+    reporter: Reporter,
+    clock: Clock | None = None,
+    parallel: dict[str, Any] | None = None,
+    source: str | None = None,
+) -> TrainResult:
+    """Continue the run in `run_dir` from its newest intact checkpoint; on a CPU the result is bit-identical.
+
+    A time budget continues with the time that was left. With another number of processes the result is the same up to
+    rounding.
+
+    Args:
+        clock: clock that the rest of a time budget counts from; None to start now.
+        parallel: settings of `megavit.config.recipe.ParallelRecipe` that replace the run's.
+        source: new location of the images if they have moved; it is recorded.
+
+    Raises:
+        BundleError: if there is no run to resume.
+        DataError: if the images have changed.
+        ConfigError, Interrupted, OutputError, TrainingError: as in `train`.
+    """
+    clock, dist = clock or Clock(), get_dist_context()
+    reporter = reporter if dist.is_main_process else NullReporter()
+    recipe = override_parallel(read_plan(run_dir).recipe, parallel or {}, dist)
+    with dist.init_process_group(dist.pick_device(recipe.run.device), recipe.parallel.timeout_seconds):
+        return _resume(run_dir, reporter, clock, parallel, source)
+
+
+def _open_run(run_dir: Path, source: str, recipe: Recipe, reporter: Reporter, clock: Clock) -> RunContext:
+    dist = get_dist_context()
+    dataset = read_dataset(source, recipe.data, reporter)
+    report_warnings(dataset, dist, reporter)
+    fingerprints = dist.all_gather(dataset.fingerprint())
+    others = [rank for rank, fingerprint in enumerate(fingerprints) if fingerprint != fingerprints[0]]
+    if others:
+        raise DataError(
+            f"the images read by processes {', '.join(map(str, others))} differ from those read by process 0: {source} "
+            "must be the same on every machine"
+        )
+    device = dist.pick_device(recipe.run.device)
+    return RunContext(run_dir, dataset, device, ParallelContext(dist, recipe.parallel, device), reporter, clock)
+
+
+def read_dataset(source: str, recipe: DataRecipe, reporter: Reporter) -> LabeledImages:
+    """Return the images of `source`, or raise DataError if a split is empty."""
+    dataset = load_data(
+        source,
+        recipe,
+        lambda done, total: reporter.progress("checking images", done, total),
+        required_splits=("val", "test"),
+        verify="none",
+    )
+    for split in ("train", "val", "test"):
+        if not dataset.in_split(split):
+            raise DataError(
+                f"there are no images for {split}: {dataset.split_description}. "
+                "A class needs at least 3 images to be in every split: add images, or define the splits yourself"
+            )
+    reporter.data(dataset)
+    return dataset
+
+
+def report_warnings(dataset: LabeledImages, dist: DistContext, reporter: Reporter) -> None:
+    """Report warnings about the images that need no pixel data; only the main process reports."""
+    for line in data_warnings(dataset) if dist.is_main_process else []:
+        reporter.say(line)
+
+
+def _start(ctx: RunContext, request: TrainRequest) -> TrainResult:
+    resolved = resolve_recipe(ctx, request)
+    state, task = build_training(ctx, resolved.recipe)
+    ctx.dist.run_on_main(lambda: check_writable(ctx.run_dir, "the run with its checkpoints", need=_disk_space(state)))
+    train_loader = make_train_loader(ctx, task)
+    began = ctx.clock.now()
+    val_loader = make_eval_loader(ctx, task, ctx.dataset.in_split("val"))
+    reading_seconds = ctx.clock.now() - began
+    if resolved.step_seconds is None:
+        length = RunLength(steps=task.steps_in(resolved.recipe.run.epochs or 1), time=None)
+    else:
+        time_plan = make_time_plan(
+            ctx, (state, task), val_loader, reading_seconds=reading_seconds, step_seconds=resolved.step_seconds
+        )
+        length = RunLength(steps=None, time=time_plan)
+    plan = Plan(
+        source=request.source,
+        fingerprint=ctx.dataset.fingerprint(),
+        recipe=resolved.recipe,
+        length=length,
+        threads=torch.get_num_threads(),
+    )
+    ctx.dist.run_on_main(lambda: write_plan(ctx.run_dir, plan, ctx.dataset))
+    return _run_loop(ctx, TrainSetup(state, task, train_loader, val_loader, length.make_budget()))
+
+
+def _resume(
+    run_dir: Path,
+    reporter: Reporter,
+    clock: Clock,
+    parallel: dict[str, Any] | None = None,
+    source: str | None = None,
+) -> TrainResult:
+    dist, planned = get_dist_context(), read_plan(run_dir)
+    plan = replace(planned, recipe=override_parallel(planned.recipe, parallel or {}, dist))
+    if plan.recipe.parallel.nproc == (planned.recipe.parallel.nproc or 1):
+        torch.set_num_threads(plan.threads)
+    with dist.main_process_only(lock_run_dir(run_dir)):
+        location = source or _check_source(plan.source, run_dir)
+        ctx = _open_run(run_dir, location, plan.recipe, reporter, clock)
+        if ctx.dataset.fingerprint() != plan.fingerprint:
+            raise DataError(
+                f"{location} has changed since the run began: its images, labels or splits differ from "
+                f"{run_dir / 'samples.csv'}: restore them, or start a new run"
+            )
+        if source is not None:
+            planned = replace(planned, source=_portable_name(source, ctx.dataset))
+            dist.run_on_main(lambda: write_plan(run_dir, planned, ctx.dataset))
+            reporter.say(f"the images are the same, and are now read from {planned.source}")
+        if plan.length is None:
+            return resume_finetuning(ctx, plan)
+        length = plan.length
+        if length.time is not None:
+            # Initial estimate for the new number of processes, updated by the budget.
+            speedup = plan.recipe.parallel.dp_world_size / planned.recipe.parallel.dp_world_size
+            length = replace(length, time=replace(length.time, step=length.time.step / speedup))
+        return _restore(ctx, plan.recipe, length)
+
+
+def _restore(ctx: RunContext, recipe: Recipe, length: RunLength) -> TrainResult:
+    """Train from the newest intact checkpoint, or from the first step if there is none."""
+    check_resources(recipe, ctx.dataset, ctx.device)
+    state, task = build_training(ctx, recipe)
+    train_loader = make_train_loader(ctx, task)
+    val_loader = make_eval_loader(ctx, task, ctx.dataset.in_split("val"))
+    folder = ctx.run_dir / "checkpoints"
+    ctx.dist.run_on_main(lambda: remove_incomplete(folder))
+    if ctx.dist.run_on_main(lambda: list_checkpoints(folder)):
+        for fault in load_checkpoint(folder, state):
+            ctx.reporter.say(f"skipped a damaged checkpoint: {fault}")
+    ctx.reporter.say(f"resuming after step {state.step:,}, {state.progress:.0%} of the run")
+    ctx = replace(ctx, clock=ctx.clock.after(state.seconds))
+    return _run_loop(ctx, TrainSetup(state, task, train_loader, val_loader, length.make_budget()))
+
+
+def _run_loop(ctx: RunContext, setup: TrainSetup) -> TrainResult:
+    state, budget, elapsed = setup.state, setup.budget, ctx.clock.elapsed
+    is_done = state.progress == 1
+    steps = state.step if is_done else budget.next_step(state.step, state.progress, elapsed).steps
+    ctx.reporter.plan(setup.task.recipe, steps, sum(p.numel() for p in state.model.parameters()))
+    if isinstance(budget, TimeBudget) and not is_done and budget.seconds_left(elapsed) <= 0:
+        ctx.reporter.say("no time is left for training, so only a few steps are trained: increase --minutes")
+    with advise_resuming(ctx.run_dir):
+        fit_with_recovery(ctx, setup)
+        if ctx.dist.is_distributed:
+            from megavit.training.checkpoint.distributed import gather_full_state
+
+            state = gather_full_state(state)
+        train_images = shrink_training_images(setup.train_loader, setup.task.preprocessing)
+        inputs = EvalInputs(setup.val_loader, train_images=train_images)
+        return ctx.dist.run_on_main(lambda: finalize(ctx, state, setup.task, inputs), wait_long=True)
+
+
+def _portable_name(source: str, dataset: LabeledImages) -> str:
+    return source if dataset.root is None else str(Path(source).absolute())
+
+
+def _check_source(source: str, run_dir: Path) -> str:
+    """Return `source`, or raise DataError with advice on resuming if the data is no longer there."""
+    path = Path(source).parent if is_tar(source) else Path(source)
+    if source.startswith(DEMO_PREFIX) or is_url(source) or path.exists():
+        return source
+    raise DataError(
+        f"the images of this run are no longer at {source}: move them back, or pass their new location with "
+        f"megavit train --resume {shlex.quote(str(run_dir))} DATA"
+    )
+
+
+def _disk_space(state: TrainState) -> int:
+    """Return the bytes of five checkpoints (weights, EMA, best, and two moments each) and the bundle."""
+    weights = sum(p.numel() * p.element_size() for p in state.model.parameters())
+    return 5 * 5 * weights + 2 * weights + 2**24

@@ -1,0 +1,180 @@
+"""The run directory: its plan for resuming, its lock, and its restart marker."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from megavit.config.checks import check_integer, check_range
+from megavit.config.recipe import Recipe
+from megavit.config.serialization import dump_toml, from_dict, parse_json
+from megavit.data.dataset import LabeledImages, write_samples
+from megavit.data.load import check_outside_data
+from megavit.errors import BundleError, ConfigError, DataError, Interrupted, OutputError, get_signal
+from megavit.runtime.csv_files import csv_text
+from megavit.runtime.process_group import get_elastic_run_id
+from megavit.runtime.storage import check_writable, write_file, writing
+from megavit.training.clock import RunLength
+
+MAX_THREADS = 4096
+"""Upper limit of threads, against damaged plans."""
+PLAN, RECIPE, SAMPLES, SKIPPED = "plan.json", "recipe.toml", "samples.csv", "skipped.csv"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The decisions of a run that stay fixed when it is resumed.
+
+    Attributes:
+        source: data source, demo:NAME or an absolute path.
+        fingerprint: fingerprint of the images, their labels and splits.
+        pretrained: fingerprint of the pretrained weights; None for new initialization.
+        length: length of the run; None for fine-tuning, where each stage records its own.
+        threads: number of torch threads; it affects the last bits of sums.
+    """
+
+    source: str
+    fingerprint: str
+    recipe: Recipe
+    pretrained: str | None = None
+    length: RunLength | None
+    threads: int
+
+    def __post_init__(self) -> None:
+        if (self.pretrained is None) == (self.length is None):
+            raise ConfigError(
+                f"a run has either pretrained (fine-tuning) or length, got {self.pretrained} and {self.length}"
+            )
+        check_integer("threads", self.threads, minimum=1)
+        check_range("threads", self.threads, 1, MAX_THREADS)
+
+
+def claim_run_dir(run_dir: Path, source: str) -> bool:
+    """Check and mark `run_dir` as the run's, and return whether this same job has already begun a run there.
+
+    Raises:
+        DataError: if the name of the data is not valid text.
+        OutputError: if `run_dir` is unsuitable (see `check_run_dir`) or not writable.
+    """
+    if not is_restart(run_dir):
+        check_run_dir(run_dir, source)
+    try:
+        source.encode()
+    except UnicodeEncodeError:
+        raise DataError(
+            f"the name {source!r} is not valid UTF-8, so the run cannot record it: rename the folder"
+        ) from None
+    check_writable(run_dir, "the run", need=0)
+    write_restart_marker(run_dir)
+    return (run_dir / PLAN).exists()
+
+
+def check_run_dir(run_dir: Path, source: str) -> None:
+    """Raise OutputError if `run_dir` is not empty, or is inside the data, where it would become a class."""
+    with writing("the run", run_dir):
+        if (run_dir / PLAN).exists():
+            folder = shlex.quote(str(run_dir))
+            raise OutputError(
+                f"{run_dir} already contains a run: resume it with --resume {folder}, or choose another --out"
+            )
+        if run_dir.is_dir() and any(not path.name.startswith(".") for path in run_dir.iterdir()):
+            raise OutputError(f"{run_dir} is not empty; choose a new folder with --out")
+        check_outside_data(run_dir, source)
+
+
+def write_plan(run_dir: Path, plan: Plan, dataset: LabeledImages) -> None:
+    """Write samples, recipe and, last, the plan that makes the run resumable, or raise OutputError."""
+    skipped = csv_text(("name", "reason"), ((file.name, file.reason) for file in dataset.skipped))
+    with writing("the run", run_dir):
+        write_samples(run_dir / SAMPLES, dataset.samples, dataset.classes, dataset.target)
+        write_file(run_dir / SKIPPED, skipped)
+        write_file(run_dir / RECIPE, dump_toml(plan.recipe))
+        write_file(run_dir / PLAN, json.dumps(asdict(plan), indent=1))
+
+
+def read_plan(run_dir: Path) -> Plan:
+    """Return the plan of the run in `run_dir`, or raise BundleError if it is missing or damaged."""
+    path = run_dir / PLAN
+    try:
+        return from_dict(Plan, parse_json(path.read_bytes(), str(path)), str(path))
+    except (FileNotFoundError, NotADirectoryError):
+        raise BundleError(
+            f"there is no run to resume in {run_dir}: it has no {PLAN}; start one with megavit train DATA"
+        ) from None
+    except (ConfigError, OSError) as error:
+        raise BundleError(f"the run in {run_dir} cannot be resumed: {error}") from None
+
+
+LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def lock_run_dir(run_dir: Path) -> Iterator[None]:
+    """Lock the existing folder `run_dir` against other processes, or raise OutputError if it is locked."""
+    with contextlib.ExitStack() as stack:
+        with writing("the run", run_dir):
+            file = stack.enter_context((run_dir / LOCK).open("ab"))
+        try:
+            # lockf belongs to this process; an flock would survive in the workers of a killed one.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise OutputError(
+                    f"another process is training in {run_dir}: wait until it ends or stop it, or choose another --out"
+                ) from None
+            # Some network file systems do not support locks.
+        else:
+            stack.callback((run_dir / LOCK).unlink, missing_ok=True)
+        yield
+
+
+RESTART_MARKER = ".begun"
+
+
+def write_restart_marker(run_dir: Path) -> None:
+    """Record the job that begins the run, if an elastic agent, which may restart it, started the job."""
+    if get_elastic_run_id() is None:
+        return
+    with writing("the run", run_dir):
+        write_file(run_dir / RESTART_MARKER, job())
+
+
+def is_restart(run_dir: Path) -> bool:
+    """Return whether these processes belong to the same job that began the run in `run_dir`."""
+    try:
+        return get_elastic_run_id() is not None and (run_dir / RESTART_MARKER).read_text() == job()
+    except OSError:
+        return False
+
+
+def job() -> str:
+    """Return the elastic run ID of this job, or else an identifier of its agent."""
+    name = get_elastic_run_id()
+    if name not in (None, "none"):
+        return name
+    agent = os.getppid()
+    try:
+        began = Path(f"/proc/{agent}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        began = ""
+    return f"agent {agent} {began}"
+
+
+@contextmanager
+def advise_resuming(run_dir: Path) -> Iterator[None]:
+    """Add the resume command to the message of any external error or interruption."""
+    advice = f"resume it with megavit train --resume {shlex.quote(str(run_dir))}"
+    try:
+        yield
+    except Interrupted as error:
+        raise Interrupted(f"{error}: {advice}", error.exit_code - 128) from None
+    except KeyboardInterrupt as interrupt:
+        raise Interrupted(f"stopped as requested: {advice}", get_signal(interrupt)) from None
+    except (DataError, OutputError) as error:
+        raise type(error)(f"{str(error).removesuffix('.')}. When that is fixed, {advice}") from error

@@ -1,0 +1,109 @@
+"""Choose the image size for pretrained weights by measuring how long it takes to embed all images."""
+
+import time
+from dataclasses import replace
+
+import torch
+
+from megavit.config.recipe import Recipe
+from megavit.data.dataset import LabeledImages
+from megavit.engine.engine import Engine
+from megavit.model.statistics import forward_flops
+from megavit.training.context import RunContext
+from megavit.training.data import short_batch_size
+from megavit.training.loop.build import build_pretrained, make_model_config, median_short_side
+from megavit.weights.pretrained.pretrained import PretrainedModel
+
+# Sides in pixels that are tried, rounded to whole patches.
+SIZES = (112, 168, 224, 336, 448)
+# Largest side without a time budget, and largest ratio of any chosen side to the images' own short side.
+SIZE_WITHOUT_BUDGET, MAX_ENLARGEMENT = 224, 2.0
+# Largest share of the remaining time for embedding all images once.
+EMBEDDING_SHARE = 0.45
+# A smaller size is better if it leaves time to tune the weights: for this number of steps, whose images each take about
+# so many times as long as embedding them, and for evaluating the tuned model, in this share of the remaining time.
+TUNING_STEPS, TUNING_PASSES, TUNING_SHARE = 100, 5, 0.85
+# A size is measured for this share of the time budget.
+MEASURING_SHARE = 0.004
+
+
+def own_image_size(pretrained: PretrainedModel) -> int | None:
+    """Return the side of the square that the weights' own files prepare images to; None if it is no square."""
+    height, width = pretrained.config.image_hw
+    return pretrained.image_size or (height if height == width else None)
+
+
+def default_image_size(pretrained: PretrainedModel) -> int | None:
+    """Return the image size without a time budget: that of the weights, at most `SIZE_WITHOUT_BUDGET`."""
+    own, patch = own_image_size(pretrained), pretrained.config.patch_hw
+    if own is None or patch[0] != patch[1] or own <= SIZE_WITHOUT_BUDGET:
+        return own
+    return max(patch[0], SIZE_WITHOUT_BUDGET // patch[0] * patch[0])
+
+
+def list_image_sizes(pretrained: PretrainedModel, dataset: LabeledImages) -> list[int]:
+    """Return the image sizes to choose from, smallest first; none if the weights are for oblong images or patches.
+
+    They are up to the weights' own size, and all but the first not far above the images' own sides.
+    """
+    own, patch = own_image_size(pretrained), pretrained.config.patch_hw
+    if own is None or patch[0] != patch[1]:
+        return []
+    sizes = {max(1, round(size / patch[0])) * patch[0] for size in SIZES}
+    sizes = sorted({size for size in sizes if size < own} | {own})
+    largest = MAX_ENLARGEMENT * median_short_side(dataset.in_split("train"))
+    return sizes[:1] + [size for size in sizes[1:] if size <= largest]
+
+
+def choose_size_by_time(ctx: RunContext, recipe: Recipe, pretrained: PretrainedModel) -> int | None:
+    """Return the largest image size that leaves time to tune the weights, or else at least to embed all images.
+
+    If none is so fast it is the smallest; None if there are no sizes to choose from.
+    """
+    counts = ctx.dataset.split_sizes()
+    total, batch_size = len(ctx.dataset.samples), min(recipe.run.batch_size or 1, counts["train"])
+    tuning = total + counts["val"] + counts["test"] + TUNING_STEPS * TUNING_PASSES * batch_size
+    sizes = list_image_sizes(pretrained, ctx.dataset)
+    if len(sizes) < 2:
+        return sizes[0] if sizes else None
+    flops = {size: forward_flops(make_model_config(_at(recipe, size), ctx.dataset, pretrained)) for size in sizes}
+    measured: dict[int, float] = {}
+    latest = size = sizes[0]
+    left = 0.0
+    while size not in measured:
+        latest, measured[size] = size, measure_image(ctx, _at(recipe, size), pretrained)
+        left = recipe.run.minutes * 60 - ctx.clock.elapsed
+        limit = EMBEDDING_SHARE * left / total
+        tuning_limit = min(limit, TUNING_SHARE * left / tuning)
+        expected = {s: measured.get(s, measured[latest] * flops[s] / flops[latest]) for s in sizes}
+        fast = [s for s in sizes if expected[s] <= limit]
+        tunable = [s for s in fast if expected[s] <= tuning_limit and recipe.finetune.method != "probe"]
+        size = max(tunable or fast, default=sizes[0])
+    ctx.reporter.say(
+        f"images are resized to {size} pixels: embedding all {total:,} will take about "
+        f"{measured[size] * total:.0f} of the {left:.0f} seconds left; --image-size sets it"
+    )
+    return size
+
+
+def measure_image(ctx: RunContext, recipe: Recipe, pretrained: PretrainedModel) -> float:
+    """Return the seconds in which the faster runtime embeds one image, measured on noise."""
+    start = build_pretrained(ctx, recipe, pretrained)
+    config, preprocessing = start.model.config, start.task.preprocessing
+    engine = Engine(start.model, preprocessing)
+    count = min(short_batch_size(config, ctx.device), len(ctx.dataset.samples))
+    shape = (count, preprocessing.channels, preprocessing.height, preprocessing.width)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8)
+    engine.choose_runtime(images)
+    engine(images)
+    until = time.monotonic() + MEASURING_SHARE * recipe.run.minutes * 60
+    durations: list[float] = []
+    while not durations or time.monotonic() < until:
+        began = time.monotonic()
+        engine(images)
+        durations.append(time.monotonic() - began)
+    return sum(durations) / len(durations) / count
+
+
+def _at(recipe: Recipe, size: int) -> Recipe:
+    return replace(recipe, model=replace(recipe.model, image_size=size))
