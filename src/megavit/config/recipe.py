@@ -16,6 +16,7 @@ from megavit.config.checks import (
     check_integer,
     check_positive,
     check_range,
+    check_text,
     checked,
 )
 from megavit.config.presets import PRESETS
@@ -97,6 +98,8 @@ class DataRecipe(Settings):
             are packed into a batch without padding. Excludes mixup and CutMix.
         on_corrupt: treatment of a shard, or an image in one, that differs from what was written: "skip" (reports it
             and always replaces an image by the same other one of its split and class) or "fail".
+        path_column, label_column: names of a table's columns of images and labels; None to find them by their names.
+        image_root: folder that the paths in a table are relative to; None for the table's, or one beside it.
     """
 
     val: float = checked(check_fraction, 0.1)
@@ -105,6 +108,9 @@ class DataRecipe(Settings):
     balance: Balance = "auto"
     keep_aspect: bool = False
     on_corrupt: OnCorrupt = "skip"
+    path_column: str | None = checked(check_text, None)
+    label_column: str | None = checked(check_text, None)
+    image_root: str | None = checked(check_text, None)
 
     def __post_init__(self) -> None:
         super().__post_init__()

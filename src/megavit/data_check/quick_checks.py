@@ -14,7 +14,7 @@ from megavit.data.decode.image_file import NOT_AN_IMAGE
 from megavit.data.file_names import HIDDEN, WRITTEN
 from megavit.data.load import OTHER_CHANNELS
 from megavit.data.sources.folder import OUTSIDE
-from megavit.data.sources.table import LISTED_TWICE
+from megavit.data.sources.rows import LISTED_TWICE
 from megavit.data.sources.tree import ALREADY_READ
 from megavit.data_check.exact_duplicates import duplicate_findings, find_exact_duplicates
 from megavit.data_check.finding import KINDS, Finding, Kind, sort_by_severity
