@@ -11,6 +11,7 @@ import torch
 from megavit.config.names import canonical, find_look_alikes, show_code_points
 from megavit.config.recipe import DataRecipe
 from megavit.data.dataset import LabeledImages, Sample, Skipped
+from megavit.data.decode.extras import NEEDS_EXTRA
 from megavit.data.scan import Candidate, ImageInfo, Listing, Progress, scan_images
 from megavit.data.shards.listing import list_shards
 from megavit.data.shards.open import check_not_nearly_shards, is_shards
@@ -179,6 +180,7 @@ def _assemble(
         )
     pairs = list(zip(listing.candidates, found, strict=True))
     unusable = [(candidate, reason) for candidate, reason in pairs if isinstance(reason, str)]
+    _check_extras(source, [reason for _, reason in unusable], len(pairs))
     usable, odd_channels = _separate_odd_channels(
         [(candidate, info) for candidate, info in pairs if isinstance(info, ImageInfo)]
     )
@@ -225,6 +227,14 @@ def _assemble(
         on_corrupt=recipe.on_corrupt,
         notes=listing.notes,
     )
+
+
+def _check_extras(source: str, reasons: Sequence[str], images: int) -> None:
+    """Raise a DataError if most images could be read with a package that is not installed."""
+    missing = Counter(reason for reason in reasons if reason.startswith(NEEDS_EXTRA))
+    if 2 * missing.total() > images:
+        ((reason, count),) = missing.most_common(1)
+        raise DataError(f"{count:,} of the {images:,} images of {source!r} cannot be read yet: {reason}")
 
 
 def _suggest_inner_folder(listing: Listing) -> str:

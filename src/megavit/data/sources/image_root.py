@@ -11,13 +11,15 @@ from megavit.errors import DataError
 SAMPLE = 50  # number of a table's first images that decide
 _MAX_FOLDERS = 1_000  # number of folders that are searched
 _MAX_DEPTH = 3
+_ANNOTATION_FOLDERS = ("annotations", "annotation", "labels", "label", "metadata", "meta", "splits")
 
 
 def find_image_root(table_folder: Path, paths: Sequence[str], image_root: str | None, source: str) -> str:
     """Return the folder, relative to the table's, that paths are relative to; "" for the table's own.
 
     Without `image_root`, it is the table's folder if that has any of the images, or else the only folder below it that
-    has all of them, with or without the suffixes of their names.
+    has all of them, with or without the suffixes of their names, or if there is none and the table is in
+    a folder such as annotations, the only one beside that.
 
     Args:
         paths: some paths in the table.
@@ -34,10 +36,14 @@ def find_image_root(table_folder: Path, paths: Sequence[str], image_root: str | 
     paths = [path.strip().replace("\\", "/") for path in paths]
     if not paths or any(_has(table_folder, path) for path in paths):
         return ""
-    found = [folder for folder in _folders(table_folder) if all(_has(table_folder / folder, path) for path in paths)]
+
+    def fitting(folders: Iterable[str]) -> list[str]:
+        return [folder for folder in folders if all(_has(table_folder / folder, path) for path in paths)]
+
+    found = fitting(_folders(table_folder, _MAX_DEPTH)) or fitting(_folders_beside(table_folder))
     if len(found) > 1:
         raise DataError(
-            f"the images that {source!r} lists, such as {paths[0]!r}, are in several folders beside it, "
+            f"the images that {source!r} lists, such as {paths[0]!r}, are in several folders, "
             f"{abbreviate(found, 5)}: pass the one to use with --image-root"
         )
     return found[0] if found else ""
@@ -61,7 +67,15 @@ def _suffixes() -> Iterable[str]:
     return (*IMAGE_SUFFIXES, *(suffix.upper() for suffix in IMAGE_SUFFIXES))
 
 
-def _folders(root: Path) -> Iterator[str]:
+def _folders_beside(folder: Path) -> Iterator[str]:
+    """Yield the parent of a folder of annotations and the folders in it, relative to the folder."""
+    if folder.absolute().name.lower() not in _ANNOTATION_FOLDERS:
+        return
+    yield ".."
+    yield from (f"../{name}" for name in _folders(folder / "..", 1) if name != folder.absolute().name)
+
+
+def _folders(root: Path, max_depth: int) -> Iterator[str]:
     """Yield the folders below one, the nearest first, without hidden ones."""
     pending, count = [("", 0)], 0
     while pending:
@@ -77,5 +91,5 @@ def _folders(root: Path) -> Iterator[str]:
             if count > _MAX_FOLDERS:
                 return
             yield path
-            if depth + 1 < _MAX_DEPTH:
+            if depth + 1 < max_depth:
                 pending.append((path, depth + 1))
