@@ -23,7 +23,7 @@ from megavit.data.sources.records.files import RECORD_SUFFIXES, list_parquet, li
 from megavit.data.sources.records.hugging_face import HUB_PREFIX, list_hub
 from megavit.data.sources.records.memory import IN_MEMORY, list_memory
 from megavit.data.sources.records.parquet import find_parquet
-from megavit.data.sources.table import list_table
+from megavit.data.sources.table import DEFAULTS, list_table
 from megavit.data.split.split import complete_splits
 from megavit.data.split.stratify import stratify
 from megavit.data.targets import index_target
@@ -88,7 +88,7 @@ def load_data(
 
 def scan_source(
     source: DataSource,
-    recipe: DataRecipe,
+    recipe: DataRecipe = DEFAULTS,
     progress: Progress | None = None,
     *,
     verify: Verify = "held-out",
@@ -159,9 +159,8 @@ def check_outside_data(out: Path, source: DataSource) -> None:
     """Raise an OutputError if an output folder is within a folder of images, where it would become a class."""
     if not is_named(source):
         return
-    source = os.fspath(source)
-    data = Path(source)
-    if not source.startswith(DEMO_PREFIX) and data.is_dir() and out.resolve().is_relative_to(data.resolve()):
+    data, name = Path(source), os.fspath(source)
+    if not name.startswith(DEMO_PREFIX) and data.is_dir() and out.resolve().is_relative_to(data.resolve()):
         raise OutputError(
             f"{out} is inside the data folder {source} and would become one of its classes: choose a folder outside it "
             "with --out"

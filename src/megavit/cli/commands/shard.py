@@ -34,7 +34,6 @@ def shard(
         shard_size: Target size of each shard, with its unit.
     """
     from megavit.cli.console import counting, print_json, results, show_skipped
-    from megavit.config.recipe import DataRecipe
     from megavit.data.load import check_outside_data, scan_source
     from megavit.data.shards.write import write_shards
     from megavit.data.sources.demo import DEMO_PREFIX
@@ -45,7 +44,7 @@ def shard(
         raise ConfigError(f"{data} has no files to write into shards: pass a folder, a table or shards")
     check_outside_data(out, data)
     with counting("checking images") as progress:
-        listing, scan = scan_source(data, DataRecipe(), progress, verify="all")
+        listing, scan = scan_source(data, progress=progress, verify="all")
     with counting("writing shards") as progress:
         index = write_shards(listing, scan, out, size=limit, seed=seed, progress=progress)
     reasons: dict[str, int] = {}

@@ -10,7 +10,7 @@ from megavit.errors import ImageError
 MAX_HEADER_BYTES = 2**22
 """Largest size of what precedes the pixels; each of its elements, of 8 bytes or more, becomes an object."""
 
-_DEFLATED = "1.2.840.10008.1.2.1.99"
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _IMPLICIT = "1.2.840.10008.1.2"
 _UNDEFINED = 0xFFFFFFFF
@@ -47,13 +47,12 @@ def find_pixels(pydicom: Any, data: bytes) -> DicomPixels:
     Raises:
         ImageError: if it is deflated, or has too many elements before its pixels or too many parts of them.
     """
-    head = io.BytesIO(data[:MAX_HEADER_BYTES])
-    syntax = str(pydicom.filereader.read_file_meta_info(head).get("TransferSyntaxUID", ""))
-    if syntax == _DEFLATED:  # a few bytes could fill the memory
+    start_of_file = data[:MAX_HEADER_BYTES]
+    if _DEFLATED in start_of_file:  # pydicom would inflate all of it, which could fill the memory
         raise ImageError("a deflated DICOM file is not supported: save it uncompressed")
-    head.seek(0)
+    head = io.BytesIO(start_of_file)
     header = pydicom.dcmread(head, stop_before_pixels=True)
-    start = head.tell()
+    start, syntax = head.tell(), str(header.file_meta.TransferSyntaxUID)
     if start >= MAX_HEADER_BYTES - 12 and len(data) > MAX_HEADER_BYTES:
         raise ImageError(f"what precedes the pixels exceeds the limit of {MAX_HEADER_BYTES // 2**20} MiB")
     if len(data) < start + 8:

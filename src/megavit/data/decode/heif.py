@@ -29,6 +29,7 @@ def open_heif(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """
     pi_heif = import_extra("pi_heif", "heic", "HEIC")
     # Not registered with Pillow, whose formats would then change for the whole process.
-    image = pi_heif.HeifImagePlugin.HeifImageFile(io.BytesIO(data))
-    check_image_size(*image.size, max_pixels)
+    image = pi_heif.HeifImageFile(io.BytesIO(data))
+    width, height = image.size
+    check_image_size(width, height, max_pixels)
     return image

@@ -57,10 +57,10 @@ def _convert(image: object, where: str) -> StoredImage:
             return image
         case bytearray() | memoryview():
             return bytes(image)
-        case {"bytes": bytes() as data}:  # as in Hugging Face data sets
-            return data
-        case {"path": str() as path}:
-            return path
+        case dict() if isinstance(image.get("bytes"), bytes):  # as in Hugging Face data sets
+            return image["bytes"]
+        case dict() if isinstance(image.get("path"), str):
+            return image["path"]
         case Image.Image():
             return _checked(image, image.size)
         case torch.Tensor() | np.ndarray():
@@ -79,7 +79,8 @@ def _convert(image: object, where: str) -> StoredImage:
 
 def _checked(image: Image.Image | torch.Tensor, size: tuple[int, int]) -> torch.Tensor | ImageError:
     try:
-        check_image_size(*size)
+        width, height = size
+        check_image_size(width, height)
         return from_pillow(image) if isinstance(image, Image.Image) else image
     except ImageError as error:
         return error

@@ -109,16 +109,16 @@ def _kind_of(value: object, where: str) -> TargetKind:
 
 
 def _scores(plain: Sequence[object], where: Callable[[int], str], named: bool) -> Targets:
-    scores: list[NamedTarget] = []
+    scores: list[float] = []
     for index, value in enumerate(plain):
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise DataError(f"the score of {where(index)} must be a finite number, got {value!r}")
         scores.append(float(value))
-    distinct = set(scores)
-    if named or len(distinct) > _MAX_CLASS_LIKE or not all(float(score).is_integer() for score in distinct):
-        return Targets(scores, "regression", ())
+    distinct, values = set(scores), list[NamedTarget](scores)
+    if named or len(distinct) > _MAX_CLASS_LIKE or not all(score.is_integer() for score in distinct):
+        return Targets(values, "regression", ())
     note = "the labels are floating-point numbers, so a number is predicted: pass integers if they are classes"
-    return Targets(scores, "regression", (), (note,))
+    return Targets(values, "regression", (), (note,))
 
 
 def _class_name(value: object, names: Sequence[str] | None, where: str) -> str:
