@@ -1,6 +1,7 @@
 """Choose the pretrained weights of a run by itself: those at hand, those that can be fetched, or none."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from megavit.errors import BundleError, ConfigError
 from megavit.training.context import RunContext, TrainRequest
 from megavit.training.loop.build import adapt_preprocessing, make_model_config
 from megavit.training.progress import Reporter
+from megavit.training.setup.resolution import check_affordable
 from megavit.training.setup.sizes import check_resources, choose_recipe, get_base_recipe, resolve_pretrained
 from megavit.weights.backbones.download import OnBytes, Patience
 from megavit.weights.backbones.fetch import describe_download, fetch_backbone, load_backbone
@@ -136,6 +138,8 @@ class Search:
             config = make_model_config(resolved, dataset, found)
             adapt_preprocessing(config, found, keep_aspect=resolved.data.keep_aspect)
             check_resources(resolved, dataset, device, found)
+            size = self.recipe.model.image_size
+            check_affordable(self.ctx, replace(resolved, model=replace(resolved.model, image_size=size)), found)
         except (BundleError, ConfigError) as error:
             self.ctx.reporter.say(f"{backbone.name} in {path} cannot be used: {error}")
             return None

@@ -21,9 +21,10 @@ from megavit.training.budget.model_selection import CANDIDATES, Candidate
 from megavit.training.loop.build import make_model_config, median_short_side
 from megavit.training.setup.memory import check_memory, choose_gradient_accumulation
 from megavit.training.setup.resolution import default_image_size
+from megavit.training.setup.symmetry import can_mirror
 from megavit.weights.pretrained.pretrained import PretrainedModel
 
-# Largest short side in pixels of images that are not considered photographs.
+# Largest short side in pixels of small images, which are not resized.
 MAX_SMALL_SIDE = 40
 # Default batch size, smaller below MANY_IMAGES, and for few images this share of them but not below MIN_BATCH_SIZE.
 BATCH_SIZE, SMALLER_BATCH_SIZE, MANY_IMAGES = 128, 64, 20_000
@@ -33,10 +34,16 @@ FINETUNE_BATCH_SIZE = 32
 
 
 def choose_recipe(dataset: LabeledImages) -> str:
-    """Return the name of the recipe for these images: "small" or "photos"."""
+    """Return the name of the recipe for these images: "small" or "photos".
+
+    Small gray images and those that must not be mirrored, such as letters, are no photographs.
+    """
     training = dataset.in_split("train")
-    is_small = median_short_side(training) <= MAX_SMALL_SIDE or all(sample.channels == 1 for sample in training)
-    return "small" if is_small else "photos"
+    is_small = median_short_side(training) <= MAX_SMALL_SIDE
+    is_gray = all(sample.channels == 1 for sample in training)
+    if is_small and is_gray:
+        return "small"
+    return "photos" if not (is_small or is_gray) or can_mirror(dataset) else "small"
 
 
 def get_base_recipe(name: str, dataset: LabeledImages) -> Recipe:
