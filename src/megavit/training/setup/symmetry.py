@@ -32,7 +32,7 @@ def _can_mirror(dataset: LabeledImages) -> bool:
 
 
 def upright_share(queries: Tensor, others: Tensor) -> float:
-    """Return the share of images (N, C, H, W) that are nearer to one of the others than to any mirror image of those."""
+    """Return the share of images (N, C, H, W) that are nearer to one of the others than to any mirror image of them."""
 
     def correlate(mirrored: bool) -> Tensor:
         rows = _normalize(others.flip(3) if mirrored else others)
