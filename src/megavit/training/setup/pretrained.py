@@ -26,7 +26,7 @@ ANSWER_SECONDS, BEGIN_SECONDS, STALL_SECONDS = 5.0, 8.0, 15.0
 MAX_BUDGET_SHARE = 1 / 3
 """Largest share of the remaining time of a run that the download takes."""
 # Settings that change the model's design, which that of a backbone cannot follow.
-DESIGN = ("preset", "patch_size", "mlp", "stem")
+DESIGN = ("preset", "patch_size", "mlp", "stem", "norm")
 HELP = f"to start from weights, run megavit backbones NAME with a network, set {FOLDER_SETTING}, or pass --from PATH"
 
 
