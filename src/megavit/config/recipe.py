@@ -43,7 +43,7 @@ class ModelRecipe(Settings):
     Attributes:
         pretrained: source of pretrained weights, which determine the model and, unless given here, its image size and
             channels: a name in `megavit.config.backbones.BACKBONES`, or any source of `megavit.weights.pretrained`;
-            "scratch" for none; "auto" for the first backbone at hand, which small and gray images never use.
+            "scratch" for none; "auto" for the first backbone at hand, which small gray images and letters never use.
         preset: name in `megavit.config.presets.PRESETS`, or "auto" to choose by image size and training time.
         image_size: side in pixels to which images are resized; None to choose by the data. With `keep_aspect`, an
             image has at most as many patches as such a square.

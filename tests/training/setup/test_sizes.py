@@ -30,8 +30,8 @@ def images(height: int, width: int, *, gray: bool = False, count: int = 40) -> L
         (9, "pico", 8, 2),
         (28, "nano", 28, 4),
         (32, "nano", 32, 4),
-        (48, "micro", 48, 8),
-        (500, "micro", 64, 8),
+        (48, "hybrid-nano", 48, 8),
+        (500, "hybrid-nano", 48, 8),
     ],
 )
 def test_the_model_follows_the_images(side, preset, size, patch):

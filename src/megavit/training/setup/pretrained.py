@@ -97,7 +97,10 @@ class Search:
         """Return the reason why no backbone can serve, if there is one."""
         dataset, model = self.ctx.dataset, self.recipe.model
         if choose_recipe(dataset) == "small":
-            return "its images are small or gray, which backbones are not made for; --from NAME uses one all the same"
+            return (
+                "its images are small and gray, or like letters that must not be mirrored, and backbones are not made "
+                "for these; --from NAME uses one all the same"
+            )
         designed = [name for name in DESIGN if self.overrides.get("model", {}).get(name) not in (None, AUTO)]
         if designed:
             return f"{' and '.join(designed)} set the model, and a backbone has its own"
