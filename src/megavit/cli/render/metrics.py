@@ -14,7 +14,7 @@ from megavit.evaluation.robustness.robustness import Robustness
 from megavit.evaluation.subgroups import Subgroups
 from megavit.evaluation.uncertainty.uncertainty import UncertaintyMetrics
 from megavit.training.report.baselines import BaselineSummary
-from megavit.training.report.finalize import TrainResult
+from megavit.training.report.result import Run
 
 MAX_CLASSES_SHOWN = 30
 CONFUSIONS_SHOWN = 5
@@ -165,18 +165,9 @@ def show_robustness(robustness: Robustness) -> None:
     )
 
 
-def show_trained(trained: TrainResult, *, as_json: bool) -> None:
+def show_trained(trained: Run, *, as_json: bool) -> None:
     if as_json:
-        print_json(
-            {
-                "run": str(trained.run_dir),
-                "bundle": str(trained.bundle),
-                "report": str(trained.report),
-                "test": trained.metrics.to_dict(),
-                "uncertainty": trained.uncertainty.to_dict(),
-                "baselines": trained.baselines.to_dict() if trained.baselines else None,
-            }
-        )
+        print_json(trained.to_dict())
         return
     if trained.baselines and trained.baselines.warning:
         results.print(trained.baselines.warning, style="bold yellow")
@@ -188,7 +179,7 @@ def show_trained(trained: TrainResult, *, as_json: bool) -> None:
         results.print(f"expected calibration error {trained.uncertainty.calibrated.ece.value:.1%}")
     results.print(f"report: {trained.report}")
     results.print(f"bundle: {trained.bundle}")
-    results.print(f"try it: megavit predict {shlex.quote(str(trained.run_dir))} IMAGE ...")
+    results.print(f"try it: megavit predict {shlex.quote(str(trained.folder))} IMAGE ...")
 
 
 def describe_baselines(baselines: BaselineSummary) -> str:
