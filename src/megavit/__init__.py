@@ -12,6 +12,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from megavit.api.calibrate import calibrate as calibrate
+    from megavit.api.calibrate import quantize as quantize
+    from megavit.api.check import check as check
+    from megavit.api.convert import convert as convert
+    from megavit.api.evaluate import evaluate as evaluate
+    from megavit.api.export import export as export
+    from megavit.api.models import create_model as create_model
+    from megavit.api.serve import serve as serve
     from megavit.api.train import resume as resume
     from megavit.api.train import train as train
     from megavit.config.presets import preset as preset
@@ -35,6 +43,14 @@ __version__ = "0.1.0"
 _HOME = {
     "train": "megavit.api.train",
     "resume": "megavit.api.train",
+    "check": "megavit.api.check",
+    "evaluate": "megavit.api.evaluate",
+    "calibrate": "megavit.api.calibrate",
+    "quantize": "megavit.api.calibrate",
+    "export": "megavit.api.export",
+    "convert": "megavit.api.convert",
+    "create_model": "megavit.api.models",
+    "serve": "megavit.api.serve",
     "Design": "megavit.config.vit",
     "PLAIN_VIT": "megavit.config.vit",
     "ViTConfig": "megavit.config.vit",

@@ -40,8 +40,8 @@ def check_output_folder(out: Path, source: str) -> None:
     check_writable(out, "the check", need=0)
 
 
-def write_report(out: Path, result: CheckResult, skip_reason: str) -> None:
-    """Write the table and the page into `out`; `skip_reason` says why labels were not checked.
+def write_report(out: Path, result: CheckResult) -> None:
+    """Write the table and the page into `out`.
 
     Raises:
         OutputError: if they cannot be written.
@@ -49,7 +49,7 @@ def write_report(out: Path, result: CheckResult, skip_reason: str) -> None:
     with writing("the check", out):
         out.mkdir(parents=True, exist_ok=True)
         write_file(out / TABLE, render_csv(result))
-        write_file(out / PAGE, render_html(result, skip_reason))
+        write_file(out / PAGE, render_html(result))
 
 
 def render_csv(result: CheckResult) -> bytes:
@@ -105,7 +105,7 @@ class Section:
     hidden: int
 
 
-def render_html(result: CheckResult, skip_reason: str) -> bytes:
+def render_html(result: CheckResult) -> bytes:
     """Return the page in UTF-8."""
     images = result.images
     return render_page(
@@ -117,7 +117,7 @@ def render_html(result: CheckResult, skip_reason: str) -> bytes:
         sizes={split: count for split, count in images.split_sizes().items() if count},
         shapes=result.shapes,
         review=result.label_review,
-        skip_reason=skip_reason,
+        skip_reason=result.skip_reason,
         sections=_make_sections(result),
         serious=sum(finding.severity == "serious" for finding in result.findings),
         total=len(result.findings),
