@@ -11,14 +11,7 @@ import pytest
 import megavit
 from megavit.errors import BundleError, ConfigError, Interrupted
 from megavit.training.progress import NullReporter
-
-TINY = {"model": {"patch_size": 4, "channels": 1}, "run": {"precision": "float32", "device": "cpu"}}
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> megavit.Run:
-    out = tmp_path_factory.mktemp("api") / "run"
-    return megavit.train("demo:digits", out=out, epochs=1, model="pico", image_size=8, settings=TINY)
+from tests.api.conftest import TINY
 
 
 def test_the_functions_keep_their_names_whatever_is_imported() -> None:
@@ -48,7 +41,7 @@ def test_python_and_the_command_train_the_same_model(run: megavit.Run, tmp_path:
     recipe = tmp_path / "tiny.toml"
     recipe.write_text(
         "[model]\npatch_size = 4\nchannels = 1\npreset = 'pico'\nimage_size = 8\n"
-        "[run]\nprecision = 'float32'\nepochs = 1\n"
+        "[run]\nprecision = 'float32'\nepochs = 2\n"
     )
     again = megavit.train("demo:digits", out=tmp_path / "again", recipe=recipe, device="cpu")
     weights = "model.safetensors"

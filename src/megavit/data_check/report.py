@@ -15,7 +15,8 @@ from megavit.data.load import check_outside_data
 from megavit.data_check.check import CheckResult
 from megavit.data_check.finding import KINDS, Finding, Kind, KindInfo, format_target
 from megavit.errors import DataError, OutputError
-from megavit.evaluation.report.html import data_uri, render_page
+from megavit.evaluation.report.html import render_page
+from megavit.page.inline import data_uri
 from megavit.runtime.csv_files import csv_text
 from megavit.runtime.storage import check_writable, write_file, writing
 

@@ -22,9 +22,12 @@ from megavit.evaluation.compare import (
 )
 from megavit.evaluation.inference import SplitSelection, run_inference
 from megavit.evaluation.metrics.dispatch import Metrics, compute_metrics
+from megavit.evaluation.report.summary import headline, list_metrics, list_uncertainty
+from megavit.evaluation.report.text import describe_comparison, describe_subgroups, format_interval
 from megavit.evaluation.robustness.robustness import Robustness, compute_robustness
 from megavit.evaluation.subgroups import Subgroups, compute_subgroups, read_group_values
 from megavit.evaluation.uncertainty.uncertainty import UncertaintyMetrics, compute_uncertainty
+from megavit.page import inline
 from megavit.predict.predictor import Predictor
 
 
@@ -80,6 +83,19 @@ class Evaluation:
         if self.robustness is not None:
             result["robustness"] = self.robustness.to_dict()
         return result
+
+    def _repr_html_(self) -> str:
+        """Return the results for a notebook."""
+        rows = [*list_metrics(self.metrics), *list_uncertainty(self.uncertainty)]
+        sentences = []
+        if self.comparison is not None:
+            sentences += [f"A {self.bundle}, B {self.against}", describe_comparison(self.comparison)]
+        if self.subgroups is not None:
+            sentences.append(describe_subgroups(self.subgroups))
+        if self.robustness is not None:
+            metric = self.robustness.metric
+            sentences.append(f"corrupted images on average: {metric} {format_interval(metric, self.robustness.mean)}")
+        return inline.block(inline.heading(headline(self.metrics)), inline.table(rows), *map(inline.line, sentences))
 
     def write_report(self, path: str | os.PathLike[str]) -> Path:
         """Write an HTML page with all metrics and the worst errors, and return its path.

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from megavit.evaluation.metrics.dispatch import Metrics
+from megavit.evaluation.report.summary import headline, list_uncertainty
 from megavit.evaluation.uncertainty.uncertainty import UncertaintyMetrics
+from megavit.page import inline
 from megavit.predict.predictor import Predictor, load
-from megavit.training.report.baselines import BaselineSummary
+from megavit.training.report.baselines import BaselineSummary, describe_baselines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,18 @@ class Run:
     def load(self, *, device: str = "auto", precision: str = "float32") -> Predictor:
         """Load the trained model as `megavit.load` does."""
         return load(self.bundle, device=device, precision=precision)
+
+    def _repr_html_(self) -> str:
+        """Return the results for a notebook."""
+        uncertainty = list_uncertainty(self.uncertainty)
+        baselines = [inline.line(describe_baselines(self.baselines))] if self.baselines else []
+        if self.baselines and self.baselines.warning:
+            baselines.append(inline.warning(f"{self.baselines.warning} {self.baselines.advice or ''}"))
+        return inline.block(
+            inline.heading(headline(self.metrics)),
+            *baselines,
+            inline.table([*uncertainty, ("report", str(self.report)), ("bundle", str(self.bundle))]),
+        )
 
     def __fspath__(self) -> str:
         return os.fspath(self.folder)
