@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-
 import megavit
 from megavit.page.inline import bars, block, data_uri, heading, line, picture, table, warning
 from tests.helpers.bundles import make_bundle
