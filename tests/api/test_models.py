@@ -11,7 +11,7 @@ from tests.helpers.bundles import make_bundle, make_model
 def test_a_preset_is_a_module_of_the_published_size() -> None:
     model = megavit.create_model("Ti", num_classes=10, image_size=32)
     assert model.training and model(torch.rand(2, 3, 32, 32)).shape == (2, 10)
-    assert (model.config.dim, model.config.depth, model.config.patch_size) == (192, 12, 16)
+    assert (model.config.dim, model.config.depth, model.config.patch_hw) == (192, 12, (16, 16))
     assert megavit.create_model("pico").config.num_classes == 1000
     assert megavit.create_model("pico", num_classes=0, channels=1)(torch.rand(1, 1, 8, 8)).shape == (1, 64)
 

@@ -25,7 +25,7 @@ def test_a_server_in_the_background_answers_until_it_is_closed(
         assert server.url in repr(server)
         reply = httpx.post(f"{server.url}/models/digits/predict", files={"image": ("0.png", bytes_of_a_digit())})
         assert reply.status_code == 200, reply.text
-        assert reply.json()["label"] == run.load().predict(bytes_of_a_digit()).label
+        assert reply.json()["predictions"][0]["label"] == run.load().predict(bytes_of_a_digit()).label
     with pytest.raises(httpx.ConnectError):
         httpx.get(server.url)
     assert not [thread for thread in threading.enumerate() if thread.name == "megavit-serve"]
@@ -42,7 +42,7 @@ def test_a_model_that_cannot_be_served_and_a_port_that_is_taken_are_errors(tmp_p
     with pytest.raises(BundleError, match=r"model\.safetensors"):
         megavit.serve([tmp_path / "bundle"], port=0, background=True)
     with pytest.raises(BundleError, match="is not a bundle"):
-        megavit.serve(tmp_path, port=0, background=True)
+        megavit.serve(tmp_path / "nothing", port=0, background=True)
 
 
 def test_a_server_that_would_block_an_event_loop_is_refused(tmp_path: Path) -> None:
