@@ -144,6 +144,7 @@ def read_class_names(path: Path, count: int) -> tuple[str, ...]:
     Raises:
         ConfigError: if the file cannot be read, has another format, or does not name `count` classes.
     """
+    _check_has_classes(count, f"--class-names {path}")
     try:
         text = path.read_text(encoding="utf-8-sig")
         names = _from_json(json.loads(text), path) if _is_json(path, text) else _from_lines(text)
@@ -156,11 +157,15 @@ def read_class_names(path: Path, count: int) -> tuple[str, ...]:
 
 def check_class_names(names: Sequence[str], count: int, where: str = "--class-names") -> tuple[str, ...]:
     """Return the names made unique, or raise a ConfigError that begins with `where` unless there are `count`."""
-    if not count:
-        raise ConfigError(f"{where}: the model has no classifier, so there are no classes to name")
+    _check_has_classes(count, where)
     if len(names) != count:
         raise ConfigError(f"{where} names {len(names)} classes, but the model has {count}")
     return unique_names(names)
+
+
+def _check_has_classes(count: int, where: str) -> None:
+    if not count:
+        raise ConfigError(f"{where}: the model has no classifier, so there are no classes to name")
 
 
 def unique_names(names: Sequence[str]) -> tuple[str, ...]:
