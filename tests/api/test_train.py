@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from sklearn.datasets import load_digits
 
 import megavit
 from megavit.errors import BundleError, ConfigError, Interrupted
@@ -82,11 +83,20 @@ def test_without_a_folder_the_run_is_named_after_the_data(monkeypatch: pytest.Mo
     seen = []
     monkeypatch.setattr("megavit.training.run.train", lambda data, out, **rest: seen.append((data, out)))
     megavit.train(Path("photos"))
-    assert seen == [("photos", Path("runs/photos"))]
+    assert seen == [(Path("photos"), Path("runs/photos"))]
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
     with pytest.raises(ConfigError, match="same folder"):
         megavit.train("photos")
+
+
+def test_data_are_python_objects_too(tmp_path: Path) -> None:
+    images, labels = load_digits(n_class=3, return_X_y=True)
+    data = (images.reshape(-1, 8, 8) / 16, labels)
+    run = megavit.train(data, out=tmp_path / "run", epochs=1, model="pico", image_size=8, settings=TINY)
+    assert run.load().labels == ("0", "1", "2")
+    assert megavit.evaluate(run, data).metrics.to_dict()["images"] == run.metrics.to_dict()["images"] == 54
+    assert megavit.check(data, skip_labels=True).images.source == "images in memory"
 
 
 def test_several_processes_are_started_by_torchrun_or_the_command(tmp_path: Path) -> None:

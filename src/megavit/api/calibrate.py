@@ -9,6 +9,7 @@ from typing import Any
 from megavit.api.held_out import read_held_out
 from megavit.api.reporters.choose import ReporterChoice, open_reporter
 from megavit.config.checks import check_range
+from megavit.data.load import DataSource
 from megavit.engine.engine import check_precision
 from megavit.errors import OutputError
 from megavit.evaluation.uncertainty.uncertainty import CalibrationResult, apply_calibration
@@ -20,7 +21,7 @@ from megavit.weights.bundle.bundle import copy_bundle
 
 def calibrate(
     bundle: str | os.PathLike[str],
-    data: str | os.PathLike[str],
+    data: DataSource,
     *,
     out: str | os.PathLike[str],
     temperature_only: bool = False,
@@ -68,7 +69,7 @@ class Quantization:
 
 def quantize(
     bundle: str | os.PathLike[str],
-    data: str | os.PathLike[str],
+    data: DataSource,
     *,
     out: str | os.PathLike[str],
     max_accuracy_drop: float = 0.5,

@@ -9,7 +9,7 @@ from megavit.api.reporters.choose import ReporterChoice, open_reporter
 from megavit.config.checks import check_positive
 from megavit.config.recipe import DataRecipe
 from megavit.data.dataset import LabeledImages, read_samples
-from megavit.data.load import load_data
+from megavit.data.load import DataSource, load_data
 from megavit.data_check.check import CheckResult, run_checks
 from megavit.data_check.label_issues import OutOfFoldPredictions
 from megavit.data_check.probe import MIN_IMAGES, predict_out_of_fold
@@ -26,7 +26,7 @@ DEFAULT_MINUTES = 3.0
 
 
 def check(
-    data: str | os.PathLike[str],
+    data: DataSource,
     *,
     out: str | os.PathLike[str] | None = None,
     bundle: str | os.PathLike[str] | None = None,
@@ -62,7 +62,7 @@ def check(
     pick_device(device)
     predictor = None if bundle is None else load(bundle, device=device)
     if out is not None:
-        check_output_folder(Path(out), os.fspath(data))
+        check_output_folder(Path(out), data)
     with open_reporter(reporter) as shown:
         # With the splits that training would draw.
         images = load_data(data, DataRecipe(), partial(shown.progress, "checking images"), verify="all")

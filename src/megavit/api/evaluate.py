@@ -6,6 +6,7 @@ from dataclasses import replace
 from megavit.api.held_out import read_held_out
 from megavit.api.reporters.choose import ReporterChoice, open_reporter
 from megavit.config.checks import check_integer
+from megavit.data.load import DataSource, name_source
 from megavit.evaluation.compare import check_comparable
 from megavit.evaluation.evaluation import Evaluation
 from megavit.evaluation.evaluation import evaluate as evaluate_predictor
@@ -15,7 +16,7 @@ from megavit.predict.predictor import load
 
 def evaluate(
     bundle: str | os.PathLike[str],
-    data: str | os.PathLike[str],
+    data: DataSource,
     *,
     against: str | os.PathLike[str] | None = None,
     group_by: str | None = None,
@@ -47,7 +48,7 @@ def evaluate(
     """
     check_integer("batch_size", batch_size, minimum=1)
     if group_by is not None:
-        read_group_column(os.fspath(data), group_by)
+        read_group_column(name_source(data), group_by)
     predictors = [
         load(path, device=device, precision=precision, verify=verify, keep_aspect=keep_aspect)
         for path in (bundle, against)

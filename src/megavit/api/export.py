@@ -9,6 +9,7 @@ from typing import Any
 from megavit.api.reporters.choose import ReporterChoice, open_reporter
 from megavit.config.checks import check_range
 from megavit.config.export_info import ExportPrecision, InputKind
+from megavit.data.load import DataSource
 from megavit.exporting.docs.readme import describe_parity
 from megavit.exporting.export import check_export_options, model_size
 from megavit.exporting.export import export as export_predictor
@@ -53,7 +54,7 @@ def export(
     out: str | os.PathLike[str],
     precision: ExportPrecision = "float32",
     input: InputKind = "pixels",
-    data: str | os.PathLike[str] | None = None,
+    data: DataSource | None = None,
     max_accuracy_drop: float = 0.5,
     onnxruntime_web: str | os.PathLike[str] | None = None,
     reporter: ReporterChoice = "auto",
@@ -83,9 +84,7 @@ def export(
     check_export_options(to, input, precision, folder, runtime)
     predictor = load(bundle, device="cpu")
     with open_reporter(reporter) as shown:
-        images, source = load_parity_images(
-            predictor, None if data is None else os.fspath(data), partial(shown.progress, "reading images")
-        )
+        images, source = load_parity_images(predictor, data, partial(shown.progress, "reading images"))
         parity = export_predictor(
             predictor,
             to,

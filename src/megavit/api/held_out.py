@@ -1,12 +1,11 @@
 """Read the images that a bundle is measured on: those that it was not trained on."""
 
-import os
 from collections.abc import Sequence
 from functools import partial
 
 from megavit.config.recipe import DataRecipe
 from megavit.data.dataset import LabeledImages, read_samples
-from megavit.data.load import load_data
+from megavit.data.load import DataSource, load_data
 from megavit.evaluation.inference import SplitSelection, select_split
 from megavit.predict.predictor import Predictor
 from megavit.training.progress import Reporter
@@ -14,7 +13,7 @@ from megavit.weights.bundle.bundle import SAMPLES
 
 
 def read_held_out(
-    predictors: Sequence[Predictor], data: str | os.PathLike[str], reporter: Reporter
+    predictors: Sequence[Predictor], data: DataSource, reporter: Reporter
 ) -> tuple[LabeledImages, SplitSelection]:
     """Return all images of `data`, and those of its test split that none of the predictors was trained on.
 

@@ -7,6 +7,7 @@ from typing import Any
 from megavit.api.reporters.choose import ReporterChoice, open_reporter
 from megavit.api.settings import Settings, default_out, merge_arguments, read_settings
 from megavit.config.recipe import FinetuneMethod
+from megavit.data.load import DataSource, is_named, name_source
 from megavit.errors import ConfigError, Interrupted
 from megavit.training import run as training
 from megavit.training.clock import Clock
@@ -14,7 +15,7 @@ from megavit.training.report.result import Run
 
 
 def train(
-    data: str | os.PathLike[str],
+    data: DataSource,
     *,
     out: str | os.PathLike[str] | None = None,
     recipe: str | os.PathLike[str] = "auto",
@@ -39,7 +40,10 @@ def train(
     when torchrun starts this script with them.
 
     Args:
-        data: folder with one subfolder per class, a table of paths and labels (or numbers), shards, or demo:digits.
+        data: folder with one subfolder per class, a table of paths and labels (or numbers), shards, demo:digits; or
+            Python objects: (images, labels) with an array (N, height, width[, channels]) or a list of images or paths,
+            a `torch.utils.data.Dataset` of such pairs, a data frame of pandas or polars, a `datasets.Dataset`, or a
+            dict of these by split.
         out: new folder for the run; None for runs/NAME-OF-DATA.
         recipe: "small", "photos", "demo", a TOML file, or "auto" to choose by the images.
         from_: weights to start from: "auto", "scratch", the name of a backbone, a bundle or `Run`, another library's
@@ -73,20 +77,20 @@ def train(
     chosen = read_settings(recipe, merge_arguments(arguments, settings))
     if out is None and "WORLD_SIZE" in os.environ:
         raise ConfigError("all processes need the same folder for the run: pass it with --out")
-    folder = default_out(os.fspath(data)) if out is None else Path(out)
+    folder = default_out(name_source(data)) if out is None else Path(out)
     with open_reporter(reporter) as shown:
         try:
             return training.train(
-                os.fspath(data), folder, recipe=chosen.recipe, overrides=chosen.overrides, reporter=shown, clock=clock
+                data, folder, recipe=chosen.recipe, overrides=chosen.overrides, reporter=shown, clock=clock
             )
         except Interrupted as error:
-            error.add_note(f"from Python: megavit.resume({str(folder)!r})")
+            error.add_note(f"from Python: megavit.resume({str(folder)!r}{'' if is_named(data) else ', data'})")
             raise
 
 
 def resume(
     run: str | os.PathLike[str],
-    data: str | os.PathLike[str] | None = None,
+    data: DataSource | None = None,
     *,
     settings: Settings | None = None,
     reporter: ReporterChoice = "auto",
@@ -96,7 +100,7 @@ def resume(
 
     Args:
         run: folder of the run.
-        data: new location of the images, if they have been moved.
+        data: new location of the images, if they have been moved; the same Python objects, if the run had such.
         settings: settings that may differ from those that the run began with, the table "parallel".
         reporter: as in `train`.
         clock: clock that the rest of a time budget counts from; None to start now.
@@ -116,5 +120,5 @@ def resume(
             reporter=shown,
             clock=clock,
             parallel=overrides.get("parallel"),
-            source=None if data is None else os.fspath(data),
+            source=data,
         )

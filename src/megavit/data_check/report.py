@@ -11,7 +11,7 @@ from torch import Tensor
 
 from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.image_dataset import resize
-from megavit.data.load import check_outside_data
+from megavit.data.load import DataSource, check_outside_data
 from megavit.data_check.check import CheckResult
 from megavit.data_check.finding import KINDS, Finding, Kind, KindInfo, format_target
 from megavit.errors import DataError, OutputError
@@ -32,7 +32,7 @@ SIDE = 176
 _SMALL_SIDE = 64
 
 
-def check_output_folder(out: Path, source: str) -> None:
+def check_output_folder(out: Path, source: DataSource) -> None:
     """Raise an OutputError unless the folder is empty or new, writable and outside the data."""
     with writing("the check", out):
         if out.is_dir() and any(out.iterdir()):
