@@ -97,7 +97,7 @@ def bytes_of_a_digit() -> bytes:
     from sklearn.datasets import load_digits
 
     buffer = BytesIO()
-    Image.fromarray((load_digits().images[0] * 255 / 16).astype(np.uint8)).save(buffer, "PNG")
+    Image.fromarray((load_digits(return_X_y=True)[0][0].reshape(8, 8) * 255 / 16).astype(np.uint8)).save(buffer, "PNG")
     return buffer.getvalue()
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, overload
+from typing import Literal, overload
 
 from megavit.errors import ConfigError
 from megavit.serving.background import BackgroundServer
@@ -14,18 +14,52 @@ from megavit.serving.settings import Settings
 KEY = "MEGAVIT_API_KEY"
 
 Source = str | os.PathLike[str]
+Models = Source | Sequence[Source] | Mapping[str, Source]
+OnReady = Callable[[str, Sequence[str]], None]
 
 
 @overload
 def serve(
-    models: Source | Sequence[Source] | Mapping[str, Source], *, background: Literal[True], **settings: Any
+    models: Models,
+    *,
+    host: str = ...,
+    port: int = ...,
+    max_batch_size: int = ...,
+    queue_size: int = ...,
+    max_request_mib: float = ...,
+    max_megapixels: float = ...,
+    read_timeout: float = ...,
+    timeout: float = ...,
+    load_timeout: float = ...,
+    device: str = ...,
+    precision: str = ...,
+    keep_aspect: bool = ...,
+    api_key: str | None = ...,
+    on_ready: OnReady | None = ...,
+    background: Literal[True],
 ) -> BackgroundServer: ...
 @overload
 def serve(
-    models: Source | Sequence[Source] | Mapping[str, Source], *, background: Literal[False] = False, **settings: Any
+    models: Models,
+    *,
+    host: str = ...,
+    port: int = ...,
+    max_batch_size: int = ...,
+    queue_size: int = ...,
+    max_request_mib: float = ...,
+    max_megapixels: float = ...,
+    read_timeout: float = ...,
+    timeout: float = ...,
+    load_timeout: float = ...,
+    device: str = ...,
+    precision: str = ...,
+    keep_aspect: bool = ...,
+    api_key: str | None = ...,
+    on_ready: OnReady | None = ...,
+    background: Literal[False] = ...,
 ) -> None: ...
 def serve(
-    models: Source | Sequence[Source] | Mapping[str, Source],
+    models: Models,
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
@@ -41,7 +75,7 @@ def serve(
     keep_aspect: bool = False,
     api_key: str | None = None,
     background: bool = False,
-    on_ready: Callable[[str, Sequence[str]], None] | None = None,
+    on_ready: OnReady | None = None,
 ) -> BackgroundServer | None:
     """Serve models over HTTP, with a web page to drop images on.
 
@@ -99,7 +133,7 @@ def serve(
     return None
 
 
-def _list_arguments(models: Source | Sequence[Source] | Mapping[str, Source]) -> list[str]:
+def _list_arguments(models: Models) -> list[str]:
     """Return the models as on the command line: FOLDER or NAME=FOLDER."""
     if isinstance(models, str | os.PathLike):
         return [os.fspath(models)]
