@@ -40,7 +40,8 @@ from megavit.training.loop.recovery import fit_with_recovery
 from megavit.training.progress import NullReporter, Reporter
 from megavit.training.report.baselines import shrink_training_images
 from megavit.training.report.evaluation import EvalInputs
-from megavit.training.report.finalize import TrainResult, finalize
+from megavit.training.report.finalize import finalize
+from megavit.training.report.result import Run
 from megavit.training.run_dir import Plan, advise_resuming, claim_run_dir, lock_run_dir, read_plan, write_plan
 from megavit.training.setup.parallel import override_parallel
 from megavit.training.setup.pretrained import choose_weights, fetch_progress
@@ -58,7 +59,7 @@ def train(
     overrides: dict[str, Any],
     reporter: Reporter,
     clock: Clock | None = None,
-) -> TrainResult:
+) -> Run:
     """Train on `source` and write everything to the new folder `run_dir`.
 
     Args:
@@ -96,7 +97,7 @@ def resume(
     clock: Clock | None = None,
     parallel: dict[str, Any] | None = None,
     source: DataSource | None = None,
-) -> TrainResult:
+) -> Run:
     """Continue the run in `run_dir` from its newest intact checkpoint; on a CPU the result is bit-identical.
 
     A time budget continues with the time that was left. With another number of processes the result is the same up to
@@ -160,7 +161,7 @@ def report_warnings(dataset: LabeledImages, dist: DistContext, reporter: Reporte
         reporter.say(line)
 
 
-def _start(ctx: RunContext, request: TrainRequest) -> TrainResult:
+def _start(ctx: RunContext, request: TrainRequest) -> Run:
     resolved = resolve_recipe(ctx, request)
     state, task = build_training(ctx, resolved.recipe)
     ctx.dist.run_on_main(lambda: check_writable(ctx.run_dir, "the run with its checkpoints", need=_disk_space(state)))
@@ -192,7 +193,7 @@ def _resume(
     clock: Clock,
     parallel: dict[str, Any] | None = None,
     source: DataSource | None = None,
-) -> TrainResult:
+) -> Run:
     dist, planned = get_dist_context(), read_plan(run_dir)
     plan = replace(planned, recipe=override_parallel(planned.recipe, parallel or {}, dist))
     if plan.recipe.parallel.nproc == (planned.recipe.parallel.nproc or 1):
@@ -219,7 +220,7 @@ def _resume(
         return _restore(ctx, plan.recipe, length)
 
 
-def _restore(ctx: RunContext, recipe: Recipe, length: RunLength) -> TrainResult:
+def _restore(ctx: RunContext, recipe: Recipe, length: RunLength) -> Run:
     """Train from the newest intact checkpoint, or from the first step if there is none."""
     check_resources(recipe, ctx.dataset, ctx.device)
     state, task = build_training(ctx, recipe)
@@ -235,7 +236,7 @@ def _restore(ctx: RunContext, recipe: Recipe, length: RunLength) -> TrainResult:
     return _run_loop(ctx, TrainSetup(state, task, train_loader, val_loader, length.make_budget()))
 
 
-def _run_loop(ctx: RunContext, setup: TrainSetup) -> TrainResult:
+def _run_loop(ctx: RunContext, setup: TrainSetup) -> Run:
     state, budget, elapsed = setup.state, setup.budget, ctx.clock.elapsed
     is_done = state.progress == 1
     steps = state.step if is_done else budget.next_step(state.step, state.progress, elapsed).steps
