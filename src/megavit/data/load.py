@@ -85,7 +85,7 @@ def load_data(
     listing, found = scan_source(
         source, recipe, progress, verify=verify, check_splits=check_splits, known_classes=known
     )
-    return _assemble(text, listing, found, recipe, evaluated=known is not None)
+    return _assemble(text, listing, found, apply_columns(recipe, source), evaluated=known is not None)
 
 
 def scan_source(
@@ -106,8 +106,7 @@ def scan_source(
     Raises:
         DataError: as in `load_data`, except for classes without images.
     """
-    if isinstance(source, Table):
-        recipe = replace(recipe, **source.settings)
+    recipe = apply_columns(recipe, source)
     if not is_named(source):
         listing = list_memory(source, recipe)
         check_splits({candidate.split for candidate in listing.candidates})
@@ -147,6 +146,11 @@ def _list_folder(path: Path, recipe: DataRecipe, known_classes: Collection[str] 
     if files:
         return list_parquet(files, str(path), path, recipe)
     return list_folder(path, known_classes)
+
+
+def apply_columns(recipe: DataRecipe, source: DataSource) -> DataRecipe:
+    """Return the settings to read data with, of which a `Table` replaces some."""
+    return replace(recipe, **source.settings) if isinstance(source, Table) else recipe
 
 
 def is_named(source: DataSource) -> bool:
@@ -229,6 +233,7 @@ def _assemble(
         target=listing.target,
         on_corrupt=recipe.on_corrupt,
         notes=listing.notes,
+        recipe=recipe,
     )
 
 
