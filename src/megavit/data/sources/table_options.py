@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Table:
         return os.fspath(self.path)
 
     @property
-    def settings(self) -> dict[str, str]:
+    def settings(self) -> dict[str, Any]:
         """The settings of `megavit.config.recipe.DataRecipe` that are given, with an absolute folder."""
         root = None if self.image_root is None else str(Path(self.image_root).absolute())
         given = {"path_column": self.path_column, "label_column": self.label_column, "image_root": root}
