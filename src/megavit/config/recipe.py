@@ -195,6 +195,8 @@ class RunRecipe(Settings):
     Attributes:
         epochs: passes over the training images; None for as many as fit into `minutes`.
         minutes: time limit of the command in minutes, used if `epochs` is None.
+        patience: epochs without a better validation after which training stops, for a run by epochs from scratch;
+            None to train to the end.
         batch_size: global batch size; None for 128, or less if there are fewer than 20,000 images.
         gradient_accumulation: sequential parts of a step, to save memory; None for as few as are likely to fit.
         gradient_checkpointing: whether activations within a block are recomputed in the backward pass
@@ -209,6 +211,7 @@ class RunRecipe(Settings):
 
     epochs: int | None = checked(check_integer, None, minimum=1, maximum=MAX_DURATION)
     minutes: float = checked(check_positive, 10.0, maximum=MAX_DURATION)
+    patience: int | None = checked(check_integer, None, minimum=1, maximum=MAX_DURATION)
     batch_size: int | None = checked(check_integer, None, minimum=1)
     gradient_accumulation: int | None = checked(check_integer, None, minimum=1)
     gradient_checkpointing: bool = False
@@ -218,6 +221,14 @@ class RunRecipe(Settings):
     precision: Precision = "auto"
     checkpoint_seconds: float = checked(check_positive, 60.0)
     workers: int | None = checked(check_integer, None, minimum=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.patience is not None and self.epochs is None:
+            raise ConfigError(
+                f"patience ({self.patience}) is for a run by epochs; one by minutes is as long as they are: set epochs "
+                "too, or leave patience out"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,7 @@ def train(
     finetune: FinetuneMethod | None = None,
     minutes: float | None = None,
     epochs: int | None = None,
+    patience: int | None = None,
     model: str | None = None,
     image_size: int | None = None,
     patch_size: PresetPatchSize = None,
@@ -65,13 +66,15 @@ def train(
 
     Args:
         out: New folder for the run. Default: runs/NAME-OF-DATA.
-        resume: Resume the run in this folder; add DATA if the images have been moved.
+        resume: Resume the run in this folder; add DATA if the images have been moved, and --epochs or --minutes to
+            extend the run after its end by as many more, such as --minutes +10.
         recipe: Training recipe: small, photos, demo, a TOML file, or auto to choose by the images.
         from_: Weights to start from: auto, scratch, a name of megavit backbones, a bundle, another library's
             checkpoint, timm:NAME, or hf-hub:USER/NAME. Default: auto for photographs, else scratch.
         finetune: With pretrained weights: which of them to train. Default: auto, the best on held-out images.
         minutes: Time budget in minutes for the whole command. Default: 10.
         epochs: Number of epochs, instead of --minutes.
+        patience: With --epochs, from scratch: stop after as many epochs without a better validation.
         model: Model preset, such as nano, Ti or S. Default: chosen by images and time budget.
         image_size: Image size in pixels. Default: chosen by the images.
         keep_aspect: Keep the images' aspect ratio when resizing (rules out mixup and CutMix).
@@ -95,6 +98,7 @@ def train(
         "run": {
             "minutes": minutes,
             "epochs": epochs,
+            "patience": patience,
             "batch_size": batch_size,
             "gradient_accumulation": gradient_accumulation,
             "gradient_checkpointing": gradient_checkpointing,
@@ -112,8 +116,13 @@ def train(
         raise ConfigError("--minutes and --epochs both set the length of the training: pass only one of them")
     if finetune is not None and from_ == "scratch":
         raise ConfigError("--finetune needs pretrained weights: name them with --from, or leave it out")
-    if resume is not None and (out is not None or recipe != "auto" or any(flags.values())):
-        raise ConfigError("--resume continues the run with its own settings: leave out all others")
+    length = {key: value for key, value in flags["run"].items() if key in ("epochs", "minutes")}
+    others = [*(keys for table, keys in flags.items() if table != "run"), flags["run"].keys() - length.keys()]
+    if resume is not None and (out is not None or recipe != "auto" or any(others)):
+        raise ConfigError(
+            "--resume continues the run with its own settings: leave out all others, but --epochs or --minutes, "
+            "which extend a finished run"
+        )
     if resume is None and data is None:
         raise ConfigError("DATA is missing: megavit train FOLDER, or megavit train --resume RUN")
 
@@ -139,6 +148,7 @@ def train(
     from megavit.cli.render.training import TerminalReporter
     from megavit.runtime.process_group import get_dist_context
     from megavit.training.clock import Clock
+    from megavit.training.extend import Extension
     from megavit.training.progress import NullReporter
     from megavit.training.run import resume as resume_run
     from megavit.training.run import train as train_run
@@ -147,7 +157,10 @@ def train(
     clock = Clock(get_start_time())
     with report_once(), TerminalReporter() if is_main else nullcontext(NullReporter()) as reporter:
         if resume is not None:
-            trained = resume_run(resume, reporter=reporter, clock=clock, parallel=layout, source=data)
+            extension = Extension(**length) if length else None
+            trained = resume_run(
+                resume, reporter=reporter, clock=clock, parallel=layout, source=data, extension=extension
+            )
         else:
             assert out is not None
             trained = train_run(str(data), out, recipe=base, overrides=settings, reporter=reporter, clock=clock)

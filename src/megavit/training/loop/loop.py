@@ -16,7 +16,7 @@ from megavit.training.history import EpochRecord
 from megavit.training.loop.logit_monitor import LogitMonitor
 from megavit.training.loop.step import train_step
 from megavit.training.loop.validation import validate
-from megavit.training.optim.optimizer import learning_rate
+from megavit.training.optim.optimizer import EXTENSION_PEAK, learning_rate
 from megavit.training.signals import StopRequest
 from megavit.training.state import TrainState
 
@@ -48,6 +48,7 @@ def fit(ctx: RunContext, setup: TrainSetup, stop: StopRequest) -> None:
                     record_epoch(ctx, setup, monitor, rate * recipe.optimizer.learning_rate)
                     val_seconds = clock.now() - began
                     ctx.reporter.epoch(state.history[-1])
+                    stop_early(ctx, setup)
 
                 # The slowest process counts, so that all processes do the same steps.
                 now = clock.now()
@@ -73,7 +74,7 @@ def fit(ctx: RunContext, setup: TrainSetup, stop: StopRequest) -> None:
             began = clock.now()
             step = budget.next_step(state.step, state.progress, elapsed)
             batch = next(batches)
-            rate = learning_rate(step.middle, 1.0, recipe.schedule)
+            rate = learning_rate(step.middle, EXTENSION_PEAK if state.extended_at else 1.0, recipe.schedule)
             loss = train_step(state, task, batch, rate, step.steps)
             state.progress = step.after
             step_seconds = clock.now() - began
@@ -106,6 +107,17 @@ def record_epoch(ctx: RunContext, setup: TrainSetup, monitor: LogitMonitor, lear
     state.record(record)
     if ctx.dist.is_main_process:
         write_log(ctx.run_dir, state)
+
+
+def stop_early(ctx: RunContext, setup: TrainSetup) -> None:
+    """End the run after the last validation if the best one is at least the recipe's `patience` epochs ago."""
+    state, patience = setup.state, setup.task.recipe.run.patience
+    if patience is not None and state.progress < 1 and state.epochs_since_best() >= patience:
+        state.progress, state.stopped_early = 1.0, True
+        ctx.reporter.say(
+            f"stopping early: validation {setup.task.metric} has not become better in {state.epochs_since_best():g} "
+            "epochs"
+        )
 
 
 def _finite(logit: float) -> float | None:

@@ -16,6 +16,7 @@ from megavit.runtime.device import device_name
 from megavit.training.context import RunContext
 from megavit.training.history import EpochRecord, TuneSummary
 from megavit.training.loop.build import make_eval_loader
+from megavit.training.optim.optimizer import EXTENSION_PEAK
 from megavit.training.report.baselines import BaselineSummary
 from megavit.training.report.evaluation import EvalInputs, evaluate_model
 from megavit.training.report.examples import Explanations, explanation_seconds, select_examples, select_reference_images
@@ -165,9 +166,22 @@ def describe_environment(state: TrainState, task: Task) -> list[tuple[str, str]]
         ("steps", f"{state.step:,}"),
         ("skipped steps", str(state.skipped)),
         *([("rollbacks", str(state.rollbacks))] if state.rollbacks else []),
+        *([("extended", _describe_extensions(state))] if state.extended_at else []),
+        *([("stopped early", _describe_early_stop(state))] if state.stopped_early else []),
         *_describe_max_logits(state.history),
         ("weights used", f"of epoch {best.epoch:g} of {state.history[-1].epoch:g}, averaged"),
     ]
+
+
+def _describe_extensions(state: TrainState) -> str:
+    epochs = {record.step: f"epoch {record.epoch:g}" for record in state.history}
+    places = " and ".join(f"{epochs[step]} (step {step:,})" for step in state.extended_at)
+    return f"after {places}; the learning rate rose again to {EXTENSION_PEAK:.0%} of its peak, and decayed once more"
+
+
+def _describe_early_stop(state: TrainState) -> str:
+    metric = state.history[-1].metric
+    return f"validation {metric} had not become better in {state.epochs_since_best():g} epochs"
 
 
 def _describe_max_logits(history: list[EpochRecord]) -> list[tuple[str, str]]:

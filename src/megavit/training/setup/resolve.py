@@ -6,6 +6,7 @@ from typing import Any
 from megavit.config.recipe import SCRATCH, Precision, Recipe, ScheduleRecipe
 from megavit.config.recipes import get_recipe
 from megavit.config.serialization import merge
+from megavit.errors import ConfigError
 from megavit.runtime.device import has_bfloat16
 from megavit.runtime.process_group import DistContext
 from megavit.training.budget.measure import estimate_finish, measure_recipe
@@ -58,6 +59,11 @@ def resolve_recipe(ctx: RunContext, request: TrainRequest) -> ResolvedRecipe:
     recipe = replace(recipe, model=replace(recipe.model, pretrained=SCRATCH))  # unless there are weights
     pretrained, step_seconds = request.pretrained, None
     if pretrained is not None:
+        if recipe.run.patience is not None:
+            raise ConfigError(
+                f"patience is for training from scratch, but this run starts from {pretrained.name}, whose methods are "
+                "compared after their last step: leave patience out, or start from scratch"
+            )
         recipe = dist.run_on_main(lambda: resolve_finetuning(ctx, recipe, request), wait_long=True)
     elif recipe.run.epochs:
         recipe = dist.run_on_main(lambda: resolve_sizes(recipe, dataset, ctx.device))
