@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from megavit.api.push import push as push
     from megavit.config.presets import preset as preset
     from megavit.config.vit import PLAIN_VIT as PLAIN_VIT
     from megavit.config.vit import Design as Design
@@ -34,6 +35,7 @@ _HOME = {
     "PLAIN_VIT": "megavit.config.vit",
     "ViTConfig": "megavit.config.vit",
     "preset": "megavit.config.presets",
+    "push": "megavit.api.push",
     "MegavitError": "megavit.errors",
     "Explanation": "megavit.explain.explanation",
     "explain_image": "megavit.explain.explanation",
