@@ -1,4 +1,3 @@
-import json
 import shutil
 import signal
 from dataclasses import dataclass, replace
@@ -14,7 +13,9 @@ from megavit.training.extend import Extension, check_extendable, extend_recipe
 from megavit.training.progress import NullReporter
 from megavit.training.run import resume, train
 from megavit.training.run_dir import read_plan
+from megavit.training.tracking.log import read_log
 from tests.helpers.listener import Listener
+from tests.helpers.training import read_validations
 from tests.helpers.training_process import read_manifest, read_weights
 
 CHANGES = {
@@ -57,18 +58,15 @@ def copy_of(run: Path, folder: Path) -> Path:
     return Path(shutil.copytree(run, folder / "run"))
 
 
-def read_log(run: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-
-
 def test_an_extension_goes_on_from_the_last_step_with_a_risen_learning_rate(finished, extended):
     folder, told = extended
-    before, after = read_log(finished), read_log(folder)
+    before, after = read_validations(finished), read_validations(folder)
     assert after[: len(before)] == before and before[-1]["step"] == STEPS
     assert after[-1]["step"] == STEPS + STEPS // 2 and after[-1]["epoch"] == 3
     first, *_, last = [record["learning_rate"] for record in after[len(before) :]]
     assert first > 10 * before[-1]["learning_rate"] and last < first / 10
     assert any(line.startswith(f"extending the run after step {STEPS}") for line in told.lines)
+    assert {"event": "extension", "step": STEPS} in read_log(folder / "log.jsonl")
     assert read_plan(folder).recipe.run.epochs == 3
     assert "after epoch 2 (step 20); the learning rate rose again" in (folder / "report.html").read_text()
 

@@ -4,7 +4,7 @@ None and "auto" are resolved from the data and the machine; the recipe saved wit
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from megavit.config.checks import (
     Settings,
@@ -28,6 +28,7 @@ OptimizerKind = Literal["muon", "adamw"]
 ScheduleKind = Literal["cosine", "linear"]
 Precision = Literal["auto", "float32", "bfloat16"]
 ResolvedPrecision = Literal["float32", "bfloat16"]
+TrackerName = Literal["tensorboard", "mlflow", "trackio", "wandb"]
 FinetuneMethod = Literal["auto", "probe", "lora", "last", "all"]
 
 # Values of `ModelRecipe.pretrained` that name no weights.
@@ -207,6 +208,8 @@ class RunRecipe(Settings):
         precision: precision of matrix products; "auto" uses bfloat16 if it measures faster.
         checkpoint_seconds: seconds between checkpoints; one is also written when the run stops or ends.
         workers: number of processes that decode images; None for one per CPU, at most 8.
+        log_seconds: seconds between two lines about steps in the log.
+        track: experiment tracker that the log is forwarded to; None for none.
     """
 
     epochs: int | None = checked(check_integer, None, minimum=1, maximum=MAX_DURATION)
@@ -221,6 +224,8 @@ class RunRecipe(Settings):
     precision: Precision = "auto"
     checkpoint_seconds: float = checked(check_positive, 60.0)
     workers: int | None = checked(check_integer, None, minimum=0)
+    log_seconds: float = checked(check_positive, 10.0)
+    track: str | None = checked(check_choice, None, choices=get_args(TrackerName))
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -4,7 +4,7 @@ OUT/plan.json       decisions before the first step, needed to resume
 OUT/recipe.toml     resolved recipe, also for `--recipe`
 OUT/samples.csv     every image with its class and split
 OUT/skipped.csv     every file that was skipped, and why
-OUT/log.jsonl       one line per epoch
+OUT/log.jsonl       one line per epoch, and every few seconds
 OUT/checkpoints/    training state
 OUT/stages/         log and checkpoints of each stage, when pretrained weights are fine-tuned
 OUT/bundle/         trained model
@@ -57,6 +57,7 @@ from megavit.training.setup.pretrained import choose_weights, fetch_progress
 from megavit.training.setup.resolve import draft_recipe, resolve_recipe
 from megavit.training.setup.sizes import check_resources
 from megavit.training.state import TrainState
+from megavit.training.tracking.tracking import tracking
 from megavit.weights.backbones.fetch import load_source
 
 
@@ -276,21 +277,25 @@ def _restore(
 
 
 def _run_loop(ctx: RunContext, setup: TrainSetup) -> TrainResult:
+    with tracking(ctx, setup.task.recipe) as tracked, advise_resuming(ctx.run_dir):
+        return _fit(tracked, setup)
+
+
+def _fit(ctx: RunContext, setup: TrainSetup) -> TrainResult:
     state, budget, elapsed = setup.state, setup.budget, ctx.clock.elapsed
     is_done = state.progress == 1
     steps = state.step if is_done else budget.next_step(state.step, state.progress, elapsed).steps
     ctx.reporter.plan(setup.task.recipe, steps, sum(p.numel() for p in state.model.parameters()))
     if isinstance(budget, TimeBudget) and not is_done and budget.seconds_left(elapsed) <= 0:
         ctx.reporter.say("no time is left for training, so only a few steps are trained: increase --minutes")
-    with advise_resuming(ctx.run_dir):
-        fit_with_recovery(ctx, setup)
-        if ctx.dist.is_distributed:
-            from megavit.training.checkpoint.distributed import gather_full_state
+    fit_with_recovery(ctx, setup)
+    if ctx.dist.is_distributed:
+        from megavit.training.checkpoint.distributed import gather_full_state
 
-            state = gather_full_state(state)
-        train_images = shrink_training_images(setup.train_loader, setup.task.preprocessing)
-        inputs = EvalInputs(setup.val_loader, train_images=train_images)
-        return ctx.dist.run_on_main(lambda: finalize(ctx, state, setup.task, inputs), wait_long=True)
+        state = gather_full_state(state)
+    train_images = shrink_training_images(setup.train_loader, setup.task.preprocessing)
+    inputs = EvalInputs(setup.val_loader, train_images=train_images)
+    return ctx.dist.run_on_main(lambda: finalize(ctx, state, setup.task, inputs), wait_long=True)
 
 
 def _portable_name(source: str, dataset: LabeledImages) -> str:

@@ -1,5 +1,4 @@
 import itertools
-import json
 import math
 import signal
 from dataclasses import replace
@@ -37,6 +36,7 @@ from tests.helpers.training import (
     make_dataset,
     make_setup,
     make_task,
+    read_validations,
     same_weights,
 )
 
@@ -59,7 +59,7 @@ def test_a_run_does_its_steps_and_validates_each_epoch_and_quarter(tmp_path):
     assert state.step == 12
     expected = [(3, 0.75), (4, 1), (7, 1.75), (8, 2), (11, 2.75), (12, 3)]
     assert [(epoch.step, epoch.epoch) for epoch in state.history] == expected
-    logged = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    logged = read_validations(tmp_path)
     assert [epoch["step"] for epoch in logged] == [step for step, _ in expected]
     assert all(math.isfinite(epoch["train_loss"]) and epoch["train_loss"] > 0 for epoch in logged)
     assert all(epoch["attention_logit"] > 0 and epoch["head_logit"] > 0 for epoch in logged)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from megavit.cli.options import Device, Json, LabeledData, Nproc, PresetPatchSize, Seed
-from megavit.config.recipe import Balance, FinetuneMethod, OnCorrupt, Precision
+from megavit.config.recipe import Balance, FinetuneMethod, OnCorrupt, Precision, TrackerName
 from megavit.errors import ConfigError
 
 
@@ -41,6 +41,8 @@ def train(
     device: Device | None = None,
     precision: Precision | None = None,
     checkpoint_seconds: float | None = None,
+    log_seconds: float | None = None,
+    track: TrackerName | None = None,
     nproc: Nproc = None,
     fsdp: int | None = None,
     tp: int | None = None,
@@ -87,6 +89,8 @@ def train(
         on_corrupt: What to do about damaged images in shards: skip replaces them by others. Default: skip.
         precision: Numeric precision. Default: the faster one, measured.
         checkpoint_seconds: Seconds between checkpoints. Default: 60.
+        log_seconds: Seconds between two lines about steps in the run's log.jsonl. Default: 10.
+        track: Experiment tracker that the log is forwarded to, whose package must be installed.
         fsdp: FSDP group size: processes that share one copy of the model. Default: 1.
         tp: Tensor parallel group size: processes that split each layer. Default: 1.
     """
@@ -107,6 +111,8 @@ def train(
             "device": device,
             "precision": precision,
             "checkpoint_seconds": checkpoint_seconds,
+            "log_seconds": log_seconds,
+            "track": track,
         },
     }
     layout = {"nproc": nproc, "fsdp": fsdp, "tp": tp}

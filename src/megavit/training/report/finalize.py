@@ -4,6 +4,7 @@ import platform
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from megavit.config.serialization import dump_toml, to_dict
 from megavit.config.vit import ViTConfig
@@ -24,6 +25,7 @@ from megavit.training.report.report import DataSummary, Report, write_report
 from megavit.training.run_dir import SAMPLES
 from megavit.training.state import TrainState
 from megavit.training.task import Task
+from megavit.training.tracking.log import LOG, append_line
 from megavit.weights.bundle.bundle import save_bundle
 from megavit.weights.bundle.info import BundleInfo, library_versions
 
@@ -113,6 +115,7 @@ def finalize(
         baselines=result.baselines,
         bundle=str(run_dir),
     )
+    append_line(run_dir / LOG, "test", _last_line(state) | {"metrics": result.test.to_dict()})
     return TrainResult(
         run_dir,
         run_dir / BUNDLE,
@@ -121,6 +124,11 @@ def finalize(
         result.uncertainty,
         result.baselines,
     )
+
+
+def _last_line(state: TrainState) -> dict[str, Any]:
+    epoch = state.history[-1].epoch if state.history else 0
+    return {"step": state.step, "epoch": epoch, "seconds": state.seconds}
 
 
 def _make_title(dataset: LabeledImages) -> str:

@@ -22,6 +22,7 @@ from megavit.training.setup.sizes import (
     resolve_sizes,
 )
 from megavit.training.setup.targets import check_mixing, resolve_balance, resolve_cutmix, resolve_mixing, resolve_target
+from megavit.training.tracking.trackers import check_tracker
 from megavit.weights.pretrained.pretrained import PretrainedModel
 
 # For pretrained weights: AdamW's learning rate at a width of 128, and its decay per layer below the head.
@@ -43,6 +44,7 @@ def draft_recipe(name: str, overrides: dict[str, Any], dist: DistContext) -> Rec
     draft = merge(get_recipe("small" if name == "auto" else name), overrides, "the recipe")
     draft = resolve_parallel(draft, dist)
     check_mixing(draft, overrides)
+    check_tracker(draft.run.track)
     return draft
 
 
