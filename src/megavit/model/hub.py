@@ -9,18 +9,17 @@ The folder of a bundle on the hub has both files too.
 import json
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Self
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
 from megavit.runtime.hub import HUB, download, upload
-from megavit.runtime.storage import new_folder, write_file, writing
+from megavit.runtime.storage import write_file, writing
 
 CONFIG, WEIGHTS, BUNDLE_INFO = "config.json", "model.safetensors", "megavit.json"
 MODEL_TYPE = "megavit"
@@ -49,6 +48,7 @@ class HubModel(nn.Module):
 
         Raises:
             BundleError: if there is no such model, or if its files are damaged.
+            ConfigError: if its config is invalid.
         """
         folder = Path(pretrained_model_name_or_path)
         if not folder.is_dir():
@@ -66,11 +66,12 @@ class HubModel(nn.Module):
         return model.eval()
 
     def save_pretrained(self, save_directory: str | Path) -> None:
-        """Write config and weights to a folder, replacing it, or raise OutputError."""
+        """Write config and weights to a folder, or raise OutputError."""
         folder = Path(save_directory)
-        with writing("the model", folder), new_folder(folder) as new:
-            write_config(new / CONFIG, self.config)
-            save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, new / WEIGHTS)
+        with writing("the model", folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, content in self._render().items():
+                write_file(folder / name, content)
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, commit_message: str = "Upload a MegaVit") -> str:
         """Upload config and weights to USER/NAME on the hub, and return the address of its page.
@@ -80,19 +81,20 @@ class HubModel(nn.Module):
         Raises:
             ConfigError, OutputError: as in `megavit.runtime.hub.upload`.
         """
-        with TemporaryDirectory(prefix="megavit-") as temporary:
-            folder = Path(temporary) / "model"
-            self.save_pretrained(folder)
-            target = HUB + repo_id.removeprefix(HUB)
-            return upload(folder, [CONFIG, WEIGHTS], target, private=private, message=commit_message)
+        return upload(self._render(), HUB + repo_id.removeprefix(HUB), private=private, message=commit_message)
+
+    def _render(self) -> dict[str, bytes]:
+        tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        return {CONFIG: render_config(self.config), WEIGHTS: save(tensors)}
 
 
-def write_config(path: Path, config: ViTConfig) -> None:
-    write_file(path, json.dumps({"model_type": MODEL_TYPE, **asdict(config)}, indent=1))
+def render_config(config: ViTConfig) -> bytes:
+    """Return the content of `CONFIG`."""
+    return json.dumps({"model_type": MODEL_TYPE, **asdict(config)}, indent=1).encode()
 
 
 def read_config(folder: Path) -> ViTConfig:
-    """Return the config of a saved model or a bundle, or raise BundleError."""
+    """Return the config of a saved model or a bundle, or raise BundleError or ConfigError."""
     from megavit.config.serialization import from_dict, parse_json
 
     path = folder / CONFIG if (folder / CONFIG).exists() else folder / BUNDLE_INFO

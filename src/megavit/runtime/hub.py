@@ -1,6 +1,6 @@
 """Download models from the Hugging Face hub with huggingface_hub, which caches them, and upload them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from megavit.errors import BundleError, ConfigError, OutputError
@@ -89,10 +89,11 @@ def download(source: str) -> Path:
     return folder
 
 
-def upload(folder: Path, names: Sequence[str], target: str, *, private: bool = False, message: str) -> str:
-    """Upload the files `names` of `folder` as a model on the hub, creating it if it is new, and return its address.
+def upload(files: Mapping[str, Path | bytes], target: str, *, private: bool = False, message: str) -> str:
+    """Upload files as a model on the hub, creating it if it is new, and return the address of its page.
 
     Args:
+        files: paths or contents by name.
         target: hf-hub:USER/NAME.
         private: whether a new model is visible to its owner only; an existing one stays as it is.
         message: message of the commit, which replaces files of the same names.
@@ -102,7 +103,7 @@ def upload(folder: Path, names: Sequence[str], target: str, *, private: bool = F
         OutputError: if the user is not logged in or may not write there, or if the hub cannot be reached.
     """
     import httpx
-    from huggingface_hub import HfApi, get_token
+    from huggingface_hub import CommitOperationAdd, HfApi, get_token
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
@@ -120,7 +121,8 @@ def upload(folder: Path, names: Sequence[str], target: str, *, private: bool = F
     api = HfApi()
     try:
         address = api.create_repo(name, private=private or None, exist_ok=True)
-        api.upload_folder(repo_id=name, folder_path=folder, allow_patterns=list(names), commit_message=message)
+        added = [CommitOperationAdd(path_in_repo=path, path_or_fileobj=content) for path, content in files.items()]
+        api.create_commit(name, added, commit_message=message)
     except HfHubHTTPError as error:
         raise OutputError(f"{name} cannot be uploaded: {_explain_refusal(error.response.status_code, error)}") from None
     except (httpx.HTTPError, OSError) as error:

@@ -132,7 +132,7 @@ def resume(
     with dist.init_process_group(dist.pick_device(recipe.run.device), recipe.parallel.timeout_seconds):
         if extension is not None and dist.run_on_main(lambda: is_restart(run_dir)):
             extension = None  # this same job has begun it
-        return _resume(run_dir, reporter, clock, parallel, source, extension)
+        return _resume(run_dir, reporter, clock, parallel=parallel, source=source, extension=extension)
 
 
 def _open_run(run_dir: Path, source: str, recipe: Recipe, reporter: Reporter, clock: Clock) -> RunContext:
@@ -205,15 +205,17 @@ def _resume(
     run_dir: Path,
     reporter: Reporter,
     clock: Clock,
+    *,
     parallel: dict[str, Any] | None = None,
     source: str | None = None,
     extension: Extension | None = None,
 ) -> TrainResult:
     dist, planned = get_dist_context(), read_plan(run_dir)
+    recipe = planned.recipe
     if extension is not None:
         numbers = dist.run_on_main(lambda: check_extendable(run_dir, planned))
-        planned = replace(planned, recipe=extend_recipe(planned.recipe, numbers, extension))
-    plan = replace(planned, recipe=override_parallel(planned.recipe, parallel or {}, dist))
+        recipe = extend_recipe(recipe, numbers, extension)
+    plan = replace(planned, recipe=override_parallel(recipe, parallel or {}, dist))
     if plan.recipe.parallel.nproc == (planned.recipe.parallel.nproc or 1):
         torch.set_num_threads(plan.threads)
     with dist.main_process_only(lock_run_dir(run_dir)):
@@ -237,7 +239,8 @@ def _resume(
             length = replace(length, time=replace(length.time, step=length.time.step / speedup))
         setup, length = _restore(ctx, plan.recipe, length, extension)
         if extension is not None:
-            dist.run_on_main(lambda: write_plan(run_dir, replace(planned, length=length), ctx.dataset))
+            extended = replace(planned, recipe=recipe, length=length)
+            dist.run_on_main(lambda: write_plan(run_dir, extended, ctx.dataset))
             dist.run_on_main(lambda: write_restart_marker(run_dir))
         state = setup.state
         if state.step == length.first_step > 0:

@@ -97,7 +97,7 @@ def _send(reader: LogReader, tracker: Tracker) -> None:
 def main() -> None:
     run_dir, name = sys.argv[1:]
     # A signal that asks the run to stop also reaches this process, which has to wait for the run's last lines.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
         signal.signal(number, signal.SIG_IGN)
     done = threading.Event()
 

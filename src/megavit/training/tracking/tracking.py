@@ -43,9 +43,10 @@ class Tracking:
         try:
             self._process.wait(GRACE_SECONDS)
         except subprocess.TimeoutExpired:
+            self._tell(f"did not take everything within {GRACE_SECONDS:.0f} seconds after the end")
+        finally:  # also when a signal ends the wait
             self._process.kill()
             self._process.wait()
-            self._tell(f"did not take everything within {GRACE_SECONDS:.0f} seconds after the end")
         self.check()
 
     def _tell(self, what: str) -> None:

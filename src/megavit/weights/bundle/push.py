@@ -1,9 +1,8 @@
 """Upload a bundle to the Hugging Face hub."""
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from megavit.model.hub import CONFIG, write_config
+from megavit.model.hub import CONFIG, render_config
 from megavit.runtime.hub import upload
 from megavit.weights.bundle.bundle import INFO, load_bundle
 
@@ -22,11 +21,7 @@ def push_bundle(folder: Path, target: str, *, private: bool = False) -> str:
         ConfigError, OutputError: as in `megavit.runtime.hub.upload`.
     """
     bundle = load_bundle(folder)
-    names = [*bundle.info.files, INFO]
-    with TemporaryDirectory(prefix="megavit-") as temporary:
-        new = Path(temporary)
-        for name in names:
-            (new / name).symlink_to((bundle.folder / name).absolute())
-        # The hub counts downloads by this file.
-        write_config(new / CONFIG, bundle.model.config)
-        return upload(new, [*names, CONFIG], target, private=private, message="Upload a bundle of megavit")
+    files = {name: bundle.folder / name for name in (*bundle.info.files, INFO)}
+    # The hub counts downloads by the config.
+    config = {CONFIG: render_config(bundle.model.config)}
+    return upload(files | config, target, private=private, message="Upload a bundle of megavit")
