@@ -39,7 +39,7 @@ class UploadHub:
                 asked = json.loads(body)
                 name = "/".join(filter(None, (asked.get("organization"), asked["name"])))
                 if name not in self.files:
-                    self.files[name], self.private[name] = {}, bool(asked.get("private"))
+                    self.files[name], self.private[name] = {}, asked.get("visibility") == "private"
                     return 200, {"url": f"{self.address}/{name}"}
                 return 409, {"error": "it exists", "url": f"{self.address}/{name}"}
             case "POST", ["api", "validate-yaml"]:

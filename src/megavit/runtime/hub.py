@@ -102,9 +102,8 @@ def upload(files: Mapping[str, Path | bytes], target: str, *, private: bool = Fa
         ConfigError: if `target` is not a model name.
         OutputError: if the user is not logged in or may not write there, or if the hub cannot be reached.
     """
-    import httpx
     from huggingface_hub import CommitOperationAdd, HfApi, get_token
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
     from huggingface_hub.utils import validate_repo_id
 
     name = target.removeprefix(HUB)
@@ -125,9 +124,9 @@ def upload(files: Mapping[str, Path | bytes], target: str, *, private: bool = Fa
         api.create_commit(name, added, commit_message=message)
     except HfHubHTTPError as error:
         raise OutputError(f"{name} cannot be uploaded: {_explain_refusal(error.response.status_code, error)}") from None
-    except (httpx.HTTPError, OSError) as error:
+    except (HTTPError, OSError, RuntimeError) as error:  # a RuntimeError is about one file
         raise OutputError(
-            f"{name} cannot be uploaded, as the hub cannot be reached ({error}): try again with a network connection"
+            f"{name} cannot be uploaded, as the hub cannot be reached: try again with a network connection ({error})"
         ) from None
     return str(address)
 

@@ -34,7 +34,7 @@ def recorded() -> list[list[object]]:
 
 
 def test_the_reader_yields_each_whole_line_once_even_if_the_log_is_rewritten(run_dir):
-    reader, log = LogReader(run_dir, known=False), run_dir / "log.jsonl"
+    reader, log = LogReader(run_dir), run_dir / "log.jsonl"
     assert [line["step"] for _, line in reader.read()] == [2, 4]
     with log.open("a") as file:
         file.write('{"event": "step", "step": 6')
@@ -50,7 +50,7 @@ def test_the_reader_yields_each_whole_line_once_even_if_the_log_is_rewritten(run
 def test_the_logs_of_stages_are_read_too_under_their_names(run_dir):
     (run_dir / "stages" / "lora").mkdir(parents=True)
     append_line(run_dir / "stages" / "lora" / "log.jsonl", "step", {"step": 1, "loss": 2.0})
-    values = [to_values(stage, line) for stage, line in LogReader(run_dir, known=False).read()]
+    values = [to_values(stage, line) for stage, line in LogReader(run_dir).read()]
     assert values[-1] == {"lora/train/loss": 2.0}
     assert values[1] == {
         "validation/epoch": 1,

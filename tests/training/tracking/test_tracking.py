@@ -66,7 +66,8 @@ def test_a_tracker_that_hangs_is_left_after_its_time(run_dir, tmp_path, monkeypa
     assert "did not take everything" in line
 
 
-def test_a_library_that_is_missing_is_named_with_its_install_before_anything_is_read():
+def test_a_library_that_is_missing_is_named_with_its_install_before_anything_is_read(monkeypatch):
+    monkeypatch.setattr(trackers, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'megavit\[trackio\]'"):
         check_tracker("trackio")
     check_tracker(None)

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from megavit.training.tracking.trackers import Tracker, open_tracker
+from megavit.training.tracking.trackers import open_tracker
 
 POLL_SECONDS = 1.0
-# The run's id at the tracker, for a run that goes on after a stop.
+# The run's id at each tracker and the last step sent to it, for a run that goes on after a stop.
 TRACKED = "tracker.json"
 _NOT_VALUES = ("event", "step", "metric", "val_metric", "val_loss")
 
@@ -25,15 +25,15 @@ _NOT_VALUES = ("event", "step", "metric", "val_metric", "val_loss")
 class LogReader:
     """A reader of the lines that are new in the logs of a run, also after they were rewritten.
 
-    Args:
-        known: whether lines that are already there count as read.
+    Attributes:
+        steps: by stage, the last step that was read; lines up to those of an earlier process are not read again.
     """
 
-    def __init__(self, run_dir: Path, *, known: bool) -> None:
+    def __init__(self, run_dir: Path, steps: dict[str, int] | None = None) -> None:
         self.run_dir = run_dir
+        self.steps = dict(steps or {})
+        self._known = dict(self.steps)
         self._seen: set[str] = set()
-        if known:
-            list(self.read())
 
     def read(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield each new line with the name of its stage; "" outside of fine-tuning."""
@@ -45,9 +45,13 @@ class LogReader:
                 continue
             for line in content.splitlines(keepends=True):
                 key = f"{stage}\n{line}"
-                if line.endswith("\n") and key not in self._seen:
-                    self._seen.add(key)
-                    yield stage, json.loads(line)
+                if not line.endswith("\n") or key in self._seen:
+                    continue
+                self._seen.add(key)
+                found = json.loads(line)
+                if found["event"] == "test" or found["step"] > self._known.get(stage, -1):
+                    self.steps[stage] = max(found["step"], self.steps.get(stage, -1))
+                    yield stage, found
 
 
 def to_values(stage: str, line: dict[str, Any]) -> dict[str, float]:
@@ -76,22 +80,19 @@ def forward(run_dir: Path, name: str, done: threading.Event) -> None:
     """Forward new lines to a tracker until `done` is set, and then the rest."""
     path = run_dir / TRACKED
     tracked = json.loads(path.read_text()) if path.exists() else {}
-    run_id = tracked.get(name)
-    reader = LogReader(run_dir, known=run_id is not None)
+    earlier = tracked.get(name, {"run": None, "steps": {}})
+    reader = LogReader(run_dir, earlier["steps"])
     settings = tomllib.loads((run_dir / "recipe.toml").read_text(encoding="utf-8"))
-    tracker = open_tracker(name, run_dir, run_id, settings)
-    path.write_text(json.dumps(tracked | {name: tracker.run_id}))
-    while not done.wait(POLL_SECONDS):
-        _send(reader, tracker)
-    _send(reader, tracker)
+    tracker = open_tracker(name, run_dir, earlier["run"], settings)
+    ended = False
+    while not ended:
+        ended = done.wait(POLL_SECONDS)
+        for stage, line in reader.read():
+            values = to_values(stage, line)
+            if values:
+                tracker.log(values, line["step"])
+        path.write_text(json.dumps(tracked | {name: {"run": tracker.run_id, "steps": reader.steps}}))
     tracker.close()
-
-
-def _send(reader: LogReader, tracker: Tracker) -> None:
-    for stage, line in reader.read():
-        values = to_values(stage, line)
-        if values:
-            tracker.log(values, line["step"])
 
 
 def main() -> None:
