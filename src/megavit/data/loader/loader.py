@@ -1,6 +1,7 @@
 """Load batches of images, decoded by worker processes a few batches ahead."""
 
 import math
+import multiprocessing
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,8 @@ from megavit.errors import DataError
 def iter_batches(dataset: ImageDataset, order: Iterable[list[int]], workers: int) -> Iterator[Images]:
     """Yield the uint8 batches of an order, decoded by `workers` processes, or by this one if 0.
 
+    Images in memory are decoded by this process where others would need a copy of all of them.
+
     Batches are in pinned memory if CUDA is available. `order` is consumed a few batches ahead.
 
     Raises:
@@ -29,7 +32,7 @@ def iter_batches(dataset: ImageDataset, order: Iterable[list[int]], workers: int
         LoaderDataset(dataset),
         batch_sampler=order,
         collate_fn=partial(collate, pack if dataset.preprocessing.keep_aspect else stack),
-        num_workers=workers,
+        num_workers=0 if dataset.images.memory and not _has_fork() else workers,
         worker_init_fn=ignore_interrupts,
         pin_memory=torch.cuda.is_available(),
     )
@@ -46,6 +49,11 @@ def iter_batches(dataset: ImageDataset, order: Iterable[list[int]], workers: int
             "a process that reads images has died, probably because the system ran out of memory: close other "
             "programs or make the images smaller"
         ) from error
+
+
+def _has_fork() -> bool:
+    """Return whether a worker shares the memory of this process, instead of receiving a copy."""
+    return multiprocessing.get_context().get_start_method() == "fork"
 
 
 def sequential_batches(count: int, batch_size: int) -> list[list[int]]:
