@@ -1,5 +1,6 @@
 import json
 import threading
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -81,11 +82,10 @@ def test_a_tracker_gets_settings_and_every_line_and_goes_on_after_a_stop(run_dir
 
 
 def test_tensorboard_shows_every_line(run_dir):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
+    events = import_module("tensorboard.backend.event_processing.event_accumulator")
     forward(run_dir, "tensorboard", ended())
     append_line(run_dir / "log.jsonl", "step", {"step": 6, "loss": 1.0})
     forward(run_dir, "tensorboard", ended())
-    shown = EventAccumulator(str(run_dir / "tensorboard")).Reload()
+    shown = events.EventAccumulator(str(run_dir / "tensorboard")).Reload()
     assert [(event.step, event.value) for event in shown.Scalars("train/loss")] == [(2, 1.5), (6, 1.0)]
     assert [event.value for event in shown.Scalars("validation/balanced_accuracy")] == [0.75]

@@ -47,7 +47,12 @@ def test_a_tracker_that_fails_is_said_once_and_the_run_goes_on(run_dir, tmp_path
     install_stubs(tmp_path / "site", wandb=FAILING)
     told, logged = Listener(), 0
     with tracking.tracking(make_context(run_dir, reporter=told), RECIPE) as ctx:
-        wait_until(lambda: ctx.check_tracker() or told.lines)
+
+        def has_failed() -> bool:
+            ctx.check_tracker()
+            return bool(told.lines)
+
+        wait_until(has_failed)
         for _ in range(3):
             logged += 1
             ctx.check_tracker()

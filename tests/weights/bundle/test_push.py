@@ -87,7 +87,7 @@ def test_a_model_alone_comes_back_from_the_hub_with_its_weights(hub, tmp_path):
 def test_the_model_of_a_bundle_on_the_hub_is_loaded_by_its_name(hub, bundle):
     megavit.push(bundle, NAME)
     found, here = megavit.MegaVit.from_pretrained("ada/flowers"), load(bundle).model
-    assert torch.equal(found.mlp_head.weight, here.mlp_head.weight)
+    assert torch.equal(found.state_dict()["mlp_head.weight"], here.state_dict()["mlp_head.weight"])
 
 
 @pytest.mark.parametrize("name", ["ada/flowers", "hf-hub:flowers", "hf-hub:ada/a b", "timm:x", "hf-hub:a/b/c"])

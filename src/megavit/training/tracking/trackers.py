@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -53,16 +54,15 @@ class TensorBoard:
     run_id = ""
 
     def __init__(self, run_dir: Path) -> None:
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
-        self._writer = EventFileWriter(str(run_dir / "tensorboard"))
+        self._writer = import_module("tensorboard.summary.writer.event_file_writer").EventFileWriter(
+            str(run_dir / "tensorboard")
+        )
+        self._event = import_module("tensorboard.compat.proto.event_pb2").Event
+        self._summary = import_module("tensorboard.compat.proto.summary_pb2").Summary
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
-        entries = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
-        self._writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=entries)))
+        entries = [self._summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        self._writer.add_event(self._event(wall_time=time.time(), step=step, summary=self._summary(value=entries)))
         self._writer.flush()
 
     def close(self) -> None:
@@ -73,9 +73,7 @@ class MLflow:
     """A tracker of MLflow; its server and experiment are those of MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME."""
 
     def __init__(self, run_dir: Path, run_id: str | None, settings: Mapping[str, Any]) -> None:
-        import mlflow
-
-        self._mlflow = mlflow
+        self._mlflow = mlflow = import_module("mlflow")
         if "MLFLOW_EXPERIMENT_NAME" not in os.environ and "MLFLOW_EXPERIMENT_ID" not in os.environ:
             mlflow.set_experiment(PROJECT)
         run = mlflow.start_run(run_id=run_id or None, run_name=None if run_id else run_dir.name)
@@ -94,10 +92,10 @@ class Trackio:
     """A tracker of trackio, in its local database or the space of TRACKIO_SPACE_ID."""
 
     def __init__(self, run_dir: Path, settings: Mapping[str, Any]) -> None:
-        import trackio
-
         self.run_id = run_dir.name
-        self._run = trackio.init(project=PROJECT, name=run_dir.name, config=flatten(settings), resume="allow")
+        self._run = import_module("trackio").init(
+            project=PROJECT, name=run_dir.name, config=flatten(settings), resume="allow"
+        )
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         self._run.log(dict(values), step=step)
@@ -110,9 +108,7 @@ class WeightsAndBiases:
     """A tracker of Weights & Biases; WANDB_PROJECT and WANDB_MODE apply."""
 
     def __init__(self, run_dir: Path, run_id: str | None, settings: Mapping[str, Any]) -> None:
-        import wandb
-
-        self._run = wandb.init(
+        self._run = import_module("wandb").init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             name=run_dir.name,
             id=run_id or None,
