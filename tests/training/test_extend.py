@@ -48,10 +48,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def extended(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Told]:
     """The same run, extended by one epoch."""
-    folder, told = tmp_path_factory.mktemp("extended") / "run", Told()
+    folder, said = tmp_path_factory.mktemp("extended") / "run", Told()
     shutil.copytree(finished, folder)
-    resume(folder, reporter=told, extension=MORE)
-    return folder, told
+    resume(folder, reporter=said, extension=MORE)
+    return folder, said
 
 
 def copy_of(run: Path, folder: Path) -> Path:
@@ -59,13 +59,13 @@ def copy_of(run: Path, folder: Path) -> Path:
 
 
 def test_an_extension_goes_on_from_the_last_step_with_a_risen_learning_rate(finished, extended):
-    folder, told = extended
+    folder, said = extended
     before, after = read_validations(finished), read_validations(folder)
     assert after[: len(before)] == before and before[-1]["step"] == STEPS
     assert after[-1]["step"] == STEPS + STEPS // 2 and after[-1]["epoch"] == 3
     first, *_, last = [record["learning_rate"] for record in after[len(before) :]]
     assert first > 10 * before[-1]["learning_rate"] and last < first / 10
-    assert any(line.startswith(f"extending the run after step {STEPS}") for line in told.lines)
+    assert any(line.startswith(f"extending the run after step {STEPS}") for line in said.lines)
     assert {"event": "extension", "step": STEPS} in read_log(folder / "log.jsonl")
     assert read_plan(folder).recipe.run.epochs == 3
     assert "after epoch 2 (step 20); the learning rate rose again" in (folder / "report.html").read_text()
@@ -103,8 +103,8 @@ def test_an_extension_that_was_killed_before_its_first_checkpoint_begins_anew(fi
 
 
 def test_an_extended_run_can_be_extended_again_by_minutes(extended, tmp_path):
-    run, told = copy_of(extended[0], tmp_path), Told()
-    resume(run, reporter=told, clock=Clock(), extension=Extension(minutes=0.1))
+    run, said = copy_of(extended[0], tmp_path), Told()
+    resume(run, reporter=said, clock=Clock(), extension=Extension(minutes=0.1))
     numbers, plan = read_manifest(run), read_plan(run)
     assert numbers["extended_at"] == [STEPS, STEPS + STEPS // 2] and numbers["progress"] == 1
     assert plan.length is not None and plan.length.time is not None and plan.length.time.total == pytest.approx(6)

@@ -183,10 +183,10 @@ def make_patient_task(patience: int) -> Task:
 @pytest.mark.parametrize(("patience", "last"), [(1, 8), (2, 12), (3, 12)])
 def test_a_run_ends_when_validation_has_not_become_better_for_so_many_epochs(tmp_path, monkeypatch, patience, last):
     monkeypatch.setattr(loop, "validate", lambda _, setup: (1.0, BY_STEP[setup.state.step]))
-    told, state = Listener(), fresh_state(make_task())
-    run(state, make_patient_task(patience), tmp_path, reporter=told)
+    said, state = Listener(), fresh_state(make_task())
+    run(state, make_patient_task(patience), tmp_path, reporter=said)
     assert (state.step, state.progress, state.stopped_early) == (last, 1, last == 8)
-    assert any("has not become better in 1 epochs" in line for line in told.lines) == (last == 8)
+    assert any("has not become better in 1 epochs" in line for line in said.lines) == (last == 8)
     saved = fresh_state(make_task())
     load_checkpoint(tmp_path / "checkpoints", saved)
     assert (saved.step, saved.progress, saved.stopped_early) == (last, 1, last == 8)

@@ -33,41 +33,41 @@ RECIPE = Recipe(run=RunRecipe(track="wandb"))
 
 def test_what_is_logged_until_the_end_reaches_the_tracker(run_dir, tmp_path):
     install_stubs(tmp_path / "site", wandb=RUN)
-    told = Listener()
-    with tracking.tracking(make_context(run_dir, reporter=told), RECIPE) as ctx:
+    said = Listener()
+    with tracking.tracking(make_context(run_dir, reporter=said), RECIPE) as ctx:
         for step in (1, 2, 3):
             append_line(run_dir / "log.jsonl", "step", {"step": step, "loss": 0.5})
         ctx.check_tracker()
     recorded = [json.loads(line) for line in (tmp_path / "recorded.jsonl").read_text().splitlines()]
     assert [entry[2] for entry in recorded if entry[0] == "log"] == [1, 2, 3] and recorded[-1] == ["end"]
-    assert told.lines == []
+    assert said.lines == []
 
 
 def test_a_tracker_that_fails_is_said_once_and_the_run_goes_on(run_dir, tmp_path):
     install_stubs(tmp_path / "site", wandb=FAILING)
-    told, logged = Listener(), 0
-    with tracking.tracking(make_context(run_dir, reporter=told), RECIPE) as ctx:
+    said, logged = Listener(), 0
+    with tracking.tracking(make_context(run_dir, reporter=said), RECIPE) as ctx:
 
         def has_failed() -> bool:
             ctx.check_tracker()
-            return bool(told.lines)
+            return bool(said.lines)
 
         wait_until(has_failed)
         for _ in range(3):
             logged += 1
             ctx.check_tracker()
     assert logged == 3
-    (line,) = told.lines
+    (line,) = said.lines
     assert line.startswith("the tracker wandb has failed: RuntimeError: the server said no") and "log.jsonl" in line
 
 
 def test_a_tracker_that_hangs_is_left_after_its_time(run_dir, tmp_path, monkeypatch):
     install_stubs(tmp_path / "site", wandb=HANGING)
     monkeypatch.setattr(tracking, "GRACE_SECONDS", 0.2)
-    told = Listener()
-    with tracking.tracking(make_context(run_dir, reporter=told), RECIPE):
+    said = Listener()
+    with tracking.tracking(make_context(run_dir, reporter=said), RECIPE):
         append_line(run_dir / "log.jsonl", "step", {"step": 1, "loss": 0.5})
-    (line,) = told.lines
+    (line,) = said.lines
     assert "did not take everything" in line
 
 

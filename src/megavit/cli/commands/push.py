@@ -7,7 +7,7 @@ from megavit.cli.options import Json
 
 def push(
     run: Path,
-    name: str,
+    destination: str,
     /,
     *,
     private: bool = False,
@@ -15,8 +15,7 @@ def push(
 ) -> None:
     """Upload a run's bundle, with its model card, to the Hugging Face hub.
 
-    RUN is the folder of a training run or of a bundle, NAME is
-    hf-hub:USER/NAME, which is created if it is new. Log in before, with
+    The name on the hub is created if it is new. Log in before, with
     hf auth login or the environment variable HF_TOKEN. Anyone who may see the
     model can then use it by this name: megavit predict hf-hub:USER/NAME ...
 
@@ -26,13 +25,13 @@ def push(
 
     Args:
         run: Folder of a training run, or of a bundle.
-        name: Name on the hub: hf-hub:USER/NAME.
+        destination: Name on the hub: hf-hub:USER/NAME.
         private: Make a new model visible to its owner only.
     """
     from megavit.api.push import push as upload
     from megavit.cli.console import print_json, results
 
-    address = upload(run, name, private=private)
+    address = upload(run, destination, private=private)
     if json:
         print_json({"url": address})
     else:
