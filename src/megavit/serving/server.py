@@ -31,21 +31,31 @@ _BACKLOG = 2048
 _MAX_FILES = 65_536
 
 
-def serve(sources: Sequence[tuple[str, str]], settings: Settings, on_ready: Callable[[str], None]) -> None:
+def serve(
+    sources: Sequence[tuple[str, str]],
+    settings: Settings,
+    on_ready: Callable[[str], None],
+    get_stop: Callable[[], asyncio.Event] | None = None,
+) -> None:
     """Serve models until SIGTERM, SIGINT or SIGHUP, then finish all accepted requests; a second signal exits at once.
 
     Args:
         sources: (name, folder or hf-hub:USER/NAME) of each model, see `megavit.serving.model_sources.parse_sources`.
         on_ready: called with the URL when all models are ready.
+        get_stop: called in the event loop, for an event that stops the server in place of signals; nothing is written
+            to standard error then. None in a process of its own.
 
     Raises:
         ConfigError: if the server cannot listen on the address.
         BundleError: if a model cannot be served.
     """
     with _listen(settings) as listener:
+        if get_stop is not None:
+            uvloop.run(_serve(sources, settings, on_ready, listener, lambda _: get_stop()))
+            return
         handler = start_logging()
         try:
-            uvloop.run(_serve(sources, settings, on_ready, listener, handler))
+            uvloop.run(_serve(sources, settings, on_ready, listener, lambda models: _handle_signals(models, handler)))
         finally:
             handler.close()
 
@@ -55,11 +65,11 @@ async def _serve(
     settings: Settings,
     on_ready: Callable[[str], None],
     listener: socket.socket,
-    handler: JsonLinesHandler,
+    make_stop: Callable[[Mapping[str, ModelService]], asyncio.Event],
 ) -> None:
     metrics, budget = Metrics(), ByteBudget(settings.max_total_bytes)
     models = {name: ModelService(name, source, settings, metrics, budget) for name, source in sources}
-    stop = _handle_signals(models, handler)
+    stop = make_stop(models)
     try:
         # Import while the workers load their models.
         await asyncio.gather(*(_wait_for_first(model.spawned.wait(), model.first_ready) for model in models.values()))

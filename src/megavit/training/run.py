@@ -42,7 +42,8 @@ from megavit.training.optim.optimizer import EXTENSION_PEAK
 from megavit.training.progress import NullReporter, Reporter
 from megavit.training.report.baselines import shrink_training_images
 from megavit.training.report.evaluation import EvalInputs
-from megavit.training.report.finalize import TrainResult, finalize
+from megavit.training.report.finalize import finalize
+from megavit.training.report.result import Run
 from megavit.training.run_dir import (
     Plan,
     advise_resuming,
@@ -70,7 +71,7 @@ def train(
     overrides: dict[str, Any],
     reporter: Reporter,
     clock: Clock | None = None,
-) -> TrainResult:
+) -> Run:
     """Train on `source` and write everything to the new folder `run_dir`.
 
     Args:
@@ -109,7 +110,7 @@ def resume(
     parallel: dict[str, Any] | None = None,
     source: DataSource | None = None,
     extension: Extension | None = None,
-) -> TrainResult:
+) -> Run:
     """Continue the run in `run_dir` from its newest intact checkpoint; on a CPU the result is bit-identical.
 
     A time budget continues with the time that was left. With another number of processes the result is the same up to
@@ -177,7 +178,7 @@ def report_warnings(dataset: LabeledImages, dist: DistContext, reporter: Reporte
         reporter.say(line)
 
 
-def _start(ctx: RunContext, request: TrainRequest) -> TrainResult:
+def _start(ctx: RunContext, request: TrainRequest) -> Run:
     resolved = resolve_recipe(ctx, request)
     state, task = build_training(ctx, resolved.recipe)
     ctx.dist.run_on_main(lambda: check_writable(ctx.run_dir, "the run with its checkpoints", need=_disk_space(state)))
@@ -211,7 +212,7 @@ def _resume(
     parallel: dict[str, Any] | None = None,
     source: DataSource | None = None,
     extension: Extension | None = None,
-) -> TrainResult:
+) -> Run:
     dist, planned = get_dist_context(), read_plan(run_dir)
     recipe = planned.recipe
     if extension is not None:
@@ -281,12 +282,12 @@ def _restore(
     return TrainSetup(state, task, train_loader, val_loader, length.make_budget()), length
 
 
-def _run_loop(ctx: RunContext, setup: TrainSetup) -> TrainResult:
+def _run_loop(ctx: RunContext, setup: TrainSetup) -> Run:
     with tracking(ctx, setup.task.recipe) as tracked, advise_resuming(ctx.run_dir):
         return _fit(tracked, setup)
 
 
-def _fit(ctx: RunContext, setup: TrainSetup) -> TrainResult:
+def _fit(ctx: RunContext, setup: TrainSetup) -> Run:
     state, budget, elapsed = setup.state, setup.budget, ctx.clock.elapsed
     is_done = state.progress == 1
     steps = state.step if is_done else budget.next_step(state.step, state.progress, elapsed).steps

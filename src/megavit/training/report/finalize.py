@@ -1,27 +1,24 @@
 """Finish a run: evaluate its best weights on the test images, and write the bundle and the report."""
 
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from megavit.config.serialization import dump_toml, to_dict
 from megavit.config.vit import ViTConfig
 from megavit.data.dataset import LabeledImages
 from megavit.data_check.quick_checks import data_warnings
-from megavit.evaluation.metrics.dispatch import Metrics
-from megavit.evaluation.uncertainty.uncertainty import UncertaintyMetrics
 from megavit.explain.explanation import make_overlays
 from megavit.runtime.device import device_name
 from megavit.training.context import RunContext
 from megavit.training.history import EpochRecord, TuneSummary
 from megavit.training.loop.build import make_eval_loader
 from megavit.training.optim.optimizer import EXTENSION_PEAK
-from megavit.training.report.baselines import BaselineSummary
 from megavit.training.report.evaluation import EvalInputs, evaluate_model
 from megavit.training.report.examples import Explanations, explanation_seconds, select_examples, select_reference_images
 from megavit.training.report.report import DataSummary, Report, write_report
+from megavit.training.report.result import Run
 from megavit.training.run_dir import SAMPLES
 from megavit.training.state import TrainState
 from megavit.training.task import Task
@@ -32,25 +29,13 @@ from megavit.weights.bundle.info import BundleInfo, library_versions
 BUNDLE = "bundle"
 
 
-@dataclass(frozen=True)
-class TrainResult:
-    """The output paths of a finished run, its metrics on the test images, and for classes those of simple baselines."""
-
-    run_dir: Path
-    bundle: Path
-    report: Path
-    metrics: Metrics
-    uncertainty: UncertaintyMetrics
-    baselines: BaselineSummary | None = None
-
-
 def finalize(
     ctx: RunContext,
     state: TrainState,
     task: Task,
     inputs: EvalInputs,
     tuning: TuneSummary | None = None,
-) -> TrainResult:
+) -> Run:
     """Write the bundle and the report of a run that has completed its steps, with the results of fine-tuning if any."""
     dataset, run_dir, model = ctx.dataset, ctx.run_dir, state.ema_model
     model.load_state_dict(state.best)
@@ -116,13 +101,13 @@ def finalize(
         bundle=str(run_dir),
     )
     append_line(run_dir / LOG, "test", _last_line(state) | {"metrics": result.test.to_dict()})
-    return TrainResult(
-        run_dir,
-        run_dir / BUNDLE,
-        write_report(run_dir, report),
-        result.test,
-        result.uncertainty,
-        result.baselines,
+    return Run(
+        folder=run_dir,
+        bundle=run_dir / BUNDLE,
+        report=write_report(run_dir, report),
+        metrics=result.test,
+        uncertainty=result.uncertainty,
+        baselines=result.baselines,
     )
 
 
