@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from megavit.config.vit import PLAIN_VIT as PLAIN_VIT
     from megavit.config.vit import Design as Design
     from megavit.config.vit import ViTConfig as ViTConfig
+    from megavit.data.sources.table_options import Table as Table
     from megavit.errors import MegavitError as MegavitError
     from megavit.explain.explanation import Explanation as Explanation
     from megavit.explain.explanation import explain_image as explain_image
@@ -57,6 +58,7 @@ _HOME = {
     "ViTConfig": "megavit.config.vit",
     "preset": "megavit.config.presets",
     "push": "megavit.api.push",
+    "Table": "megavit.data.sources.table_options",
     "MegavitError": "megavit.errors",
     "Explanation": "megavit.explain.explanation",
     "explain_image": "megavit.explain.explanation",

@@ -25,6 +25,7 @@ from megavit.data.load import DataSource, is_named, load_data
 from megavit.data.shards.index import is_tar
 from megavit.data.sources.demo import DEMO_PREFIX
 from megavit.data.sources.records.memory import IN_MEMORY
+from megavit.data.sources.table_options import Table
 from megavit.data_check.quick_checks import data_warnings
 from megavit.distributed.context import ParallelContext
 from megavit.errors import BundleError, DataError
@@ -88,6 +89,7 @@ def train(
     """
     clock, dist = clock or Clock(), get_dist_context()
     reporter = reporter if dist.is_main_process else NullReporter()
+    overrides = _with_columns(overrides, source)
     # Settings and weights are checked before the images are read.
     draft = draft_recipe(recipe, overrides, dist)
     weights = draft.model.source
@@ -302,6 +304,14 @@ def _fit(ctx: RunContext, setup: TrainSetup) -> Run:
     train_images = shrink_training_images(setup.train_loader, setup.task.preprocessing)
     inputs = EvalInputs(setup.val_loader, train_images=train_images)
     return ctx.dist.run_on_main(lambda: finalize(ctx, state, setup.task, inputs), wait_long=True)
+
+
+def _with_columns(overrides: dict[str, Any], source: DataSource) -> dict[str, Any]:
+    """Return the settings with those of a `Table`, and an absolute folder of images, so that a run can be resumed."""
+    data = overrides.get("data", {}) | (source.settings if isinstance(source, Table) else {})
+    if isinstance(data.get("image_root"), str):
+        data["image_root"] = str(Path(data["image_root"]).absolute())
+    return overrides | {"data": data}
 
 
 def _portable_name(dataset: LabeledImages) -> str:

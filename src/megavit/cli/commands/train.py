@@ -8,7 +8,17 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from megavit.api.settings import default_out, read_settings
-from megavit.cli.options import Device, Json, LabeledData, Nproc, PresetPatchSize, Seed
+from megavit.cli.options import (
+    Device,
+    ImageRoot,
+    Json,
+    LabelColumn,
+    LabeledData,
+    Nproc,
+    PathColumn,
+    PresetPatchSize,
+    Seed,
+)
 from megavit.config.recipe import Balance, FinetuneMethod, OnCorrupt, Precision, TrackerName
 from megavit.errors import ConfigError
 
@@ -36,6 +46,9 @@ def train(
     learning_rate: float | None = None,
     balance: Balance | None = None,
     on_corrupt: OnCorrupt | None = None,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
+    image_root: ImageRoot = None,
     seed: Seed = None,
     device: Device | None = None,
     precision: Precision | None = None,
@@ -96,7 +109,14 @@ def train(
     changes: dict[str, Any] = {
         "model": {"pretrained": from_, "preset": model, "image_size": image_size, "patch_size": patch_size},
         "finetune": {"method": finetune},
-        "data": {"balance": balance, "keep_aspect": keep_aspect, "on_corrupt": on_corrupt},
+        "data": {
+            "balance": balance,
+            "keep_aspect": keep_aspect,
+            "on_corrupt": on_corrupt,
+            "path_column": path_column,
+            "label_column": label_column,
+            "image_root": None if image_root is None else str(image_root),
+        },
         "optimizer": {"learning_rate": learning_rate},
         "run": {
             "minutes": minutes,
