@@ -36,7 +36,7 @@ class TrainRequest:
 
 @dataclass(frozen=True)
 class RunContext:
-    """The environment of a run: output folder, images, device, processes, reporter, and clock."""
+    """The environment of a run: output folder, images, device, processes, reporter, clock, and whether to report."""
 
     run_dir: Path
     dataset: LabeledImages
@@ -44,6 +44,7 @@ class RunContext:
     parallel: ParallelContext
     reporter: Reporter
     clock: Clock = field(default_factory=Clock)
+    write_report: bool = True
 
     @property
     def dist(self) -> DistContext:

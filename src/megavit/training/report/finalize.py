@@ -1,7 +1,7 @@
 """Finish a run: evaluate its best weights on the test images, and write the bundle and the report."""
 
 import platform
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
 from megavit.config.serialization import dump_toml, to_dict
@@ -67,6 +67,16 @@ def finalize(
         samples=samples,
         calibration_tensors=result.tensors,
     )
+    run = Run(
+        folder=run_dir,
+        bundle=run_dir / BUNDLE,
+        report=None,
+        metrics=result.test,
+        uncertainty=result.uncertainty,
+        baselines=result.baselines,
+    )
+    if not ctx.write_report:
+        return run
     report = Report(
         title=_make_title(dataset),
         created=created,
@@ -97,14 +107,7 @@ def finalize(
         baselines=result.baselines,
         bundle=str(run_dir),
     )
-    return Run(
-        folder=run_dir,
-        bundle=run_dir / BUNDLE,
-        report=write_report(run_dir, report),
-        metrics=result.test,
-        uncertainty=result.uncertainty,
-        baselines=result.baselines,
-    )
+    return replace(run, report=write_report(run_dir, report))
 
 
 def _make_title(dataset: LabeledImages) -> str:
