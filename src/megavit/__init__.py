@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from megavit.api.evaluate import evaluate as evaluate
     from megavit.api.export import export as export
     from megavit.api.models import create_model as create_model
+    from megavit.api.push import push as push
     from megavit.api.serve import serve as serve
     from megavit.api.train import resume as resume
     from megavit.api.train import train as train
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from megavit.config.vit import PLAIN_VIT as PLAIN_VIT
     from megavit.config.vit import Design as Design
     from megavit.config.vit import ViTConfig as ViTConfig
+    from megavit.data.sources.table_options import Table as Table
     from megavit.errors import MegavitError as MegavitError
     from megavit.explain.explanation import Explanation as Explanation
     from megavit.explain.explanation import explain_image as explain_image
@@ -55,6 +57,8 @@ _HOME = {
     "PLAIN_VIT": "megavit.config.vit",
     "ViTConfig": "megavit.config.vit",
     "preset": "megavit.config.presets",
+    "push": "megavit.api.push",
+    "Table": "megavit.data.sources.table_options",
     "MegavitError": "megavit.errors",
     "Explanation": "megavit.explain.explanation",
     "explain_image": "megavit.explain.explanation",

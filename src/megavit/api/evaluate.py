@@ -6,7 +6,8 @@ from dataclasses import replace
 from megavit.api.held_out import read_held_out
 from megavit.api.reporters.choose import ReporterChoice, open_reporter
 from megavit.config.checks import check_integer
-from megavit.data.load import DataSource, name_source
+from megavit.config.recipe import DataRecipe
+from megavit.data.load import DataSource, apply_columns, name_source
 from megavit.evaluation.compare import check_comparable
 from megavit.evaluation.evaluation import Evaluation
 from megavit.evaluation.evaluation import evaluate as evaluate_predictor
@@ -48,7 +49,7 @@ def evaluate(
     """
     check_integer("batch_size", batch_size, minimum=1)
     if group_by is not None:
-        read_group_column(name_source(data), group_by)
+        read_group_column(name_source(data), group_by, apply_columns(DataRecipe(), data))
     predictors = [
         load(path, device=device, precision=precision, verify=verify, keep_aspect=keep_aspect)
         for path in (bundle, against)

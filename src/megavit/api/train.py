@@ -1,4 +1,4 @@
-"""Train from Python, and continue a run that was stopped."""
+"""Train from Python, continue a run that was stopped, and extend one that is finished."""
 
 import os
 from pathlib import Path
@@ -11,6 +11,7 @@ from megavit.data.load import DataSource, is_named, name_source
 from megavit.errors import ConfigError, Interrupted
 from megavit.training import run as training
 from megavit.training.clock import Clock
+from megavit.training.extend import Extension
 from megavit.training.report.result import Run
 
 
@@ -100,15 +101,22 @@ def resume(
     run: str | os.PathLike[str],
     data: DataSource | None = None,
     *,
+    epochs: int | None = None,
+    minutes: float | None = None,
     settings: Settings | None = None,
     reporter: ReporterChoice = "auto",
     clock: Clock | None = None,
 ) -> Run:
     """Continue a run that was stopped, from its newest intact checkpoint, and return it with its results.
 
+    With `epochs` or `minutes`, a finished run is extended by as many more: the learning rate rises once more and decays
+    again, and the new bundle replaces the old one at the end.
+
     Args:
         run: folder of the run.
         data: new location of the images, if they have been moved; the same Python objects, if the run had such.
+        epochs: epochs by which to extend the finished run.
+        minutes: minutes by which to extend the finished run, for this whole call.
         settings: settings that may differ from those that the run began with, the table "parallel".
         reporter: as in `train`.
         clock: clock that the rest of a time budget counts from; None to start now.
@@ -122,6 +130,9 @@ def resume(
     other = sorted(set(overrides) - {"parallel"})
     if other:
         raise ConfigError(f"a run is resumed with its own settings: leave out {', '.join(other)}")
+    extension = None
+    if epochs is not None or minutes is not None:
+        extension = Extension(epochs=epochs, minutes=minutes)
     with open_reporter(reporter) as shown:
         return training.resume(
             Path(run),
@@ -129,4 +140,5 @@ def resume(
             clock=clock,
             parallel=overrides.get("parallel"),
             source=data,
+            extension=extension,
         )

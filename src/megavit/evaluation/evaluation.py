@@ -133,7 +133,7 @@ def evaluate(
             inference) the column does not define groups.
     """
     samples, target, labels = selection.samples, predictor.info.target, predictor.labels
-    groups = None if group_by is None else read_group_values(images.source, group_by, samples)
+    groups = None if group_by is None else read_group_values(images.source, group_by, samples, images.recipe)
     targets = target_tensor(samples, predictor.target, len(labels))
     output = run_inference(predictor, images, samples, batch_size, partial(progress, "evaluating"))
     outputs = predictor.calibrator.outputs(output.logits)

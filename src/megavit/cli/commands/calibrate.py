@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from megavit.cli.options import Bundle, Device, Json, LabeledData
+from megavit.cli.options import Bundle, Device, ImageRoot, Json, LabelColumn, LabeledData, PathColumn, name_columns
 
 
 def calibrate(
@@ -12,6 +12,9 @@ def calibrate(
     *,
     out: Path,
     temperature_only: bool = False,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
+    image_root: ImageRoot = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -29,7 +32,14 @@ def calibrate(
     from megavit.cli.console import print_json, results
     from megavit.cli.render.metrics import show_uncertainty
 
-    result = api.calibrate(bundle, data, out=out, temperature_only=temperature_only, device=device, reporter="terminal")
+    result = api.calibrate(
+        bundle,
+        name_columns(data, path_column, label_column, image_root),
+        out=out,
+        temperature_only=temperature_only,
+        device=device,
+        reporter="terminal",
+    )
     if json:
         print_json(result.uncertainty.to_dict() | {"temperature": result.calibration.temperature, "out": str(out)})
         return

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from megavit.cli.options import Device, Json, LabeledData
+from megavit.cli.options import Device, ImageRoot, Json, LabelColumn, LabeledData, PathColumn, name_columns
 
 
 def check(
@@ -13,6 +13,9 @@ def check(
     bundle: Path | None = None,
     minutes: float | None = None,
     skip_labels: bool = False,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
+    image_root: ImageRoot = None,
     device: Device = "auto",
     json: Json = False,
 ) -> int:
@@ -39,7 +42,7 @@ def check(
     from megavit.data_check.report import PAGE, TABLE
 
     result = api.check(
-        data,
+        name_columns(data, path_column, label_column, image_root),
         out=out,
         bundle=bundle,
         minutes=minutes,

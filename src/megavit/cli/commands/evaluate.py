@@ -2,7 +2,20 @@
 
 from pathlib import Path
 
-from megavit.cli.options import BatchSize, Bundle, Device, InferencePrecision, Json, KeepAspect, LabeledData, Verify
+from megavit.cli.options import (
+    BatchSize,
+    Bundle,
+    Device,
+    ImageRoot,
+    InferencePrecision,
+    Json,
+    KeepAspect,
+    LabelColumn,
+    LabeledData,
+    PathColumn,
+    Verify,
+    name_columns,
+)
 from megavit.errors import ConfigError
 
 
@@ -16,6 +29,9 @@ def evaluate(
     group_by: str | None = None,
     corruptions: bool = False,
     report: Path | None = None,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
+    image_root: ImageRoot = None,
     device: Device = "auto",
     precision: InferencePrecision = "float32",
     batch_size: BatchSize = 64,
@@ -52,7 +68,7 @@ def evaluate(
         check_new_file(report, "reports", (".html",))
     evaluation = api.evaluate(
         bundle,
-        data,
+        name_columns(data, path_column, label_column, image_root),
         against=against,
         group_by=group_by,
         corruptions=corruptions,

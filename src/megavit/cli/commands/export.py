@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from megavit.cli.options import Bundle, Json, MaxAccuracyDrop
+from megavit.cli.options import Bundle, ImageRoot, Json, LabelColumn, MaxAccuracyDrop, PathColumn, name_columns
 from megavit.config.export_info import ExportPrecision, InputKind
 
 Target = Literal["onnx", "openvino", "web", "torch", "aotinductor", "executorch"]
@@ -18,6 +18,9 @@ def export(
     precision: ExportPrecision = "float32",
     input: InputKind = "pixels",
     data: str | None = None,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
+    image_root: ImageRoot = None,
     max_accuracy_drop: MaxAccuracyDrop = 0.5,
     onnxruntime_web: Path | None = None,
     json: Json = False,
@@ -47,7 +50,7 @@ def export(
         out=out,
         precision=precision,
         input=input,
-        data=data,
+        data=None if data is None else name_columns(data, path_column, label_column, image_root),
         max_accuracy_drop=max_accuracy_drop,
         onnxruntime_web=onnxruntime_web,
         reporter="terminal",

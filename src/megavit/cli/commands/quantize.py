@@ -2,7 +2,16 @@
 
 from pathlib import Path
 
-from megavit.cli.options import Bundle, Json, LabeledData, MaxAccuracyDrop
+from megavit.cli.options import (
+    Bundle,
+    ImageRoot,
+    Json,
+    LabelColumn,
+    LabeledData,
+    MaxAccuracyDrop,
+    PathColumn,
+    name_columns,
+)
 
 
 def quantize(
@@ -11,6 +20,9 @@ def quantize(
     /,
     *,
     out: Path,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
+    image_root: ImageRoot = None,
     max_accuracy_drop: MaxAccuracyDrop = 0.5,
     json: Json = False,
 ) -> int:
@@ -27,7 +39,13 @@ def quantize(
     from megavit.api.calibrate import quantize as quantize_bundle
     from megavit.cli.console import notes, print_json, results
 
-    quantization = quantize_bundle(bundle, data, out=out, max_accuracy_drop=max_accuracy_drop, reporter="terminal")
+    quantization = quantize_bundle(
+        bundle,
+        name_columns(data, path_column, label_column, image_root),
+        out=out,
+        max_accuracy_drop=max_accuracy_drop,
+        reporter="terminal",
+    )
     result, accepted = quantization.result, quantization.folder is not None
     if json:
         print_json(quantization.to_dict())

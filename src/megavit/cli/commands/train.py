@@ -8,8 +8,18 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from megavit.api.settings import default_out, read_settings
-from megavit.cli.options import Device, Json, LabeledData, Nproc, PresetPatchSize, Seed
-from megavit.config.recipe import Balance, FinetuneMethod, OnCorrupt, Precision
+from megavit.cli.options import (
+    Device,
+    ImageRoot,
+    Json,
+    LabelColumn,
+    LabeledData,
+    Nproc,
+    PathColumn,
+    PresetPatchSize,
+    Seed,
+)
+from megavit.config.recipe import Balance, FinetuneMethod, OnCorrupt, Precision, TrackerName
 from megavit.errors import ConfigError
 
 
@@ -24,6 +34,7 @@ def train(
     finetune: FinetuneMethod | None = None,
     minutes: float | None = None,
     epochs: int | None = None,
+    patience: int | None = None,
     model: str | None = None,
     image_size: int | None = None,
     patch_size: PresetPatchSize = None,
@@ -35,10 +46,15 @@ def train(
     learning_rate: float | None = None,
     balance: Balance | None = None,
     on_corrupt: OnCorrupt | None = None,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
+    image_root: ImageRoot = None,
     seed: Seed = None,
     device: Device | None = None,
     precision: Precision | None = None,
     checkpoint_seconds: float | None = None,
+    log_seconds: float | None = None,
+    track: TrackerName | None = None,
     nproc: Nproc = None,
     fsdp: int | None = None,
     tp: int | None = None,
@@ -64,13 +80,15 @@ def train(
 
     Args:
         out: New folder for the run. Default: runs/NAME-OF-DATA.
-        resume: Resume the run in this folder; add DATA if the images have been moved.
+        resume: Resume the run in this folder; add DATA if the images have been moved, and --epochs or --minutes to
+            extend the run after its end by as many more, such as --minutes +10.
         recipe: Training recipe: small, photos, demo, a TOML file, or auto to choose by the images.
         from_: Weights to start from: auto, scratch, a name of megavit backbones, a bundle, another library's
             checkpoint, timm:NAME, or hf-hub:USER/NAME. Default: auto for photographs, else scratch.
         finetune: With pretrained weights: which of them to train. Default: auto, the best on held-out images.
         minutes: Time budget in minutes for the whole command. Default: 10.
         epochs: Number of epochs, instead of --minutes.
+        patience: With --epochs, from scratch: stop after as many epochs without a better validation.
         model: Model preset, such as nano, Ti or S. Default: chosen by images and time budget.
         image_size: Image size in pixels. Default: chosen by the images.
         keep_aspect: Keep the images' aspect ratio when resizing (rules out mixup and CutMix).
@@ -83,17 +101,27 @@ def train(
         on_corrupt: What to do about damaged images in shards: skip replaces them by others. Default: skip.
         precision: Numeric precision. Default: the faster one, measured.
         checkpoint_seconds: Seconds between checkpoints. Default: 60.
+        log_seconds: Seconds between two lines about steps in the run's log.jsonl. Default: 10.
+        track: Experiment tracker that the log is forwarded to, whose package must be installed.
         fsdp: FSDP group size: processes that share one copy of the model. Default: 1.
         tp: Tensor parallel group size: processes that split each layer. Default: 1.
     """
     changes: dict[str, Any] = {
         "model": {"pretrained": from_, "preset": model, "image_size": image_size, "patch_size": patch_size},
         "finetune": {"method": finetune},
-        "data": {"balance": balance, "keep_aspect": keep_aspect, "on_corrupt": on_corrupt},
+        "data": {
+            "balance": balance,
+            "keep_aspect": keep_aspect,
+            "on_corrupt": on_corrupt,
+            "path_column": path_column,
+            "label_column": label_column,
+            "image_root": None if image_root is None else str(image_root),
+        },
         "optimizer": {"learning_rate": learning_rate},
         "run": {
             "minutes": minutes,
             "epochs": epochs,
+            "patience": patience,
             "batch_size": batch_size,
             "gradient_accumulation": gradient_accumulation,
             "gradient_checkpointing": gradient_checkpointing,
@@ -102,12 +130,18 @@ def train(
             "device": device,
             "precision": precision,
             "checkpoint_seconds": checkpoint_seconds,
+            "log_seconds": log_seconds,
+            "track": track,
         },
     }
     settings = {table: {key: value for key, value in keys.items() if value is not None}
                 for table, keys in changes.items()}  # fmt: skip
-    if resume is not None and (out is not None or recipe != "auto" or any(settings.values())):
-        raise ConfigError("--resume continues the run with its own settings: leave out all others")
+    others = [key for keys in settings.values() for key in keys if key not in ("epochs", "minutes")]
+    if resume is not None and (out is not None or recipe != "auto" or others):
+        raise ConfigError(
+            "--resume continues the run with its own settings: leave out all others, but --epochs or --minutes, "
+            "which extend a finished run"
+        )
     if resume is None and data is None:
         raise ConfigError("DATA is missing: megavit train FOLDER, or megavit train --resume RUN")
     settings["parallel"] = {
@@ -132,8 +166,9 @@ def train(
         if resume is None:
             trained = api.train(str(data), out=out, recipe=recipe, settings=settings, reporter="terminal", clock=clock)
         else:
+            parallel = {"parallel": settings["parallel"]}
             trained = api.resume(
-                resume, data, settings={"parallel": settings["parallel"]}, reporter="terminal", clock=clock
+                resume, data, epochs=epochs, minutes=minutes, settings=parallel, reporter="terminal", clock=clock
             )
     if get_dist_context().is_main_process:
         show_trained(trained, as_json=json)

@@ -16,6 +16,7 @@ from megavit.training.run_dir import Plan, advise_resuming, write_plan
 from megavit.training.setup.pretrained import fetch_progress
 from megavit.training.setup.resolve import resolve_recipe
 from megavit.training.setup.sizes import check_resources
+from megavit.training.tracking.tracking import tracking
 from megavit.weights.backbones.fetch import load_source
 from megavit.weights.pretrained.pretrained import fingerprint
 
@@ -58,7 +59,7 @@ def resume_finetuning(ctx: RunContext, plan: Plan) -> Run:
 def _finetune(ctx: RunContext, start: StartingModel, plan: Plan) -> Run:
     recipe, metric = start.task.recipe, start.task.metric
     method = recipe.finetune.method
-    with advise_resuming(ctx.run_dir):
+    with tracking(ctx, recipe) as ctx, advise_resuming(ctx.run_dir):
         tuner = Finetuner(ctx, start, str(plan.pretrained))
         selection = progressive_finetune(
             tuner.frozen,
