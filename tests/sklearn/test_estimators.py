@@ -84,7 +84,7 @@ def test_a_classifier_is_pickled_as_its_bundle(
 ) -> None:
     X, _ = digits
     again = pickle.loads(pickle.dumps(fitted))
-    assert (again.predict_proba(X[:5]) == fitted.predict_proba(X[:5])).all()
+    assert np.allclose(again.predict_proba(X[:5]), fitted.predict_proba(X[:5]), rtol=0, atol=1e-5)
     predictor = megavit.load(fitted.save_bundle(tmp_path / "bundle"))
     assert predictor.predict((X[0] / 16).astype(np.float32)).label == str(fitted.predict(X[:1])[0])
     with pytest.raises(OutputError, match="already exists"):
