@@ -24,8 +24,10 @@ SETTINGS = {
     "data": {"val": 0.2, "test": 0.2},
 }
 TINY: dict[str, Any] = {"epochs": 1, "model": "pico", "image_size": 8, "seed": 0, "device": "cpu", "settings": SETTINGS}
-ROWS = {**TINY, "image_shape": (1, -1), "pixel_range": "fit"}
+ROWS: dict[str, Any] = {**TINY, "image_shape": (1, -1), "pixel_range": "fit"}
 """Rows of any length, as the checks have them, as images of one line."""
+LONGER: dict[str, Any] = {**TINY, "epochs": 5}
+checks: Any = parametrize_with_checks  # its stubs are of an older version
 
 EXCEPTIONS = {
     "check_regressors_train": "one epoch, so that the checks take seconds, is too little for the R² that is expected",
@@ -43,9 +45,7 @@ def exceptions(estimator: Any) -> dict[str, str]:
 
 
 # Not strict, as rounding may happen to be small.
-@parametrize_with_checks(
-    [MegaVitClassifier(**ROWS), MegaVitRegressor(**ROWS)], expected_failed_checks=exceptions, xfail_strict=False
-)
+@checks([MegaVitClassifier(**ROWS), MegaVitRegressor(**ROWS)], expected_failed_checks=exceptions, xfail_strict=False)
 def test_the_checks_of_scikit_learn(estimator: Any, check: Any) -> None:
     check(estimator)
 
@@ -65,7 +65,7 @@ def digits() -> tuple[Any, Any]:
 
 @pytest.fixture(scope="module")
 def fitted(digits: tuple[Any, Any]) -> MegaVitClassifier:
-    return MegaVitClassifier(**{**TINY, "epochs": 5}, pixel_range=(0, 16)).fit(*digits)
+    return MegaVitClassifier(**LONGER, pixel_range=(0, 16)).fit(*digits)
 
 
 def test_a_classifier_learns_and_its_methods_agree(fitted: MegaVitClassifier, digits: tuple[Any, Any]) -> None:
@@ -101,7 +101,7 @@ def test_paths_are_images_too(digits: tuple[Any, Any], tmp_path: Path) -> None:
         paths.append(str(tmp_path / f"{number}.png"))
         Image.fromarray((pixels * 255 / 16).round().astype(np.uint8)).save(paths[-1])
     names = np.array(["zero", "one", "two"])[y[:120]]
-    classifier = MegaVitClassifier(**{**TINY, "epochs": 5}).fit(paths, names)
+    classifier = MegaVitClassifier(**LONGER).fit(paths, names)
     assert classifier.classes_.tolist() == ["one", "two", "zero"]
     assert classifier.score(paths, names) > 0.7
 
@@ -122,7 +122,7 @@ def test_pipelines_searches_and_displays_take_it(digits: tuple[Any, Any]) -> Non
 def test_a_regressor_predicts_numbers(digits: tuple[Any, Any]) -> None:
     X, _ = digits
     brightness = X.mean(axis=(1, 2))
-    regressor = MegaVitRegressor(**{**TINY, "epochs": 5}, pixel_range=(0, 16)).fit(X, brightness)
+    regressor = MegaVitRegressor(**LONGER, pixel_range=(0, 16)).fit(X, brightness)
     assert regressor.predict(X[:4]).shape == (4,) and regressor.score(X, brightness) > 0.3
     assert regressor.results_["images"] > 0
 

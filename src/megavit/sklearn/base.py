@@ -96,7 +96,7 @@ class BundleEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         return Path(folder)
 
     def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
+        tags = super().__sklearn_tags__()  # type: ignore[misc]  # stubs of an older version
         tags.input_tags.two_d_array = self.image_shape is not None
         tags.input_tags.three_d_array = self.image_shape is None
         tags.input_tags.string = self.image_shape is None

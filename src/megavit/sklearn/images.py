@@ -13,7 +13,7 @@ from sklearn.utils.validation import (
     check_array,
     check_consistent_length,
     column_or_1d,
-    validate_data,
+    validate_data,  # type: ignore[attr-defined]  # stubs of an older version
 )
 
 PixelRange = tuple[float, float]
