@@ -115,7 +115,7 @@ def test_pipelines_searches_and_displays_take_it(digits: tuple[Any, Any]) -> Non
     features = make_pipeline(classifier, LogisticRegression(max_iter=1000)).fit(X, y)
     assert features.score(X, y) > 0.8
     binary = y < 1
-    display = CalibrationDisplay.from_estimator(clone(classifier).fit(X, binary), X, binary, n_bins=3)
+    display: Any = CalibrationDisplay.from_estimator(clone(classifier).fit(X, binary), X, binary, n_bins=3)
     assert len(display.prob_true) >= 1
 
 
