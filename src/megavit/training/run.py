@@ -24,6 +24,7 @@ from megavit.data.dataset import LabeledImages
 from megavit.data.load import DataSource, is_named, load_data
 from megavit.data.shards.index import is_tar
 from megavit.data.sources.demo import DEMO_PREFIX
+from megavit.data.sources.records.hugging_face import HUB_PREFIX
 from megavit.data.sources.records.memory import IN_MEMORY
 from megavit.data.sources.table_options import Table
 from megavit.data_check.quick_checks import data_warnings
@@ -318,7 +319,8 @@ def _with_columns(overrides: dict[str, Any], source: DataSource) -> dict[str, An
 
 def _portable_name(dataset: LabeledImages) -> str:
     name = dataset.source
-    return name if dataset.root is None or name == IN_MEMORY else str(Path(name).absolute())
+    is_path = name != IN_MEMORY and (dataset.root is not None or Path(name).exists())
+    return str(Path(name).absolute()) if is_path else name
 
 
 def _check_source(source: str, run_dir: Path) -> str:
@@ -329,7 +331,7 @@ def _check_source(source: str, run_dir: Path) -> str:
             "Python, with the same data"
         )
     path = Path(source).parent if is_tar(source) else Path(source)
-    if source.startswith(DEMO_PREFIX) or is_url(source) or path.exists():
+    if source.startswith((DEMO_PREFIX, HUB_PREFIX)) or is_url(source) or path.exists():
         return source
     raise DataError(
         f"the images of this run are no longer at {source}: move them back, or pass their new location with "
