@@ -73,6 +73,7 @@ def train(
     overrides: dict[str, Any],
     reporter: Reporter,
     clock: Clock | None = None,
+    report: bool = True,
 ) -> Run:
     """Train on `source` and write everything to the new folder `run_dir`.
 
@@ -82,6 +83,7 @@ def train(
         recipe: name in `megavit.config.recipes.RECIPES`, or "auto" to choose by the images.
         overrides: settings, nested as in `Recipe`, that replace the recipe's.
         clock: clock that a time budget counts from; None to start now.
+        report: whether to write the report.
 
     Raises:
         BundleError, ConfigError, DataError, OutputError: if the inputs are invalid, before training starts.
@@ -99,7 +101,7 @@ def train(
         if dist.run_on_main(lambda: claim_run_dir(run_dir, source)):
             return _resume(run_dir, reporter, clock, source=None if is_named(source) else source)
         with dist.main_process_only(lock_run_dir(run_dir)):
-            ctx = _open_run(run_dir, source, draft, reporter, clock)
+            ctx = replace(_open_run(run_dir, source, draft, reporter, clock), write_report=report)
             request = TrainRequest(_portable_name(ctx.dataset), recipe, overrides, pretrained)
             request = replace(request, pretrained=choose_weights(ctx, request))
             return _start(ctx, request) if request.pretrained is None else start_finetuning(ctx, request)
