@@ -9,7 +9,7 @@ from megavit.data.byte_range import ByteRange, content_digest
 from megavit.data.dataset import Skipped
 from megavit.data.decode.image_file import NOT_AN_IMAGE, inspect_image, read_file_with_stamp
 from megavit.data.targets import NamedTarget, names_in
-from megavit.data.workers import available_cpus, map_in_processes
+from megavit.data.workers import count_workers, map_in_processes
 from megavit.errors import ImageError
 
 Progress = Callable[[int, int], None]
@@ -73,7 +73,7 @@ class ImageInfo:
 
 def scan_images(root: Path, names: Sequence[str], progress: Progress | None = None) -> list[ImageInfo | str]:
     """Return the properties of each file below `root`, or why it cannot be used; raise a DataError if a worker dies."""
-    workers = min(available_cpus(), 32) if len(names) >= MIN_IMAGES_FOR_WORKERS else 0
+    workers = count_workers(32) if len(names) >= MIN_IMAGES_FOR_WORKERS else 0
     chunks = [(root, names[start : start + _CHUNK]) for start in range(0, len(names), _CHUNK)]
     found: list[ImageInfo | str] = []
     for infos in map_in_processes(_inspect_chunk, chunks, workers):

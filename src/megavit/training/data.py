@@ -4,7 +4,6 @@ import copy
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -17,9 +16,10 @@ from megavit.data.loader.loader import iter_batches, sequential_batches
 from megavit.data.loader.sampler import ResumableBatchSampler, compute_class_balanced_weights
 from megavit.data.loader.shard_windows import make_shard_windows
 from megavit.data.targets import target_tensor
-from megavit.data.workers import MAX_WORKERS, available_cpus
+from megavit.data.workers import count_workers
 from megavit.distributed.context import ParallelContext
 from megavit.model.statistics import forward_flops
+from megavit.runtime.memory import free_memory
 from megavit.runtime.process_group import get_local_world_size
 from megavit.training.progress import Reporter
 from megavit.training.task import Batch, Task
@@ -37,7 +37,7 @@ class TrainLoader:
 
     Args:
         samples: samples of `dataset` to load.
-        workers: number of decoding processes; None for one per CPU, at most `MAX_WORKERS`.
+        workers: number of decoding processes; None for `count_workers`.
         margin: factor by which aspect-preserving images are stored larger than `preprocessing` says.
     """
 
@@ -53,11 +53,11 @@ class TrainLoader:
     ) -> None:
         self.labels = target_tensor(samples, dataset.target, len(dataset.classes))
         self.images = ImageDataset(dataset, samples, preprocessing, margin)
-        self.workers = min(available_cpus(), MAX_WORKERS) if workers is None else workers
+        self.workers = count_workers() if workers is None else workers
         self.reporter = reporter
         self._num_reported = 0
         self.memory: Images | None = None
-        if self.images.nbytes <= get_free_memory() * MEMORY_SHARE / get_local_world_size():
+        if self.images.nbytes <= free_memory() * MEMORY_SHARE / get_local_world_size():
             self.memory = load_into_memory(
                 self.images, self.workers, lambda done, total: reporter.progress("reading images", done, total)
             )
@@ -159,13 +159,3 @@ def _recorded(order: Iterable[list[int]], requested: deque[list[int]]) -> Iterat
     for indices in order:
         requested.append(indices)
         yield indices
-
-
-def get_free_memory() -> int:
-    """Return the available main memory in bytes; 4 GiB if unknown."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return 2**32
-    kilobytes = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-    return int(kilobytes[0]) * 1024 if kilobytes else 2**32

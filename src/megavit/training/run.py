@@ -11,13 +11,13 @@ OUT/bundle/         trained model
 OUT/report.html     results, with their figures in figures/
 """
 
-import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from megavit.config.names import shell_quote
 from megavit.config.recipe import DataRecipe, Recipe
 from megavit.data.byte_range import is_url
 from megavit.data.dataset import LabeledImages
@@ -262,7 +262,7 @@ def _check_source(source: str, run_dir: Path) -> str:
         return source
     raise DataError(
         f"the images of this run are no longer at {source}: move them back, or pass their new location with "
-        f"megavit train --resume {shlex.quote(str(run_dir))} DATA"
+        f"megavit train --resume {shell_quote(str(run_dir))} DATA"
     )
 
 
