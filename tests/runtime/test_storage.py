@@ -345,20 +345,21 @@ def windows(monkeypatch):
     """Windows opens no folders, and replaces no open files."""
 
     def open_file(path, flags, *mode, **options):
-        if os.path.isdir(path):
+        if Path(path).is_dir():
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         return usual(path, flags, *mode, **options)
 
     def replace(path, target):
-        held = {os.path.realpath(f"/proc/self/fd/{handle}") for handle in os.listdir("/proc/self/fd")}
+        held = {os.path.realpath(handle) for handle in Path("/proc/self/fd").iterdir()}
         if {str(path), str(target)} & held:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
-        return os.replace(path, target)
+        return move(path, target)
 
-    usual = os.open
+    usual, move = os.open, Path.replace
     monkeypatch.setattr(storage, "IS_WINDOWS", True)
     monkeypatch.setattr(storage.sys, "platform", "win32")
     monkeypatch.setattr(storage.os, "open", open_file)
+    monkeypatch.setattr(shutil, "_use_fd_functions", False)
     monkeypatch.setattr(Path, "replace", replace)
     monkeypatch.delattr(os, "O_NOFOLLOW")
 
@@ -390,9 +391,10 @@ def test_a_mac_swaps_folders_by_its_own_function(old, monkeypatch):
     class Library:
         def renamex_np(self, a: bytes, b: bytes, flags: int) -> int:
             swapped.append(flags)
-            os.rename(a, f"{os.fsdecode(a)}.third")
-            os.rename(b, a)
-            os.rename(f"{os.fsdecode(a)}.third", b)
+            first, second = Path(os.fsdecode(a)), Path(os.fsdecode(b))
+            third = first.rename(first.with_name("third"))
+            second.rename(first)
+            third.rename(second)
             return 0
 
     swapped: list[int] = []

@@ -101,9 +101,8 @@ def run(arguments: Sequence[str]) -> int:
         if "aten::" not in str(error):  # PyTorch's names of operations
             raise
         reason = str(error).partition(". ")[0].partition("\n")[0]
-        show_error(
-            "NotImplementedError", f"PyTorch cannot compute this on the device: {reason}; try --device cpu", arguments
-        )
+        message = f"PyTorch cannot compute this on the device: {reason}; try --device cpu"
+        show_error("NotImplementedError", message, arguments)
         return 2
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):

@@ -11,8 +11,7 @@ from typing import TypeVar
 
 from megavit.errors import DataError
 from megavit.runtime.memory import free_memory
-from megavit.runtime.process_group import get_local_world_size
-from megavit.runtime.processors import available_cpus
+from megavit.runtime.processors import available_cpus, get_local_world_size
 
 MAX_WORKERS = 8
 WORKER_BYTES = 2**28

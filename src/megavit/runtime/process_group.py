@@ -188,8 +188,3 @@ def _read_number(name: str, default: str) -> int:
 def get_elastic_run_id() -> str | None:
     """Return the run ID of the elastic agent that started this process, or None."""
     return os.environ.get("TORCHELASTIC_RUN_ID")
-
-
-def get_local_world_size() -> int:
-    """Return the number of processes of this run on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

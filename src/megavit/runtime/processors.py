@@ -4,7 +4,11 @@ import math
 import os
 
 from megavit.runtime.cgroup import read_cgroup_limits
-from megavit.runtime.process_group import get_local_world_size
+
+
+def get_local_world_size() -> int:
+    """Return the number of processes of this run on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def available_cpus() -> int:

@@ -15,12 +15,13 @@ from megavit.data.image_dataset import ImageDataset, Images, load_into_memory
 from megavit.data.loader.loader import iter_batches, sequential_batches
 from megavit.data.loader.sampler import ResumableBatchSampler, compute_class_balanced_weights
 from megavit.data.loader.shard_windows import make_shard_windows
+from megavit.data.scan import MIN_IMAGES_FOR_WORKERS
 from megavit.data.targets import target_tensor
 from megavit.data.workers import count_workers
 from megavit.distributed.context import ParallelContext
 from megavit.model.statistics import forward_flops
 from megavit.runtime.memory import free_memory
-from megavit.runtime.process_group import get_local_world_size
+from megavit.runtime.processors import get_local_world_size
 from megavit.training.progress import Reporter
 from megavit.training.task import Batch, Task
 
@@ -58,8 +59,9 @@ class TrainLoader:
         self._num_reported = 0
         self.memory: Images | None = None
         if self.images.nbytes <= free_memory() * MEMORY_SHARE / get_local_world_size():
+            processes = self.workers if len(samples) >= MIN_IMAGES_FOR_WORKERS else 0
             self.memory = load_into_memory(
-                self.images, self.workers, lambda done, total: reporter.progress("reading images", done, total)
+                self.images, processes, lambda done, total: reporter.progress("reading images", done, total)
             )
             self._report_damage()
 
