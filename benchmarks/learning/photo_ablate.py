@@ -31,18 +31,22 @@ from megavit.training.setup.sizes import resolve_sizes
 FILE = RESULTS / "photo_ablate.json"
 CPU = torch.device("cpu")
 # The smallest of the models that a time budget chooses from.
-MODEL = {"pretrained": "scratch", "preset": "nano", "patch_size": 8, "image_size": 32}
+MODEL = {"pretrained": "scratch", "preset": "hybrid-nano", "patch_size": 8, "image_size": 48}
+PLAIN = {"preset": "nano", "norm": "layer"}
 VARIANTS: dict[str, dict[str, Any]] = {
     "the recipe": {},
-    "patches instead of convolutions": {"model": {"stem": "patch"}},
+    "layer norms": {"model": {"norm": "layer"}},
+    "five layers": {"model": {"preset": "nano", "norm": "batch"}},
+    "five layers with layer norms": {"model": PLAIN},
+    "five layers with layer norms, patches instead of convolutions": {"model": PLAIN | {"stem": "patch"}},
     "AdamW": {"optimizer": {"kind": "adamw"}},
-    "48 pixels": {"model": {"image_size": 48}},
+    "32 pixels": {"model": {"image_size": 32}},
     "64 pixels": {"model": {"image_size": 64}},
     "patches of 4": {"model": {"patch_size": 4}},
     "batches of 32": {"run": {"batch_size": 32}},
     "batches of 128": {"run": {"batch_size": 128}},
-    "learning rate × 1/2": {"optimizer": {"learning_rate": 1.5e-3}},
-    "learning rate × 2": {"optimizer": {"learning_rate": 6e-3}},
+    "learning rate × 1/2": {"optimizer": {"learning_rate": 3e-3}},
+    "learning rate × 2": {"optimizer": {"learning_rate": 1.2e-2}},
     "no CutMix": {"augment": {"cutmix": 0.0}},
     "no color": {"augment": {"color": 0.0}},
     "crops to 80%": {"augment": {"crop": 0.8}},

@@ -83,7 +83,7 @@ def test_sizes_that_cannot_be_are_refused_by_name(changes: dict[str, Any], words
     ("changes", "words"),
     [
         ({"block": "sandwich"}, ["block", "parallel, serial", "'sandwich'"]),
-        ({"norm": "batch"}, ["norm", "layer, rms", "'batch'"]),
+        ({"norm": "group"}, ["norm", "layer, rms, batch", "'group'"]),
         ({"mlp": "relu"}, ["mlp", "gelu, swiglu, relu2", "'relu'"]),
         ({"positions": "none"}, ["positions", "learned, sincos, rope", "'none'"]),
         ({"qk_norm": 1}, ["qk_norm", "true or false", "got 1"]),

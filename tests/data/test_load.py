@@ -108,7 +108,7 @@ def test_anything_else_is_refused_saying_what_data_can_be(tmp_path):
     (tmp_path / "model.bin").touch()
     for source, said in ((tmp_path / "model.bin", "is a file of another kind"), ("nowhere", "does not exist")):
         with pytest.raises(
-            DataError, match=rf"(?s)a folder, a .csv or .tsv table, shards, or demo:digits; .*{said}.*DATA/cat"
+            DataError, match=rf"(?s)a folder, a table .*shards, hf:NAME, or demo:digits; .*{said}.*DATA/cat"
         ):
             load_data(source, RECIPE)
 

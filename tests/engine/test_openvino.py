@@ -15,6 +15,7 @@ from megavit.config.vit import PLAIN_VIT, Design, Pool, ViTConfig
 from megavit.data.augment import normalize
 from megavit.engine.graph import can_build
 from megavit.engine.openvino import OpenVino
+from megavit.model.layers import BatchNorm
 from megavit.model.vit import MegaVit
 from tests.properties.test_model import configs, images
 
@@ -114,6 +115,16 @@ def test_as_many_heads_as_tokens(pool: Pool, patches: int) -> None:
 def test_a_stem_of_convolutions(design: Design, patch_size: int) -> None:
     config = preset("nano", num_classes=7, patch_size=patch_size, design=design)
     assert difference(grown(config), pictures(*config.image_hw)) < 1e-5
+
+
+@pytest.mark.parametrize("pool", ["cls", "mean", "map"])
+def test_batch_norms_are_fused(pool: Pool) -> None:
+    model = grown(replace(preset("hybrid-nano", num_classes=7), pool=pool))
+    for module in model.modules():
+        if isinstance(module, BatchNorm):
+            torch.nn.init.uniform_(module.mean, -0.5, 0.5)
+            torch.nn.init.uniform_(module.variance, 0.5, 2.0)
+    assert difference(model, pictures(*model.config.image_hw)) < 1e-5
 
 
 def test_zetascales_block_has_no_graph() -> None:

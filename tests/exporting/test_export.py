@@ -120,7 +120,7 @@ def test_fewer_bits_are_near_and_take_less_room(
 
 @pytest.mark.parametrize("target", ["onnx", "openvino"])
 def test_images_that_others_prepare(target: str, tmp_path: Path) -> None:
-    predictor = make_predictor(tmp_path / "bundle", True, design=Design(stem="conv"))
+    predictor = make_predictor(tmp_path / "bundle", True, design=Design(stem="conv", norm="batch"))
     found = export(predictor, target, tmp_path / "out", parity_images(predictor), input="images")
     assert found.output_error < 1e-4 and found.feature_error < 1e-4 and not found.stretched
     assert not (tmp_path / "out" / "predict.py").exists()

@@ -6,7 +6,7 @@ import torch
 
 from megavit.config.vit import Design, ViTConfig
 from megavit.errors import ConfigError
-from megavit.model.conv_stem import ConvLayer, ConvStem
+from megavit.model.conv_stem import ConvLayer, ConvStem, ResidualLayer
 from megavit.model.vit import MegaVit
 
 CONFIG = ViTConfig(
@@ -14,22 +14,24 @@ CONFIG = ViTConfig(
 )
 
 
-@pytest.mark.parametrize(("patch_size", "widths"), [(2, (16, 16)), (4, (8, 16, 16)), (8, (4, 8, 16, 16))])
+@pytest.mark.parametrize(("patch_size", "widths"), [(2, (16,)), (4, (8, 16)), (8, (4, 8, 16))])
 def test_channels_double_down_to_one_position_per_patch(patch_size: int, widths: tuple[int, ...]) -> None:
     config = replace(CONFIG, patch_size=patch_size)
     stem = MegaVit.from_config(config).patch_embedding
     assert isinstance(stem, ConvStem)
-    layers = [layer for layer in stem.layers if isinstance(layer, ConvLayer)]
-    assert tuple(len(layer.kernel) for layer in layers) == config.stem_widths == widths
+    halving = [layer for layer in stem.layers if isinstance(layer, ConvLayer)]
+    assert tuple(len(layer.kernel) for layer in halving) == tuple(width for width, _ in config.stem_layers) == widths
+    residual = [layer for layer in stem.layers if isinstance(layer, ResidualLayer)]
+    assert len(residual) == len(widths) + 1  # one after each, and one more at the tokens' resolution
     assert stem(torch.randn(2, 3, 16, 24)).shape == (2, config.num_patches, 16)
 
 
 def test_tokens_come_row_by_row() -> None:
-    stem = MegaVit.from_config(replace(CONFIG, image_size=64)).patch_embedding
-    images = torch.zeros(1, 3, 64, 64)
-    images[:, :, 60:, :4] = 1.0  # the last row's first token
-    changed = (stem(images) != stem(torch.zeros_like(images))).any(dim=2)[0].view(8, 8)
-    assert changed[7, 0] and not changed[:5].any() and not changed[:, 3:].any()
+    stem = MegaVit.from_config(replace(CONFIG, image_size=256)).patch_embedding
+    images = torch.zeros(1, 3, 256, 256)
+    images[:, :, 252:, :4] = 1.0  # the last row's first token
+    changed = (stem(images) != stem(torch.zeros_like(images))).any(dim=2)[0].view(32, 32)
+    assert changed[31, 0] and not changed[:22].any() and not changed[:, 10:].any()
 
 
 def test_an_images_tokens_do_not_depend_on_the_others() -> None:

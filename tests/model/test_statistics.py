@@ -26,6 +26,7 @@ CONFIGS = {
         preset("nano", num_classes=10, design=replace(COMPUTED, registers=2)), pool="cls_mean"
     ),
     "stem": preset("nano", num_classes=10, channels=1, design=replace(COMPUTED, stem="conv")),
+    "hybrid": preset("hybrid-nano", num_classes=10, design=replace(COMPUTED, stem="conv", norm="batch")),
     "no head": preset("nano", num_classes=0, design=COMPUTED),
 }
 

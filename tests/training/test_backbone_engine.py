@@ -43,7 +43,7 @@ def test_a_backbone_on_this_machine_finds_a_wrong_label(backbones: Path) -> None
     assert review.findings[0].images[0] == "0000.png"
 
 
-@pytest.mark.parametrize("photos", [make_photos(side=24), make_photos(channels=1), make_photos(channels=5)])
+@pytest.mark.parametrize("photos", [make_photos(side=24, channels=1), make_photos(channels=5)])
 def test_only_photographs_are_judged_so(backbones: Path, photos: LabeledImages) -> None:
     make_folder(backbones / HUB)
     assert find_backbone_engine(photos, CPU, Listener()) is None

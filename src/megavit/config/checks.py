@@ -80,6 +80,11 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
         raise ConfigError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
 
 
+def check_text(name: str, value: Any) -> None:
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigError(f"{name} must be a text that is not empty, got {value!r}")
+
+
 def check_channels(name: str, value: Any) -> None:
     if type(value) is not int or not 1 <= value <= MAX_CHANNELS:
         raise ConfigError(f"{name} must be an integer from 1 to {MAX_CHANNELS}, got {value!r}")

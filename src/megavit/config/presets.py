@@ -1,7 +1,8 @@
 """Define named model sizes.
 
 Ti to e are the plain ViT of their papers, so that published weights fit; 22B has its own design. pico to mini have the
-MegaVit design, for small images and small data.
+MegaVit design, for small images and small data; the hybrids (arXiv 2010.11929, section 3.1) have few layers after
+convolutions.
 """
 
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ class Preset:
 
 
 _MEGAVIT = Design()
+_HYBRID = Design(stem="conv", norm="batch")
 _VIT, _DEIT, _SCALING = "arXiv 2010.11929, table 1", "arXiv 2012.12877, table 1", "arXiv 2106.04560, table 2"
 
 # fmt: off
@@ -36,6 +38,9 @@ PRESETS: dict[str, Preset] = {
     "nano":   Preset(  32,    4,  128,    5,    4,     384,  32, "mean", _MEGAVIT,  "ours: 24 to 40 pixels"),
     "micro":  Preset(  64,    8,  192,    6,    3,     576,  64, "mean", _MEGAVIT,  "ours: minutes on a laptop"),
     "mini":   Preset( 128,   16,  256,    8,    4,     768,  64, "mean", _MEGAVIT,  "ours: an hour on a laptop"),
+    "hybrid-nano":  Preset( 48,  8, 128, 2,  4,  384,  32, "mean", _HYBRID, "ours: photographs, minutes on a laptop"),
+    "hybrid-micro": Preset( 64,  8, 192, 3,  6,  576,  32, "mean", _HYBRID, "ours: photographs, an hour on a laptop"),
+    "hybrid-mini":  Preset(128, 16, 256, 4,  8,  768,  32, "mean", _HYBRID, "ours: photographs, hours on a laptop"),
     "Ti":     Preset( 224,   16,  192,   12,    3,     768,  64, "cls",  PLAIN_VIT, _DEIT),
     "S":      Preset( 224,   16,  384,   12,    6,    1536,  64, "cls",  PLAIN_VIT, _DEIT),
     "B":      Preset( 224,   16,  768,   12,   12,    3072,  64, "cls",  PLAIN_VIT, _VIT),

@@ -16,10 +16,11 @@ from megavit.config.checks import (
     check_integer,
     check_positive,
     check_range,
+    check_text,
     checked,
 )
 from megavit.config.presets import PRESETS
-from megavit.config.vit import Mlp, Stem
+from megavit.config.vit import Mlp, Norm, Stem
 from megavit.errors import ConfigError
 
 Balance = Literal["auto", "none", "loss", "sampler", "logits"]
@@ -43,7 +44,7 @@ class ModelRecipe(Settings):
     Attributes:
         pretrained: source of pretrained weights, which determine the model and, unless given here, its image size and
             channels: a name in `megavit.config.backbones.BACKBONES`, or any source of `megavit.weights.pretrained`;
-            "scratch" for none; "auto" for the first backbone at hand, which small and gray images never use.
+            "scratch" for none; "auto" for the first backbone at hand, which small gray images and letters never use.
         preset: name in `megavit.config.presets.PRESETS`, or "auto" to choose by image size and training time.
         image_size: side in pixels to which images are resized; None to choose by the data. With `keep_aspect`, an
             image has at most as many patches as such a square.
@@ -51,7 +52,9 @@ class ModelRecipe(Settings):
         channels: 1 to 64; None for the images' own, which is 1 only if every training image is gray. Images of 1, 3
             and 4 channels are converted to gray or RGB for 1 and 3; any other number must match the images.
         mlp: activation of the MLP, as in `megavit.config.vit.Design`.
-        stem: "patch" or "conv", as in `megavit.Design`.
+        stem: "patch" or "conv", as in `megavit.Design`; None for the preset's.
+        norm: as in `megavit.Design`; None for the preset's, with "layer" in place of "batch" for several processes,
+            whose batches would differ, and with `keep_aspect`.
         dropout: dropout probability in [0, 1).
         drop_path: probability in [0, 1) of skipping the last block's branches.
     """
@@ -62,7 +65,8 @@ class ModelRecipe(Settings):
     patch_size: int | None = checked(check_integer, None, minimum=1)
     channels: int | None = checked(check_channels, None)
     mlp: Mlp = "relu2"
-    stem: Stem = "patch"
+    stem: Stem | None = None
+    norm: Norm | None = None
     dropout: float = checked(check_fraction, 0.0)
     drop_path: float = checked(check_fraction, 0.0)
 
@@ -97,6 +101,8 @@ class DataRecipe(Settings):
             are packed into a batch without padding. Excludes mixup and CutMix.
         on_corrupt: treatment of a shard, or an image in one, that differs from what was written: "skip" (reports it
             and always replaces an image by the same other one of its split and class) or "fail".
+        path_column, label_column: names of a table's columns of images and labels; None to find them by their names.
+        image_root: folder that the paths in a table are relative to; None for the table's, or one beside it.
     """
 
     val: float = checked(check_fraction, 0.1)
@@ -105,6 +111,9 @@ class DataRecipe(Settings):
     balance: Balance = "auto"
     keep_aspect: bool = False
     on_corrupt: OnCorrupt = "skip"
+    path_column: str | None = checked(check_text, None)
+    label_column: str | None = checked(check_text, None)
+    image_root: str | None = checked(check_text, None)
 
     def __post_init__(self) -> None:
         super().__post_init__()

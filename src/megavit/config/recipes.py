@@ -36,6 +36,7 @@ def photos() -> Recipe:
     return Recipe(
         model=ModelRecipe(pretrained=AUTO, stem="conv"),
         augment=AugmentRecipe(crop=0.5, flip=True, color=0.3, cutmix=1.0),
+        optimizer=OptimizerRecipe(learning_rate=6e-3),
     )
 
 

@@ -9,7 +9,7 @@ from megavit.errors import ConfigError
 
 Pool = Literal["cls", "mean", "cls_mean", "map"]
 Block = Literal["parallel", "serial", "zeta"]
-Norm = Literal["layer", "rms"]
+Norm = Literal["layer", "rms", "batch"]
 Mlp = Literal["gelu", "gelu_tanh", "quick_gelu", "swiglu", "relu2"]
 Positions = Literal["learned", "sincos", "rope", "learned_rope", "learned_rope_native", "rope_grid"]
 Stem = Literal["patch", "conv"]
@@ -29,8 +29,8 @@ class Design(Settings):
             `megavit.model.zeta`).
         qk_norm: whether queries and keys are normalized per head.
         qkv_bias: whether the query, key and value projections have biases.
-        norm: "layer" (LayerNorm) or "rms" (RMSNorm), for all norms.
-        norm_bias: whether LayerNorm has biases; RMSNorm has none.
+        norm: "layer" (LayerNorm), "rms" (RMSNorm) or "batch" (BatchNorm, but LayerNorm for queries and keys).
+        norm_bias: whether LayerNorm has biases; RMSNorm has none, and BatchNorm always.
         norm_eps: epsilon added to the variance in every norm.
         pre_norm: whether embedded tokens are normalized before the first layer (CLIP, arXiv 2103.00020).
         patch_norm: whether each patch is normalized before and after its projection (arXiv 2302.01327).
@@ -207,10 +207,10 @@ class ViTConfig(Settings):
         return rows * columns
 
     @property
-    def stem_widths(self) -> tuple[int, ...]:
-        """The channels after each convolution of the stem "conv": doubling up to `dim`, which the last two have."""
+    def stem_layers(self) -> tuple[tuple[int, int], ...]:
+        """The channels after each halving of the stem "conv", doubling up to `dim`, and the residual layers there."""
         halvings = self.patch_hw[0].bit_length() - 1
-        return (*(self.dim >> left for left in reversed(range(halvings))), self.dim)
+        return tuple((self.dim >> left, 1 if left else 2) for left in reversed(range(halvings)))
 
     @property
     def pool_heads(self) -> int:

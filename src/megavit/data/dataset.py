@@ -26,6 +26,10 @@ from megavit.errors import DataError, ImageError, OutputError
 from megavit.runtime.csv_files import TableError, csv_text, read_csv, unescape_row
 
 T = TypeVar("T")
+
+MemoryImage = torch.Tensor | bytes
+"""An image without a file of its own: uint8 pixels (C, H, W), or the bytes of a file."""
+
 _ROWS_PER_UPDATE = 4096  # number of rows hashed at once
 
 TARGET_COLUMNS: dict[TargetKind, str] = {"classification": "label", "multilabel": "labels", "regression": "score"}
@@ -97,7 +101,7 @@ class LabeledImages:
         samples: all readable images, sorted by name.
         skipped: files and folders that are not used.
         split_description: sentence that describes the split.
-        memory: uint8 pixels (C, H, W) by name, for data sets without files.
+        memory: images without files, by name.
         target: kind of target.
         on_corrupt: handling of damaged bytes in shards: "skip" or "fail", as in `DataRecipe`.
         notes: remarks on how the data was read, for its owner.
@@ -109,7 +113,7 @@ class LabeledImages:
     samples: tuple[Sample, ...]
     skipped: tuple[Skipped, ...]
     split_description: str
-    memory: Mapping[str, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
+    memory: Mapping[str, MemoryImage] = field(default_factory=dict, repr=False, compare=False)
     target: TargetKind = "classification"
     on_corrupt: OnCorrupt = "skip"
     notes: tuple[str, ...] = field(default=(), compare=False)
@@ -120,6 +124,11 @@ class LabeledImages:
         if compute not in self._cache:
             self._cache[compute] = compute(self)
         return self._cache[compute]
+
+    @property
+    def is_decoded(self) -> bool:
+        """Whether pixels are in memory already, which other processes would only copy."""
+        return any(isinstance(image, torch.Tensor) for image in self.memory.values())
 
     def in_split(self, split: str) -> tuple[Sample, ...]:
         """Return the samples of "train", "val" or "test"."""
@@ -152,8 +161,9 @@ class LabeledImages:
         Raises:
             DataError: if its file cannot be read any more or has changed.
         """
-        if sample.location is None and self.root is None:
-            return self.memory[sample.name]
+        pixels = self.memory.get(sample.name)
+        if isinstance(pixels, torch.Tensor):
+            return pixels
         try:
             return decode(
                 self._content(sample) if sample.location is None else self.read_or_replace(sample)[1], target_size
@@ -162,6 +172,9 @@ class LabeledImages:
             raise self.unreadable_error(sample, error.reason) from error
 
     def _content(self, sample: Sample) -> bytes:
+        stored = self.memory.get(sample.name)
+        if isinstance(stored, bytes):
+            return stored
         assert self.root is not None
         data, stamp = read_file_with_stamp(self.root / sample.name)
         # Hashing costs up to a tenth of decoding, so an unchanged stamp suffices.

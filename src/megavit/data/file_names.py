@@ -1,6 +1,9 @@
 """Classify files by their names as images, hidden, or written by megavit."""
 
-IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "ppm", "pgm", "bmp", "gif", "tif", "tiff", "avif", "npy", "img", "bin")
+IMAGE_SUFFIXES = (
+    *("jpg", "jpeg", "png", "webp", "ppm", "pgm", "bmp", "gif", "tif", "tiff", "avif", "npy", "img", "bin"),
+    *("heic", "heif", "jxl", "dcm", "dicom"),
+)
 """File name suffixes of images; the content determines the format."""
 
 HIDDEN = "hidden or created by the system"

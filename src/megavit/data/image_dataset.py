@@ -192,12 +192,14 @@ def load_into_memory(dataset: ImageDataset, workers: int, progress: Progress | N
         DataError: as for `ImageDataset`, or if a worker died.
     """
     preprocessing = dataset.preprocessing
-    # Workers receive only the samples of their chunk, to keep messages small.
-    images = replace(dataset.images, samples=(), skipped=())
-    parts = [
-        ImageDataset(images, dataset.samples[start : start + _CHUNK], preprocessing, dataset.margin)
-        for start in range(0, len(dataset), _CHUNK)
-    ]
+    # Workers receive only the samples and the memory of their chunk, to keep messages small.
+    images, memory = replace(dataset.images, samples=(), skipped=(), memory={}), dataset.images.memory
+    parts = []
+    for start in range(0, len(dataset), _CHUNK):
+        samples = dataset.samples[start : start + _CHUNK]
+        own = {sample.name: memory[sample.name] for sample in samples if sample.name in memory}
+        part = replace(images, memory=own) if own else images
+        parts.append(ImageDataset(part, samples, preprocessing, dataset.margin))
     batch: Images = []
     if not preprocessing.keep_aspect:
         dtype = torch.float32 if preprocessing.resize_dtype == "float32" else torch.uint8
@@ -205,7 +207,7 @@ def load_into_memory(dataset: ImageDataset, workers: int, progress: Progress | N
             len(dataset), preprocessing.channels, preprocessing.height, preprocessing.width, dtype=dtype
         )
     done = 0
-    for arrays in map_in_processes(_read_chunk, parts, 0 if images.memory else workers):
+    for arrays in map_in_processes(_read_chunk, parts, 0 if dataset.images.is_decoded else workers):
         for index, array in enumerate(arrays, start=done):
             # A damaged image can be replaced only here, where all samples are known.
             image = dataset[index] if array is None else torch.from_numpy(array)

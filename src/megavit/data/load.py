@@ -1,20 +1,29 @@
-"""Load labeled images from a folder, a table, shards, or a demo set."""
+"""Load labeled images from a folder, a table, shards, a demo set, or Python objects."""
 
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from megavit.config.names import canonical, find_look_alikes, show_code_points
-from megavit.config.recipe import DataRecipe, OnCorrupt
+from megavit.config.recipe import DataRecipe
 from megavit.data.dataset import LabeledImages, Sample, Skipped
+from megavit.data.decode.extras import NEEDS_EXTRA
 from megavit.data.scan import Candidate, ImageInfo, Listing, Progress, scan_images
 from megavit.data.shards.listing import list_shards
 from megavit.data.shards.open import check_not_nearly_shards, is_shards
 from megavit.data.shards.verify import Verify
 from megavit.data.sources.demo import DEMO_PREFIX, DEMOS, read_demo
 from megavit.data.sources.folder import EXPECTED, list_folder
-from megavit.data.sources.table import list_table
+from megavit.data.sources.metadata import list_metadata
+from megavit.data.sources.records.files import RECORD_SUFFIXES, list_parquet, list_record_file
+from megavit.data.sources.records.hugging_face import HUB_PREFIX, list_hub
+from megavit.data.sources.records.memory import IN_MEMORY, list_memory
+from megavit.data.sources.records.parquet import find_parquet
+from megavit.data.sources.table import DEFAULTS, list_table
 from megavit.data.split.split import complete_splits
 from megavit.data.split.stratify import stratify
 from megavit.data.targets import index_target
@@ -25,9 +34,12 @@ OTHER_CHANNELS = "channels, but most images have"
 
 Scanned = Sequence[tuple[Candidate, ImageInfo]]
 
+DataSource = str | os.PathLike[str] | Any
+"""A path, a name such as demo:digits, or Python objects as in `megavit.data.sources.records.memory`."""
+
 
 def load_data(
-    source: str | Path,
+    source: DataSource,
     recipe: DataRecipe,
     progress: Progress | None = None,
     *,
@@ -35,11 +47,11 @@ def load_data(
     verify: Verify = "held-out",
     known_classes: Collection[str] | None = None,
 ) -> LabeledImages:
-    """Load images from a folder of class folders, a .csv or .tsv table, shards, or a demo set.
+    """Load images from a folder of class folders, a table, shards, a demo set, or Python objects.
 
-    Every image of a folder or table is decoded once. Unreadable images are skipped with a reason, as are those whose
-    number of channels differs from most images (1, 3 and 4 count as one). The index of shards has this information
-    already. Splits defined by the data are used; missing ones are drawn from train.
+    Every image of a folder or table, or in memory, is decoded once. Unreadable images are skipped with a reason, as
+    are those whose number of channels differs from most images (1, 3 and 4 count as one). The index of shards has this
+    information already. Splits defined by the data are used; missing ones are drawn from train.
 
     Args:
         required_splits: splits that must get images; checked before any image is read.
@@ -51,7 +63,7 @@ def load_data(
     Raises:
         DataError: if fewer than two classes have images, or a shard is damaged and `recipe.on_corrupt` is "fail".
     """
-    text = os.fspath(source)
+    text = name_source(source)
     if not text.strip():
         raise DataError("the name of the data is empty: pass a path, or . for the current folder")
     known = None if known_classes is None else {canonical(name) for name in known_classes}
@@ -69,21 +81,21 @@ def load_data(
         check_splits(set())
         return read_demo(text, recipe)
     listing, found = scan_source(
-        source, recipe.on_corrupt, progress, verify=verify, check_splits=check_splits, known_classes=known
+        source, recipe, progress, verify=verify, check_splits=check_splits, known_classes=known
     )
     return _assemble(text, listing, found, recipe, evaluated=known is not None)
 
 
 def scan_source(
-    source: str | Path,
-    on_corrupt: OnCorrupt = "skip",
+    source: DataSource,
+    recipe: DataRecipe = DEFAULTS,
     progress: Progress | None = None,
     *,
     verify: Verify = "held-out",
     check_splits: Callable[[set[str | None]], None] = lambda _: None,
     known_classes: Collection[str] | None = None,
 ) -> tuple[Listing, list[ImageInfo | str]]:
-    """Return the candidates in a folder, a table or shards, and for each its properties or why it cannot be used.
+    """Return the candidates in a data source, and for each its properties or why it cannot be used.
 
     Args:
         check_splits: function called with the splits found, before any image is read.
@@ -92,31 +104,63 @@ def scan_source(
     Raises:
         DataError: as in `load_data`, except for classes without images.
     """
+    if not is_named(source):
+        listing = list_memory(source, recipe)
+        check_splits({candidate.split for candidate in listing.candidates})
+        return listing, scan_images(listing, progress)
     text, path = os.fspath(source), Path(source)
     if is_shards(text):
-        listing, infos = list_shards(text, on_corrupt, progress, verify)
+        listing, infos = list_shards(text, recipe.on_corrupt, progress, verify)
         check_splits({candidate.split for candidate in listing.candidates})
         return listing, infos
+    if text.startswith(HUB_PREFIX):
+        listing = list_hub(text, recipe)
+        check_splits({candidate.split for candidate in listing.candidates})
+        return listing, scan_images(listing, progress)
     check_not_nearly_shards(text)
     if path.is_file() and path.suffix.lower() in TABLES:
-        listing = list_table(path)
+        listing = list_table(path, recipe)
+    elif path.is_file() and path.suffix.lower() in RECORD_SUFFIXES:
+        listing = list_record_file(path, recipe)
     elif path.is_dir():
-        listing = list_folder(path, known_classes)
+        listing = _list_folder(path, recipe, known_classes)
     else:
         problem = "is a file of another kind" if path.exists() else "does not exist"
         demos = ", ".join(DEMO_PREFIX + demo for demo in DEMOS)
         raise DataError(
-            f"data can be a folder, a {' or '.join(TABLES)} table, shards, or {demos}; {text!r} {problem}. {EXPECTED}"
+            f"data can be a folder, a table ({', '.join((*TABLES, *RECORD_SUFFIXES))}), shards, {HUB_PREFIX}NAME, or "
+            f"{demos}; {text!r} {problem}. {EXPECTED}"
         )
     check_splits({candidate.split for candidate in listing.candidates})
-    assert listing.root is not None
-    return listing, scan_images(listing.root, [candidate.name for candidate in listing.candidates], progress)
+    return listing, scan_images(listing, progress)
 
 
-def check_outside_data(out: Path, source: str) -> None:
+def _list_folder(path: Path, recipe: DataRecipe, known_classes: Collection[str] | None) -> Listing:
+    listing = list_metadata(path, recipe)
+    if listing is not None:
+        return listing
+    files = find_parquet(path)
+    if files:
+        return list_parquet(files, str(path), path, recipe)
+    return list_folder(path, known_classes)
+
+
+def is_named(source: DataSource) -> bool:
+    """Return whether data is given by a path or name, and not as Python objects."""
+    return isinstance(source, str | os.PathLike)
+
+
+def name_source(source: DataSource) -> str:
+    """Return the path or name of data, which is `IN_MEMORY` for Python objects."""
+    return os.fspath(source) if is_named(source) else IN_MEMORY
+
+
+def check_outside_data(out: Path, source: DataSource) -> None:
     """Raise an OutputError if an output folder is within a folder of images, where it would become a class."""
-    data = Path(source)
-    if not source.startswith(DEMO_PREFIX) and data.is_dir() and out.resolve().is_relative_to(data.resolve()):
+    if not is_named(source):
+        return
+    data, name = Path(source), os.fspath(source)
+    if not name.startswith(DEMO_PREFIX) and data.is_dir() and out.resolve().is_relative_to(data.resolve()):
         raise OutputError(
             f"{out} is inside the data folder {source} and would become one of its classes: choose a folder outside it "
             "with --out"
@@ -135,6 +179,7 @@ def _assemble(
         )
     pairs = list(zip(listing.candidates, found, strict=True))
     unusable = [(candidate, reason) for candidate, reason in pairs if isinstance(reason, str)]
+    _check_extras(source, [reason for _, reason in unusable], len(pairs))
     usable, odd_channels = _separate_odd_channels(
         [(candidate, info) for candidate, info in pairs if isinstance(info, ImageInfo)]
     )
@@ -172,10 +217,23 @@ def _assemble(
         samples,
         (*listing.skipped, *(Skipped(candidate.name, reason) for candidate, reason in unusable)),
         split_description,
+        {
+            sample.name: image
+            for sample in samples
+            if isinstance(image := listing.memory.get(sample.name), torch.Tensor | bytes)
+        },
         target=listing.target,
         on_corrupt=recipe.on_corrupt,
         notes=listing.notes,
     )
+
+
+def _check_extras(source: str, reasons: Sequence[str], images: int) -> None:
+    """Raise a DataError if most images could be read with a package that is not installed."""
+    missing = Counter(reason for reason in reasons if reason.startswith(NEEDS_EXTRA))
+    if 2 * missing.total() > images:
+        ((reason, count),) = missing.most_common(1)
+        raise DataError(f"{count:,} of the {images:,} images of {source!r} cannot be read yet: {reason}")
 
 
 def _suggest_inner_folder(listing: Listing) -> str:

@@ -11,10 +11,10 @@ import numpy as np
 from megavit.config.names import find_look_alikes, is_missing, show_code_points
 from megavit.data.dataset import LabeledImages, Sample, Skipped
 from megavit.data.decode.image_file import NOT_AN_IMAGE
-from megavit.data.file_names import HIDDEN, WRITTEN
+from megavit.data.file_names import HIDDEN, IMAGE_SUFFIXES, WRITTEN
 from megavit.data.load import OTHER_CHANNELS
 from megavit.data.sources.folder import OUTSIDE
-from megavit.data.sources.table import LISTED_TWICE
+from megavit.data.sources.rows import LISTED_TWICE
 from megavit.data.sources.tree import ALREADY_READ
 from megavit.data_check.exact_duplicates import duplicate_findings, find_exact_duplicates
 from megavit.data_check.finding import KINDS, Finding, Kind, sort_by_severity
@@ -64,24 +64,7 @@ def _format_warning(kind: Kind, findings: list[Finding]) -> str:
 HARMLESS = (HIDDEN, WRITTEN, OUTSIDE, ALREADY_READ, LISTED_TWICE)
 """Reasons of `megavit.data` for skipping a file that do not indicate a problem."""
 
-_IMAGE_SUFFIXES = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".png",
-        ".gif",
-        ".webp",
-        ".bmp",
-        ".tif",
-        ".tiff",
-        ".avif",
-        ".heic",
-        ".ppm",
-        ".pgm",
-        ".npy",
-    ]
-)
+_IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in (*IMAGE_SUFFIXES, "jpe") if suffix not in ("img", "bin"))
 
 
 def file_findings(images: LabeledImages) -> list[Finding]:

@@ -3,12 +3,14 @@
 import torch
 from torch import Tensor, nn
 
+from megavit.model.layers import BatchNorm
+
 Matrix = tuple[Tensor, Tensor | None]
 """Weight (out, in) and bias (out,) or None, in float64, so that fusing loses no float32 precision."""
 
 
 def fuse(linear: nn.Linear, norm: nn.Module | None = None, scale: nn.Module | None = None) -> Matrix:
-    """Return `linear` fused with the LayerNorm or RMSNorm before it and the LayerScale after it, if any."""
+    """Return `linear` fused with the norm's affine part before it and the LayerScale after it, if any."""
     weight = linear.weight.detach().double()
     bias = None if linear.bias is None else linear.bias.detach().double()
     factor, shift = get_affine(norm)
@@ -37,11 +39,13 @@ def concatenate(*matrices: Matrix) -> Matrix:
 
 
 def get_affine(norm: nn.Module | None) -> tuple[Tensor | None, Tensor | None]:
-    """Return the weight and the bias of a norm, (width,) each; None for a missing one."""
+    """Return the factor and the shift of a norm, (width,) each; None for a missing one. BatchNorm has nothing else."""
+    if isinstance(norm, BatchNorm):
+        return norm.affine()
     factor, shift = getattr(norm, "weight", None), getattr(norm, "bias", None)
     return None if factor is None else factor.detach(), None if shift is None else shift.detach()
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Return whether a module is a LayerNorm or RMSNorm, and not an Identity in its place."""
-    return isinstance(module, nn.LayerNorm | nn.RMSNorm)
+    """Return whether a module is a norm, and not an Identity in its place."""
+    return isinstance(module, nn.LayerNorm | nn.RMSNorm | BatchNorm)

@@ -18,7 +18,8 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.engine.fuse_norms import Matrix, concatenate, fuse, get_affine, is_norm, slice_rows
 from megavit.model.attention import Attention
 from megavit.model.block import ParallelBlock, SerialBlock
-from megavit.model.conv_stem import ConvLayer, ConvStem
+from megavit.model.conv_stem import ConvLayer, ConvStem, ResidualLayer
+from megavit.model.layers import BatchNorm
 from megavit.model.mlp import FeedForward
 from megavit.model.patch_embed import PatchEmbedding
 from megavit.model.pooling import AttentionPool
@@ -115,12 +116,28 @@ class _Builder:
         mean, std = (moment.view(1, -1, 1, 1) for moment in self.moments)
         x = op.multiply(op.subtract(op.convert(pixels, np.float32), constant(mean * 255)), constant(1 / (255 * std)))
         for layer in part.layers:
-            assert isinstance(layer, ConvLayer)
-            x = op.convolution(x, constant(layer.kernel), [layer.stride] * 2, [1, 1], [1, 1], [1, 1])
-            last = op.transpose(x, constant_int([0, 2, 3, 1]))
-            x = op.transpose(op.relu(self.norm(last, layer.norm)), constant_int([0, 3, 1, 2]))
+            if isinstance(layer, ResidualLayer):
+                x = op.relu(op.add(x, self.convolution(self.convolution(x, layer.first), layer.second)))
+            else:
+                assert isinstance(layer, ConvLayer)
+                x = self.convolution(x, layer)
         tokens = op.transpose(op.reshape(x, constant_int([0, 0, -1]), True), constant_int([0, 2, 1]))
         return linear(tokens, fuse(part.projection))
+
+    def convolution(self, x: Node, layer: ConvLayer) -> Node:
+        """Return a layer's output (B, D, H', W'); a BatchNorm is fused into the kernel."""
+        kernel, shift, normed = layer.kernel.detach(), None, not isinstance(layer.norm, BatchNorm)
+        if not normed:
+            factor, shift = get_affine(layer.norm)
+            assert factor is not None and shift is not None
+            kernel, shift = kernel.double() * factor.view(-1, 1, 1, 1), shift.view(1, -1, 1, 1)
+        x = op.convolution(x, constant(kernel), [layer.stride] * 2, [1, 1], [1, 1], [1, 1])
+        if shift is not None:
+            x = op.add(x, constant(shift))
+        if normed:
+            x = self.norm(op.transpose(x, constant_int([0, 2, 3, 1])), layer.norm)
+            x = op.transpose(x, constant_int([0, 3, 1, 2]))
+        return op.relu(x) if layer.relu else x
 
     def with_prefix(self, patches: Node, pixels: Node) -> Node:
         if not self.config.num_prefix_tokens:
@@ -232,7 +249,7 @@ class _Builder:
 
     def standardize(self, x: Node, norm: nn.Module) -> Node:
         """Apply a norm without its affine parameters, which are fused into the next projection."""
-        if not is_norm(norm):
+        if not is_norm(norm) or isinstance(norm, BatchNorm):
             return x
         eps = self.config.design.norm_eps
         if isinstance(norm, nn.LayerNorm):

@@ -109,7 +109,7 @@ def check_channels(images: LabeledImages, samples: Sequence[Sample], channels: i
 
 def num_decode_workers(images: LabeledImages, count: int) -> int:
     """Return the number of processes to decode `count` images with; 0 if starting them would take longer."""
-    return 0 if images.memory or count < MIN_IMAGES_FOR_WORKERS else count_workers()
+    return 0 if images.is_decoded or count < MIN_IMAGES_FOR_WORKERS else count_workers()
 
 
 def _look_alike_hint(unknown: Sequence[str], labels: Sequence[str]) -> str:

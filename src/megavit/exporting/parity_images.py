@@ -98,11 +98,12 @@ def _bundle_images(predictor: Predictor, split: str, max_images: int) -> list[Pa
     rows = _spread([row for row in read_samples(predictor.folder / SAMPLES) if row.split == split], max_images)
     source = str(predictor.info.data.get("source", ""))
     if source.startswith(DEMO_PREFIX):
-        memory = load_data(source, DataRecipe(val=0, test=0)).memory
+        images = load_data(source, DataRecipe(val=0, test=0))
+        samples = {sample.name: sample for sample in images.samples}
         return [
-            ParityImage(row.name, _channels_last(memory[row.name]), _label(predictor, row))
+            ParityImage(row.name, _channels_last(images.load_pixels(samples[row.name])), _label(predictor, row))
             for row in rows
-            if row.name in memory
+            if row.name in samples
         ]
     root = Path(source).parent if source.endswith(TABLES) else Path(source)
     if not source or not root.is_dir():

@@ -117,10 +117,9 @@ def _embedding(config: ViTConfig, numerics: Numerics) -> int:
     pixels = config.channels * config.image_hw[0] * config.image_hw[1]
     saved = pixels * numerics.product
     if config.design.stem == "conv":
-        *halving, last = config.stem_widths
-        positions = [4**left * config.num_patches for left in reversed(range(len(halving)))]
         relu = numerics.norm + (numerics.product if numerics.casts_heads else 0)
-        for count, width in zip((*positions, config.num_patches), (*halving, last), strict=True):
+        for left, (width, residual) in zip(reversed(range(len(config.stem_layers))), config.stem_layers, strict=True):
+            count = 4**left * config.num_patches * (1 + 2 * residual)
             saved += count * (width * (numerics.product + relu) + _row_statistics(numerics.norm))
     return saved
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megavit.config.vit import ViTConfig
-from megavit.model.layers import make_norm
+from megavit.model.layers import make_norm, make_token_norm
 from megavit.model.packing import Packing
 from megavit.model.pos_embed import Rotation, rotate
 
@@ -29,8 +29,8 @@ class Attention(nn.Module):
         self.heads = config.heads
         self.dropout = config.dropout
         self.to_qkv = nn.Linear(config.dim, 3 * inner, bias=design.qkv_bias)
-        self.query_norm = make_norm(design, config.dim_head) if design.qk_norm else nn.Identity()
-        self.key_norm = make_norm(design, config.dim_head) if design.qk_norm else nn.Identity()
+        self.query_norm = make_token_norm(design, config.dim_head) if design.qk_norm else nn.Identity()
+        self.key_norm = make_token_norm(design, config.dim_head) if design.qk_norm else nn.Identity()
         self.out_norm = make_norm(design, inner) if design.attention_out_norm else nn.Identity()
         self.out = nn.Linear(inner, config.dim)
         self.out_dropout = nn.Dropout(config.dropout)

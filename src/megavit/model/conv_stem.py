@@ -10,15 +10,16 @@ from megavit.model.patch_embed import Embedding
 
 
 class ConvLayer(nn.Module):
-    """A 3 × 3 convolution, a norm over the channels of each position, and ReLU: (B, C, H, W) -> (B, D, H', W').
+    """A 3 × 3 convolution, a norm, and unless left out a ReLU: (B, C, H, W) -> (B, D, H', W').
 
     Its kernel is kept as the matrix (D, C × 3 × 3) that multiplies each position's surroundings, so that it is
     initialized, optimized and sharded like the other matrices.
     """
 
-    def __init__(self, config: ViTConfig, channels: int, width: int, stride: int) -> None:
+    def __init__(self, config: ViTConfig, channels: int, width: int, *, stride: int = 1, relu: bool = True) -> None:
         super().__init__()
         self.stride = stride
+        self.relu = relu
         self.matrix = nn.Linear(9 * channels, width, bias=False)
         self.norm = make_norm(config.design, width)
 
@@ -30,26 +31,38 @@ class ConvLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = F.conv2d(x, self.kernel, stride=self.stride, padding=1)
         # The norm's result keeps the channels last, as convolutions are fastest on a CPU.
-        return F.relu(self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
+        x = self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return F.relu(x) if self.relu else x
+
+
+class ResidualLayer(nn.Module):
+    """Two convolutions beside an identity (arXiv 1512.03385, figure 2): (B, D, H, W) -> (B, D, H, W)."""
+
+    def __init__(self, config: ViTConfig, width: int) -> None:
+        super().__init__()
+        self.first = ConvLayer(config, width, width)
+        self.second = ConvLayer(config, width, width, relu=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.second(self.first(x)))
 
 
 class ConvStem(Embedding):
-    """Convolutions of stride 2 down to one position per patch, and one more: (B, C, height, width) -> (B, N, D).
+    """Convolutions of stride 2 down to one position per patch: (B, C, height, width) -> (B, N, D).
 
-    The number of channels doubles with each of them (arXiv 2106.14881, section 4). Norms are over channels, not over
-    the batch, so that an image's tokens do not depend on the other images.
+    The number of channels doubles with each of them (arXiv 2106.14881, section 4), and residual layers follow each, as
+    `ViTConfig.stem_layers` counts them.
     """
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__(config)
-        widths = config.stem_widths
-        strides = (*(2 for _ in widths[1:]), 1)
-        self.layers = nn.Sequential(
-            *(
-                ConvLayer(config, channels, width, stride)
-                for channels, width, stride in zip((config.channels, *widths), widths, strides, strict=False)
-            )
-        )
+        layers: list[ConvLayer | ResidualLayer] = []
+        channels = config.channels
+        for width, residual in config.stem_layers:
+            layers.append(ConvLayer(config, channels, width, stride=2))
+            layers += (ResidualLayer(config, width) for _ in range(residual))
+            channels = width
+        self.layers = nn.Sequential(*layers)
         self.projection = nn.Linear(config.dim, config.dim)
 
     def forward(self, img: Tensor) -> Tensor:

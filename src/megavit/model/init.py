@@ -4,7 +4,7 @@ import math
 
 from torch import nn
 
-from megavit.model.layers import LayerScale
+from megavit.model.layers import BatchNorm, LayerScale
 from megavit.model.patch_embed import PrefixTokens
 from megavit.model.pooling import AttentionPool
 from megavit.model.pos_embed import LearnedPositions
@@ -41,6 +41,9 @@ def initialize_module(name: str, module: nn.Module, *, depth: int, layer_scale: 
         case nn.LayerNorm() | nn.RMSNorm():
             for key, parameter in own.items():
                 nn.init.constant_(parameter, 1.0 if key == "weight" else 0.0)
+        case BatchNorm():
+            for tensor, value in ((module.weight, 1), (module.bias, 0), (module.mean, 0), (module.variance, 1)):
+                nn.init.constant_(tensor, value)
         case LearnedPositions():
             nn.init.normal_(module.table, std=module.table.shape[1] ** -0.5)
         case PrefixTokens() | AttentionPool():

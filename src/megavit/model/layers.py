@@ -1,13 +1,49 @@
-"""Small layers shared by all blocks: the norm, LayerScale and DropPath."""
+"""Small layers shared by all blocks: norms, LayerScale and DropPath."""
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from megavit.config.vit import Design, ViTConfig
 from megavit.model.packing import Packing
 
 
-def make_norm(design: Design, width: int) -> nn.LayerNorm | nn.RMSNorm:
+class BatchNorm(nn.Module):
+    """A norm of each channel over all tokens of a batch (arXiv 1502.03167): (..., D) -> (..., D).
+
+    In training, `mean` and `variance` become those of the batch; a moving average of the model averages them like its
+    weights, and normalizes by them.
+    """
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.empty(width))
+        self.bias = nn.Parameter(torch.empty(width))
+        self.mean: Tensor
+        self.variance: Tensor
+        self.register_buffer("mean", torch.empty(width))
+        self.register_buffer("variance", torch.empty(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.float().flatten(0, -2)
+        statistics = (self.mean, self.variance)
+        # With a momentum of 1, they are replaced.
+        normed = F.batch_norm(rows, *statistics, self.weight, self.bias, self.training, momentum=1.0, eps=self.eps)
+        return normed.view_as(x)
+
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """Return the factor and the shift (D,) of the norm in evaluation, as float64."""
+        factor = self.weight.detach().double() / (self.variance.double() + self.eps).sqrt()
+        return factor, self.bias.detach().double() - factor * self.mean.double()
+
+
+def make_norm(design: Design, width: int) -> nn.LayerNorm | nn.RMSNorm | BatchNorm:
+    """Return a norm of tokens with `width` channels."""
+    return BatchNorm(width, design.norm_eps) if design.norm == "batch" else make_token_norm(design, width)
+
+
+def make_token_norm(design: Design, width: int) -> nn.LayerNorm | nn.RMSNorm:
     """Return a LayerNorm (arXiv 1607.06450) or RMSNorm (arXiv 1910.07467) over `width` channels."""
     if design.norm == "rms":
         return nn.RMSNorm(width, eps=design.norm_eps)

@@ -57,9 +57,12 @@ def _embedding_products(config: ViTConfig) -> int:
     """Return the multiply-adds that turn the pixels of a patch into a token."""
     if config.design.stem == "patch":
         return config.channels * math.prod(config.patch_hw) * config.dim
-    *halving, last = zip((config.channels, *config.stem_widths), config.stem_widths, strict=False)
-    products = [4**left * 9 * math.prod(widths) for left, widths in enumerate(reversed(halving))]
-    return sum(products) + 9 * math.prod(last) + config.dim**2
+    products, channels, positions = config.dim**2, config.channels, math.prod(config.patch_hw)
+    for width, residual in config.stem_layers:
+        positions //= 4
+        products += positions * 9 * width * (channels + 2 * residual * width)
+        channels = width
+    return products
 
 
 def training_flops(config: ViTConfig, grid: tuple[int, int] | None = None) -> int:

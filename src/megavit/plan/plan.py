@@ -123,6 +123,7 @@ def check_supported(config: ViTConfig) -> None:
         "attention_out_norm": design.attention_out_norm,
         "mlp_out_norm": design.mlp_out_norm,
         "rms norms": design.norm == "rms",
+        "batch norms": design.norm == "batch",
         "rotary positions": design.rotary,
     }
     for name, is_used in unsupported.items():

@@ -12,7 +12,7 @@ from megavit.errors import BundleError, ConfigError
 from megavit.model.vit import MegaVit
 from megavit.training.loop.build import adapt_preprocessing
 from megavit.training.progress import Reporter
-from megavit.training.setup.resolution import SIZES
+from megavit.training.setup.resolution import MIN_TUNING_SIZE
 from megavit.training.setup.sizes import choose_recipe
 from megavit.weights.backbones.fetch import load_backbone
 from megavit.weights.backbones.local import find_backbones
@@ -24,7 +24,7 @@ def find_backbone_engine(
 ) -> tuple[Backbone, Engine] | None:
     """Return the first backbone on this machine, ready for the images; None without one, or if they are no photographs.
 
-    It sees the smallest of the sizes that training chooses from, for speed. One that cannot be read is reported.
+    It sees the smallest size at which training tunes weights, for speed. One that cannot be read is reported.
     """
     fits = all(can_convert_channels(sample.channels, COLOR_CHANNELS[-1]) for sample in dataset.samples)
     if choose_recipe(dataset) != "photos" or not fits:
@@ -33,7 +33,7 @@ def find_backbone_engine(
         try:
             pretrained = load_backbone(local.backbone, local.path)
             patch = pretrained.config.patch_hw
-            size = tuple(max(1, round(SIZES[0] / side)) * side for side in patch)
+            size = tuple(max(1, round(MIN_TUNING_SIZE / side)) * side for side in patch)
             config = replace(pretrained.config, num_classes=0, image_size=size)
             model = MegaVit.from_config(config)
             initialize_from(model, pretrained)

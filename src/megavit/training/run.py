@@ -21,9 +21,10 @@ from megavit.config.names import shell_quote
 from megavit.config.recipe import DataRecipe, Recipe
 from megavit.data.byte_range import is_url
 from megavit.data.dataset import LabeledImages
-from megavit.data.load import load_data
+from megavit.data.load import DataSource, is_named, load_data
 from megavit.data.shards.index import is_tar
 from megavit.data.sources.demo import DEMO_PREFIX
+from megavit.data.sources.records.memory import IN_MEMORY
 from megavit.data_check.quick_checks import data_warnings
 from megavit.distributed.context import ParallelContext
 from megavit.errors import DataError
@@ -50,7 +51,7 @@ from megavit.weights.backbones.fetch import load_source
 
 
 def train(
-    source: str,
+    source: DataSource,
     run_dir: Path,
     *,
     recipe: str,
@@ -61,7 +62,7 @@ def train(
     """Train on `source` and write everything to the new folder `run_dir`.
 
     Args:
-        source: folder of class folders, a table, or demo:NAME.
+        source: labeled images as for `megavit.data.load.load_data`.
         run_dir: output folder; new or empty, and outside the data.
         recipe: name in `megavit.config.recipes.RECIPES`, or "auto" to choose by the images.
         overrides: settings, nested as in `Recipe`, that replace the recipe's.
@@ -80,10 +81,10 @@ def train(
     pretrained = None if weights is None else load_source(weights, reporter.say, fetch_progress(reporter))
     with dist.init_process_group(dist.pick_device(draft.run.device), draft.parallel.timeout_seconds):
         if dist.run_on_main(lambda: claim_run_dir(run_dir, source)):
-            return _resume(run_dir, reporter, clock)
+            return _resume(run_dir, reporter, clock, source=None if is_named(source) else source)
         with dist.main_process_only(lock_run_dir(run_dir)):
             ctx = _open_run(run_dir, source, draft, reporter, clock)
-            request = TrainRequest(_portable_name(source, ctx.dataset), recipe, overrides, pretrained)
+            request = TrainRequest(_portable_name(ctx.dataset), recipe, overrides, pretrained)
             request = replace(request, pretrained=choose_weights(ctx, request))
             return _start(ctx, request) if request.pretrained is None else start_finetuning(ctx, request)
 
@@ -94,7 +95,7 @@ def resume(
     reporter: Reporter,
     clock: Clock | None = None,
     parallel: dict[str, Any] | None = None,
-    source: str | None = None,
+    source: DataSource | None = None,
 ) -> TrainResult:
     """Continue the run in `run_dir` from its newest intact checkpoint; on a CPU the result is bit-identical.
 
@@ -118,7 +119,7 @@ def resume(
         return _resume(run_dir, reporter, clock, parallel, source)
 
 
-def _open_run(run_dir: Path, source: str, recipe: Recipe, reporter: Reporter, clock: Clock) -> RunContext:
+def _open_run(run_dir: Path, source: DataSource, recipe: Recipe, reporter: Reporter, clock: Clock) -> RunContext:
     dist = get_dist_context()
     dataset = read_dataset(source, recipe.data, reporter)
     report_warnings(dataset, dist, reporter)
@@ -126,14 +127,15 @@ def _open_run(run_dir: Path, source: str, recipe: Recipe, reporter: Reporter, cl
     others = [rank for rank, fingerprint in enumerate(fingerprints) if fingerprint != fingerprints[0]]
     if others:
         raise DataError(
-            f"the images read by processes {', '.join(map(str, others))} differ from those read by process 0: {source} "
+            f"the images read by processes {', '.join(map(str, others))} differ from those read by process 0: "
+            f"{dataset.source} "
             "must be the same on every machine"
         )
     device = dist.pick_device(recipe.run.device)
     return RunContext(run_dir, dataset, device, ParallelContext(dist, recipe.parallel, device), reporter, clock)
 
 
-def read_dataset(source: str, recipe: DataRecipe, reporter: Reporter) -> LabeledImages:
+def read_dataset(source: DataSource, recipe: DataRecipe, reporter: Reporter) -> LabeledImages:
     """Return the images of `source`, or raise DataError if a split is empty."""
     dataset = load_data(
         source,
@@ -189,22 +191,22 @@ def _resume(
     reporter: Reporter,
     clock: Clock,
     parallel: dict[str, Any] | None = None,
-    source: str | None = None,
+    source: DataSource | None = None,
 ) -> TrainResult:
     dist, planned = get_dist_context(), read_plan(run_dir)
     plan = replace(planned, recipe=override_parallel(planned.recipe, parallel or {}, dist))
     if plan.recipe.parallel.nproc == (planned.recipe.parallel.nproc or 1):
         torch.set_num_threads(plan.threads)
     with dist.main_process_only(lock_run_dir(run_dir)):
-        location = source or _check_source(plan.source, run_dir)
+        location = _check_source(plan.source, run_dir) if source is None else source
         ctx = _open_run(run_dir, location, plan.recipe, reporter, clock)
         if ctx.dataset.fingerprint() != plan.fingerprint:
             raise DataError(
-                f"{location} has changed since the run began: its images, labels or splits differ from "
+                f"{ctx.dataset.source} has changed since the run began: its images, labels or splits differ from "
                 f"{run_dir / 'samples.csv'}: restore them, or start a new run"
             )
-        if source is not None:
-            planned = replace(planned, source=_portable_name(source, ctx.dataset))
+        if source is not None and is_named(source):
+            planned = replace(planned, source=_portable_name(ctx.dataset))
             dist.run_on_main(lambda: write_plan(run_dir, planned, ctx.dataset))
             reporter.say(f"the images are the same, and are now read from {planned.source}")
         if plan.length is None:
@@ -251,12 +253,18 @@ def _run_loop(ctx: RunContext, setup: TrainSetup) -> TrainResult:
         return ctx.dist.run_on_main(lambda: finalize(ctx, state, setup.task, inputs), wait_long=True)
 
 
-def _portable_name(source: str, dataset: LabeledImages) -> str:
-    return source if dataset.root is None else str(Path(source).absolute())
+def _portable_name(dataset: LabeledImages) -> str:
+    name = dataset.source
+    return name if dataset.root is None or name == IN_MEMORY else str(Path(name).absolute())
 
 
 def _check_source(source: str, run_dir: Path) -> str:
     """Return `source`, or raise DataError with advice on resuming if the data is no longer there."""
+    if source == IN_MEMORY:
+        raise DataError(
+            f"the images of the run in {run_dir} were in the memory of a process that has ended: resume it from "
+            "Python, with the same data"
+        )
     path = Path(source).parent if is_tar(source) else Path(source)
     if source.startswith(DEMO_PREFIX) or is_url(source) or path.exists():
         return source

@@ -13,7 +13,7 @@ from megavit.config.names import shell_quote
 from megavit.config.recipe import Recipe
 from megavit.config.serialization import dump_toml, from_dict, parse_json
 from megavit.data.dataset import LabeledImages, write_samples
-from megavit.data.load import check_outside_data
+from megavit.data.load import DataSource, check_outside_data, name_source
 from megavit.errors import BundleError, ConfigError, DataError, Interrupted, OutputError, get_signal
 from megavit.runtime.csv_files import csv_text
 from megavit.runtime.file_locks import lock_for_process
@@ -54,7 +54,7 @@ class Plan:
         check_range("threads", self.threads, 1, MAX_THREADS)
 
 
-def claim_run_dir(run_dir: Path, source: str) -> bool:
+def claim_run_dir(run_dir: Path, source: DataSource) -> bool:
     """Check and mark `run_dir` as the run's, and return whether this same job has already begun a run there.
 
     Raises:
@@ -64,7 +64,7 @@ def claim_run_dir(run_dir: Path, source: str) -> bool:
     if not is_restart(run_dir):
         check_run_dir(run_dir, source)
     try:
-        source.encode()
+        name_source(source).encode()
     except UnicodeEncodeError:
         raise DataError(
             f"the name {source!r} is not valid UTF-8, so the run cannot record it: rename the folder"
@@ -74,7 +74,7 @@ def claim_run_dir(run_dir: Path, source: str) -> bool:
     return (run_dir / PLAN).exists()
 
 
-def check_run_dir(run_dir: Path, source: str) -> None:
+def check_run_dir(run_dir: Path, source: DataSource) -> None:
     """Raise OutputError if `run_dir` is not empty, or is inside the data, where it would become a class."""
     with writing("the run", run_dir):
         if (run_dir / PLAN).exists():

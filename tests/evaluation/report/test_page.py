@@ -157,7 +157,7 @@ def test_confusions_are_the_most_frequent_with_the_most_confident_examples_first
         for shown in one.examples:
             place = next(i for i, sample in enumerate(evaluation.selection.samples) if sample.name == shown.name)
             assert (int(truth[place]), int(said[place])) == (true, answer)
-            pixels = evaluation.images.memory[shown.name].numpy()
+            pixels = evaluation.images.load_pixels(evaluation.selection.samples[place]).numpy()
             assert np.array_equal(np.atleast_3d(shown.pixels)[..., 0], pixels[0])
 
 

@@ -1,3 +1,4 @@
+import copy
 from dataclasses import replace
 from itertools import pairwise
 
@@ -6,7 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from megavit.config.presets import preset
 from megavit.config.recipe import ScheduleRecipe
+from megavit.model.layers import BatchNorm
+from megavit.model.vit import MegaVit
 from megavit.training.optim.optimizer import learning_rate, make_optimizers, update_ema
 from tests.helpers.training import fresh_state, make_task
 
@@ -115,3 +119,14 @@ def test_what_needs_no_gradient_has_no_optimizer():
         optimizers = make_optimizers(model, replace(make_task().recipe.optimizer, kind=kind))
         found = [p for one in optimizers for group in one.param_groups for p in group["params"]]
         assert {id(p) for p in found} == {id(p) for p in model.mlp_head.parameters()}
+
+
+def test_the_average_has_the_averaged_statistics_of_batch_norms():
+    model = MegaVit.from_config(preset("hybrid-nano", num_classes=2, image_size=16))
+    average = copy.deepcopy(model)
+    model.train()(torch.randn(3, 3, 16, 16))
+    update_ema(average, model, length=10, step=100)
+    norm, averaged = model.norm, average.norm
+    assert isinstance(norm, BatchNorm) and isinstance(averaged, BatchNorm)
+    torch.testing.assert_close(averaged.mean, 0.1 * norm.mean)
+    torch.testing.assert_close(averaged.variance, 0.9 + 0.1 * norm.variance)

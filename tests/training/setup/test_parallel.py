@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import pytest
 
-from megavit.config.recipe import ModelRecipe, ParallelRecipe, Recipe, RunRecipe
+from megavit.config.recipe import DataRecipe, ModelRecipe, ParallelRecipe, Recipe, RunRecipe
 from megavit.errors import ConfigError
 from megavit.runtime.process_group import DistContext
-from megavit.training.setup.parallel import override_parallel, resolve_parallel
+from megavit.training.setup.parallel import override_parallel, resolve_norm, resolve_parallel
 
 RECIPE = Recipe(run=RunRecipe(epochs=1, batch_size=16, gradient_accumulation=2))
 FOUR = DistContext(world_size=4)
@@ -42,3 +42,25 @@ def test_other_processes_go_on_with_as_large_parts_of_a_step_as_before():
     assert (after.parallel.nproc, after.parallel.fsdp, after.run.gradient_accumulation) == (4, 2, 1)
     back = override_parallel(after, {}, DistContext())
     assert back.parallel == ParallelRecipe(nproc=1) and back.run.gradient_accumulation == 4
+
+
+HYBRID = replace(RECIPE, model=ModelRecipe(preset="hybrid-nano"))
+KEEP_ASPECT = replace(HYBRID, data=DataRecipe(keep_aspect=True))
+
+
+def test_batch_norms_are_for_one_process_and_images_of_one_size():
+    assert resolve_norm(HYBRID, {}) == HYBRID
+    for recipe in (resolve_parallel(HYBRID, FOUR), KEEP_ASPECT):
+        assert resolve_norm(recipe, {}).model.norm == "layer"
+        asked = replace(recipe, model=replace(recipe.model, norm="batch"))
+        with pytest.raises(ConfigError, match=r'norm "batch" cannot be trained .*: choose "layer"'):
+            resolve_norm(asked, {"model": {"norm": "batch"}})
+    rms = replace(KEEP_ASPECT, model=replace(HYBRID.model, norm="rms"))
+    assert resolve_norm(rms, {"model": {"norm": "rms"}}) == rms
+
+
+def test_a_run_with_batch_norms_is_not_resumed_by_several_processes():
+    alone = resolve_parallel(HYBRID, DistContext())
+    with pytest.raises(ConfigError, match="several processes"):
+        override_parallel(alone, {}, FOUR)
+    assert override_parallel(alone, {}, DistContext()) == replace(alone, run=alone.run)

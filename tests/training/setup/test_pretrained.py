@@ -57,11 +57,25 @@ def test_photographs_start_from_the_backbone_at_hand_which_is_said(choose: Choos
     assert f"starting from {HUB} in " in line and f"timm/{HUB} on the Hugging Face hub, license MIT" in line
 
 
-@pytest.mark.parametrize("images", [make_images(40), make_images(28), make_images(100, channels=1)])
-def test_small_and_gray_images_never_start_from_a_backbone_by_themselves(choose: Choose, images: LabeledImages) -> None:
+@pytest.mark.parametrize(
+    "images", [make_images(40), make_images(28), make_images(28, channels=1), make_images(100, channels=1)]
+)
+def test_letters_and_small_gray_images_never_start_from_a_backbone_by_themselves(
+    choose: Choose, images: LabeledImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("megavit.training.setup.sizes.can_mirror", lambda dataset: False)
     assert choose(images) == (None, [])
     found, said = choose(images, model={"pretrained": "auto"})
-    assert found is None and "small or gray" in said[0] and "--from NAME" in said[0]
+    assert found is None and "small and gray" in said[0] and "--from NAME" in said[0]
+
+
+@pytest.mark.parametrize("images", [make_images(40), make_images(100, channels=1)])
+def test_other_small_or_gray_images_start_from_one(
+    choose: Choose, images: LabeledImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("megavit.training.setup.sizes.can_mirror", lambda dataset: True)
+    found, _ = choose(images)
+    assert found is not None and found.name == HUB
 
 
 @pytest.mark.parametrize(
@@ -158,7 +172,7 @@ def replace_dist(parallel: ParallelContext) -> ParallelContext:
 
 def test_tuning_without_weights_is_refused(choose: Choose) -> None:
     with pytest.raises(ConfigError, match=r"--finetune probe.*needs pretrained weights.*--from"):
-        choose(make_images(28), finetune={"method": "probe"})
+        choose(make_images(28, channels=1), finetune={"method": "probe"})
 
 
 def test_given_weights_are_kept(tmp_path: Path, choose: Choose) -> None:

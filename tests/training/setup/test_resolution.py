@@ -8,10 +8,17 @@ from megavit.config.recipe import FinetuneRecipe, ModelRecipe, Recipe, RunRecipe
 from megavit.config.vit import ViTConfig
 from megavit.data.dataset import LabeledImages
 from megavit.distributed.context import ParallelContext
+from megavit.errors import ConfigError
 from megavit.model.statistics import forward_flops
 from megavit.training.context import RunContext
 from megavit.training.setup import resolution
-from megavit.training.setup.resolution import choose_size_by_time, default_image_size, list_image_sizes, measure_image
+from megavit.training.setup.resolution import (
+    check_affordable,
+    choose_size_by_time,
+    default_image_size,
+    list_image_sizes,
+    measure_image,
+)
 from megavit.weights.pretrained.pretrained import PretrainedModel
 from tests.helpers.labeled_images import make_sized_samples
 from tests.helpers.listener import Listener
@@ -37,11 +44,11 @@ def make_context(side: int = 500, count: int = 100) -> RunContext:
 @pytest.mark.parametrize(
     ("weights", "side", "sizes"),
     [
-        (make_weights(224), 500, [112, 168, 224]),
-        (make_weights(), 500, [112, 168, 224, 336, 448, 518]),
-        (make_weights(256, 256, 16), 500, [112, 160, 224, 256]),
-        (make_weights(224), 90, [112, 168]),  # 224 pixels would be far above 90
-        (make_weights(224), 20, [112]),
+        (make_weights(224), 500, [56, 84, 112, 168, 224]),
+        (make_weights(), 500, [56, 84, 112, 168, 224, 336, 448, 518]),
+        (make_weights(256, 256, 16), 500, [64, 80, 112, 160, 224, 256]),
+        (make_weights(224), 90, [56, 84, 112, 168]),  # 224 pixels would be far above 90
+        (make_weights(224), 20, [56, 84, 112]),
         (make_weights(20, 20, 4), 500, [20]),
         (make_weights(None, (224, 112)), 500, []),
     ],
@@ -67,10 +74,10 @@ def test_without_a_budget_images_have_224_pixels_or_the_weights_own(weights, siz
     ("second", "size", "measured"),
     [
         # In 45% of 60 seconds 100 images may take 0.27 s each.
-        (1e-6, 448, [112, 448]),
-        (0.02, 224, [112, 224]),
-        (0.2, 112, [112]),
-        (9.0, 112, [112]),
+        (1e-6, 448, [56, 448]),
+        (0.02, 224, [56, 224]),
+        (0.2, 112, [56, 112]),
+        (0.6, 56, [56]),
     ],
 )
 def test_the_largest_size_is_taken_at_which_embedding_fits(monkeypatch, second, size, measured):
@@ -91,7 +98,7 @@ def test_the_largest_size_is_taken_at_which_embedding_fits(monkeypatch, second, 
 
 
 def test_a_size_that_is_slower_than_expected_gives_way_to_a_smaller_one(monkeypatch):
-    seconds = {112: 0.0001, 224: 0.2, 448: 1.0}
+    seconds = {56: 0.00001, 224: 0.2, 448: 1.0}
     monkeypatch.setattr(resolution, "measure_image", lambda ctx, recipe, _: seconds[recipe.model.image_size])
     recipe = Recipe(model=ModelRecipe(pretrained="tiny"), run=RunRecipe(minutes=1), finetune=PROBE)
     assert choose_size_by_time(make_context(), recipe, make_weights(448)) == 224
@@ -100,9 +107,9 @@ def test_a_size_that_is_slower_than_expected_gives_way_to_a_smaller_one(monkeypa
 @pytest.mark.parametrize(
     ("seconds", "size"),
     [
-        ({112: 0.0005, 168: 0.001, 224: 0.002}, 224),
-        ({112: 0.003, 168: 0.009, 224: 0.02}, 112),
-        ({112: 0.02, 168: 0.05, 224: 0.9}, 168),
+        ({56: 0.0001, 84: 0.0003, 112: 0.0005, 168: 0.001, 224: 0.002}, 224),
+        ({56: 0.001, 84: 0.002, 112: 0.003, 168: 0.009, 224: 0.02}, 112),
+        ({56: 0.001, 84: 0.005, 112: 0.02, 168: 0.05, 224: 0.9}, 168),  # not 84, where weights are not tuned
     ],
 )
 def test_a_smaller_size_is_taken_if_it_leaves_time_to_tune(monkeypatch, seconds, size):
@@ -110,6 +117,20 @@ def test_a_smaller_size_is_taken_if_it_leaves_time_to_tune(monkeypatch, seconds,
     monkeypatch.setattr(resolution, "measure_image", lambda ctx, recipe, _: seconds[recipe.model.image_size])
     recipe = Recipe(model=ModelRecipe(pretrained="tiny"), run=RunRecipe(minutes=2, batch_size=32))
     assert choose_size_by_time(make_context(), recipe, make_weights(224)) == size
+
+
+@pytest.mark.parametrize("choose", [choose_size_by_time, check_affordable])
+def test_more_images_than_the_time_suffices_for_are_refused_with_advice(monkeypatch, choose):
+    monkeypatch.setattr(resolution, "measure_image", lambda ctx, recipe, _: 0.9)
+    recipe = Recipe(model=ModelRecipe(pretrained="tiny"), run=RunRecipe(minutes=2, batch_size=32))
+    sentence = r"embedding all 100 images would take about 90 of the 1\d\d seconds left: .*--minutes.*--from scratch"
+    with pytest.raises(ConfigError, match=sentence):
+        choose(make_context(), recipe, make_weights(224))
+
+
+def test_a_run_by_epochs_takes_the_time_it_needs(monkeypatch):
+    monkeypatch.setattr(resolution, "measure_image", lambda ctx, recipe, _: 9.0)
+    check_affordable(make_context(), Recipe(run=RunRecipe(epochs=1)), make_weights(224))
 
 
 def test_an_image_is_measured_by_the_engine(monkeypatch):

@@ -10,6 +10,7 @@ from megavit.config.recipes import get_recipe
 from megavit.data.dataset import LabeledImages, Sample
 from megavit.errors import ConfigError
 from megavit.training.loop.build import compute_preprocessing, make_model_config
+from megavit.training.setup import sizes
 from megavit.training.setup.sizes import choose_batch_size, choose_channels, choose_recipe, fill_in_batch, resolve_sizes
 
 CPU = torch.device("cpu")
@@ -29,8 +30,8 @@ def images(height: int, width: int, *, gray: bool = False, count: int = 40) -> L
         (9, "pico", 8, 2),
         (28, "nano", 28, 4),
         (32, "nano", 32, 4),
-        (48, "micro", 48, 8),
-        (500, "micro", 64, 8),
+        (48, "hybrid-nano", 48, 8),
+        (500, "hybrid-nano", 48, 8),
     ],
 )
 def test_the_model_follows_the_images(side, preset, size, patch):
@@ -93,11 +94,17 @@ def test_a_batch_that_the_user_chose_is_not_changed_for_the_number_of_processes(
     assert run.batch_size == 100
 
 
-def test_small_and_gray_images_are_not_mirrored_and_photographs_are():
-    assert choose_recipe(images(28, 28)) == "small"
-    assert choose_recipe(images(300, 300, gray=True)) == "small"
+def test_small_gray_images_are_not_mirrored_and_photographs_are():
+    assert choose_recipe(images(28, 28, gray=True)) == "small"
     assert choose_recipe(images(300, 300)) == "photos"
     assert not get_recipe("small").augment.flip and get_recipe("photos").augment.flip
+
+
+@pytest.mark.parametrize(("side", "gray"), [(28, False), (300, True)])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_other_small_or_gray_images_are_photographs_if_they_can_be_mirrored(monkeypatch, side, gray, symmetric):
+    monkeypatch.setattr(sizes, "can_mirror", lambda dataset: symmetric)
+    assert choose_recipe(images(side, side, gray=gray)) == ("photos" if symmetric else "small")
 
 
 def test_the_model_and_its_input_agree():

@@ -16,6 +16,7 @@ DESIGNS = [
     replace(PLAIN_VIT, registers=2),
     Design(positions="rope", mlp="swiglu", layer_scale=0.1),
     Design(stem="conv"),
+    Design(stem="conv", norm="batch"),
 ]
 
 

@@ -19,6 +19,9 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
 
 from megavit.data.decode.color_modes import to_array
+from megavit.data.decode.dicom import is_dicom, read_dicom
+from megavit.data.decode.heif import is_heif, open_heif
+from megavit.data.decode.jxl import JXL_SIGNATURES, read_jxl
 from megavit.data.decode.limits import MAX_PIXELS, MAX_TEXT_BYTES, check_file_size, check_image_size, check_tile
 from megavit.data.decode.multiband_tiff import TIFF_SIGNATURES, is_multiband, read_multiband_tiff
 from megavit.data.decode.npy import NPY_SIGNATURE, read_npy
@@ -91,6 +94,13 @@ def _decode(
             return _with_size(read_npy(data, max_pixels))
         if data.startswith(TIFF_SIGNATURES) and is_multiband(data):
             return _with_size(read_multiband_tiff(data, max_pixels))
+        if is_heif(data):
+            with open_heif(data, max_pixels) as image:
+                return _with_size(_pixels(image))
+        if data.startswith(JXL_SIGNATURES):
+            return _with_size(read_jxl(data, max_pixels))
+        if is_dicom(data):
+            return _with_size(read_dicom(data, lambda frame: _decode(frame, None, max_pixels)[0], max_pixels))
         with _open(data) as image:
             check_image_size(*image.size, max_pixels)
             if isinstance(image, TiffImageFile) and TILEWIDTH in image.tag_v2:
@@ -220,13 +230,13 @@ _filters = warnings.catch_warnings()
 
 @contextmanager
 def _ignored_warnings() -> Iterator[None]:
-    """Ignore Pillow's warnings, with the process-wide filters set by the first thread and reset by the last."""
+    """Ignore warnings of Pillow and pydicom, by filters that the first thread sets and the last one resets."""
     global _active_threads, _filters
     with _lock:
         if not _active_threads:
             _filters = warnings.catch_warnings()
             _filters.__enter__()
-            warnings.filterwarnings("ignore", module=r"PIL\.")
+            warnings.filterwarnings("ignore", module=r"(PIL|pydicom)\b")
         _active_threads += 1
     try:
         yield

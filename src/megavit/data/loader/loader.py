@@ -1,6 +1,7 @@
 """Load batches of images, decoded by worker processes a few batches ahead."""
 
 import math
+import multiprocessing
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,10 @@ from megavit.runtime.signals import ignore_stop_signals
 def iter_batches(dataset: ImageDataset, order: Iterable[list[int]], workers: int) -> Iterator[Images]:
     """Yield the uint8 batches of an order, decoded by `workers` processes, or by this one if 0.
 
-    Batches are in pinned memory if there is a GPU that copies faster from it. `order` is consumed a few batches ahead.
+    Images in memory are decoded by this process where others would need a copy of all of them.
+
+    Batches are in pinned memory if there is a GPU that copies faster from it.
+    `order` is consumed a few batches ahead.
 
     Raises:
         DataError: as for `ImageDataset`, or if a worker died.
@@ -31,7 +35,7 @@ def iter_batches(dataset: ImageDataset, order: Iterable[list[int]], workers: int
         LoaderDataset(dataset),
         batch_sampler=order,
         collate_fn=partial(collate, pack if dataset.preprocessing.keep_aspect else stack),
-        num_workers=workers,
+        num_workers=0 if dataset.images.memory and not _has_fork() else workers,
         worker_init_fn=ignore_interrupts,
         pin_memory=pins_memory(),
     )
@@ -48,6 +52,11 @@ def iter_batches(dataset: ImageDataset, order: Iterable[list[int]], workers: int
             "a process that reads images has died, probably because the system ran out of memory: close other "
             "programs or make the images smaller"
         ) from error
+
+
+def _has_fork() -> bool:
+    """Return whether a worker shares the memory of this process, instead of receiving a copy."""
+    return multiprocessing.get_context().get_start_method() == "fork"
 
 
 def sequential_batches(count: int, batch_size: int) -> list[list[int]]:

@@ -1,16 +1,19 @@
 """Read tables of image paths, targets and splits."""
 
 import io
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from itertools import chain, islice
+from pathlib import Path
 from typing import BinaryIO
 
-from megavit.config.names import abbreviate, canonical
-from megavit.data.dataset import Skipped
-from megavit.data.scan import Candidate, Listing
+from megavit.config.names import abbreviate
+from megavit.config.recipe import DataRecipe
+from megavit.data.scan import Listing
+from megavit.data.sources.image_root import SAMPLE, find_image_root
+from megavit.data.sources.path_resolver import PathResolver
+from megavit.data.sources.rows import Row, RowCollector
 from megavit.data.sources.table_cells import (
     has_separators,
     may_have_several,
@@ -25,18 +28,10 @@ from megavit.data.split.split_names import parse_split
 from megavit.errors import DataError
 from megavit.runtime.csv_files import MAX_ROW_LENGTH, TableError, read_csv, unescape_row
 
-LISTED_TWICE = "listed twice"
-_CONFLICT_HINTS = {"labels": "list all its labels in one line"}
+DEFAULTS = DataRecipe()
+MIN_DISTINCT = 20  # number of distinct labels above which nearly every image has its own
 _SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"\x1f\x8b")
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    number: int
-    path: str
-    target: str | tuple[str, ...] | float
-    split: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +42,7 @@ class _Table:
     rows: Iterator[tuple[int, list[str]]]
 
 
-def list_table(table: Path) -> Listing:
+def list_table(table: Path, recipe: DataRecipe = DEFAULTS) -> Listing:
     """List the images in a table, without opening any or checking that they exist.
 
     The header has the columns path, one of label, labels and score, and optionally split or is_valid, or synonyms
@@ -55,52 +50,38 @@ def list_table(table: Path) -> Listing:
     if columns are not, or as a Python list. The text is UTF-8. Paths are relative to the table's folder and found by
     `PathResolver`.
 
+    Args:
+        recipe: settings, of which the names of columns and the images' folder are used.
+
     Raises:
         DataError: if the table is invalid or contradicts itself on an image; the message names the line.
     """
-    first: dict[str, _Line] = {}
-    candidates: list[Candidate] = []
-    skipped: list[Skipped] = []
-    names = PathResolver(table.parent)
-    with _open_table(table) as opened:
-        column = opened.header.target
-        for line in _parse_lines(opened):
-            name = names.find(line.path)
-            earlier = first.setdefault(name, line)
-            if earlier is line:
-                candidates.append(Candidate(name, line.target, line.split))
-            elif (earlier.target, earlier.split) == (line.target, line.split):
-                skipped.append(Skipped(name, LISTED_TWICE))
-            else:
-                is_target = earlier.target != line.target
-                what, first_value, second_value = (
-                    (column, earlier.target, line.target) if is_target else ("split", earlier.split, line.split)
-                )
-                hint = _CONFLICT_HINTS.get(what, f"an image has one {what}")
-                raise DataError(
-                    f"{str(table)!r} lists {name!r} in line {earlier.number} with the {what} {first_value!r} and in "
-                    f"line {line.number} with {second_value!r}: {hint}; remove one of the lines"
-                )
+    with _open_table(table, recipe) as opened:
+        header, rows = opened.header, _parse_rows(opened)
+        first = list(islice(rows, SAMPLE))
+        names = _resolver(table, [row.path for row in first], recipe)
+        collector = RowCollector(str(table), names, header.target)
+        collector.add_all(chain(first, rows))
+    candidates = collector.candidates
     if not candidates:
         raise DataError(f"{str(table)!r} lists no images. {EXPECTED}")
     classes = tuple(sorted({name for candidate in candidates for name in candidate.names}))
-    notes = []
-    if names.changed:
-        notes.append(
-            f"found {names.changed:,} under another form of the name in the table: Unicode, spaces, or \\ for /"
-        )
-    if column == "label":
+    notes = [*header.notes, *names.notes()]
+    if header.target == "label" and header.is_inferred:
+        _check_classes(table, header, classes, len(candidates))
+    if header.target == "label":
         notes += _several_labels_notes(classes)
-    if column == "labels" and all(len(candidate.names) == 1 for candidate in candidates):
+    if header.target == "labels" and all(len(candidate.names) == 1 for candidate in candidates):
         notes.append("every image has exactly one label: if it cannot have more, call the column label")
-    return Listing(table.parent, classes, tuple(candidates), tuple(skipped), TARGETS[column], tuple(notes))
+    return Listing(
+        table.parent, classes, tuple(candidates), tuple(collector.skipped), TARGETS[header.target], tuple(notes)
+    )
 
 
-def read_column(table: Path, column: str) -> dict[str, str]:
+def read_column(table: Path, column: str, recipe: DataRecipe = DEFAULTS) -> dict[str, str]:
     """Return a column's values by image name; raise a DataError if it is missing or an image has two values."""
     values: dict[str, str] = {}
-    resolver = PathResolver(table.parent)
-    with _open_table(table) as opened:
+    with _open_table(table, recipe) as opened:
         header = opened.header
         names = [name.strip() for name in header.names]
         # An exact match is preferred to one that ignores case.
@@ -114,7 +95,9 @@ def read_column(table: Path, column: str) -> dict[str, str]:
             )
             found = "more than one column" if indices else "no column"
             raise DataError(f"{str(table)!r} has {found} {column!r}; {columns}")
-        for number, row in opened.rows:
+        first = list(islice(opened.rows, SAMPLE))
+        resolver = _resolver(table, [row[header.index["path"]] for _, row in first], recipe)
+        for number, row in chain(first, opened.rows):
             name, value = resolver.find(row[header.index["path"]]), row[indices[0]].strip()
             if values.setdefault(name, value) != value:
                 raise DataError(
@@ -124,12 +107,39 @@ def read_column(table: Path, column: str) -> dict[str, str]:
     return values
 
 
+def _resolver(table: Path, paths: Sequence[str], recipe: DataRecipe) -> PathResolver:
+    return PathResolver(table.parent, find_image_root(table.parent, paths, recipe.image_root, str(table)))
+
+
+def _check_classes(table: Path, header: Header, classes: Sequence[str], images: int) -> None:
+    """Raise a DataError if the only column left, or one named by the user, seems not to hold classes."""
+    column = header.names[header.index["label"]]
+    if len(classes) > max(MIN_DISTINCT, images // 2):
+        problem = f"{len(classes):,} different values for {images:,} images"
+    elif all(map(_is_number, classes)) and not all(name.lstrip("+-").isdigit() for name in classes):
+        problem = f"numbers with decimals, such as {classes[0]}"
+    else:
+        return
+    raise DataError(
+        f"the column {column!r} of {str(table)!r} has {problem}, so it seems to hold no classes: call it score to "
+        "predict a number, or label if these are classes, or name another column with --label-column"
+    )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 @contextmanager
-def _open_table(table: Path) -> Iterator[_Table]:
+def _open_table(table: Path, recipe: DataRecipe) -> Iterator[_Table]:
     """Open a table after its header, and add the table's name to errors in a line."""
     try:
         with table.open("rb") as file:
-            delimiter, header, header_line = _read_header(table, file)
+            delimiter, header, header_line = _read_header(table, file, recipe)
             file.seek(0)
             rows = _rows(read_csv(file, delimiter, spaces=True), header, header_line)
             yield _Table(table, header, "|" if delimiter == ";" else "|;", rows)
@@ -139,7 +149,7 @@ def _open_table(table: Path) -> Iterator[_Table]:
         raise DataError(f"the table {str(table)!r} cannot be read: {error.strerror}") from error
 
 
-def _read_header(table: Path, file: BinaryIO) -> tuple[str, Header, int]:
+def _read_header(table: Path, file: BinaryIO, recipe: DataRecipe) -> tuple[str, Header, int]:
     start = file.read(8)
     if start.startswith(_UTF_16) or start[1::2] == b"\0\0\0\0":
         raise DataError(f"{str(table)!r}, line 1: UTF-16 text instead of UTF-8: save the table as CSV UTF-8")
@@ -160,7 +170,7 @@ def _read_header(table: Path, file: BinaryIO) -> tuple[str, Header, int]:
             f"the first line of {str(table)!r} has more than {MAX_ROW_LENGTH:,} characters, so it is not a header. "
             f"{EXPECTED}"
         )
-    return *find_header(table, first.rstrip("\r\n"), declared), number
+    return *find_header(table, first.rstrip("\r\n"), recipe, declared), number
 
 
 def _declared_delimiter(line: str) -> str | None:
@@ -178,7 +188,7 @@ def _rows(rows: Iterator[tuple[int, list[str]]], header: Header, header_line: in
         yield number, unescape_row(row)
 
 
-def _parse_lines(table: _Table) -> Iterator[_Line]:
+def _parse_rows(table: _Table) -> Iterator[Row]:
     index = table.header.index
     ambiguous: tuple[int, str] | None = None
     separated = False
@@ -188,7 +198,7 @@ def _parse_lines(table: _Table) -> Iterator[_Line]:
     for number, row in table.rows:
         values = {column: row[position] for column, position in index.items()}
         try:
-            yield _parse_line(number, values, table.separators)
+            yield _parse_row(number, values, table.separators)
         except DataError as error:
             raise TableError(f"line {number}: {error}") from error
         if "labels" in values:
@@ -215,7 +225,7 @@ def _parse_lines(table: _Table) -> Iterator[_Line]:
         )
 
 
-def _parse_line(number: int, values: Mapping[str, str], separators: str) -> _Line:
+def _parse_row(number: int, values: Mapping[str, str], separators: str) -> Row:
     path = values["path"]
     if not path.strip():
         raise DataError("the path is empty")
@@ -231,7 +241,7 @@ def _parse_line(number: int, values: Mapping[str, str], separators: str) -> _Lin
         split = read_split(values["split"])
     elif "is_valid" in values:
         split = read_is_valid(values["is_valid"])
-    return _Line(number, path, target, split)
+    return Row(number, path, target, split)
 
 
 def _several_labels_notes(classes: tuple[str, ...]) -> list[str]:
@@ -248,53 +258,3 @@ def _several_labels_notes(classes: tuple[str, ...]) -> list[str]:
         f"class names that seem to be several labels: {abbreviate(found, 3)}; if an image may have several, call the "
         'column labels and separate them with "|"'
     ]
-
-
-class PathResolver:
-    r"""A finder of files below `root` whose names in a table differ from those on disk, counted in `changed`.
-
-    Names may have another Unicode form, spaces at the ends, `\` between folders, or the leading apostrophe by which
-    spreadsheets mark text.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self.changed = 0
-        self._root = os.fspath(root)
-        self._names_by_folder: dict[str, dict[str, str | None]] = {}
-
-    def find(self, path: str) -> str:
-        """Return the name on disk, with "/", or the written name if no file or several match."""
-        name = PurePosixPath(path).as_posix()
-        if os.path.lexists(os.path.join(self._root, name)):  # noqa: PTH118 - faster for a million files
-            return name
-        stripped = path.strip()
-        for variant in (stripped, stripped.replace("\\", "/"), stripped.removeprefix("'")):
-            found = self._found(PurePosixPath(variant).as_posix())
-            if found is not None:
-                self.changed += 1
-                return found
-        return name
-
-    def _found(self, name: str) -> str | None:
-        folder = "/" if name.startswith("/") else ""
-        for part in PurePosixPath(name).parts:
-            if part == "/":
-                continue
-            actual = part if part == ".." else self._names(folder).get(canonical(part))
-            if actual is None:
-                return None
-            folder = actual if not folder else f"{folder.rstrip('/')}/{actual}"
-        return folder or None
-
-    def _names(self, folder: str) -> dict[str, str | None]:
-        if folder not in self._names_by_folder:
-            names: dict[str, str | None] = {}
-            try:
-                entries = os.listdir(os.path.join(self._root, folder))  # noqa: PTH118, PTH208 - faster than Path
-            except OSError:
-                entries = []
-            for name in entries:
-                key = canonical(name)
-                names[key] = None if key in names else name
-            self._names_by_folder[folder] = names
-        return self._names_by_folder[folder]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from megavit.config.preprocessing import Preprocessing
-from megavit.config.presets import preset
+from megavit.config.presets import PRESETS, preset
 from megavit.config.recipe import Recipe
 from megavit.config.vit import Design, ViTConfig
 from megavit.data.augment import canvas_margin, canvas_size
@@ -102,13 +102,16 @@ def make_model_config(recipe: Recipe, dataset: LabeledImages, pretrained: Pretra
             dropout=model.dropout,
             design=replace(base.design, drop_path=model.drop_path, patch_drop=0.0),
         )
+    usual = PRESETS[model.preset].design
     config = preset(
         model.preset,
         num_classes=num_classes,
         image_size=model.image_size,
         patch_size=model.patch_size,
         channels=model.channels or 3,
-        design=Design(mlp=model.mlp, stem=model.stem, drop_path=model.drop_path),
+        design=Design(
+            mlp=model.mlp, stem=model.stem or usual.stem, norm=model.norm or usual.norm, drop_path=model.drop_path
+        ),
     )
     return replace(config, dropout=model.dropout)
 

@@ -112,3 +112,5 @@ def update_ema(average: nn.Module, model: nn.Module, length: float, step: int) -
     share = max(1 / max(1.0, length), 10 / (step + 10))
     for averaged, current in zip(average.parameters(), model.parameters(), strict=True):
         averaged.lerp_(current, share)
+    for averaged, current in zip(average.buffers(), model.buffers(), strict=True):
+        averaged.lerp_(current, share)  # the statistics of BatchNorm

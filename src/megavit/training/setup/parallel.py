@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+from megavit.config.presets import PRESETS
 from megavit.config.recipe import Recipe
 from megavit.errors import ConfigError
 from megavit.runtime.process_group import DistContext
@@ -30,6 +31,20 @@ def resolve_parallel(recipe: Recipe, dist: DistContext) -> Recipe:
     return replace(recipe, parallel=replace(parallel, nproc=dist.world_size))
 
 
+def resolve_norm(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:
+    """Return `recipe` without BatchNorm where it does not fit, or raise ConfigError if `overrides` requests it.
+
+    Several processes would normalize by different batches, and images of different sizes come in parts of a batch.
+    """
+    several, norm = (recipe.parallel.nproc or 1) > 1, overrides.get("model", {}).get("norm")
+    if not (several or recipe.data.keep_aspect):
+        return recipe
+    if norm == "batch":
+        what = "by several processes" if several else "with keep_aspect"
+        raise ConfigError(f'norm "batch" cannot be trained {what}: choose "layer"')
+    return replace(recipe, model=replace(recipe.model, norm=recipe.model.norm or "layer"))
+
+
 def override_parallel(recipe: Recipe, overrides: dict[str, Any], dist: DistContext) -> Recipe:
     """Return the recipe of a resumed run for the current processes, or raise ConfigError if `overrides` do not fit."""
     before = recipe.parallel
@@ -38,6 +53,8 @@ def override_parallel(recipe: Recipe, overrides: dict[str, Any], dist: DistConte
         settings |= {"fsdp": 1, "tp": 1}
     parallel = replace(before, **(settings | overrides))
     resolved = resolve_parallel(replace(recipe, parallel=parallel), dist)
+    usual = PRESETS[recipe.model.preset].design.norm if recipe.model.preset in PRESETS else None
+    resolve_norm(resolved, {"model": {"norm": recipe.model.norm or usual}})
     accumulation = recipe.run.gradient_accumulation or 1
     accumulation = math.ceil(accumulation * before.dp_world_size / resolved.parallel.dp_world_size)
     return replace(resolved, run=replace(resolved.run, gradient_accumulation=accumulation))

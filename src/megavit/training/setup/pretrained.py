@@ -1,6 +1,7 @@
 """Choose the pretrained weights of a run by itself: those at hand, those that can be fetched, or none."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from megavit.errors import BundleError, ConfigError
 from megavit.training.context import RunContext, TrainRequest
 from megavit.training.loop.build import adapt_preprocessing, make_model_config
 from megavit.training.progress import Reporter
+from megavit.training.setup.resolution import check_affordable
 from megavit.training.setup.sizes import check_resources, choose_recipe, get_base_recipe, resolve_pretrained
 from megavit.weights.backbones.download import OnBytes, Patience
 from megavit.weights.backbones.fetch import describe_download, fetch_backbone, load_backbone
@@ -24,7 +26,7 @@ ANSWER_SECONDS, BEGIN_SECONDS, STALL_SECONDS = 5.0, 8.0, 15.0
 MAX_BUDGET_SHARE = 1 / 3
 """Largest share of the remaining time of a run that the download takes."""
 # Settings that change the model's design, which that of a backbone cannot follow.
-DESIGN = ("preset", "patch_size", "mlp", "stem")
+DESIGN = ("preset", "patch_size", "mlp", "stem", "norm")
 HELP = f"to start from weights, run megavit backbones NAME with a network, set {FOLDER_SETTING}, or pass --from PATH"
 
 
@@ -95,7 +97,10 @@ class Search:
         """Return the reason why no backbone can serve, if there is one."""
         dataset, model = self.ctx.dataset, self.recipe.model
         if choose_recipe(dataset) == "small":
-            return "its images are small or gray, which backbones are not made for; --from NAME uses one all the same"
+            return (
+                "its images are small and gray, or like letters that must not be mirrored, and backbones are not made "
+                "for these; --from NAME uses one all the same"
+            )
         designed = [name for name in DESIGN if self.overrides.get("model", {}).get(name) not in (None, AUTO)]
         if designed:
             return f"{' and '.join(designed)} set the model, and a backbone has its own"
@@ -136,6 +141,8 @@ class Search:
             config = make_model_config(resolved, dataset, found)
             adapt_preprocessing(config, found, keep_aspect=resolved.data.keep_aspect)
             check_resources(resolved, dataset, device, found)
+            size = self.recipe.model.image_size
+            check_affordable(self.ctx, replace(resolved, model=replace(resolved.model, image_size=size)), found)
         except (BundleError, ConfigError) as error:
             self.ctx.reporter.say(f"{backbone.name} in {path} cannot be used: {error}")
             return None

@@ -8,18 +8,20 @@ import torch
 from megavit.config.recipe import Recipe
 from megavit.data.dataset import LabeledImages
 from megavit.engine.engine import Engine
+from megavit.errors import ConfigError
 from megavit.model.statistics import forward_flops
 from megavit.training.context import RunContext
 from megavit.training.data import short_batch_size
 from megavit.training.loop.build import build_pretrained, make_model_config, median_short_side
 from megavit.weights.pretrained.pretrained import PretrainedModel
 
-# Sides in pixels that are tried, rounded to whole patches.
-SIZES = (112, 168, 224, 336, 448)
+# Sides in pixels that are tried, rounded to whole patches; the smallest are only for many images in little time.
+SIZES = (56, 84, 112, 168, 224, 336, 448)
+MIN_TUNING_SIZE = 112
 # Largest side without a time budget, and largest ratio of any chosen side to the images' own short side.
 SIZE_WITHOUT_BUDGET, MAX_ENLARGEMENT = 224, 2.0
-# Largest share of the remaining time for embedding all images once.
-EMBEDDING_SHARE = 0.45
+# Share of the remaining time for embedding all images once, and the largest share with which a run is still begun.
+EMBEDDING_SHARE, MAX_EMBEDDING_SHARE = 0.45, 0.7
 # A smaller size is better if it leaves time to tune the weights: for this number of steps, whose images each take about
 # so many times as long as embedding them, and for evaluating the tuned model, in this share of the remaining time.
 TUNING_STEPS, TUNING_PASSES, TUNING_SHARE = 100, 5, 0.85
@@ -44,14 +46,14 @@ def default_image_size(pretrained: PretrainedModel) -> int | None:
 def list_image_sizes(pretrained: PretrainedModel, dataset: LabeledImages) -> list[int]:
     """Return the image sizes to choose from, smallest first; none if the weights are for oblong images or patches.
 
-    They are up to the weights' own size, and all but the first not far above the images' own sides.
+    They are up to the weights' own size, and from `MIN_TUNING_SIZE` on not far above the images' own sides.
     """
     own, patch = own_image_size(pretrained), pretrained.config.patch_hw
     if own is None or patch[0] != patch[1]:
         return []
     sizes = {max(1, round(size / patch[0])) * patch[0] for size in SIZES}
     sizes = sorted({size for size in sizes if size < own} | {own})
-    largest = MAX_ENLARGEMENT * median_short_side(dataset.in_split("train"))
+    largest = max(MIN_TUNING_SIZE, MAX_ENLARGEMENT * median_short_side(dataset.in_split("train")))
     return sizes[:1] + [size for size in sizes[1:] if size <= largest]
 
 
@@ -59,6 +61,9 @@ def choose_size_by_time(ctx: RunContext, recipe: Recipe, pretrained: PretrainedM
     """Return the largest image size that leaves time to tune the weights, or else at least to embed all images.
 
     If none is so fast it is the smallest; None if there are no sizes to choose from.
+
+    Raises:
+        ConfigError: if the time does not suffice at any size.
     """
     counts = ctx.dataset.split_sizes()
     total, batch_size = len(ctx.dataset.samples), min(recipe.run.batch_size or 1, counts["train"])
@@ -77,13 +82,34 @@ def choose_size_by_time(ctx: RunContext, recipe: Recipe, pretrained: PretrainedM
         tuning_limit = min(limit, TUNING_SHARE * left / tuning)
         expected = {s: measured.get(s, measured[latest] * flops[s] / flops[latest]) for s in sizes}
         fast = [s for s in sizes if expected[s] <= limit]
-        tunable = [s for s in fast if expected[s] <= tuning_limit and recipe.finetune.method != "probe"]
+        is_tuned = recipe.finetune.method != "probe"
+        tunable = [s for s in fast if is_tuned and s >= MIN_TUNING_SIZE and expected[s] <= tuning_limit]
         size = max(tunable or fast, default=sizes[0])
+    check_time(measured[size] * total, left, total)
     ctx.reporter.say(
         f"images are resized to {size} pixels: embedding all {total:,} will take about "
         f"{measured[size] * total:.0f} of the {left:.0f} seconds left; --image-size sets it"
     )
     return size
+
+
+def check_affordable(ctx: RunContext, recipe: Recipe, pretrained: PretrainedModel) -> None:
+    """Raise ConfigError if a run by time cannot embed all its images, at the requested or else the smallest size."""
+    sizes = [recipe.model.image_size] if recipe.model.image_size else list_image_sizes(pretrained, ctx.dataset)
+    if recipe.run.epochs or not sizes:
+        return
+    total = len(ctx.dataset.samples)
+    seconds = total * measure_image(ctx, _at(recipe, sizes[0]), pretrained)
+    check_time(seconds, recipe.run.minutes * 60 - ctx.clock.elapsed, total)
+
+
+def check_time(seconds: float, left: float, total: int) -> None:
+    """Raise ConfigError if embedding `total` images takes too many of the seconds left."""
+    if seconds > MAX_EMBEDDING_SHARE * left:
+        raise ConfigError(
+            f"embedding all {total:,} images would take about {seconds:.0f} of the {max(0.0, left):.0f} seconds left: "
+            "give it more time with --minutes, or train from scratch with --from scratch"
+        )
 
 
 def measure_image(ctx: RunContext, recipe: Recipe, pretrained: PretrainedModel) -> float:

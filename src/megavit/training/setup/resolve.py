@@ -11,7 +11,7 @@ from megavit.runtime.process_group import DistContext
 from megavit.training.budget.measure import estimate_finish, measure_recipe
 from megavit.training.budget.model_selection import Deadline, ModelChoice, choose_model
 from megavit.training.context import RunContext, TrainRequest
-from megavit.training.setup.parallel import resolve_parallel
+from megavit.training.setup.parallel import resolve_norm, resolve_parallel
 from megavit.training.setup.resolution import choose_size_by_time
 from megavit.training.setup.sizes import (
     check_resources,
@@ -52,6 +52,7 @@ def resolve_recipe(ctx: RunContext, request: TrainRequest) -> ResolvedRecipe:
     if request.pretrained is not None:
         base = use_finetuning_defaults(base)
     recipe = resolve_parallel(merge(base, request.overrides, "the recipe"), dist)
+    recipe = resolve_norm(recipe, request.overrides)
     recipe = resolve_target(recipe, request.overrides, dataset)
     recipe = resolve_balance(recipe, dataset, ctx.reporter)
     recipe = resolve_mixing(recipe, ctx.reporter)

@@ -12,19 +12,20 @@ from megavit.config.backbones import BACKBONES
 from megavit.config.presets import PRESETS
 from megavit.config.recipe import Recipe, RunRecipe
 from megavit.config.recipes import get_recipe
-from megavit.config.vit import ViTConfig
+from megavit.config.vit import Stem, ViTConfig
 from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.image_dataset import COLOR_CHANNELS, can_convert_channels
 from megavit.distributed.tensor_parallel_support import check_tensor_parallel
 from megavit.errors import ConfigError
 from megavit.runtime.device import KINDS
-from megavit.training.budget.model_selection import CANDIDATES, Candidate
+from megavit.training.budget.model_selection import CANDIDATES, PHOTOS, Candidate
 from megavit.training.loop.build import make_model_config, median_short_side
 from megavit.training.setup.memory import check_memory, choose_gradient_accumulation
 from megavit.training.setup.resolution import default_image_size
+from megavit.training.setup.symmetry import can_mirror
 from megavit.weights.pretrained.pretrained import PretrainedModel
 
-# Largest short side in pixels of images that are not considered photographs.
+# Largest short side in pixels of small images, which are not resized.
 MAX_SMALL_SIDE = 40
 # Default batch size, smaller below MANY_IMAGES, and for few images this share of them but not below MIN_BATCH_SIZE.
 BATCH_SIZE, SMALLER_BATCH_SIZE, MANY_IMAGES = 128, 64, 20_000
@@ -34,10 +35,16 @@ FINETUNE_BATCH_SIZE = 32
 
 
 def choose_recipe(dataset: LabeledImages) -> str:
-    """Return the name of the recipe for these images: "small" or "photos"."""
+    """Return the name of the recipe for these images: "small" or "photos".
+
+    Small gray images and those that must not be mirrored, such as letters, are no photographs.
+    """
     training = dataset.in_split("train")
-    is_small = median_short_side(training) <= MAX_SMALL_SIDE or all(sample.channels == 1 for sample in training)
-    return "small" if is_small else "photos"
+    is_small = median_short_side(training) <= MAX_SMALL_SIDE
+    is_gray = all(sample.channels == 1 for sample in training)
+    if is_small and is_gray:
+        return "small"
+    return "photos" if not (is_small or is_gray) or can_mirror(dataset) else "small"
 
 
 def get_base_recipe(name: str, dataset: LabeledImages) -> Recipe:
@@ -51,7 +58,7 @@ def resolve_sizes(recipe: Recipe, dataset: LabeledImages, device: torch.device, 
     Images get at most `largest` pixels a side, by default those of the preset.
     """
     training, model = dataset.in_split("train"), recipe.model
-    name = choose_preset(training, device) if model.preset == "auto" else model.preset
+    name = choose_preset(training, device, model.stem) if model.preset == "auto" else model.preset
     patch_size = model.patch_size or PRESETS[name].patch_size
     side = _median_side(training) if recipe.data.keep_aspect else median_short_side(training)
     image_size = model.image_size or choose_image_size(side, largest or PRESETS[name].image_size, patch_size)
@@ -69,6 +76,7 @@ def resolve_pretrained(
         "patch_size": config.patch_hw[0] if config.patch_hw[0] == config.patch_hw[1] else None,
         "mlp": config.design.mlp,
         "stem": config.design.stem,
+        "norm": config.design.norm,
     }
     for name, value in fixed.items():
         if requested.get(name) is not None and requested[name] != value:
@@ -131,14 +139,14 @@ def fill_in_batch(
     return replace(run, batch_size=batch_size, gradient_accumulation=min(accumulation, local_batch_size))
 
 
-def choose_preset(training: tuple[Sample, ...], device: torch.device) -> str:
+def choose_preset(training: tuple[Sample, ...], device: torch.device, stem: Stem | None = None) -> str:
     """Return a preset by image size and device, for runs without a time budget."""
     side = median_short_side(training)
     if side <= 16:
         return "pico"
-    if side <= MAX_SMALL_SIDE:
+    if side <= MAX_SMALL_SIDE and stem != "conv":
         return "nano"
-    return "S" if device.type == "cuda" else "micro"
+    return "S" if device.type == "cuda" else "hybrid-nano"
 
 
 def choose_batch_size(num_images: int) -> int:
@@ -176,7 +184,8 @@ def list_candidates(recipe: Recipe, dataset: LabeledImages, device: torch.device
     side = median_short_side(dataset.in_split("train"))
     candidates: list[Candidate] = []
     first_error: ConfigError | None = None
-    for row in next(rows for largest, rows in CANDIDATES if side <= largest):
+    smaller = next(rows for largest, rows in CANDIDATES if side <= largest)
+    for row in PHOTOS if recipe.model.stem == "conv" and side > CANDIDATES[0][0] else smaller:
         model = replace(recipe.model, preset=row.preset, patch_size=recipe.model.patch_size or row.patch_size)
         resolved = resolve_sizes(replace(recipe, model=model), dataset, device, row.image_size)
         try:

@@ -1,0 +1,26 @@
+"""Read data frames of pandas and polars, without importing either."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from megavit.config.recipe import DataRecipe
+from megavit.data.sources.records.columns import Records, read_records
+from megavit.data.sources.records.examples import Examples
+
+
+def is_frame(data: object) -> bool:
+    """Return whether an object is a data frame of pandas or polars."""
+    kind = type(data)
+    return kind.__name__ == "DataFrame" and kind.__module__.partition(".")[0] in ("pandas", "polars")
+
+
+def read_frame(frame: Any, recipe: DataRecipe) -> Examples:
+    """Return the examples of a data frame, whose columns are found as in tables."""
+    is_pandas = type(frame).__module__.startswith("pandas")
+
+    def columns(indices: Sequence[int]) -> Iterable[Sequence[object]]:
+        if is_pandas:
+            return zip(*(frame.iloc[:, index].tolist() for index in indices), strict=True)
+        return zip(*(frame.to_series(index).to_list() for index in indices), strict=True)
+
+    return read_records(Records("the data frame", tuple(map(str, frame.columns)), columns), recipe)
