@@ -3,6 +3,7 @@
 import copy
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import islice
 
 import torch
@@ -29,6 +30,8 @@ from megavit.training.task import Batch, Task
 MEMORY_SHARE = 0.4
 MAX_REPORTED = 10
 INFERENCE_BATCH_SIZE = 256
+MAX_BATCH_BYTES = INFERENCE_BATCH_SIZE * 3 * 256**2
+"""Bytes of uint8 images in a batch of inference, of which there are several float32 copies meanwhile."""
 # Operations that a processor core does in a fraction of a second, even if it is slow or busy.
 SHORT_BATCH_FLOPS = 5e9
 
@@ -101,16 +104,22 @@ class TrainLoader:
         )
         yield from self.batches(order)
 
-    def sequential_batches(self, batch_size: int = INFERENCE_BATCH_SIZE) -> Iterator[Images]:
-        """Return an iterator over batches of all images, in order."""
-        return (images for images, _ in self.batches(sequential_batches(len(self), batch_size)))
+    @cached_property
+    def inference_batch_size(self) -> int:
+        """Number of images in a batch of inference; it depends on their size only, so that a repeated run is equal."""
+        return min(INFERENCE_BATCH_SIZE, max(1, MAX_BATCH_BYTES * len(self) // max(1, self.images.nbytes)))
+
+    def sequential_batches(self, batch_size: int | None = None) -> Iterator[Images]:
+        """Return an iterator over batches of all images, in order, of `inference_batch_size` if None."""
+        batches = sequential_batches(len(self), batch_size or self.inference_batch_size)
+        return (images for images, _ in self.batches(batches))
 
     def split_in_turn(self, parallel: ParallelContext) -> tuple[list[list[int]], list[list[int]]]:
         """Return the indices of this process's images in each batch, and those of the images that its model is given.
 
         All processes take part in a forward pass: one without an image runs the first one and drops the result.
         """
-        batches = sequential_batches(len(self), INFERENCE_BATCH_SIZE)
+        batches = sequential_batches(len(self), self.inference_batch_size)
         own = [batch[parallel.dp_rank :: parallel.dp_world_size] for batch in batches]
         return own, [indices or batch[:1] for indices, batch in zip(own, batches, strict=True)]
 
