@@ -1,8 +1,8 @@
 """MegaVit: train, evaluate and use a Vision Transformer.
 
     import megavit
-    predictor = megavit.load("runs/flowers")
-    print(predictor.predict("photo.jpg").label)
+    run = megavit.train("flowers", minutes=5)
+    print(run.load().predict("photo.jpg").label)
 
 Names are imported on first use, so `import megavit` does not import torch.
 """
@@ -12,10 +12,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from megavit.api.calibrate import calibrate as calibrate
+    from megavit.api.calibrate import quantize as quantize
+    from megavit.api.check import check as check
+    from megavit.api.convert import convert as convert
+    from megavit.api.evaluate import evaluate as evaluate
+    from megavit.api.export import export as export
+    from megavit.api.models import create_model as create_model
+    from megavit.api.push import push as push
+    from megavit.api.serve import serve as serve
+    from megavit.api.train import resume as resume
+    from megavit.api.train import train as train
     from megavit.config.presets import preset as preset
     from megavit.config.vit import PLAIN_VIT as PLAIN_VIT
     from megavit.config.vit import Design as Design
     from megavit.config.vit import ViTConfig as ViTConfig
+    from megavit.data.sources.table_options import Table as Table
     from megavit.errors import MegavitError as MegavitError
     from megavit.explain.explanation import Explanation as Explanation
     from megavit.explain.explanation import explain_image as explain_image
@@ -26,14 +38,27 @@ if TYPE_CHECKING:
     from megavit.predict.prediction import Prediction as Prediction
     from megavit.predict.predictor import Predictor as Predictor
     from megavit.predict.predictor import load as load
+    from megavit.training.report.result import Run as Run
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "train": "megavit.api.train",
+    "resume": "megavit.api.train",
+    "check": "megavit.api.check",
+    "evaluate": "megavit.api.evaluate",
+    "calibrate": "megavit.api.calibrate",
+    "quantize": "megavit.api.calibrate",
+    "export": "megavit.api.export",
+    "convert": "megavit.api.convert",
+    "create_model": "megavit.api.models",
+    "serve": "megavit.api.serve",
     "Design": "megavit.config.vit",
     "PLAIN_VIT": "megavit.config.vit",
     "ViTConfig": "megavit.config.vit",
     "preset": "megavit.config.presets",
+    "push": "megavit.api.push",
+    "Table": "megavit.data.sources.table_options",
     "MegavitError": "megavit.errors",
     "Explanation": "megavit.explain.explanation",
     "explain_image": "megavit.explain.explanation",
@@ -44,6 +69,7 @@ _HOME = {
     "Prediction": "megavit.predict.prediction",
     "Predictor": "megavit.predict.predictor",
     "load": "megavit.predict.predictor",
+    "Run": "megavit.training.report.result",
 }
 
 __all__ = [*_HOME, "__version__"]

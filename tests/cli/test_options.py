@@ -8,7 +8,7 @@ from megavit.cli.app import app
 
 ORDER = [
     *("demo", "check", "train", "evaluate", "predict", "explain", "embed", "calibrate"),
-    *("quantize", "export", "backbones", "convert", "serve", "shard", "bench", "plan"),
+    *("quantize", "export", "backbones", "convert", "push", "serve", "shard", "bench", "plan"),
 ]
 DIFFERENT_HELP = {
     "out": "what is written differs from command to command",

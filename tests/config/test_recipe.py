@@ -61,6 +61,8 @@ from megavit.errors import ConfigError
         (RunRecipe, {"seed": 0.5}, ["seed", "got 0.5"]),
         (RunRecipe, {"precision": "float16"}, ["precision", "auto, float32, bfloat16", "'float16'"]),
         (RunRecipe, {"checkpoint_seconds": -1}, ["checkpoint_seconds", "above 0"]),
+        (RunRecipe, {"patience": 0, "epochs": 1}, ["patience", "at least 1"]),
+        (RunRecipe, {"patience": 3}, ["patience", "by epochs"]),
         (RunRecipe, {"workers": -1}, ["workers", "at least 0"]),
         (RunRecipe, {"gradient_accumulation": 0}, ["gradient_accumulation", "at least 1"]),
         (RunRecipe, {"gradient_checkpointing": 1}, ["gradient_checkpointing", "true or false", "1"]),

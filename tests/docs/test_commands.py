@@ -1,4 +1,4 @@
-"""The commands of README.md and docs/ work as they are written.
+"""The commands of README.md and docs/, and the Python of the page about it, work as they are written.
 
 A line of a `sh` block whose comment begins with "not run" is only parsed: it needs a model hub, a GPU or a person.
 `--minutes N` becomes `--epochs 2`, and `check` trains no models; nothing else is changed.
@@ -19,7 +19,7 @@ from megavit.cli.app import app, run
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-HOW_TO = ("uneven-classes", "pretrained-weights", "export", "distributed", "shards", "plan")
+HOW_TO = ("uneven-classes", "going-on", "pretrained-weights", "export", "distributed", "shards", "plan")
 CONCEPTS = ("calibration", "prediction-sets", "explanations", "inference")
 RUN = ["tutorial.md", *(f"how-to/{name}.md" for name in HOW_TO), *(f"concepts/{name}.md" for name in CONCEPTS)]
 
@@ -76,3 +76,15 @@ def test_the_commands_of_the_pages_run_one_after_the_other(folder: Path, monkeyp
                 arguments = words[1:] if words[0] == "python" else ["-m", *words]
                 code = subprocess.run([sys.executable, *arguments], check=False).returncode
             assert code == 0, f"{name}: {command}"
+
+
+@pytest.mark.docs
+def test_the_python_of_the_pages_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    page = (ROOT / "docs" / "how-to" / "python.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    assert blocks
+    names: dict[str, object] = {}
+    for block in blocks:
+        text = re.sub(r"minutes=\d+", 'epochs=2, out="runs/python"', block)
+        exec(compile(text, "how-to/python.md", "exec"), names)

@@ -19,6 +19,7 @@ from megavit.training.run import train
 from tests.end_to_end.conftest import QUICK
 from tests.helpers.command_line import run_megavit, run_megavit_json
 from tests.helpers.digits import make_digits_folder
+from tests.helpers.training import read_validations
 
 COUNT = 80
 TWELVE = ["12" if option == "3" else option for option in QUICK]
@@ -53,7 +54,7 @@ def test_labels_from_a_table_to_answers(pictures, tmp_path):
     bundle = json.loads((tmp_path / "run" / "bundle" / "megavit.json").read_text())
     assert bundle["labels"] == ["left", "right"] and bundle["target"]["kind"] == "multilabel"
     assert len(bundle["target"]["thresholds"]) == 2
-    last = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])
+    *_, last = read_validations(tmp_path / "run")
     assert last["metric"] == "mean average precision"
 
     again = run_megavit_json("evaluate", "run", pictures / "labels.csv", cwd=tmp_path)

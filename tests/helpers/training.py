@@ -1,6 +1,7 @@
 """A tiny training run on noise."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,6 +21,7 @@ from megavit.training.progress import NullReporter, Reporter
 from megavit.training.signals import StopRequest
 from megavit.training.state import TrainState
 from megavit.training.task import Batch, Task
+from megavit.training.tracking.log import read_log
 
 BATCH = 8
 CLASSES = 3
@@ -77,6 +79,11 @@ def fit_task(ctx: RunContext, state: TrainState, task: Task, stop: StopRequest |
     """Train from where `state` stands."""
     ctx.run_dir.mkdir(exist_ok=True, parents=True)
     fit(ctx, make_setup(ctx, state, task), stop or StopRequest())
+
+
+def read_validations(run_dir: Path) -> list[dict[str, Any]]:
+    """The lines about validations in a run's log."""
+    return [line for line in read_log(run_dir / "log.jsonl") if line["event"] == "validation"]
 
 
 def batch_at(step: int) -> Batch:

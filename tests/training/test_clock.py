@@ -195,3 +195,13 @@ def test_where_validation_is_slow_it_comes_at_the_end_only():
 
 def test_the_end_is_always_validated():
     assert StepProgress(0.99, 1.0, 100).is_validation_due(0.99, 1 / MAX_VALIDATIONS, epoch_ended=False)
+
+
+def test_the_length_of_an_extension_counts_from_the_end_of_the_run_before():
+    by_epochs = RunLength(steps=4, time=None, first_step=10).make_budget()
+    strides = [by_epochs.next_step(step, 0, 0) for step in range(10, 14)]
+    assert [(stride.after, stride.steps) for stride in strides] == [(0.25, 14), (0.5, 14), (0.75, 14), (1, 14)]
+    by_time, later = (RunLength(steps=None, time=PLAN, first_second=second).make_budget() for second in (0, 100))
+    assert isinstance(by_time, TimeBudget) and isinstance(later, TimeBudget)
+    assert later.seconds_left(103) == by_time.seconds_left(3)
+    assert later.next_step(7, 0.5, 103) == by_time.next_step(7, 0.5, 3)

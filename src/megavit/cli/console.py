@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console, ConsoleRenderable, RenderHook
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from rich.text import Text
 
+from megavit.api.reporters.terminal import make_console, progress_bar
+from megavit.api.reporters.text import list_skipped
 from megavit.config.names import printable
 
 _SIMPLER = {"×": "x", "–": "-", "…": "...", "²": "2", "³": "3", "√": "sqrt", "·": ".", "│": "|"}
@@ -33,22 +32,8 @@ for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="megavit.simpler")
 
 
-class _EscapeControls(RenderHook):
-    """A render hook that escapes control characters except newlines."""
-
-    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
-        return [
-            Text(printable(renderable.plain, keep="\n"), style=renderable.style, end=renderable.end)
-            if isinstance(renderable, Text)
-            else renderable
-            for renderable in renderables
-        ]
-
-
-results = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-notes = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
-for console in (results, notes):
-    console.push_render_hook(_EscapeControls())
+results = make_console(stderr=False)
+notes = make_console(stderr=True)
 
 
 def json_line(value: Any) -> str:
@@ -73,8 +58,8 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 
 def show_skipped(reasons: dict[str, int]) -> None:
     """Print how many files were skipped for each reason."""
-    for reason, count in reasons.items():
-        notes.print(f"  {count:,} {'file' if count == 1 else 'files'} skipped: {printable(reason)}", style="yellow")
+    for line in list_skipped(reasons):
+        notes.print(line, style="yellow")
 
 
 def show_notes(sentences: Sequence[str]) -> None:
@@ -83,22 +68,9 @@ def show_notes(sentences: Sequence[str]) -> None:
         notes.print(f"  {printable(sentence)}", style="yellow")
 
 
-def progress_bar() -> Progress:
-    """Return a progress bar on standard error, which shows nothing outside a terminal."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=notes,
-        transient=True,
-        disable=not notes.is_terminal,
-    )
-
-
 @contextmanager
 def counting(what: str) -> Iterator[Callable[[int, int], None]]:
     """Show a progress bar, and yield a function that updates it with (done, total)."""
-    with progress_bar() as bar:
+    with progress_bar(notes) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

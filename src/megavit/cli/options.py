@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from megavit.data.sources.table_options import Table
+
 Precision = Literal["float32", "bfloat16", "int8"]
 
 Bundle = Annotated[
@@ -16,6 +18,15 @@ LabeledData = Annotated[
         help="Labeled images: a folder with one subfolder per class, a table of paths and labels (or numbers), shards, "
         "or demo:digits."
     ),
+]
+PathColumn = Annotated[
+    str | None, Parameter(help="Column of a table with the images. Default: found by its name, such as path or image.")
+]
+LabelColumn = Annotated[
+    str | None, Parameter(help="Column of a table with the labels. Default: found by its name, such as label or class.")
+]
+ImageRoot = Annotated[
+    Path | None, Parameter(help="Folder that the paths in a table are relative to. Default: the table's, or one below.")
 ]
 ImageInputs = Annotated[
     list[str],
@@ -36,3 +47,9 @@ MaxAccuracyDrop = Annotated[
 PresetPatchSize = Annotated[int | None, Parameter(help="Patch size in pixels. Default: the preset's.")]
 Seed = Annotated[int | None, Parameter(help="Random seed. Default: 0.")]
 Json = Annotated[bool, Parameter(help="Print JSON instead of text.")]
+
+
+def name_columns(data: str, path_column: str | None, label_column: str | None, image_root: Path | None) -> str | Table:
+    """Return the data together with what was said of its columns and images, if anything was."""
+    table = Table(data, path_column, label_column, image_root)
+    return table if table.settings else data

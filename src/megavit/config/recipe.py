@@ -4,7 +4,7 @@ None and "auto" are resolved from the data and the machine; the recipe saved wit
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from megavit.config.checks import (
     Settings,
@@ -29,6 +29,7 @@ OptimizerKind = Literal["muon", "adamw"]
 ScheduleKind = Literal["cosine", "linear"]
 Precision = Literal["auto", "float32", "bfloat16"]
 ResolvedPrecision = Literal["float32", "bfloat16"]
+TrackerName = Literal["tensorboard", "mlflow", "trackio", "wandb"]
 FinetuneMethod = Literal["auto", "probe", "lora", "last", "all"]
 
 # Values of `ModelRecipe.pretrained` that name no weights.
@@ -204,6 +205,8 @@ class RunRecipe(Settings):
     Attributes:
         epochs: passes over the training images; None for as many as fit into `minutes`.
         minutes: time limit of the command in minutes, used if `epochs` is None.
+        patience: epochs without a better validation after which training stops, for a run by epochs from scratch;
+            None to train to the end.
         batch_size: global batch size; None for 128, or less if there are fewer than 20,000 images.
         gradient_accumulation: sequential parts of a step, to save memory; None for as few as are likely to fit.
         gradient_checkpointing: whether activations within a block are recomputed in the backward pass
@@ -214,10 +217,13 @@ class RunRecipe(Settings):
         precision: precision of matrix products; "auto" uses bfloat16 if it measures faster.
         checkpoint_seconds: seconds between checkpoints; one is also written when the run stops or ends.
         workers: number of processes that decode images; None for one per CPU, at most 8.
+        log_seconds: seconds between two lines about steps in the log.
+        track: experiment tracker that the log is forwarded to; None for none.
     """
 
     epochs: int | None = checked(check_integer, None, minimum=1, maximum=MAX_DURATION)
     minutes: float = checked(check_positive, 10.0, maximum=MAX_DURATION)
+    patience: int | None = checked(check_integer, None, minimum=1, maximum=MAX_DURATION)
     batch_size: int | None = checked(check_integer, None, minimum=1)
     gradient_accumulation: int | None = checked(check_integer, None, minimum=1)
     gradient_checkpointing: bool = False
@@ -227,6 +233,16 @@ class RunRecipe(Settings):
     precision: Precision = "auto"
     checkpoint_seconds: float = checked(check_positive, 60.0)
     workers: int | None = checked(check_integer, None, minimum=0)
+    log_seconds: float = checked(check_positive, 10.0)
+    track: str | None = checked(check_choice, None, choices=get_args(TrackerName))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.patience is not None and self.epochs is None:
+            raise ConfigError(
+                f"patience ({self.patience}) is for a run by epochs; one by minutes is as long as they are: set epochs "
+                "too, or leave patience out"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

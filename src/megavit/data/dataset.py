@@ -13,7 +13,7 @@ from typing import Any, TypeVar, get_args
 
 import torch
 
-from megavit.config.recipe import OnCorrupt
+from megavit.config.recipe import DataRecipe, OnCorrupt
 from megavit.config.target import TargetKind, join_labels
 from megavit.data.byte_range import ByteRange, content_digest
 from megavit.data.decode.image_file import read_file_with_stamp
@@ -105,6 +105,7 @@ class LabeledImages:
         target: kind of target.
         on_corrupt: handling of damaged bytes in shards: "skip" or "fail", as in `DataRecipe`.
         notes: remarks on how the data was read, for its owner.
+        recipe: settings with which it was read.
     """
 
     source: str
@@ -117,6 +118,7 @@ class LabeledImages:
     target: TargetKind = "classification"
     on_corrupt: OnCorrupt = "skip"
     notes: tuple[str, ...] = field(default=(), compare=False)
+    recipe: DataRecipe = field(default_factory=DataRecipe, repr=False, compare=False)
     _cache: dict[Callable[..., Any], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def compute_once(self, compute: Callable[["LabeledImages"], T]) -> T:

@@ -3,6 +3,7 @@
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from megavit.data.sources.records.hugging_face import HUB_PREFIX, list_hub
 from megavit.data.sources.records.memory import IN_MEMORY, list_memory
 from megavit.data.sources.records.parquet import find_parquet
 from megavit.data.sources.table import DEFAULTS, list_table
+from megavit.data.sources.table_options import Table
 from megavit.data.split.split import complete_splits
 from megavit.data.split.stratify import stratify
 from megavit.data.targets import index_target
@@ -35,7 +37,7 @@ OTHER_CHANNELS = "channels, but most images have"
 Scanned = Sequence[tuple[Candidate, ImageInfo]]
 
 DataSource = str | os.PathLike[str] | Any
-"""A path, a name such as demo:digits, or Python objects as in `megavit.data.sources.records.memory`."""
+"""A path, a `Table`, a name such as demo:digits, or Python objects as in `megavit.data.sources.records.memory`."""
 
 
 def load_data(
@@ -83,7 +85,7 @@ def load_data(
     listing, found = scan_source(
         source, recipe, progress, verify=verify, check_splits=check_splits, known_classes=known
     )
-    return _assemble(text, listing, found, recipe, evaluated=known is not None)
+    return _assemble(text, listing, found, apply_columns(recipe, source), evaluated=known is not None)
 
 
 def scan_source(
@@ -104,6 +106,7 @@ def scan_source(
     Raises:
         DataError: as in `load_data`, except for classes without images.
     """
+    recipe = apply_columns(recipe, source)
     if not is_named(source):
         listing = list_memory(source, recipe)
         check_splits({candidate.split for candidate in listing.candidates})
@@ -143,6 +146,11 @@ def _list_folder(path: Path, recipe: DataRecipe, known_classes: Collection[str] 
     if files:
         return list_parquet(files, str(path), path, recipe)
     return list_folder(path, known_classes)
+
+
+def apply_columns(recipe: DataRecipe, source: DataSource) -> DataRecipe:
+    """Return the settings to read data with, of which a `Table` replaces some."""
+    return replace(recipe, **source.settings) if isinstance(source, Table) else recipe
 
 
 def is_named(source: DataSource) -> bool:
@@ -225,6 +233,7 @@ def _assemble(
         target=listing.target,
         on_corrupt=recipe.on_corrupt,
         notes=listing.notes,
+        recipe=recipe,
     )
 
 

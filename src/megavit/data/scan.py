@@ -17,6 +17,8 @@ from megavit.errors import ImageError
 
 Progress = Callable[[int, int], None]
 """A function called with the number of items done and the total."""
+NamedProgress = Callable[[str, int, int], None]
+"""A function called with a description of the work, the number of items done and the total."""
 
 MIN_IMAGES_FOR_WORKERS = 500  # number of images below which reading is faster than starting processes
 

@@ -1,11 +1,11 @@
 """Run all checks of a data set."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from megavit.data.dataset import LabeledImages
+from megavit.data.scan import NamedProgress
 from megavit.data_check.exact_duplicates import duplicate_findings, find_exact_duplicates
 from megavit.data_check.finding import Finding, sort_by_severity
 from megavit.data_check.label_issues import LabelReview, OutOfFoldPredictions, review_labels
@@ -19,18 +19,22 @@ from megavit.data_check.quick_checks import (
 )
 from megavit.data_check.thumbnails import blank_findings, load_thumbnails
 
-ProgressCallback = Callable[[str, int, int], None]
-"""Called with a description of the work, how much of it is done, and the total."""
-
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The result of a data check: findings, the worst first, and `label_review`, None if labels were not checked."""
+    """The result of a data check.
+
+    Attributes:
+        findings: what was found, the worst first.
+        label_review: what was found of the labels; None if they were not checked.
+        skip_reason: why the labels were not checked; "" if they were.
+    """
 
     images: LabeledImages
     shapes: ImageStatistics
     findings: list[Finding]
     label_review: LabelReview | None
+    skip_reason: str = ""
 
     @property
     def is_serious(self) -> bool:
@@ -38,9 +42,7 @@ class CheckResult:
         return any(finding.severity == "serious" for finding in self.findings)
 
 
-def run_checks(
-    images: LabeledImages, predictions: OutOfFoldPredictions | None, progress: ProgressCallback
-) -> CheckResult:
+def run_checks(images: LabeledImages, predictions: OutOfFoldPredictions | None, progress: NamedProgress) -> CheckResult:
     """Return the result of all checks in `megavit.data_check.finding.KINDS`; of labels only if there are predictions.
 
     Raises:

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.image_dataset import resize
-from megavit.data.load import check_outside_data
+from megavit.data.load import DataSource, check_outside_data
 from megavit.data_check.check import CheckResult
 from megavit.data_check.finding import KINDS, Finding, Kind, KindInfo, format_target
 from megavit.errors import DataError, OutputError
-from megavit.evaluation.report.html import data_uri, render_page
+from megavit.evaluation.report.html import render_page
+from megavit.page.inline import data_uri
 from megavit.runtime.csv_files import csv_text
 from megavit.runtime.storage import check_writable, write_file, writing
 
@@ -31,7 +32,7 @@ SIDE = 176
 _SMALL_SIDE = 64
 
 
-def check_output_folder(out: Path, source: str) -> None:
+def check_output_folder(out: Path, source: DataSource) -> None:
     """Raise an OutputError unless the folder is empty or new, writable and outside the data."""
     with writing("the check", out):
         if out.is_dir() and any(out.iterdir()):
@@ -40,8 +41,8 @@ def check_output_folder(out: Path, source: str) -> None:
     check_writable(out, "the check", need=0)
 
 
-def write_report(out: Path, result: CheckResult, skip_reason: str) -> None:
-    """Write the table and the page into `out`; `skip_reason` says why labels were not checked.
+def write_report(out: Path, result: CheckResult) -> None:
+    """Write the table and the page into `out`.
 
     Raises:
         OutputError: if they cannot be written.
@@ -49,7 +50,7 @@ def write_report(out: Path, result: CheckResult, skip_reason: str) -> None:
     with writing("the check", out):
         out.mkdir(parents=True, exist_ok=True)
         write_file(out / TABLE, render_csv(result))
-        write_file(out / PAGE, render_html(result, skip_reason))
+        write_file(out / PAGE, render_html(result))
 
 
 def render_csv(result: CheckResult) -> bytes:
@@ -105,7 +106,7 @@ class Section:
     hidden: int
 
 
-def render_html(result: CheckResult, skip_reason: str) -> bytes:
+def render_html(result: CheckResult) -> bytes:
     """Return the page in UTF-8."""
     images = result.images
     return render_page(
@@ -117,7 +118,7 @@ def render_html(result: CheckResult, skip_reason: str) -> bytes:
         sizes={split: count for split, count in images.split_sizes().items() if count},
         shapes=result.shapes,
         review=result.label_review,
-        skip_reason=skip_reason,
+        skip_reason=result.skip_reason,
         sections=_make_sections(result),
         serious=sum(finding.severity == "serious" for finding in result.findings),
         total=len(result.findings),

@@ -1,15 +1,16 @@
 """Evaluate a bundle: metrics, comparison with another bundle, subgroups and robustness."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from megavit.config.calibration import Calibration
 from megavit.data.dataset import LabeledImages
-from megavit.data.scan import Progress
+from megavit.data.scan import NamedProgress
 from megavit.data.targets import target_tensor
 from megavit.evaluation.compare import (
     Comparison,
@@ -21,13 +22,13 @@ from megavit.evaluation.compare import (
 )
 from megavit.evaluation.inference import SplitSelection, run_inference
 from megavit.evaluation.metrics.dispatch import Metrics, compute_metrics
+from megavit.evaluation.report.summary import headline, list_metrics, list_uncertainty
+from megavit.evaluation.report.text import describe_comparison, describe_subgroups, format_interval
 from megavit.evaluation.robustness.robustness import Robustness, compute_robustness
 from megavit.evaluation.subgroups import Subgroups, compute_subgroups, read_group_values
 from megavit.evaluation.uncertainty.uncertainty import UncertaintyMetrics, compute_uncertainty
+from megavit.page import inline
 from megavit.predict.predictor import Predictor
-
-ProgressFactory = Callable[[str], AbstractContextManager[Progress]]
-"""Makes a progress callback from a description of the work."""
 
 
 @dataclass(frozen=True)
@@ -40,18 +41,23 @@ class Evaluation:
         disagreements: images for which the two bundles predict differently.
         subgroups: metrics by the values of a table column; None if no column was given.
         robustness: metric under corruptions; None if it was not requested or no image has a label.
+        bundle, against: the bundles as the user named them; `against` is "" if there is no other.
+        precision: precision of the matrix products.
     """
 
-    images: LabeledImages
-    selection: SplitSelection
-    outputs: Tensor
+    images: LabeledImages = field(repr=False)
+    selection: SplitSelection = field(repr=False)
+    outputs: Tensor = field(repr=False)
     metrics: Metrics
-    calibration: Calibration
-    uncertainty: UncertaintyMetrics
+    calibration: Calibration = field(repr=False)
+    uncertainty: UncertaintyMetrics = field(repr=False)
     comparison: Comparison | None
-    disagreements: tuple[Disagreement, ...]
+    disagreements: tuple[Disagreement, ...] = field(repr=False)
     subgroups: Subgroups | None
     robustness: Robustness | None
+    bundle: str = ""
+    against: str = ""
+    precision: str = "float32"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the evaluation as plain JSON types, without what was not requested."""
@@ -67,12 +73,40 @@ class Evaluation:
             },
         }
         if self.comparison is not None:
-            result["comparison"] = {**self.comparison.to_dict(), "disagreements": len(self.disagreements)}
+            result["comparison"] = {
+                **self.comparison.to_dict(),
+                "disagreements": len(self.disagreements),
+                "against": self.against,
+            }
         if self.subgroups is not None:
             result["subgroups"] = self.subgroups.to_dict()
         if self.robustness is not None:
             result["robustness"] = self.robustness.to_dict()
         return result
+
+    def _repr_html_(self) -> str:
+        """Return the results for a notebook."""
+        rows = [*list_metrics(self.metrics), *list_uncertainty(self.uncertainty)]
+        sentences = []
+        if self.comparison is not None:
+            sentences += [f"A {self.bundle}, B {self.against}", describe_comparison(self.comparison)]
+        if self.subgroups is not None:
+            sentences.append(describe_subgroups(self.subgroups))
+        if self.robustness is not None:
+            metric = self.robustness.metric
+            sentences.append(f"corrupted images on average: {metric} {format_interval(metric, self.robustness.mean)}")
+        return inline.block(inline.heading(headline(self.metrics)), inline.table(rows), *map(inline.line, sentences))
+
+    def write_report(self, path: str | os.PathLike[str]) -> Path:
+        """Write an HTML page with all metrics and the worst errors, and return its path.
+
+        Raises:
+            ImageError: if an image to be shown can no longer be read.
+            OutputError: if the page cannot be written.
+        """
+        from megavit.evaluation.report.page import write_evaluation_report
+
+        return write_evaluation_report(Path(path), self)
 
 
 def evaluate(
@@ -84,7 +118,7 @@ def evaluate(
     group_by: str | None,
     corruptions: bool,
     batch_size: int,
-    make_progress: ProgressFactory,
+    progress: NamedProgress,
 ) -> Evaluation:
     """Evaluate the predictor on the selected images.
 
@@ -99,23 +133,22 @@ def evaluate(
             inference) the column does not define groups.
     """
     samples, target, labels = selection.samples, predictor.info.target, predictor.labels
-    groups = None if group_by is None else read_group_values(images.source, group_by, samples)
+    groups = None if group_by is None else read_group_values(images.source, group_by, samples, images.recipe)
     targets = target_tensor(samples, predictor.target, len(labels))
-    with make_progress("evaluating") as progress:
-        output = run_inference(predictor, images, samples, batch_size, progress)
+    output = run_inference(predictor, images, samples, batch_size, partial(progress, "evaluating"))
     outputs = predictor.calibrator.outputs(output.logits)
     comparison, disagreements, subgroups, robustness = None, [], None, None
     if other is not None:
-        with make_progress("evaluating the other bundle") as progress:
-            other_outputs = other.calibrator.outputs(run_inference(other, images, samples, batch_size, progress).logits)
+        second = partial(progress, "evaluating the other bundle")
+        other_outputs = other.calibrator.outputs(run_inference(other, images, samples, batch_size, second).logits)
         aligned, other_target = align_outputs(labels, other, other_outputs)
         pair = PairedOutputs(outputs, aligned, targets, target, other_target)
         comparison, disagreements = compare_outputs(pair), find_disagreements(pair, labels, samples)
     if group_by is not None and groups is not None:
         subgroups = compute_subgroups(group_by, groups, outputs, targets, predictor.target)
     if corruptions:
-        with make_progress("evaluating corrupted images") as progress:
-            robustness = compute_robustness(predictor, images, samples, batch_size, progress)
+        corrupted = partial(progress, "evaluating corrupted images")
+        robustness = compute_robustness(predictor, images, samples, batch_size, corrupted)
     return Evaluation(
         images=images,
         selection=selection,

@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from megavit.config.recipe import DataRecipe
 from megavit.config.target import TargetKind
 from megavit.data.dataset import Sample
 from megavit.data.load import TABLES
-from megavit.data.sources.table import read_column
+from megavit.data.sources.table import DEFAULTS, read_column
 from megavit.errors import DataError
 from megavit.evaluation.metrics.bootstrap import Interval
 from megavit.evaluation.metrics.dispatch import METRIC_NAMES, PrimaryMetric, make_primary_metric
@@ -56,8 +57,8 @@ class Subgroups:
         return asdict(self)
 
 
-def read_group_column(source: str, column: str) -> dict[str, str]:
-    """Return the column's value for each image name.
+def read_group_column(source: str, column: str, recipe: DataRecipe = DEFAULTS) -> dict[str, str]:
+    """Return the column's value for each image name, in a table that is read with the settings of `recipe`.
 
     Raises:
         DataError: if the data is not a table, or has no such column.
@@ -67,16 +68,16 @@ def read_group_column(source: str, column: str) -> dict[str, str]:
             f"--group-by {column} needs a table, but {source!r} is not one: write a .csv such as\n"
             f"  path,label,{column}\n  photos/1.jpg,cat,north"
         )
-    return read_column(Path(source), column)
+    return read_column(Path(source), column, recipe)
 
 
-def read_group_values(source: str, column: str, samples: Sequence[Sample]) -> list[str]:
+def read_group_values(source: str, column: str, samples: Sequence[Sample], recipe: DataRecipe = DEFAULTS) -> list[str]:
     """Return the column's value for each sample.
 
     Raises:
         DataError: like `read_group_column`, and if the column has a single value or more than `MAX_GROUPS`.
     """
-    by_name = read_group_column(source, column)
+    by_name = read_group_column(source, column, recipe)
     values = [by_name[sample.name] for sample in samples]
     distinct = sorted(set(values))
     if len(distinct) > MAX_GROUPS:

@@ -23,6 +23,7 @@ from megavit.explain.overlay import Box, draw_overlay, visible_box
 from megavit.explain.summary import MapSummary, summarize_map
 from megavit.model.packing import stack_by_grid
 from megavit.model.vit import MegaVit
+from megavit.page import inline
 from megavit.predict.predictor import Image, Predictor, read_image
 
 
@@ -55,6 +56,11 @@ class Explanation:
     def overlay(self) -> PIL.Image.Image:
         """Return the map drawn over the image by `megavit.explain.overlay.draw_overlay`."""
         return draw_overlay(self.map, self.image, self.box)
+
+    def _repr_html_(self) -> str:
+        """Return the picture for a notebook, with what it explains."""
+        what = f"{self.value:.4g}" if self.label is None else f"{self.label}, {self.probability:.1%}"
+        return inline.block(inline.heading(what), inline.picture(self.overlay(), f"relevance map of {what}"))
 
     def to_dict(self) -> dict[str, Any]:
         """Return a dictionary of JSON types, without the image."""

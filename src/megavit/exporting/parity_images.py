@@ -15,7 +15,7 @@ from megavit.data.byte_range import content_digest
 from megavit.data.dataset import SampleRow, read_samples
 from megavit.data.decode.image_file import read_file, read_image_file
 from megavit.data.image_dataset import can_convert_channels
-from megavit.data.load import TABLES, load_data
+from megavit.data.load import TABLES, DataSource, load_data
 from megavit.data.scan import Progress
 from megavit.data.sources.demo import DEMO_PREFIX
 from megavit.errors import ImageError
@@ -41,7 +41,7 @@ class ParityImage:
 
 
 def load_parity_images(
-    predictor: Predictor, data: str | None, progress: Progress | None = None, max_images: int = MAX_IMAGES
+    predictor: Predictor, data: DataSource | None, progress: Progress | None = None, max_images: int = MAX_IMAGES
 ) -> tuple[list[ParityImage], str]:
     """Return images and a description of their source, or raise a DataError if they do not fit the bundle.
 
@@ -64,7 +64,7 @@ def load_parity_images(
             )
             for sample, label in zip(samples, labels, strict=True)
         ]
-        return loaded, f"{len(loaded):,} images of {data}"
+        return loaded, f"{len(loaded):,} images of {images.source}"
     loaded = _bundle_images(predictor, "test", max_images)
     if loaded:
         return loaded, f"{len(loaded):,} test images of {predictor.info.data['source']}"

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from megavit.config.vit import Design, FinalNorm, Pool, Size, ViTConfig
 from megavit.model.block import Transformer
 from megavit.model.conv_stem import ConvStem
+from megavit.model.hub import HubModel
 from megavit.model.init import initialize
 from megavit.model.layers import make_norm
 from megavit.model.packing import pack, stack_by_grid
@@ -58,7 +59,7 @@ class PackedFeatures(NamedTuple):
     grids: tuple[tuple[int, int], ...]
 
 
-class MegaVit(nn.Module):
+class MegaVit(HubModel):
     """A Vision Transformer that maps images (B, C, height, width), floating point, to logits (B, num_classes).
 
     Images of another size than `image_size` are accepted if their sides are divisible by `patch_size`; learned

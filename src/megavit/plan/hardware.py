@@ -8,6 +8,7 @@ from megavit.config.recipe import ResolvedPrecision
 from megavit.errors import ConfigError
 from megavit.plan.communication import Axis, Communication
 from megavit.plan.parallel_layout import ParallelLayout
+from megavit.runtime.device import PEAK_TFLOPS
 
 GIB = 2**30
 
@@ -63,20 +64,20 @@ def _flops(float32: float, bfloat16: float) -> dict[ResolvedPrecision, float]:
 GPUS: dict[str, Gpu] = {
     gpu.name: gpu
     for gpu in (
-        # NVIDIA A100 80 GB SXM: 312 TFLOP/s bf16, 19.5 fp32, 2,039 GB/s, NVLink 600 GB/s both ways.
+        # NVIDIA A100 80 GB SXM: 2,039 GB/s, NVLink 600 GB/s both ways.
         Gpu(
             name="a100",
             memory=79 * GIB,
-            flops=_flops(19.5, 312),
+            flops=_flops(*PEAK_TFLOPS["a100"]),
             memory_bandwidth=2.039e12,
             link_bandwidth=300e9,
             network_bandwidth=25e9,
         ),
-        # NVIDIA H100 SXM: 989 TFLOP/s bf16, 67 fp32, 3.35 TB/s, NVLink 900 GB/s both ways.
+        # NVIDIA H100 SXM: 3.35 TB/s, NVLink 900 GB/s both ways.
         Gpu(
             name="h100",
             memory=79 * GIB,
-            flops=_flops(67, 989),
+            flops=_flops(*PEAK_TFLOPS["h100"]),
             memory_bandwidth=3.35e12,
             link_bandwidth=450e9,
             network_bandwidth=50e9,
@@ -85,16 +86,16 @@ GPUS: dict[str, Gpu] = {
         Gpu(
             name="h200",
             memory=139 * GIB,
-            flops=_flops(67, 989),
+            flops=_flops(*PEAK_TFLOPS["h200"]),
             memory_bandwidth=4.8e12,
             link_bandwidth=450e9,
             network_bandwidth=50e9,
         ),
-        # One GPU of an NVIDIA HGX B200: 2,250 TFLOP/s bf16, 80 fp32, 180 GB, 8 TB/s, NVLink 1,800 GB/s both ways.
+        # One GPU of an NVIDIA HGX B200: 180 GB, 8 TB/s, NVLink 1,800 GB/s both ways.
         Gpu(
             name="b200",
             memory=178 * GIB,
-            flops=_flops(80, 2250),
+            flops=_flops(*PEAK_TFLOPS["b200"]),
             memory_bandwidth=8e12,
             link_bandwidth=900e9,
             network_bandwidth=50e9,

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from megavit.page import inline
+
 Ranked = tuple[tuple[str, float], ...]  # labels with their probabilities in [0, 1], in descending order
 
 
@@ -65,6 +67,26 @@ class Prediction:
         if self.out_of_distribution is not None:
             table["out_of_distribution"] = self.out_of_distribution
         return table
+
+    def _repr_html_(self) -> str:
+        """Return the prediction for a notebook: a bar for each of the top classes, the set, and the mark."""
+        parts = []
+        if self.value is not None:
+            parts.append(inline.heading(f"{self.value:.4g}"))
+        elif self.assigned is not None:
+            parts.append(inline.heading(", ".join(label for label, _ in self.assigned) or "no label"))
+        else:
+            parts.append(inline.heading(f"{self.label}, {self.probability:.1%}"))
+        if self.top:
+            parts.append(inline.bars((label, probability, f"{probability:.1%}") for label, probability in self.top))
+        if self.prediction_set is not None:
+            listed = ", ".join(label for label, _ in self.prediction_set) or "none"
+            parts.append(inline.line(f"prediction set: {listed}"))
+        if self.interval is not None:
+            parts.append(inline.line("interval: {:.4g} to {:.4g}".format(*self.interval)))
+        if self.out_of_distribution:
+            parts.append(inline.warning("unlike the training images: the prediction is not reliable"))
+        return inline.block(*parts)
 
     def _likeliest(self, name: str) -> tuple[str, float]:
         return self._raise_missing(name) if self.assigned is not None or not self.top else self.top[0]

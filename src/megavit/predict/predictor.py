@@ -32,10 +32,10 @@ from megavit.predict.postprocess.predictions import NOT_FINITE, finite_rows
 from megavit.predict.prediction import Prediction, PredictionResult
 from megavit.predict.streaming import BatchStreamer
 from megavit.runtime.device import pick_device
+from megavit.runtime.hub import download, is_hub_name
 from megavit.runtime.processors import available_cpus
 from megavit.weights.bundle.bundle import Bundle, load_bundle, verify_reference_outputs
 from megavit.weights.bundle.info import BundleInfo
-from megavit.weights.pretrained.hub import download, is_hub_name
 
 Image = str | os.PathLike[str] | bytes | ByteRange | IsolatedRange | Damaged | PIL.Image.Image | np.ndarray | Tensor
 

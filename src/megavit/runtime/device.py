@@ -78,6 +78,20 @@ KINDS = {
 }
 """The kinds of devices that megavit knows."""
 
+# Peak TFLOP/s of dense matrix products of the SXM modules in float32 and bfloat16, from data sheets, without sparsity.
+PEAK_TFLOPS = {"a100": (19.5, 312.0), "h100": (67.0, 989.0), "h200": (67.0, 989.0), "b200": (80.0, 2250.0)}
+
+
+def peak_flops(device: torch.device, precision: str) -> float | None:
+    """Return the peak FLOP/s of a device in float32 or bfloat16; None for a CPU and for GPUs not in the table."""
+    if device.type != "cuda":
+        return None
+    words = torch.cuda.get_device_name(device).lower().split()
+    if "pcie" in words or "nvl" in words:  # slower
+        return None
+    found = [tflops for name, tflops in PEAK_TFLOPS.items() if any(word.startswith(name) for word in words)]
+    return found[0][precision == "bfloat16"] * 1e12 if found else None
+
 
 def pick_device(name: str) -> torch.device:
     """Return the device called `name` ("auto": the GPU or else the CPU), or raise ConfigError if there is none.

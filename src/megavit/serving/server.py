@@ -6,7 +6,8 @@ import math
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from starlette.types import ASGIApp
@@ -31,22 +32,31 @@ _BACKLOG = 2048
 _MAX_FILES = 65_536
 
 
-def serve(sources: Sequence[tuple[str, str]], settings: Settings, on_ready: Callable[[str], None]) -> None:
+def serve(
+    sources: Sequence[tuple[str, str]],
+    settings: Settings,
+    on_ready: Callable[[str], None],
+    get_stop: Callable[[], asyncio.Event] | None = None,
+) -> None:
     """Serve models until a stop signal, then finish all accepted requests; a second signal exits at once.
 
     Args:
         sources: (name, folder or hf-hub:USER/NAME) of each model, see `megavit.serving.model_sources.parse_sources`.
         on_ready: called with the URL when all models are ready.
+        get_stop: called in the event loop, for an event that stops the server in place of signals; nothing is written
+            to standard error then. None in a process of its own.
 
     Raises:
         ConfigError: if the server cannot listen on the address.
         BundleError: if a model cannot be served.
     """
     with _listen(settings) as listener:
+        if get_stop is not None:
+            _run(_serve(sources, settings, on_ready, listener, lambda _: contextlib.nullcontext(get_stop())))
+            return
         handler = start_logging()
         try:
-            with asyncio.Runner(loop_factory=_find_fast_loop()) as runner:
-                runner.run(_serve(sources, settings, on_ready, listener, handler))
+            _run(_serve(sources, settings, on_ready, listener, lambda models: _handle_signals(models, handler)))
         finally:
             handler.close()
 
@@ -56,11 +66,11 @@ async def _serve(
     settings: Settings,
     on_ready: Callable[[str], None],
     listener: socket.socket,
-    handler: JsonLinesHandler,
+    make_stop: Callable[[Mapping[str, ModelService]], AbstractContextManager[asyncio.Event]],
 ) -> None:
     metrics, budget = Metrics(), ByteBudget(settings.max_total_bytes)
     models = {name: ModelService(name, source, settings, metrics, budget) for name, source in sources}
-    with _handle_signals(models, handler) as stop:
+    with make_stop(models) as stop:
         try:
             # Import while the workers load their models.
             await asyncio.gather(
@@ -177,13 +187,14 @@ def _handle_signals(models: Mapping[str, ModelService], handler: JsonLinesHandle
         yield stop
 
 
-def _find_fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return what makes an event loop of uvloop, which serves more requests; None for Python's own, on Windows."""
+def _run(server: Coroutine[Any, Any, None]) -> None:
+    """Run the server in uvloop's event loop, which answers more requests, or Python's own where there is none."""
     try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
+        from uvloop import new_event_loop
+    except ImportError:  # Windows
+        new_event_loop = None
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(server)
 
 
 @contextlib.contextmanager

@@ -69,16 +69,17 @@ class StepProgress:
 
 
 class EpochBudget:
-    """A budget of a fixed number of steps."""
+    """A budget of a fixed number of steps, the first of which comes after `first_step` steps of the run."""
 
     min_validation_gap = 1 / MAX_VALIDATIONS
 
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
+    def __init__(self, steps: int, first_step: int = 0) -> None:
+        self.steps, self.first_step = steps, first_step
 
     def next_step(self, step: int, progress: float, elapsed: float) -> StepProgress:
         """Return the progress interval of the step after `step` steps; the other arguments are ignored."""
-        return StepProgress(step / self.steps, (step + 1) / self.steps, self.steps)
+        done = step - self.first_step
+        return StepProgress(done / self.steps, (done + 1) / self.steps, self.first_step + self.steps)
 
     def record_step(self, seconds: float) -> None: ...
 
@@ -111,10 +112,13 @@ class TimeBudgetPlan:
 
 
 class TimeBudget:
-    """A budget of as many steps as fit into the time; slow steps or pauses make each later step cover more progress."""
+    """A budget of as many steps as fit into the time; slow steps or pauses make each later step cover more progress.
 
-    def __init__(self, plan: TimeBudgetPlan) -> None:
-        self.plan = plan
+    The time counts from `first_second` of the run on.
+    """
+
+    def __init__(self, plan: TimeBudgetPlan, first_second: float = 0.0) -> None:
+        self.plan, self.first_second = plan, first_second
         self.validation = plan.validation
         self.step = plan.step
         self.recent: deque[float] = deque(maxlen=MAX_RECENT)
@@ -125,8 +129,9 @@ class TimeBudget:
         return max(1 / MAX_VALIDATIONS, self.validation / (VALIDATION_SHARE * self.plan.total))
 
     def seconds_left(self, elapsed: float) -> float:
-        """Return the seconds left for training after `elapsed` seconds of the command; negative if none are left."""
+        """Return the seconds left for training after `elapsed` seconds of the run; negative if none are left."""
         slowdown = min(max(1.0, self.step / self.plan.step), MAX_SLOWDOWN)
+        elapsed -= self.first_second
         return self.plan.total - elapsed - self.plan.finish * slowdown - self.plan.final_passes * self.validation
 
     def next_step(self, step: int, progress: float, elapsed: float) -> StepProgress:
@@ -155,16 +160,27 @@ Budget = EpochBudget | TimeBudget
 
 @dataclass(frozen=True, kw_only=True)
 class RunLength:
-    """The length of a run: either a number of steps or a time budget."""
+    """The length of a run, or of its extension: either a number of steps or a time budget.
+
+    Attributes:
+        first_step: steps of the run before its extension, for which `steps` and `time` are; 0 without an extension.
+        first_second: seconds of the run before its extension, excluding pauses.
+    """
 
     steps: int | None
     time: TimeBudgetPlan | None
+    first_step: int = 0
+    first_second: float = 0.0
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.time is None):
             raise ConfigError(f"a run has either steps or a time budget, got steps {self.steps} and time {self.time}")
         if self.steps is not None:
             check_integer("steps", self.steps, minimum=1)
+        check_integer("first_step", self.first_step, minimum=0)
+        check_range("first_second", self.first_second, 0, float("inf"))
 
     def make_budget(self) -> Budget:
-        return TimeBudget(self.time) if self.time is not None else EpochBudget(self.steps or 1)
+        if self.time is not None:
+            return TimeBudget(self.time, self.first_second)
+        return EpochBudget(self.steps or 1, self.first_step)

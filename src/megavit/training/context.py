@@ -1,5 +1,6 @@
 """Data classes of a training run: the user's request, the run's environment, and the training loop's inputs."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,10 @@ class TrainRequest:
 
 @dataclass(frozen=True)
 class RunContext:
-    """The environment of a run: output folder, images, device, processes, reporter, and clock."""
+    """The environment of a run: output folder, images, device, processes, reporter, and clock.
+
+    `check_tracker` is called at each validation, and says if the experiment tracker has failed.
+    """
 
     run_dir: Path
     dataset: LabeledImages
@@ -44,6 +48,7 @@ class RunContext:
     parallel: ParallelContext
     reporter: Reporter
     clock: Clock = field(default_factory=Clock)
+    check_tracker: Callable[[], None] = lambda: None
 
     @property
     def dist(self) -> DistContext:

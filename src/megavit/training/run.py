@@ -1,10 +1,10 @@
-"""Run training from data to bundle, and resume it after a stop.
+"""Run training from data to bundle, resume it after a stop, and extend it after its end.
 
 OUT/plan.json       decisions before the first step, needed to resume
 OUT/recipe.toml     resolved recipe, also for `--recipe`
 OUT/samples.csv     every image with its class and split
 OUT/skipped.csv     every file that was skipped, and why
-OUT/log.jsonl       one line per epoch
+OUT/log.jsonl       one line per epoch, and every few seconds
 OUT/checkpoints/    training state
 OUT/stages/         log and checkpoints of each stage, when pretrained weights are fine-tuned
 OUT/bundle/         trained model
@@ -25,28 +25,42 @@ from megavit.data.load import DataSource, is_named, load_data
 from megavit.data.shards.index import is_tar
 from megavit.data.sources.demo import DEMO_PREFIX
 from megavit.data.sources.records.memory import IN_MEMORY
+from megavit.data.sources.table_options import Table
 from megavit.data_check.quick_checks import data_warnings
 from megavit.distributed.context import ParallelContext
-from megavit.errors import DataError
+from megavit.errors import BundleError, DataError
 from megavit.runtime.process_group import DistContext, get_dist_context
 from megavit.runtime.storage import check_writable
 from megavit.training.budget.measure import make_time_plan
 from megavit.training.checkpoint.checkpoint import list_checkpoints, load_checkpoint, remove_incomplete
 from megavit.training.clock import Clock, RunLength, TimeBudget
 from megavit.training.context import RunContext, TrainRequest, TrainSetup
+from megavit.training.extend import Extension, check_extendable, extend_recipe, plan_extension
 from megavit.training.finetune.finetune import resume_finetuning, start_finetuning
 from megavit.training.loop.build import build_training, make_eval_loader, make_train_loader
 from megavit.training.loop.recovery import fit_with_recovery
+from megavit.training.optim.optimizer import EXTENSION_PEAK
 from megavit.training.progress import NullReporter, Reporter
 from megavit.training.report.baselines import shrink_training_images
 from megavit.training.report.evaluation import EvalInputs
-from megavit.training.report.finalize import TrainResult, finalize
-from megavit.training.run_dir import Plan, advise_resuming, claim_run_dir, lock_run_dir, read_plan, write_plan
+from megavit.training.report.finalize import finalize
+from megavit.training.report.result import Run
+from megavit.training.run_dir import (
+    Plan,
+    advise_resuming,
+    claim_run_dir,
+    is_restart,
+    lock_run_dir,
+    read_plan,
+    write_plan,
+    write_restart_marker,
+)
 from megavit.training.setup.parallel import override_parallel
 from megavit.training.setup.pretrained import choose_weights, fetch_progress
 from megavit.training.setup.resolve import draft_recipe, resolve_recipe
 from megavit.training.setup.sizes import check_resources
 from megavit.training.state import TrainState
+from megavit.training.tracking.tracking import tracking
 from megavit.weights.backbones.fetch import load_source
 
 
@@ -58,7 +72,7 @@ def train(
     overrides: dict[str, Any],
     reporter: Reporter,
     clock: Clock | None = None,
-) -> TrainResult:
+) -> Run:
     """Train on `source` and write everything to the new folder `run_dir`.
 
     Args:
@@ -75,6 +89,7 @@ def train(
     """
     clock, dist = clock or Clock(), get_dist_context()
     reporter = reporter if dist.is_main_process else NullReporter()
+    overrides = _with_columns(overrides, source)
     # Settings and weights are checked before the images are read.
     draft = draft_recipe(recipe, overrides, dist)
     weights = draft.model.source
@@ -96,7 +111,8 @@ def resume(
     clock: Clock | None = None,
     parallel: dict[str, Any] | None = None,
     source: DataSource | None = None,
-) -> TrainResult:
+    extension: Extension | None = None,
+) -> Run:
     """Continue the run in `run_dir` from its newest intact checkpoint; on a CPU the result is bit-identical.
 
     A time budget continues with the time that was left. With another number of processes the result is the same up to
@@ -106,17 +122,21 @@ def resume(
         clock: clock that the rest of a time budget counts from; None to start now.
         parallel: settings of `megavit.config.recipe.ParallelRecipe` that replace the run's.
         source: new location of the images if they have moved; it is recorded.
+        extension: length by which the finished run is extended; its bundle stays in use until the new one replaces it.
 
     Raises:
         BundleError: if there is no run to resume.
+        ConfigError: if `extension` is given, but the run is not finished or was fine-tuned.
         DataError: if the images have changed.
-        ConfigError, Interrupted, OutputError, TrainingError: as in `train`.
+        Interrupted, OutputError, TrainingError: as in `train`.
     """
     clock, dist = clock or Clock(), get_dist_context()
     reporter = reporter if dist.is_main_process else NullReporter()
     recipe = override_parallel(read_plan(run_dir).recipe, parallel or {}, dist)
     with dist.init_process_group(dist.pick_device(recipe.run.device), recipe.parallel.timeout_seconds):
-        return _resume(run_dir, reporter, clock, parallel, source)
+        if extension is not None and dist.run_on_main(lambda: is_restart(run_dir)):
+            extension = None  # this same job has begun it
+        return _resume(run_dir, reporter, clock, parallel=parallel, source=source, extension=extension)
 
 
 def _open_run(run_dir: Path, source: DataSource, recipe: Recipe, reporter: Reporter, clock: Clock) -> RunContext:
@@ -160,7 +180,7 @@ def report_warnings(dataset: LabeledImages, dist: DistContext, reporter: Reporte
         reporter.say(line)
 
 
-def _start(ctx: RunContext, request: TrainRequest) -> TrainResult:
+def _start(ctx: RunContext, request: TrainRequest) -> Run:
     resolved = resolve_recipe(ctx, request)
     state, task = build_training(ctx, resolved.recipe)
     ctx.dist.run_on_main(lambda: check_writable(ctx.run_dir, "the run with its checkpoints", need=_disk_space(state)))
@@ -190,11 +210,17 @@ def _resume(
     run_dir: Path,
     reporter: Reporter,
     clock: Clock,
+    *,
     parallel: dict[str, Any] | None = None,
     source: DataSource | None = None,
-) -> TrainResult:
+    extension: Extension | None = None,
+) -> Run:
     dist, planned = get_dist_context(), read_plan(run_dir)
-    plan = replace(planned, recipe=override_parallel(planned.recipe, parallel or {}, dist))
+    recipe = planned.recipe
+    if extension is not None:
+        numbers = dist.run_on_main(lambda: check_extendable(run_dir, planned))
+        recipe = extend_recipe(recipe, numbers, extension)
+    plan = replace(planned, recipe=override_parallel(recipe, parallel or {}, dist))
     if plan.recipe.parallel.nproc == (planned.recipe.parallel.nproc or 1):
         torch.set_num_threads(plan.threads)
     with dist.main_process_only(lock_run_dir(run_dir)):
@@ -216,41 +242,76 @@ def _resume(
             # Initial estimate for the new number of processes, updated by the budget.
             speedup = plan.recipe.parallel.dp_world_size / planned.recipe.parallel.dp_world_size
             length = replace(length, time=replace(length.time, step=length.time.step / speedup))
-        return _restore(ctx, plan.recipe, length)
+        setup, length = _restore(ctx, plan.recipe, length, extension)
+        if extension is not None:
+            extended = replace(planned, recipe=recipe, length=length)
+            dist.run_on_main(lambda: write_plan(run_dir, extended, ctx.dataset))
+            dist.run_on_main(lambda: write_restart_marker(run_dir))
+        state = setup.state
+        if state.step == length.first_step > 0:
+            state.extend()
+            reporter.say(
+                f"extending the run after step {state.step:,}: the learning rate rises again to "
+                f"{EXTENSION_PEAK:.0%} of its peak"
+            )
+        else:
+            reporter.say(f"resuming after step {state.step:,}, {state.progress:.0%} of the run")
+        return _run_loop(replace(ctx, clock=ctx.clock.after(state.seconds)), setup)
 
 
-def _restore(ctx: RunContext, recipe: Recipe, length: RunLength) -> TrainResult:
-    """Train from the newest intact checkpoint, or from the first step if there is none."""
+def _restore(
+    ctx: RunContext, recipe: Recipe, length: RunLength, extension: Extension | None
+) -> tuple[TrainSetup, RunLength]:
+    """Return the run at its newest intact checkpoint, or at its first step if there is none, and its length."""
     check_resources(recipe, ctx.dataset, ctx.device)
     state, task = build_training(ctx, recipe)
     train_loader = make_train_loader(ctx, task)
+    began = ctx.clock.now()
     val_loader = make_eval_loader(ctx, task, ctx.dataset.in_split("val"))
+    reading_seconds = ctx.clock.now() - began
     folder = ctx.run_dir / "checkpoints"
     ctx.dist.run_on_main(lambda: remove_incomplete(folder))
     if ctx.dist.run_on_main(lambda: list_checkpoints(folder)):
         for fault in load_checkpoint(folder, state):
             ctx.reporter.say(f"skipped a damaged checkpoint: {fault}")
-    ctx.reporter.say(f"resuming after step {state.step:,}, {state.progress:.0%} of the run")
-    ctx = replace(ctx, clock=ctx.clock.after(state.seconds))
-    return _run_loop(ctx, TrainSetup(state, task, train_loader, val_loader, length.make_budget()))
+    if state.step < length.first_step or (extension is not None and state.progress < 1):
+        raise BundleError(
+            f"the last checkpoint before the extension is damaged, so the run cannot be extended: train its bundle "
+            f"further as a new run, with megavit train DATA --from {shell_quote(str(ctx.run_dir))}"
+        )
+    if extension is not None:
+        length = plan_extension(ctx, (state, task), val_loader, extension, reading_seconds=reading_seconds)
+    return TrainSetup(state, task, train_loader, val_loader, length.make_budget()), length
 
 
-def _run_loop(ctx: RunContext, setup: TrainSetup) -> TrainResult:
+def _run_loop(ctx: RunContext, setup: TrainSetup) -> Run:
+    with tracking(ctx, setup.task.recipe) as tracked, advise_resuming(ctx.run_dir):
+        return _fit(tracked, setup)
+
+
+def _fit(ctx: RunContext, setup: TrainSetup) -> Run:
     state, budget, elapsed = setup.state, setup.budget, ctx.clock.elapsed
     is_done = state.progress == 1
     steps = state.step if is_done else budget.next_step(state.step, state.progress, elapsed).steps
     ctx.reporter.plan(setup.task.recipe, steps, sum(p.numel() for p in state.model.parameters()))
     if isinstance(budget, TimeBudget) and not is_done and budget.seconds_left(elapsed) <= 0:
         ctx.reporter.say("no time is left for training, so only a few steps are trained: increase --minutes")
-    with advise_resuming(ctx.run_dir):
-        fit_with_recovery(ctx, setup)
-        if ctx.dist.is_distributed:
-            from megavit.training.checkpoint.distributed import gather_full_state
+    fit_with_recovery(ctx, setup)
+    if ctx.dist.is_distributed:
+        from megavit.training.checkpoint.distributed import gather_full_state
 
-            state = gather_full_state(state)
-        train_images = shrink_training_images(setup.train_loader, setup.task.preprocessing)
-        inputs = EvalInputs(setup.val_loader, train_images=train_images)
-        return ctx.dist.run_on_main(lambda: finalize(ctx, state, setup.task, inputs), wait_long=True)
+        state = gather_full_state(state)
+    train_images = shrink_training_images(setup.train_loader, setup.task.preprocessing)
+    inputs = EvalInputs(setup.val_loader, train_images=train_images)
+    return ctx.dist.run_on_main(lambda: finalize(ctx, state, setup.task, inputs), wait_long=True)
+
+
+def _with_columns(overrides: dict[str, Any], source: DataSource) -> dict[str, Any]:
+    """Return the settings with those of a `Table`, and an absolute folder of images, so that a run can be resumed."""
+    data = overrides.get("data", {}) | (source.settings if isinstance(source, Table) else {})
+    if isinstance(data.get("image_root"), str):
+        data["image_root"] = str(Path(data["image_root"]).absolute())
+    return overrides | {"data": data}
 
 
 def _portable_name(dataset: LabeledImages) -> str:

@@ -26,7 +26,7 @@ class TrainState:
         ema_model: model with the exponential moving average of the weights, used for validation and the bundle.
         optimizers: optimizers of disjoint parameters of `model`.
         step: number of optimizer steps done, including skipped ones.
-        progress: progress of the run, in [0, 1].
+        progress: progress of the run, or of its last extension, in [0, 1].
         validated: progress at the last validation.
         skipped: number of steps skipped because of a nonfinite or outlier gradient.
         skipped_in_a_row: number of consecutive steps, up to the last, with a nonfinite gradient.
@@ -40,6 +40,8 @@ class TrainState:
         rollbacks: number of rollbacks to an earlier checkpoint after divergence.
         rollback_step: step of the last rollback; 0 for none.
         dropped_batches: number of batches skipped by rollbacks; the data order is ahead of `step` by as many.
+        extended_at: steps at which the finished run was extended, ascending.
+        stopped_early: whether the run, or its last extension, ended because validation no longer became better.
     """
 
     model: MegaVit
@@ -63,6 +65,8 @@ class TrainState:
     rollbacks: int = 0
     rollback_step: int = 0
     dropped_batches: int = 0
+    extended_at: list[int] = field(default_factory=list)
+    stopped_early: bool = False
 
     @classmethod
     def create(cls, model: MegaVit, recipe: OptimizerRecipe, parallel: ParallelContext | None = None) -> "TrainState":
@@ -97,6 +101,20 @@ class TrainState:
         if self.best_epoch is None or epoch.val_metric >= self.history[self.best_epoch].val_metric:
             self.best_epoch = len(self.history) - 1
             self.best = {name: tensor.detach().clone() for name, tensor in self.ema_model.state_dict().items()}
+
+    def extend(self) -> None:
+        """Begin an extension of the finished run: weights, optimizers, their average and the best so far are kept."""
+        self.extended_at = [*self.extended_at, self.step]
+        self.progress, self.validated, self.stopped_early = 0.0, 0.0, False
+
+    def epochs_since_best(self) -> float:
+        """Return the epochs since the best validation of the run, or of its last extension; 0 before the first."""
+        after = self.extended_at[-1] if self.extended_at else 0
+        records = [record for record in self.history if record.step > after]
+        if not records:
+            return 0.0
+        best = max(records, key=lambda record: record.val_metric)  # the first of equal ones
+        return records[-1].epoch - best.epoch
 
     def numbers(self) -> dict[str, Any]:
         """Return all fields that are not tensors as JSON types, and `tp_size`."""
@@ -173,6 +191,8 @@ class StateNumbers:
     dropped_batches: int
     spike_detector: SpikeDetector
     tp_size: int
+    extended_at: list[int] = field(default_factory=list)
+    stopped_early: bool = False
 
     def __post_init__(self) -> None:
         for name in _COUNTS:
@@ -190,6 +210,10 @@ class StateNumbers:
         steps = [epoch.step for epoch in self.history]
         if steps != sorted(steps) or not all(0 < step <= self.step for step in steps):
             raise ConfigError(f"history must have ascending steps from 1 to {self.step}, got {steps[:5]}")
+        if self.extended_at != sorted(set(self.extended_at)) or not all(0 < at <= self.step for at in self.extended_at):
+            raise ConfigError(
+                f"extended_at must have ascending steps from 1 to {self.step}, got {self.extended_at[:5]}"
+            )
         if any(epoch.val_metric > 1 for epoch in self.history):
             raise ConfigError("history must have metrics of at most 1")
         if self.history:

@@ -209,7 +209,7 @@ def test_what_is_no_plain_file_is_told(kind, tmp_path):
 def test_samples_whose_image_is_of_no_kind_that_is_known_are_told(tmp_path):
     files = {
         **by_class(0, 12),
-        "a.heic": b"x",
+        "a.psd": b"x",
         "a.cls": b"0",
         "b.v2.png": make_png(1),
         "b.cls": b"1",
@@ -220,7 +220,7 @@ def test_samples_whose_image_is_of_no_kind_that_is_known_are_told(tmp_path):
     _, index = open_shards(str(write(tmp_path / "s", a=files)))
     assert index.images == 12
     assert dict(index.damaged) == {
-        "a.tar/a": "a sample without an image, with only .cls, .heic",
+        "a.tar/a": "a sample without an image, with only .cls, .psd",
         "a.tar/b": "a sample with .v2.png, but images must be named KEY.png, with no dot in the key",
     }
     assert dict(index.skipped) == {

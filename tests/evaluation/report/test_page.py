@@ -16,7 +16,7 @@ from megavit.evaluation.evaluation import Evaluation
 from megavit.evaluation.inference import SplitSelection
 from megavit.evaluation.metrics.bootstrap import Interval
 from megavit.evaluation.metrics.dispatch import compute_metrics
-from megavit.evaluation.report.page import MAX_EXAMPLES, collect_confusions, write_evaluation_report
+from megavit.evaluation.report.page import MAX_EXAMPLES, collect_confusions
 from megavit.evaluation.robustness.robustness import CorruptionResult, Robustness
 from megavit.evaluation.subgroups import compute_subgroups
 from megavit.evaluation.uncertainty.uncertainty import compute_uncertainty, fit_uncertainty
@@ -95,7 +95,7 @@ def make_evaluation(kind: TargetKind = "classification", names=NASTY, count=60, 
 
 def page_of(folder, evaluation, **changes):
     options = {"bundle": "runs/<a>", "against": "runs/b", "precision": "float32"} | changes
-    return Page(write_evaluation_report(folder / "page.html", evaluation, **options).read_text("utf-8"))
+    return Page(replace(evaluation, **options).write_report(folder / "page.html").read_text("utf-8"))
 
 
 @pytest.mark.parametrize("kind", TARGETS)

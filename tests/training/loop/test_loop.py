@@ -1,5 +1,4 @@
 import itertools
-import json
 import math
 import signal
 from dataclasses import replace
@@ -15,6 +14,7 @@ from megavit.errors import Interrupted, TrainingError
 from megavit.predict.forward import compute_logits
 from megavit.training.checkpoint.checkpoint import load_checkpoint
 from megavit.training.clock import Clock, TimeBudget, TimeBudgetPlan
+from megavit.training.history import EpochRecord
 from megavit.training.loop import loop
 from megavit.training.loop.logit_monitor import MaxLogits
 from megavit.training.loop.loop import fit
@@ -24,6 +24,7 @@ from megavit.training.progress import NullReporter
 from megavit.training.signals import StopRequest
 from megavit.training.state import TrainState
 from megavit.training.task import Task
+from tests.helpers.listener import Listener
 from tests.helpers.training import (
     BATCH,
     CLASSES,
@@ -35,6 +36,7 @@ from tests.helpers.training import (
     make_dataset,
     make_setup,
     make_task,
+    read_validations,
     same_weights,
 )
 
@@ -57,7 +59,7 @@ def test_a_run_does_its_steps_and_validates_each_epoch_and_quarter(tmp_path):
     assert state.step == 12
     expected = [(3, 0.75), (4, 1), (7, 1.75), (8, 2), (11, 2.75), (12, 3)]
     assert [(epoch.step, epoch.epoch) for epoch in state.history] == expected
-    logged = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    logged = read_validations(tmp_path)
     assert [epoch["step"] for epoch in logged] == [step for step, _ in expected]
     assert all(math.isfinite(epoch["train_loss"]) and epoch["train_loss"] > 0 for epoch in logged)
     assert all(epoch["attention_logit"] > 0 and epoch["head_logit"] > 0 for epoch in logged)
@@ -168,6 +170,54 @@ def test_a_validation_loss_that_is_no_number_ends_the_run_and_is_not_recorded(tm
     with pytest.raises(TrainingError, match="the validation loss is not finite"):
         run(state, task, tmp_path)
     assert state.step == 3 and not state.history and not (tmp_path / "log.jsonl").exists()
+
+
+BY_STEP = {3: 0.5, 4: 0.6, 7: 0.6, 8: 0.6, 11: 0.6, 12: 0.6}  # epochs 0.75, 1, 1.75, 2, 2.75 and 3
+
+
+def make_patient_task(patience: int) -> Task:
+    task = make_task()
+    return replace(task, recipe=replace(task.recipe, run=replace(task.recipe.run, patience=patience)))
+
+
+@pytest.mark.parametrize(("patience", "last"), [(1, 8), (2, 12), (3, 12)])
+def test_a_run_ends_when_validation_has_not_become_better_for_so_many_epochs(tmp_path, monkeypatch, patience, last):
+    monkeypatch.setattr(loop, "validate", lambda _, setup: (1.0, BY_STEP[setup.state.step]))
+    said, state = Listener(), fresh_state(make_task())
+    run(state, make_patient_task(patience), tmp_path, reporter=said)
+    assert (state.step, state.progress, state.stopped_early) == (last, 1, last == 8)
+    assert any("has not become better in 1 epochs" in line for line in said.lines) == (last == 8)
+    saved = fresh_state(make_task())
+    load_checkpoint(tmp_path / "checkpoints", saved)
+    assert (saved.step, saved.progress, saved.stopped_early) == (last, 1, last == 8)
+
+
+def test_a_run_that_was_stopped_and_resumed_ends_early_at_the_same_step(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "validate", lambda _, setup: (1.0, BY_STEP[setup.state.step]))
+    task, stop = make_patient_task(1), StopRequest()
+    stop.signal = signal.SIGTERM
+    for _ in range(7):
+        with pytest.raises(Interrupted):
+            resumed = fresh_state(task)
+            if (tmp_path / "checkpoints").exists():
+                load_checkpoint(tmp_path / "checkpoints", resumed)
+            run(resumed, task, tmp_path, stop)
+    load_checkpoint(tmp_path / "checkpoints", state := fresh_state(task))
+    run(state, task, tmp_path)
+    assert (state.step, state.stopped_early) == (8, True)
+
+
+def test_in_an_extension_only_its_own_validations_count_for_patience():
+    state = fresh_state(make_task())
+    records = [
+        EpochRecord(epoch, epoch, 1, 1, 1, value, 1) for epoch, value in ((1, 0.9), (2, 0.5), (3, 0.6), (4, 0.6))
+    ]
+    state.history, state.extended_at = records, [1]
+    assert state.epochs_since_best() == 1
+    state.extended_at = []
+    assert state.epochs_since_best() == 3
+    state.extended_at = [4]
+    assert state.epochs_since_best() == 0
 
 
 def test_where_every_step_was_skipped_there_is_no_loss_to_tell(tmp_path):

@@ -1,6 +1,5 @@
 """A run that diverges goes back and on; one that was killed meanwhile comes to the same bits."""
 
-import json
 import math
 import shutil
 from dataclasses import replace
@@ -44,6 +43,7 @@ from tests.helpers.spiking_run import (
     shorten_schedules,
     train_spiking,
 )
+from tests.helpers.training import read_validations
 
 
 @pytest.fixture(autouse=True)
@@ -98,7 +98,7 @@ def test_a_run_that_diverges_goes_back_and_leaves_out_the_images_that_led_there(
     assert loader.trained() == list(order)
     reported = [record.step for record in state.history]
     assert reported == sorted(set(reported))
-    assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == reported
+    assert [line["step"] for line in read_validations(tmp_path)] == reported
 
 
 @pytest.mark.parametrize(
@@ -227,5 +227,5 @@ def test_a_run_whose_learning_rate_jumps_once_goes_back_and_ends_with_a_model_th
     assert isinstance(done.metrics, ClassificationMetrics) and done.metrics.accuracy.value > 0.8
     page = done.report.read_text()
     assert "rollbacks" in page and "in attention" in page
-    logged = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    logged = read_validations(tmp_path / "run")
     assert all(0 < one["attention_logit"] < 100 and 0 < one["head_logit"] < 100 for one in logged)

@@ -8,7 +8,7 @@ from megavit.evaluation.metrics.classification import ClassificationMetrics
 from megavit.training.loop.build import make_train_loader
 from megavit.training.progress import NullReporter
 from megavit.training.report.baselines import shrink_training_images
-from megavit.training.report.finalize import TrainResult
+from megavit.training.report.result import Run
 from megavit.training.run import train
 from tests.helpers.baselines import summary
 from tests.helpers.digits import make_digits_folder
@@ -35,7 +35,7 @@ def test_the_best_baseline_that_is_not_surpassed_is_named_with_what_to_do():
 
 
 @pytest.fixture(scope="module")
-def bad(tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+def bad(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run that learned nothing in its one epoch."""
     folder = tmp_path_factory.mktemp("bad")
     make_digits_folder(folder / "digits", range(3), slice(50))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from megavit.cli.options import Bundle, Device, Json, LabeledData
+from megavit.cli.options import Bundle, Device, ImageRoot, Json, LabelColumn, LabeledData, PathColumn, name_columns
 
 
 def calibrate(
@@ -12,6 +12,9 @@ def calibrate(
     *,
     out: Path,
     temperature_only: bool = False,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
+    image_root: ImageRoot = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -25,27 +28,18 @@ def calibrate(
         out: New folder for the calibrated bundle.
         temperature_only: Fit the softmax temperature only, which models of Hugging Face and timm can express.
     """
-    from megavit.cli.console import counting, print_json, results
+    from megavit.api import calibrate as api
+    from megavit.cli.console import print_json, results
     from megavit.cli.render.metrics import show_uncertainty
-    from megavit.config.recipe import DataRecipe
-    from megavit.data.dataset import read_samples
-    from megavit.data.load import load_data
-    from megavit.errors import OutputError
-    from megavit.evaluation.inference import select_split
-    from megavit.evaluation.uncertainty.uncertainty import apply_calibration
-    from megavit.evaluation.uncertainty.uncertainty import calibrate as fit
-    from megavit.predict.predictor import load
-    from megavit.weights.bundle.bundle import SAMPLES, copy_bundle
 
-    if out.exists():
-        raise OutputError(f"{out} already exists: choose a new folder with --out")
-    predictor = load(bundle, device=device)
-    with counting("checking images") as progress:
-        images = load_data(data, DataRecipe(val=0, test=0), progress, known_classes=predictor.labels)
-    choice = select_split(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
-    with counting("calibrating") as progress:
-        result = fit(predictor, images, choice, progress, temperature_only=temperature_only)
-    copy_bundle(predictor.folder, out, apply_calibration(predictor.info, result), result.tensors)
+    result = api.calibrate(
+        bundle,
+        name_columns(data, path_column, label_column, image_root),
+        out=out,
+        temperature_only=temperature_only,
+        device=device,
+        reporter="terminal",
+    )
     if json:
         print_json(result.uncertainty.to_dict() | {"temperature": result.calibration.temperature, "out": str(out)})
         return

@@ -1,9 +1,8 @@
 """The command `megavit convert`."""
 
 import re
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from megavit.cli.options import Json
 from megavit.config.target import TargetKind
@@ -60,50 +59,33 @@ def convert(
         target: Kind of prediction, if the files do not say.
         drop_calibration: Leave out a calibration that the format of --to cannot express.
     """
+    from megavit.api import convert as api
     from megavit.cli.console import notes, print_json, results
-    from megavit.weights.pretrained.outputs import read_class_names
-    from megavit.weights.pretrained.pretrained import MEGAVIT, load_pretrained
-    from megavit.weights.pretrained.save_checkpoint import save_pretrained
-    from megavit.weights.pretrained.to_bundle import convert_to_bundle
 
-    options: dict[str, Any] = {
-        "heads": num_heads,
-        "mlp": activation,
-        "norm_eps": norm_eps,
-        "pool": pool,
-        "norm": norm,
-        "image_size": None if image_size is None else parse_size("--image-size", image_size),
-        "patch_size": None if patch_size is None else parse_size("--patch-size", patch_size),
-        "channels": channels,
-    }
-    if drop_calibration and to == "bundle":
-        raise ConfigError("--drop-calibration is only for --to timm and --to huggingface: leave it out")
-    known = {name: value for name, value in options.items() if value is not None}
-    pretrained = load_pretrained(source, known, state_dict=state_dict, target=target)
-    if class_names is not None:
-        if pretrained.format == MEGAVIT:
-            raise ConfigError(f"{source} is a bundle, which has its own class names: leave out --class-names")
-        pretrained = replace(pretrained, labels=read_class_names(class_names, pretrained.config.num_classes))
-    remarks = list(pretrained.notes)
-    if to == "bundle":
-        convert_to_bundle(pretrained, out)
-    else:
-        remarks += save_pretrained(to, pretrained, out, calibrated=not drop_calibration)
-    height, width = pretrained.config.image_hw
-    result: dict[str, Any] = {
-        "out": str(out),
-        "format": to,
-        "source_format": pretrained.format,
-        "image_size": [height, width],
-        "notes": remarks,
-        "target": pretrained.target.kind if pretrained.config.num_classes else None,
-    }
+    conversion = api.convert(
+        source,
+        out=out,
+        to=to,
+        class_names=class_names,
+        state_dict=state_dict,
+        num_heads=num_heads,
+        activation=activation,
+        norm_eps=norm_eps,
+        pool=pool,
+        norm=norm,
+        image_size=None if image_size is None else parse_size("--image-size", image_size),
+        patch_size=None if patch_size is None else parse_size("--patch-size", patch_size),
+        channels=channels,
+        target=target,
+        drop_calibration=drop_calibration,
+    )
     if json:
-        print_json(result)
+        print_json(conversion.to_dict())
         return
-    for sentence in remarks:
+    for sentence in conversion.notes:
         notes.print(sentence)
     kind = {"bundle": "a bundle", "timm": "for timm", "huggingface": "for Hugging Face's transformers"}[to]
+    height, width = conversion.image_size
     results.print(f"{out}: {kind}, for images of {height} × {width} pixels")
 
 

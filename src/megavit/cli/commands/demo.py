@@ -22,21 +22,19 @@ def demo(
     Args:
         out: Folder for the run; an earlier demo there is replaced.
     """
+    from megavit.api.train import train
     from megavit.cli.console import print_table
     from megavit.cli.render.metrics import show_trained
-    from megavit.cli.render.training import TerminalReporter
     from megavit.config.recipes import demo as recipe
     from megavit.data.sources.demo import read_demo
     from megavit.predict.predictor import load
-    from megavit.training.run import train
 
     remove_earlier(out)
-    with TerminalReporter() as reporter:
-        trained = train(SOURCE, out, recipe="demo", overrides={}, reporter=reporter)
+    trained = train(SOURCE, out=out, recipe="demo", reporter="terminal")
     if not json:
         images = read_demo(SOURCE, recipe().data)
         samples = images.in_split("test")[:SHOWN_PREDICTIONS]
-        predictions = load(trained.bundle, verify=True).predict([images.load_pixels(sample) for sample in samples])
+        predictions = load(trained, verify=True).predict([images.load_pixels(sample) for sample in samples])
         rows = [
             [sample.name, images.classes[sample.label], prediction.label, f"{prediction.probability:.1%}"]
             for sample, prediction in zip(samples, predictions, strict=True)

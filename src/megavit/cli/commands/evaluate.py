@@ -2,7 +2,20 @@
 
 from pathlib import Path
 
-from megavit.cli.options import BatchSize, Bundle, Device, InferencePrecision, Json, KeepAspect, LabeledData, Verify
+from megavit.cli.options import (
+    BatchSize,
+    Bundle,
+    Device,
+    ImageRoot,
+    InferencePrecision,
+    Json,
+    KeepAspect,
+    LabelColumn,
+    LabeledData,
+    PathColumn,
+    Verify,
+    name_columns,
+)
 from megavit.errors import ConfigError
 
 
@@ -16,6 +29,9 @@ def evaluate(
     group_by: str | None = None,
     corruptions: bool = False,
     report: Path | None = None,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
+    image_root: ImageRoot = None,
     device: Device = "auto",
     precision: InferencePrecision = "float32",
     batch_size: BatchSize = 64,
@@ -36,19 +52,11 @@ def evaluate(
         corruptions: Also evaluate up to 1,000 images with the noise, blur and other corruptions of ImageNet-C.
         report: New .html file with all metrics and the worst errors.
     """
-    from megavit.cli.console import counting, notes, print_json, show_notes, show_skipped
+    from megavit.api import evaluate as api
+    from megavit.cli.console import notes, print_json, show_notes, show_skipped
     from megavit.cli.render.comparison import show_comparison, write_disagreements
     from megavit.cli.render.metrics import show_metrics, show_robustness, show_subgroups, show_uncertainty
     from megavit.cli.writers.line_file import check_new_file
-    from megavit.config.recipe import DataRecipe
-    from megavit.data.dataset import read_samples
-    from megavit.data.load import load_data
-    from megavit.evaluation.compare import check_comparable
-    from megavit.evaluation.evaluation import evaluate as run_evaluation
-    from megavit.evaluation.inference import select_split
-    from megavit.evaluation.subgroups import read_group_column
-    from megavit.predict.predictor import load
-    from megavit.weights.bundle.bundle import SAMPLES
 
     if out is not None and against is None:
         raise ConfigError(
@@ -58,41 +66,28 @@ def evaluate(
         check_new_file(out, "lists of images", (".csv", ".jsonl"))
     if report is not None:
         check_new_file(report, "reports", (".html",))
-    if group_by is not None:
-        read_group_column(data, group_by)
-    bundles = [bundle] if against is None else [bundle, against]
-    predictors = [
-        load(path, device=device, precision=precision, verify=verify, keep_aspect=keep_aspect) for path in bundles
-    ]
-    predictor, other = predictors[0], None if against is None else predictors[1]
-    if other is not None:
-        check_comparable(predictor, other)
-    with counting("checking images") as progress:
-        images = load_data(data, DataRecipe(val=0, test=0), progress, known_classes=predictor.labels)
-    known = [row for loaded in predictors for row in read_samples(loaded.folder / SAMPLES)]
-    selection = select_split(images, predictor.labels, known, predictor.target)
-    evaluation = run_evaluation(
-        predictor,
-        images,
-        selection,
-        other=other,
+    evaluation = api.evaluate(
+        bundle,
+        name_columns(data, path_column, label_column, image_root),
+        against=against,
         group_by=group_by,
         corruptions=corruptions,
+        device=device,
+        precision=precision,
         batch_size=batch_size,
-        make_progress=counting,
+        keep_aspect=keep_aspect,
+        verify=verify,
+        reporter="terminal",
     )
-
     if json:
-        report_json = evaluation.to_dict()
-        if evaluation.comparison is not None:
-            report_json["comparison"]["against"] = str(against)
-        print_json(report_json)
+        print_json(evaluation.to_dict())
     else:
-        show_notes(images.notes)
-        show_skipped(images.skipped_by_reason())
-        if selection.excluded:
-            which = "the model was" if other is None else "one of the models was"
-            notes.print(f"{selection.excluded:,} images left out: {which} trained or selected on them", style="yellow")
+        show_notes(evaluation.images.notes)
+        show_skipped(evaluation.images.skipped_by_reason())
+        excluded = evaluation.selection.excluded
+        if excluded:
+            which = "the model was" if against is None else "one of the models was"
+            notes.print(f"{excluded:,} images left out: {which} trained or selected on them", style="yellow")
         show_metrics(evaluation.metrics)
         show_uncertainty(evaluation.uncertainty)
         if evaluation.comparison is not None:
@@ -106,8 +101,4 @@ def evaluate(
         write_disagreements(out, evaluation.disagreements)
         notes.print(f"{len(evaluation.disagreements):,} images in {out}")
     if report is not None:
-        from megavit.evaluation.report.page import write_evaluation_report
-
-        notes.print(
-            f"report: {write_evaluation_report(report, evaluation, str(bundle), str(against or ''), precision)}"
-        )
+        notes.print(f"report: {evaluation.write_report(report)}")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from megavit.cli.options import Bundle, Json, MaxAccuracyDrop
+from megavit.cli.options import Bundle, ImageRoot, Json, LabelColumn, MaxAccuracyDrop, PathColumn, name_columns
 from megavit.config.export_info import ExportPrecision, InputKind
 
 Target = Literal["onnx", "openvino", "web", "torch", "aotinductor", "executorch"]
@@ -18,6 +18,9 @@ def export(
     precision: ExportPrecision = "float32",
     input: InputKind = "pixels",
     data: str | None = None,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
+    image_root: ImageRoot = None,
     max_accuracy_drop: MaxAccuracyDrop = 0.5,
     onnxruntime_web: Path | None = None,
     json: Json = False,
@@ -38,34 +41,23 @@ def export(
         data: Labeled images for the parity check. Default: the bundle's own test images.
         onnxruntime_web: Folder of the npm package onnxruntime-web, for --to web. Default: npm fetches it.
     """
-    from megavit.cli.console import counting, print_json, results
-    from megavit.exporting.docs.readme import describe_parity
-    from megavit.exporting.export import check_export_options, export, model_size
-    from megavit.exporting.metadata import export_info
-    from megavit.exporting.parity_images import load_parity_images
-    from megavit.predict.predictor import load
+    from megavit.api import export as api
+    from megavit.cli.console import print_json, results
 
-    check_export_options(to, input, precision, out, onnxruntime_web)
-    predictor = load(bundle, device="cpu")
-    with counting("reading images") as progress:
-        images, source = load_parity_images(predictor, data, progress)
-    with counting("comparing outputs") as progress:
-        result = export(
-            predictor,
-            to,
-            out,
-            images,
-            input=input,
-            precision=precision,
-            max_accuracy_drop=max_accuracy_drop,
-            source=source,
-            runtime=onnxruntime_web,
-            progress=progress,
-        )
-    size = model_size(out)
+    exported = api.export(
+        bundle,
+        to=to,
+        out=out,
+        precision=precision,
+        input=input,
+        data=None if data is None else name_columns(data, path_column, label_column, image_root),
+        max_accuracy_drop=max_accuracy_drop,
+        onnxruntime_web=onnxruntime_web,
+        reporter="terminal",
+    )
     if json:
-        print_json(result.to_dict() | {"out": str(out), "to": to, "precision": precision, "bytes": size})
+        print_json(exported.to_dict())
         return 0
-    results.print(describe_parity(result, export_info(predictor, input, precision), source))
-    results.print(f"{out}: {size / 1e6:.1f} MB; its README.md explains how to use it")
+    results.print(exported.description)
+    results.print(f"{out}: {exported.num_bytes / 1e6:.1f} MB; its README.md explains how to use it")
     return 0

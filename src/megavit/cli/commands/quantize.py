@@ -2,7 +2,16 @@
 
 from pathlib import Path
 
-from megavit.cli.options import Bundle, Json, LabeledData, MaxAccuracyDrop
+from megavit.cli.options import (
+    Bundle,
+    ImageRoot,
+    Json,
+    LabelColumn,
+    LabeledData,
+    MaxAccuracyDrop,
+    PathColumn,
+    name_columns,
+)
 
 
 def quantize(
@@ -11,6 +20,9 @@ def quantize(
     /,
     *,
     out: Path,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
+    image_root: ImageRoot = None,
     max_accuracy_drop: MaxAccuracyDrop = 0.5,
     json: Json = False,
 ) -> int:
@@ -24,31 +36,19 @@ def quantize(
     Args:
         out: New folder for the quantized bundle.
     """
-    from megavit.cli.console import counting, notes, print_json, results
-    from megavit.config.recipe import DataRecipe
-    from megavit.data.dataset import read_samples
-    from megavit.data.load import load_data
-    from megavit.engine.engine import check_precision
-    from megavit.errors import OutputError
-    from megavit.evaluation.inference import select_split
-    from megavit.exporting.quantization import evaluate_int8, with_int8
-    from megavit.predict.predictor import load
-    from megavit.weights.bundle.bundle import SAMPLES, copy_bundle
+    from megavit.api.calibrate import quantize as quantize_bundle
+    from megavit.cli.console import notes, print_json, results
 
-    if out.exists():
-        raise OutputError(f"{out} already exists: choose a new folder with --out")
-    predictor = load(bundle, device="cpu")
-    check_precision("int8", next(predictor.model.parameters()).device)
-    with counting("checking images") as progress:
-        images = load_data(data, DataRecipe(val=0, test=0), progress, known_classes=predictor.labels)
-    choice = select_split(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
-    with counting("evaluating") as progress:
-        bounds, result = evaluate_int8(predictor, images, choice, progress)
-    accepted = result.change.value * 100 >= -max_accuracy_drop
-    if accepted:
-        copy_bundle(predictor.folder, out, with_int8(predictor.info, bounds, result))
+    quantization = quantize_bundle(
+        bundle,
+        name_columns(data, path_column, label_column, image_root),
+        out=out,
+        max_accuracy_drop=max_accuracy_drop,
+        reporter="terminal",
+    )
+    result, accepted = quantization.result, quantization.folder is not None
     if json:
-        print_json(result.to_dict() | {"out": str(out) if accepted else None})
+        print_json(quantization.to_dict())
         return 0 if accepted else 1
     low, high = (f"{end * 100:+.2f}" for end in (result.change.low, result.change.high))
     results.print(

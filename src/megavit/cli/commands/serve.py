@@ -1,11 +1,9 @@
 """The command `megavit serve`."""
 
-import os
 import sys
+from collections.abc import Sequence
 
 from megavit.cli.options import Device, InferencePrecision, Json, KeepAspect
-
-KEY = "MEGAVIT_API_KEY"
 
 
 def serve(
@@ -46,33 +44,29 @@ def serve(
         timeout: Seconds within which a request is answered or refused.
         load_timeout: Seconds within which a model must have loaded.
     """
-    from megavit.serving.model_sources import parse_sources
-    from megavit.serving.server import serve as run
-    from megavit.serving.settings import Settings
+    from megavit.api import serve as api
 
-    settings = Settings(
+    def on_ready(url: str, names: Sequence[str]) -> None:
+        from json import dumps
+
+        line = dumps({"url": url, "models": list(names)}) if json else f"{', '.join(names)} at {url}"
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+
+    api.serve(
+        models,
         host=host,
         port=port,
         max_batch_size=max_batch_size,
         queue_size=queue_size,
-        max_request_bytes=round(max_request_mib * 2**20),
-        max_pixels=round(max_megapixels * 10**6),
+        max_request_mib=max_request_mib,
+        max_megapixels=max_megapixels,
         read_timeout=read_timeout,
         timeout=timeout,
         load_timeout=load_timeout,
         device=device,
         precision=precision,
         keep_aspect=keep_aspect,
-        api_key=os.environ.get(KEY) or None,
+        on_ready=on_ready,
     )
-    sources = parse_sources(models)
-
-    def on_ready(url: str) -> None:
-        from json import dumps
-
-        names = [name for name, _ in sources]
-        sys.stdout.write((dumps({"url": url, "models": names}) if json else f"{', '.join(names)} at {url}") + "\n")
-        sys.stdout.flush()
-
-    run(sources, settings, on_ready)
     return 0

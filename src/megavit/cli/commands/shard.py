@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from megavit.cli.options import Json, Seed
+from megavit.cli.options import ImageRoot, Json, LabelColumn, PathColumn, Seed, name_columns
 from megavit.errors import ConfigError
 
 _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
@@ -15,6 +15,9 @@ def shard(
     *,
     out: Path,
     shard_size: str = "256MB",
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
+    image_root: ImageRoot = None,
     seed: Seed = None,
     json: Json = False,
 ) -> None:
@@ -42,9 +45,10 @@ def shard(
     limit = parse_bytes(shard_size)
     if data.startswith(DEMO_PREFIX):
         raise ConfigError(f"{data} has no files to write into shards: pass a folder, a table or shards")
-    check_outside_data(out, data)
+    table = name_columns(data, path_column, label_column, image_root)
+    check_outside_data(out, table)
     with counting("checking images") as progress:
-        listing, scan = scan_source(data, progress=progress, verify="all")
+        listing, scan = scan_source(table, progress=progress, verify="all")
     with counting("writing shards") as progress:
         index = write_shards(listing, scan, out, size=limit, seed=seed, progress=progress)
     reasons: dict[str, int] = {}

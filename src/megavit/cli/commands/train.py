@@ -1,16 +1,25 @@
 """The command `megavit train`."""
 
 import os
-import re
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from megavit.cli.options import Device, Json, LabeledData, Nproc, PresetPatchSize, Seed
-from megavit.config.recipe import Balance, FinetuneMethod, OnCorrupt, Precision
+from megavit.api.settings import default_out, read_settings
+from megavit.cli.options import (
+    Device,
+    ImageRoot,
+    Json,
+    LabelColumn,
+    LabeledData,
+    Nproc,
+    PathColumn,
+    PresetPatchSize,
+    Seed,
+)
+from megavit.config.recipe import Balance, FinetuneMethod, OnCorrupt, Precision, TrackerName
 from megavit.errors import ConfigError
 
 
@@ -25,6 +34,7 @@ def train(
     finetune: FinetuneMethod | None = None,
     minutes: float | None = None,
     epochs: int | None = None,
+    patience: int | None = None,
     model: str | None = None,
     image_size: int | None = None,
     patch_size: PresetPatchSize = None,
@@ -36,10 +46,15 @@ def train(
     learning_rate: float | None = None,
     balance: Balance | None = None,
     on_corrupt: OnCorrupt | None = None,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
+    image_root: ImageRoot = None,
     seed: Seed = None,
     device: Device | None = None,
     precision: Precision | None = None,
     checkpoint_seconds: float | None = None,
+    log_seconds: float | None = None,
+    track: TrackerName | None = None,
     nproc: Nproc = None,
     fsdp: int | None = None,
     tp: int | None = None,
@@ -65,13 +80,15 @@ def train(
 
     Args:
         out: New folder for the run. Default: runs/NAME-OF-DATA.
-        resume: Resume the run in this folder; add DATA if the images have been moved.
+        resume: Resume the run in this folder; add DATA if the images have been moved, and --epochs or --minutes to
+            extend the run after its end by as many more, such as --minutes +10.
         recipe: Training recipe: small, photos, demo, a TOML file, or auto to choose by the images.
         from_: Weights to start from: auto, scratch, a name of megavit backbones, a bundle, another library's
             checkpoint, timm:NAME, or hf-hub:USER/NAME. Default: auto for photographs, else scratch.
         finetune: With pretrained weights: which of them to train. Default: auto, the best on held-out images.
         minutes: Time budget in minutes for the whole command. Default: 10.
         epochs: Number of epochs, instead of --minutes.
+        patience: With --epochs, from scratch: stop after as many epochs without a better validation.
         model: Model preset, such as nano, Ti or S. Default: chosen by images and time budget.
         image_size: Image size in pixels. Default: chosen by the images.
         keep_aspect: Keep the images' aspect ratio when resizing (rules out mixup and CutMix).
@@ -84,17 +101,27 @@ def train(
         on_corrupt: What to do about damaged images in shards: skip replaces them by others. Default: skip.
         precision: Numeric precision. Default: the faster one, measured.
         checkpoint_seconds: Seconds between checkpoints. Default: 60.
+        log_seconds: Seconds between two lines about steps in the run's log.jsonl. Default: 10.
+        track: Experiment tracker that the log is forwarded to, whose package must be installed.
         fsdp: FSDP group size: processes that share one copy of the model. Default: 1.
         tp: Tensor parallel group size: processes that split each layer. Default: 1.
     """
     changes: dict[str, Any] = {
         "model": {"pretrained": from_, "preset": model, "image_size": image_size, "patch_size": patch_size},
         "finetune": {"method": finetune},
-        "data": {"balance": balance, "keep_aspect": keep_aspect, "on_corrupt": on_corrupt},
+        "data": {
+            "balance": balance,
+            "keep_aspect": keep_aspect,
+            "on_corrupt": on_corrupt,
+            "path_column": path_column,
+            "label_column": label_column,
+            "image_root": None if image_root is None else str(image_root),
+        },
         "optimizer": {"learning_rate": learning_rate},
         "run": {
             "minutes": minutes,
             "epochs": epochs,
+            "patience": patience,
             "batch_size": batch_size,
             "gradient_accumulation": gradient_accumulation,
             "gradient_checkpointing": gradient_checkpointing,
@@ -103,93 +130,46 @@ def train(
             "device": device,
             "precision": precision,
             "checkpoint_seconds": checkpoint_seconds,
+            "log_seconds": log_seconds,
+            "track": track,
         },
     }
-    layout = {"nproc": nproc, "fsdp": fsdp, "tp": tp}
-    layout = {key: value for key, value in layout.items() if value is not None}
-    flags = {table: {key: value for key, value in keys.items() if value is not None} for table, keys in changes.items()}
-    if minutes is not None and epochs is not None:
-        raise ConfigError("--minutes and --epochs both set the length of the training: pass only one of them")
-    if finetune is not None and from_ == "scratch":
-        raise ConfigError("--finetune needs pretrained weights: name them with --from, or leave it out")
-    if resume is not None and (out is not None or recipe != "auto" or any(flags.values())):
-        raise ConfigError("--resume continues the run with its own settings: leave out all others")
+    settings = {table: {key: value for key, value in keys.items() if value is not None}
+                for table, keys in changes.items()}  # fmt: skip
+    others = [key for keys in settings.values() for key in keys if key not in ("epochs", "minutes")]
+    if resume is not None and (out is not None or recipe != "auto" or others):
+        raise ConfigError(
+            "--resume continues the run with its own settings: leave out all others, but --epochs or --minutes, "
+            "which extend a finished run"
+        )
     if resume is None and data is None:
         raise ConfigError("DATA is missing: megavit train FOLDER, or megavit train --resume RUN")
-
-    base, settings = read_recipe(recipe)
-    prefer_minutes(settings)
-    prefer_minutes(flags)
-    flags["parallel"] = layout
-    settings = {table: settings.get(table, {}) | flags.get(table, {}) for table in settings | flags}
-    processes = settings["parallel"].get("nproc") or 1
-    in_torchrun = "WORLD_SIZE" in os.environ
-    if in_torchrun and resume is None and out is None:
-        raise ConfigError("all processes need the same folder for the run: pass it with --out")
-    use_default = out is None and resume is None
-    out = default_out(str(data)) if use_default else out
-    if isinstance(processes, int) and processes > 1 and not in_torchrun:
+    settings["parallel"] = {
+        key: value for key, value in (("nproc", nproc), ("fsdp", fsdp), ("tp", tp)) if value is not None
+    }
+    processes = read_settings(recipe, settings).nproc
+    if processes > 1 and "WORLD_SIZE" not in os.environ:
         from megavit.cli.launcher import launch
 
-        arguments = [*sys.argv[1:], *(["--out", str(out)] if use_default else [])]
-        return launch(processes, arguments, resume_command="megavit train --resume")
+        # All processes need the same folder.
+        folder = ["--out", str(default_out(str(data)))] if out is None and resume is None else []
+        return launch(processes, [*sys.argv[1:], *folder], resume_command="megavit train --resume")
 
+    from megavit.api import train as api
     from megavit.cli.launcher import get_start_time, report_once
     from megavit.cli.render.metrics import show_trained
-    from megavit.cli.render.training import TerminalReporter
     from megavit.runtime.process_group import get_dist_context
     from megavit.training.clock import Clock
-    from megavit.training.progress import NullReporter
-    from megavit.training.run import resume as resume_run
-    from megavit.training.run import train as train_run
 
-    is_main = get_dist_context().is_main_process
     clock = Clock(get_start_time())
-    with report_once(), TerminalReporter() if is_main else nullcontext(NullReporter()) as reporter:
-        if resume is not None:
-            trained = resume_run(resume, reporter=reporter, clock=clock, parallel=layout, source=data)
+    with report_once():
+        if resume is None:
+            trained = api.train(str(data), out=out, recipe=recipe, settings=settings, reporter="terminal", clock=clock)
         else:
-            assert out is not None
-            trained = train_run(str(data), out, recipe=base, overrides=settings, reporter=reporter, clock=clock)
-    if is_main:
+            parallel = {"parallel": settings["parallel"]}
+            trained = api.resume(
+                resume, data, epochs=epochs, minutes=minutes, settings=parallel, reporter="terminal", clock=clock
+            )
+    if get_dist_context().is_main_process:
         show_trained(trained, as_json=json)
     return 0
-
-
-def read_recipe(recipe: str) -> tuple[str, dict[str, Any]]:
-    """Return the base recipe's name, and the settings of the TOML file, if it is one; its `base` names the recipe."""
-    from megavit.config.checks import check_choice
-    from megavit.config.recipes import RECIPES
-    from megavit.config.serialization import read_toml
-
-    if recipe == "auto" or recipe in RECIPES:
-        return recipe, {}
-    if not recipe.endswith(".toml"):
-        raise ConfigError(f"recipe must be auto, {', '.join(RECIPES)}, or a TOML file; got {recipe!r}")
-    settings = read_toml(Path(recipe))
-    base = settings.pop("base", "auto")
-    check_choice(f"base in {recipe}", base, ["auto", *RECIPES])
-    loose = [name for name, table in settings.items() if not isinstance(table, dict)]
-    if loose:
-        raise ConfigError(f"{recipe}: {', '.join(loose)} must be in a table such as [run]")
-    return base, settings
-
-
-def prefer_minutes(settings: dict[str, Any]) -> None:
-    """Reset the epochs of the base recipe if only minutes are given, which they would override."""
-    run = settings.get("run", {})
-    if "minutes" in run and "epochs" not in run:
-        run["epochs"] = None
-
-
-def default_out(source: str) -> Path:
-    """Return runs/NAME for the data's name, with a number if the folder exists."""
-    path = Path(os.path.normpath(Path(source.replace(":", "-")).absolute()))
-    name = path.stem if path.suffix in (".csv", ".tsv", ".tar") else path.name or "run"
-    name = re.sub(r"[-_.]*\{\d+\.\.\d+\}", "", name) or "run"
-    folder = Path("runs") / name
-    number = 1
-    while folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        number += 1
-        folder = Path("runs") / f"{name}-{number}"
-    return folder

@@ -14,8 +14,8 @@ MAX_SHOWN = 3
 _STYLES: dict[Severity, str] = {"serious": "red", "warning": "yellow", "info": "dim"}
 
 
-def show_check(result: CheckResult, reason: str) -> None:
-    """Print the kinds, the most serious first, with their first findings; `reason` is why labels were not checked."""
+def show_check(result: CheckResult) -> None:
+    """Print the kinds, the most serious first, with their first findings."""
     images, shapes = result.images, result.shapes
     sizes = ", ".join(f"{count:,} {split}" for split, count in images.split_sizes().items() if count)
     results.print(f"{len(images.samples):,} images: {sizes} ({printable(images.split_description)})", style="bold")
@@ -48,8 +48,8 @@ def show_check(result: CheckResult, reason: str) -> None:
         if len(findings) > MAX_SHOWN:
             results.print(f"  … and {len(findings) - MAX_SHOWN:,} more")
     results.print()
-    if reason:
-        notes.print(f"label errors were not checked: {reason}", style="dim")
+    if result.skip_reason:
+        notes.print(f"label errors were not checked: {result.skip_reason}", style="dim")
     serious = sum(finding.severity == "serious" for finding in result.findings)
     if serious:
         results.print(f"{serious:,} serious of {len(result.findings):,} findings", style="bold")
@@ -57,10 +57,10 @@ def show_check(result: CheckResult, reason: str) -> None:
         results.print("nothing serious was found", style="bold")
 
 
-def print_check(result: CheckResult, reason: str, out: Path | None) -> None:
+def print_check(result: CheckResult, out: Path | None) -> None:
     """Print all findings as one JSON object."""
     images, review = result.images, result.label_review
-    labels: dict[str, Any] = {"checked": review is not None, "reason": reason or None}
+    labels: dict[str, Any] = {"checked": review is not None, "reason": result.skip_reason or None}
     if review is not None:
         labels |= {
             "model": review.model,

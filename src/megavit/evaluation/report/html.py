@@ -1,7 +1,5 @@
 """Render self-contained HTML reports: template environment, filters and atomic writes."""
 
-from base64 import b64encode
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +11,7 @@ from megavit.evaluation.metrics.classification import MAX_NAMED_CLASSES, Classif
 from megavit.evaluation.metrics.dispatch import Metrics
 from megavit.evaluation.metrics.multilabel import MultilabelMetrics
 from megavit.evaluation.metrics.regression import RegressionMetrics
+from megavit.page.inline import data_uri
 from megavit.runtime.storage import write_file, writing
 
 if TYPE_CHECKING:
@@ -98,15 +97,6 @@ def thumbnail(pixels: "NDArray[np.uint8]") -> str:
     image = Image.fromarray(pixels)
     image.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
     return data_uri(image, "PNG")
-
-
-def data_uri(image: Image.Image | bytes, kind: str = "PNG") -> str:
-    """Return an image, or the bytes of its file, as a data URI."""
-    if isinstance(image, Image.Image):
-        buffer = BytesIO()
-        image.save(buffer, format=kind, optimize=True, quality=85)
-        image = buffer.getvalue()
-    return f"data:image/{kind.lower()};base64,{b64encode(image).decode('ascii')}"
 
 
 def write_report_file(path: Path, content: bytes) -> Path:

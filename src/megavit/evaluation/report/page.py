@@ -13,7 +13,6 @@ from megavit import __version__
 from megavit.config.names import shell_quote
 from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.image_dataset import displayable_channels, limit_size
-from megavit.evaluation.evaluation import Evaluation
 from megavit.evaluation.metrics.classification import ClassificationMetrics, list_confusions
 from megavit.evaluation.metrics.dispatch import Metrics
 from megavit.evaluation.report import text
@@ -22,6 +21,8 @@ from megavit.evaluation.report.html import metrics_context, render_page, write_r
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from megavit.evaluation.evaluation import Evaluation
 
 MAX_CONFUSIONS = 10
 MAX_EXAMPLES = 6
@@ -78,10 +79,8 @@ def collect_confusions(
     return confusions
 
 
-def write_evaluation_report(path: Path, evaluation: Evaluation, bundle: str, against: str, precision: str) -> Path:
+def write_evaluation_report(path: Path, evaluation: "Evaluation") -> Path:
     """Write the report, a page without scripts and requests that follows the reader's light or dark setting.
-
-    `bundle` and `against` are the bundles as the user named them; `against` is "" if there is no other.
 
     Raises:
         ImageError: if an image to be shown can no longer be read.
@@ -89,11 +88,11 @@ def write_evaluation_report(path: Path, evaluation: Evaluation, bundle: str, aga
     """
     html = render_page(
         "evaluation.html.j2",
-        title=f"Evaluation of {bundle}",
+        title=f"Evaluation of {evaluation.bundle}",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        bundle=bundle,
-        against=against,
-        facts=_list_facts(evaluation, precision),
+        bundle=evaluation.bundle,
+        against=evaluation.against,
+        facts=_list_facts(evaluation),
         comparison=evaluation.comparison,
         disagreements=evaluation.disagreements,
         max_disagreements=MAX_DISAGREEMENTS,
@@ -105,7 +104,7 @@ def write_evaluation_report(path: Path, evaluation: Evaluation, bundle: str, aga
         uncertainty=evaluation.uncertainty,
         calibration=evaluation.calibration,
         reliability=None,
-        bundle_in_shell=shell_quote(bundle),
+        bundle_in_shell=shell_quote(evaluation.bundle),
         text=text,
         val=None,
         **metrics_context(evaluation.metrics),
@@ -113,13 +112,13 @@ def write_evaluation_report(path: Path, evaluation: Evaluation, bundle: str, aga
     return write_report_file(path, html)
 
 
-def _list_facts(evaluation: Evaluation, precision: str) -> list[tuple[str, str]]:
+def _list_facts(evaluation: "Evaluation") -> list[tuple[str, str]]:
     return [
         ("Data", evaluation.images.source),
         ("Split", evaluation.selection.split),
         ("Excluded as seen in training", f"{evaluation.selection.excluded:,}"),
         *((f"Skipped: {reason}", f"{count:,}") for reason, count in evaluation.images.skipped_by_reason().items()),
-        ("Precision", precision),
+        ("Precision", evaluation.precision),
         ("megavit", __version__),
     ]
 

@@ -77,10 +77,10 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"), key=get_step, reverse=True)
 
 
-def list_rollback_checkpoints(folder: Path, max_step: int) -> list[Path]:
-    """Return the rollback checkpoints up to step `max_step`, newest first."""
+def list_rollback_checkpoints(folder: Path, max_step: int, after: int = 0) -> list[Path]:
+    """Return the rollback checkpoints after step `after` up to step `max_step`, newest first."""
     steps = {checkpoint: get_step(checkpoint) for checkpoint in list_checkpoints(folder)}
-    return [checkpoint for checkpoint, step in steps.items() if step % ROLLBACK_EVERY == 0 and 0 < step <= max_step]
+    return [checkpoint for checkpoint, step in steps.items() if step % ROLLBACK_EVERY == 0 and after < step <= max_step]
 
 
 def get_step(checkpoint: Path) -> int:

@@ -10,16 +10,18 @@ from megavit.training.finetune.progressive import describe, progressive_finetune
 from megavit.training.history import TuneSummary
 from megavit.training.loop.build import StartingModel, build_pretrained
 from megavit.training.optim.lora import FINETUNE_METHODS
-from megavit.training.report.finalize import TrainResult, finalize
+from megavit.training.report.finalize import finalize
+from megavit.training.report.result import Run
 from megavit.training.run_dir import Plan, advise_resuming, write_plan
 from megavit.training.setup.pretrained import fetch_progress
 from megavit.training.setup.resolve import resolve_recipe
 from megavit.training.setup.sizes import check_resources
+from megavit.training.tracking.tracking import tracking
 from megavit.weights.backbones.fetch import load_source
 from megavit.weights.pretrained.pretrained import fingerprint
 
 
-def start_finetuning(ctx: RunContext, request: TrainRequest) -> TrainResult:
+def start_finetuning(ctx: RunContext, request: TrainRequest) -> Run:
     """Fine-tune the requested pretrained weights from the first step."""
     assert request.pretrained is not None
     recipe = resolve_recipe(ctx, request).recipe
@@ -43,7 +45,7 @@ def start_finetuning(ctx: RunContext, request: TrainRequest) -> TrainResult:
     return _finetune(ctx, start, plan)
 
 
-def resume_finetuning(ctx: RunContext, plan: Plan) -> TrainResult:
+def resume_finetuning(ctx: RunContext, plan: Plan) -> Run:
     """Resume the fine-tuning in the run directory, or raise DataError if the pretrained weights have changed."""
     source = load_source(plan.recipe.model.pretrained, ctx.reporter.say, fetch_progress(ctx.reporter))
     if fingerprint(source) != plan.pretrained:
@@ -54,10 +56,10 @@ def resume_finetuning(ctx: RunContext, plan: Plan) -> TrainResult:
     return _finetune(ctx, build_pretrained(ctx, plan.recipe, source), plan)
 
 
-def _finetune(ctx: RunContext, start: StartingModel, plan: Plan) -> TrainResult:
+def _finetune(ctx: RunContext, start: StartingModel, plan: Plan) -> Run:
     recipe, metric = start.task.recipe, start.task.metric
     method = recipe.finetune.method
-    with advise_resuming(ctx.run_dir):
+    with tracking(ctx, recipe) as ctx, advise_resuming(ctx.run_dir):
         tuner = Finetuner(ctx, start, str(plan.pretrained))
         selection = progressive_finetune(
             tuner.frozen,

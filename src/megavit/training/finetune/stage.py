@@ -1,7 +1,7 @@
 """Train one resumable stage of a fine-tuning in its own folder.
 
 FOLDER/stage.json     length of the stage, decided before its first step
-FOLDER/log.jsonl      one line per epoch
+FOLDER/log.jsonl      one line per epoch, and every few seconds
 FOLDER/checkpoints/   training state
 """
 

@@ -1,14 +1,10 @@
 """The training loop, with validation, checkpoints and stops between its steps."""
 
-import json
 import math
 import sys
 from contextlib import closing
-from dataclasses import asdict
-from pathlib import Path
 
 from megavit.errors import DivergedError, Interrupted
-from megavit.runtime.storage import write_file, writing
 from megavit.training.checkpoint.checkpoint import ROLLBACK_EVERY, save_checkpoint
 from megavit.training.clock import StepProgress
 from megavit.training.context import RunContext, TrainSetup
@@ -16,9 +12,9 @@ from megavit.training.history import EpochRecord
 from megavit.training.loop.logit_monitor import LogitMonitor
 from megavit.training.loop.step import train_step
 from megavit.training.loop.validation import validate
-from megavit.training.optim.optimizer import learning_rate
+from megavit.training.optim.optimizer import EXTENSION_PEAK, learning_rate
 from megavit.training.signals import StopRequest
-from megavit.training.state import TrainState
+from megavit.training.tracking.log import RunLog
 
 
 def fit(ctx: RunContext, setup: TrainSetup, stop: StopRequest) -> None:
@@ -33,6 +29,7 @@ def fit(ctx: RunContext, setup: TrainSetup, stop: StopRequest) -> None:
     state, task, budget = setup.state, setup.task, setup.budget
     clock, parallel, recipe = ctx.clock, ctx.parallel, task.recipe
     monitor = LogitMonitor(setup.val_loader, task, parallel)
+    log = RunLog(ctx, setup)
     first_batch = state.step + state.dropped_batches
     step: StepProgress | None = None
     rate = step_seconds = val_seconds = 0.0
@@ -46,8 +43,11 @@ def fit(ctx: RunContext, setup: TrainSetup, stop: StopRequest) -> None:
                 if step.is_validation_due(state.validated, budget.min_validation_gap, epoch_ended):
                     began = clock.now()
                     record_epoch(ctx, setup, monitor, rate * recipe.optimizer.learning_rate)
+                    log.write("validation", state.history[-1].to_dict())
+                    ctx.check_tracker()
                     val_seconds = clock.now() - began
                     ctx.reporter.epoch(state.history[-1])
+                    stop_early(ctx, setup)
 
                 # The slowest process counts, so that all processes do the same steps.
                 now = clock.now()
@@ -73,17 +73,18 @@ def fit(ctx: RunContext, setup: TrainSetup, stop: StopRequest) -> None:
             began = clock.now()
             step = budget.next_step(state.step, state.progress, elapsed)
             batch = next(batches)
-            rate = learning_rate(step.middle, 1.0, recipe.schedule)
+            rate = learning_rate(step.middle, EXTENSION_PEAK if state.extended_at else 1.0, recipe.schedule)
             loss = train_step(state, task, batch, rate, step.steps)
             state.progress = step.after
             step_seconds = clock.now() - began
+            log.step(state, loss, step_seconds, rate * recipe.optimizer.learning_rate)
             if math.isnan(loss) and state.skipped_in_a_row <= 1:
                 ctx.reporter.say(f"step {state.step:,} was skipped: its gradient is an outlier or not finite")
             ctx.reporter.step(state.step, step.steps, loss)
 
 
 def record_epoch(ctx: RunContext, setup: TrainSetup, monitor: LogitMonitor, learning_rate: float) -> None:
-    """Validate the averaged weights, and add the metrics to the history and the log."""
+    """Validate the averaged weights, and add the metrics to the history."""
     state, task = setup.state, setup.task
     loss, metric = validate(state.ema_model, setup)
     if not math.isfinite(loss):
@@ -104,18 +105,18 @@ def record_epoch(ctx: RunContext, setup: TrainSetup, monitor: LogitMonitor, lear
     state.loss_sum, state.loss_steps = 0.0, 0
     state.validated = state.progress
     state.record(record)
-    if ctx.dist.is_main_process:
-        write_log(ctx.run_dir, state)
+
+
+def stop_early(ctx: RunContext, setup: TrainSetup) -> None:
+    """End the run after the last validation if the best one is at least the recipe's `patience` epochs ago."""
+    state, patience = setup.state, setup.task.recipe.run.patience
+    if patience is not None and state.progress < 1 and state.epochs_since_best() >= patience:
+        state.progress, state.stopped_early = 1.0, True
+        ctx.reporter.say(
+            f"stopping early: validation {setup.task.metric} has not become better in {state.epochs_since_best():g} "
+            "epochs"
+        )
 
 
 def _finite(logit: float) -> float | None:
     return logit if math.isfinite(logit) else None
-
-
-def write_log(run_dir: Path, state: TrainState) -> None:
-    """Write the log, one line per record; it is rewritten in full so that a resumed run has no duplicates."""
-    with writing("the log", run_dir):
-        write_file(
-            run_dir / "log.jsonl",
-            "".join(json.dumps(asdict(record), ensure_ascii=False) + "\n" for record in state.history),
-        )

@@ -56,7 +56,8 @@ def roll_back(folder: Path, state: TrainState, spike: DivergedError) -> str:
 
         wait_for_save(state.parallel)
     max_step = max(spike.since - MARGIN, state.rollback_step)
-    checkpoint = state.parallel.dist.run_on_main(lambda: remove_later_checkpoints(folder, max_step))
+    after = state.extended_at[-1] if state.extended_at else 0  # the progress before is that of another part
+    checkpoint = state.parallel.dist.run_on_main(lambda: remove_later_checkpoints(folder, max_step, after))
     if checkpoint is None and state.spike_detector.diverged:
         state.spike_detector = SpikeDetector()
         return "continuing without a rollback, as no checkpoint is old enough"
@@ -71,9 +72,12 @@ def roll_back(folder: Path, state: TrainState, spike: DivergedError) -> str:
     return f"rolling back to step {state.step:,} and continuing with other images"
 
 
-def remove_later_checkpoints(folder: Path, max_step: int) -> Path | None:
-    """Return the newest rollback checkpoint up to `max_step`, if any, and remove all checkpoints after it."""
-    newest = next(iter(list_rollback_checkpoints(folder, max_step)), None)
+def remove_later_checkpoints(folder: Path, max_step: int, after: int = 0) -> Path | None:
+    """Return the newest rollback checkpoint after step `after` up to `max_step`, and remove all later checkpoints.
+
+    Nothing is removed if there is none.
+    """
+    newest = next(iter(list_rollback_checkpoints(folder, max_step, after)), None)
     if newest is not None:
         for checkpoint in list_checkpoints(folder):
             if get_step(checkpoint) > get_step(newest):

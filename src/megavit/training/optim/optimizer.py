@@ -21,6 +21,8 @@ MOMENTUM = 0.95
 # AdamW's learning rate of a matrix after the embedding is divided by fan-in / BASE_WIDTH, so that a rate tuned at one
 # width serves all (arXiv 2203.03466, table 3). Muon does not need this.
 BASE_WIDTH = 128
+# Peak learning rate of the extension of a finished run, as a share of the peak.
+EXTENSION_PEAK = 1.0
 
 
 def make_optimizers(model: MegaVit, recipe: OptimizerRecipe, processes: int = 1) -> list[torch.optim.Optimizer]:

@@ -114,6 +114,12 @@ class BaselineSummary:
         return results | {"warning": self.warning}
 
 
+def describe_baselines(baselines: BaselineSummary) -> str:
+    """Return a line such as "model 81.2%  |  thumbnails: nearest neighbors 53.5%, logistic regression 47.0%"."""
+    listed = ", ".join(f"{result.method} {percent(result.accuracy)}" for result in baselines.results)
+    return f"model {percent(baselines.accuracy)}  |  thumbnails: {listed}"
+
+
 def small_side(preprocessing: Preprocessing) -> tuple[int, int]:
     """Return the (height, width) of the small copies, no larger than the model's input."""
     return min(SIDE, preprocessing.height), min(SIDE, preprocessing.width)

@@ -1,44 +1,32 @@
 """Finish a run: evaluate its best weights on the test images, and write the bundle and the report."""
 
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import Any
 
 from megavit.config.serialization import dump_toml, to_dict
 from megavit.config.vit import ViTConfig
 from megavit.data.dataset import LabeledImages
 from megavit.data_check.quick_checks import data_warnings
-from megavit.evaluation.metrics.dispatch import Metrics
-from megavit.evaluation.uncertainty.uncertainty import UncertaintyMetrics
 from megavit.explain.explanation import make_overlays
 from megavit.runtime.device import device_name
 from megavit.training.context import RunContext
 from megavit.training.history import EpochRecord, TuneSummary
 from megavit.training.loop.build import make_eval_loader
-from megavit.training.report.baselines import BaselineSummary
+from megavit.training.optim.optimizer import EXTENSION_PEAK
 from megavit.training.report.evaluation import EvalInputs, evaluate_model
 from megavit.training.report.examples import Explanations, explanation_seconds, select_examples, select_reference_images
 from megavit.training.report.report import DataSummary, Report, write_report
+from megavit.training.report.result import Run
 from megavit.training.run_dir import SAMPLES
 from megavit.training.state import TrainState
 from megavit.training.task import Task
+from megavit.training.tracking.log import LOG, append_line
 from megavit.weights.bundle.bundle import save_bundle
 from megavit.weights.bundle.info import BundleInfo, library_versions
 
 BUNDLE = "bundle"
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """The output paths of a finished run, its metrics on the test images, and for classes those of simple baselines."""
-
-    run_dir: Path
-    bundle: Path
-    report: Path
-    metrics: Metrics
-    uncertainty: UncertaintyMetrics
-    baselines: BaselineSummary | None = None
 
 
 def finalize(
@@ -47,7 +35,7 @@ def finalize(
     task: Task,
     inputs: EvalInputs,
     tuning: TuneSummary | None = None,
-) -> TrainResult:
+) -> Run:
     """Write the bundle and the report of a run that has completed its steps, with the results of fine-tuning if any."""
     dataset, run_dir, model = ctx.dataset, ctx.run_dir, state.ema_model
     model.load_state_dict(state.best)
@@ -112,14 +100,20 @@ def finalize(
         baselines=result.baselines,
         bundle=str(run_dir),
     )
-    return TrainResult(
-        run_dir,
-        run_dir / BUNDLE,
-        write_report(run_dir, report),
-        result.test,
-        result.uncertainty,
-        result.baselines,
+    append_line(run_dir / LOG, "test", _last_line(state) | {"metrics": result.test.to_dict()})
+    return Run(
+        folder=run_dir,
+        bundle=run_dir / BUNDLE,
+        report=write_report(run_dir, report),
+        metrics=result.test,
+        uncertainty=result.uncertainty,
+        baselines=result.baselines,
     )
+
+
+def _last_line(state: TrainState) -> dict[str, Any]:
+    epoch = state.history[-1].epoch if state.history else 0
+    return {"step": state.step, "epoch": epoch, "seconds": state.seconds}
 
 
 def _make_title(dataset: LabeledImages) -> str:
@@ -165,9 +159,22 @@ def describe_environment(state: TrainState, task: Task) -> list[tuple[str, str]]
         ("steps", f"{state.step:,}"),
         ("skipped steps", str(state.skipped)),
         *([("rollbacks", str(state.rollbacks))] if state.rollbacks else []),
+        *([("extended", _describe_extensions(state))] if state.extended_at else []),
+        *([("stopped early", _describe_early_stop(state))] if state.stopped_early else []),
         *_describe_max_logits(state.history),
         ("weights used", f"of epoch {best.epoch:g} of {state.history[-1].epoch:g}, averaged"),
     ]
+
+
+def _describe_extensions(state: TrainState) -> str:
+    epochs = {record.step: f"epoch {record.epoch:g}" for record in state.history}
+    places = " and ".join(f"{epochs[step]} (step {step:,})" for step in state.extended_at)
+    return f"after {places}; the learning rate rose again to {EXTENSION_PEAK:.0%} of its peak, and decayed once more"
+
+
+def _describe_early_stop(state: TrainState) -> str:
+    metric = state.history[-1].metric
+    return f"validation {metric} had not become better in {state.epochs_since_best():g} epochs"
 
 
 def _describe_max_logits(history: list[EpochRecord]) -> list[tuple[str, str]]:

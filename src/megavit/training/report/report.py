@@ -14,8 +14,9 @@ from megavit.evaluation.metrics.classification import MAX_NAMED_CLASSES, Classif
 from megavit.evaluation.metrics.dispatch import Metrics
 from megavit.evaluation.metrics.multilabel import MultilabelMetrics
 from megavit.evaluation.metrics.regression import RegressionMetrics
-from megavit.evaluation.report.html import data_uri, metrics_context, number, percent, render_page, write_report_file
+from megavit.evaluation.report.html import metrics_context, number, percent, render_page, write_report_file
 from megavit.evaluation.uncertainty.uncertainty import UncertaintyMetrics
+from megavit.page.inline import data_uri
 from megavit.training.history import EpochRecord, TuneSummary
 from megavit.training.report import figures
 from megavit.training.report.baselines import BaselineSummary

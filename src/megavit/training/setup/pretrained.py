@@ -10,6 +10,7 @@ from megavit.config.recipe import AUTO, Recipe
 from megavit.config.serialization import merge
 from megavit.data.image_dataset import COLOR_CHANNELS, can_convert_channels
 from megavit.errors import BundleError, ConfigError
+from megavit.runtime.hub import is_offline
 from megavit.training.context import RunContext, TrainRequest
 from megavit.training.loop.build import adapt_preprocessing, make_model_config
 from megavit.training.progress import Reporter
@@ -18,7 +19,6 @@ from megavit.training.setup.sizes import check_resources, choose_recipe, get_bas
 from megavit.weights.backbones.download import OnBytes, Patience
 from megavit.weights.backbones.fetch import describe_download, fetch_backbone, load_backbone
 from megavit.weights.backbones.local import FOLDER_SETTING, find_backbones
-from megavit.weights.pretrained.hub import is_offline
 from megavit.weights.pretrained.pretrained import PretrainedModel
 
 # Nobody asked for the download, so it must begin soon; a server answers in 5 seconds, and pip starts in less than 3.

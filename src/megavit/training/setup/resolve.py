@@ -6,6 +6,7 @@ from typing import Any
 from megavit.config.recipe import SCRATCH, Precision, Recipe, ScheduleRecipe
 from megavit.config.recipes import get_recipe
 from megavit.config.serialization import merge
+from megavit.errors import ConfigError
 from megavit.runtime.device import has_bfloat16
 from megavit.runtime.process_group import DistContext
 from megavit.training.budget.measure import estimate_finish, measure_recipe
@@ -21,6 +22,7 @@ from megavit.training.setup.sizes import (
     resolve_sizes,
 )
 from megavit.training.setup.targets import check_mixing, resolve_balance, resolve_cutmix, resolve_mixing, resolve_target
+from megavit.training.tracking.trackers import check_tracker
 from megavit.weights.pretrained.pretrained import PretrainedModel
 
 # For pretrained weights: AdamW's learning rate at a width of 128, and its decay per layer below the head.
@@ -42,6 +44,7 @@ def draft_recipe(name: str, overrides: dict[str, Any], dist: DistContext) -> Rec
     draft = merge(get_recipe("small" if name == "auto" else name), overrides, "the recipe")
     draft = resolve_parallel(draft, dist)
     check_mixing(draft, overrides)
+    check_tracker(draft.run.track)
     return draft
 
 
@@ -59,6 +62,11 @@ def resolve_recipe(ctx: RunContext, request: TrainRequest) -> ResolvedRecipe:
     recipe = replace(recipe, model=replace(recipe.model, pretrained=SCRATCH))  # unless there are weights
     pretrained, step_seconds = request.pretrained, None
     if pretrained is not None:
+        if recipe.run.patience is not None:
+            raise ConfigError(
+                f"patience is for training from scratch, but this run starts from {pretrained.name}, whose methods are "
+                "compared after their last step: leave patience out, or start from scratch"
+            )
         recipe = dist.run_on_main(lambda: resolve_finetuning(ctx, recipe, request), wait_long=True)
     elif recipe.run.epochs:
         recipe = dist.run_on_main(lambda: resolve_sizes(recipe, dataset, ctx.device))

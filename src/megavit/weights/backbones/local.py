@@ -7,7 +7,7 @@ from pathlib import Path
 
 from megavit.config.backbones import BACKBONES, Backbone, Wheel
 from megavit.errors import ConfigError
-from megavit.weights.pretrained.hub import find_cached
+from megavit.runtime.hub import find_cached
 
 FOLDER_SETTING = "MEGAVIT_BACKBONES"
 """Environment variable with a folder of backbones, each in a subfolder with its name."""

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from megavit.runtime.hub import hub_page, is_hub_name
 from megavit.weights.bundle.info import BundleInfo
-from megavit.weights.pretrained.hub import hub_page, is_hub_name
 
 MODEL_CARD = "README.md"
 # Longer text is no identifier of a license.

@@ -144,8 +144,7 @@ def read_class_names(path: Path, count: int) -> tuple[str, ...]:
     Raises:
         ConfigError: if the file cannot be read, has another format, or does not name `count` classes.
     """
-    if not count:
-        raise ConfigError(f"--class-names {path}: the model has no classifier, so there are no classes to name")
+    _check_has_classes(count, f"--class-names {path}")
     try:
         text = path.read_text(encoding="utf-8-sig")
         names = _from_json(json.loads(text), path) if _is_json(path, text) else _from_lines(text)
@@ -153,9 +152,20 @@ def read_class_names(path: Path, count: int) -> tuple[str, ...]:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(f"--class-names {path} cannot be read: {error}") from None
+    return check_class_names(names, count, f"--class-names {path}")
+
+
+def check_class_names(names: Sequence[str], count: int, where: str = "--class-names") -> tuple[str, ...]:
+    """Return the names made unique, or raise a ConfigError that begins with `where` unless there are `count`."""
+    _check_has_classes(count, where)
     if len(names) != count:
-        raise ConfigError(f"--class-names {path} names {len(names)} classes, but the model has {count}")
+        raise ConfigError(f"{where} names {len(names)} classes, but the model has {count}")
     return unique_names(names)
+
+
+def _check_has_classes(count: int, where: str) -> None:
+    if not count:
+        raise ConfigError(f"{where}: the model has no classifier, so there are no classes to name")
 
 
 def unique_names(names: Sequence[str]) -> tuple[str, ...]:

@@ -12,9 +12,9 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.config.target import Target, TargetKind
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError, ConfigError
+from megavit.runtime.hub import HUB, TIMM, download, is_hub_name
 from megavit.weights.bundle.bundle import is_bundle, load_bundle
 from megavit.weights.pretrained.classifier import unfold_target
-from megavit.weights.pretrained.hub import HUB, TIMM, download, is_hub_name
 from megavit.weights.pretrained.load_checkpoint import ForeignCheckpoint, load_checkpoint
 from megavit.weights.pretrained.mappings.config_from_shapes import Overrides
 from megavit.weights.pretrained.mappings.hf_clip import HF_CLIP

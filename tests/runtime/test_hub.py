@@ -10,7 +10,7 @@ import torch
 from timm.models import save_for_hf
 
 from megavit.errors import BundleError
-from megavit.weights.pretrained.hub import download, is_hub_name
+from megavit.runtime.hub import download, is_hub_name
 from megavit.weights.pretrained.pretrained import load_pretrained
 
 COMMIT = "0" * 40

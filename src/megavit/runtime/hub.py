@@ -1,8 +1,9 @@
-"""Download models from the Hugging Face hub with huggingface_hub, which caches them for offline use."""
+"""Download models from the Hugging Face hub with huggingface_hub, which caches them, and upload them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from megavit.errors import BundleError
+from megavit.errors import BundleError, ConfigError, OutputError
 
 HUB, TIMM = "hf-hub:", "timm:"
 # No code is downloaded; other weight formats only if there is no safetensors file.
@@ -86,3 +87,58 @@ def download(source: str) -> Path:
     except (HfHubHTTPError, OSError) as error:
         raise BundleError(f"{name} cannot be downloaded from the hub: {error}") from None
     return folder
+
+
+def upload(files: Mapping[str, Path | bytes], target: str, *, private: bool = False, message: str) -> str:
+    """Upload files as a model on the hub, creating it if it is new, and return the address of its page.
+
+    Args:
+        files: paths or contents by name.
+        target: hf-hub:USER/NAME.
+        private: whether a new model is visible to its owner only; an existing one stays as it is.
+        message: message of the commit, which replaces files of the same names.
+
+    Raises:
+        ConfigError: if `target` is not a model name.
+        OutputError: if the user is not logged in or may not write there, or if the hub cannot be reached.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi, get_token
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
+    from huggingface_hub.utils import validate_repo_id
+
+    name = target.removeprefix(HUB)
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        name = ""
+    if not target.startswith(HUB) or name.count("/") != 1:
+        raise ConfigError(f"{target!r} is not a model name: use {HUB}USER/NAME, such as {HUB}ada/flowers")
+    if get_token() is None:
+        raise OutputError(
+            "the hub needs to know who uploads: log in with hf auth login, or set HF_TOKEN to a token that may write"
+        )
+    api = HfApi()
+    try:
+        address = api.create_repo(name, private=private or None, exist_ok=True)
+        added = [CommitOperationAdd(path_in_repo=path, path_or_fileobj=content) for path, content in files.items()]
+        api.create_commit(name, added, commit_message=message)
+    except HfHubHTTPError as error:
+        raise OutputError(f"{name} cannot be uploaded: {_explain_refusal(error.response.status_code, error)}") from None
+    except (HTTPError, OSError, RuntimeError) as error:  # a RuntimeError is about one file
+        raise OutputError(
+            f"{name} cannot be uploaded, as the hub cannot be reached: try again with a network connection ({error})"
+        ) from None
+    return str(address)
+
+
+def _explain_refusal(status: int, error: Exception) -> str:
+    match status:
+        case 401:
+            return "the hub does not accept the token: log in again with hf auth login, or set HF_TOKEN to a valid one"
+        case 403:
+            return (
+                "the token may not write there: use one with the role write, of that user or of a member of that "
+                "organization"
+            )
+        case _:
+            return f"the hub answered {status}: {str(error).splitlines()[0]}"

@@ -1,0 +1,64 @@
+"""The result of a training run: where it was written, and how good it is."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from megavit.evaluation.metrics.dispatch import Metrics
+from megavit.evaluation.report.summary import headline, list_uncertainty
+from megavit.evaluation.uncertainty.uncertainty import UncertaintyMetrics
+from megavit.page import inline
+from megavit.predict.predictor import Predictor, load
+from megavit.training.report.baselines import BaselineSummary, describe_baselines
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A finished training run, which stands for its folder wherever a bundle is expected.
+
+    Attributes:
+        folder: folder of the run.
+        bundle: folder of the trained model, within `folder`.
+        report: path of the report, an HTML file.
+        metrics: metrics on the test images, with their 95% confidence intervals.
+        uncertainty: calibration error, coverage of prediction sets and false alarms, on the test images.
+        baselines: accuracies of simple methods on the same images; None unless each image has one class.
+    """
+
+    folder: Path
+    bundle: Path
+    report: Path
+    metrics: Metrics = field(repr=False)
+    uncertainty: UncertaintyMetrics = field(repr=False)
+    baselines: BaselineSummary | None = field(default=None, repr=False)
+
+    def load(self, *, device: str = "auto", precision: str = "float32") -> Predictor:
+        """Load the trained model as `megavit.load` does."""
+        return load(self.bundle, device=device, precision=precision)
+
+    def _repr_html_(self) -> str:
+        """Return the results for a notebook."""
+        uncertainty = list_uncertainty(self.uncertainty)
+        baselines = [inline.line(describe_baselines(self.baselines))] if self.baselines else []
+        if self.baselines and self.baselines.warning:
+            baselines.append(inline.warning(f"{self.baselines.warning} {self.baselines.advice or ''}"))
+        return inline.block(
+            inline.heading(headline(self.metrics)),
+            *baselines,
+            inline.table([*uncertainty, ("report", str(self.report)), ("bundle", str(self.bundle))]),
+        )
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.folder)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the paths and results as plain JSON types."""
+        return {
+            "run": str(self.folder),
+            "bundle": str(self.bundle),
+            "report": str(self.report),
+            "test": self.metrics.to_dict(),
+            "uncertainty": self.uncertainty.to_dict(),
+            "baselines": self.baselines.to_dict() if self.baselines else None,
+        }

@@ -1,0 +1,1 @@
+"""The log of a run, and the process that forwards it to an experiment tracker."""
