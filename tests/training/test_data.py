@@ -146,3 +146,12 @@ def test_a_part_has_its_own_images_with_their_labels(tmp_path, monkeypatch, memo
     ((pictures, labels),) = part.batches([[0, 1, 2]])
     assert (torch.as_tensor(pictures)[:, 0, 0, 0] // 10).tolist() == [1, 4, 5] and labels.tolist() == [1, 0, 1]
     assert len(part) == 3 and len(feed) == COUNT and sum(map(len, feed.sequential_batches(2))) == COUNT
+
+
+@pytest.mark.parametrize(("side", "expected"), [(32, 256), (256, 256), (512, 64), (8192, 1)])
+def test_batches_of_inference_hold_fewer_large_images(tmp_path, monkeypatch, side, expected):
+    labeled = images(tmp_path)
+    monkeypatch.setattr(module, "free_memory", lambda: 0)
+    size = Preprocessing(height=side, width=side, channels=3)
+    loader = TrainLoader(labeled, labeled.samples, size, workers=0, reporter=NullReporter())
+    assert loader.inference_batch_size == expected
