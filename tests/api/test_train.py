@@ -30,7 +30,7 @@ def test_the_functions_keep_their_names_whatever_is_imported() -> None:
 
 
 def test_a_run_knows_its_folder_its_results_and_its_model(run: megavit.Run) -> None:
-    assert run.bundle == run.folder / "bundle" and run.report.is_file()
+    assert run.bundle == run.folder / "bundle" and run.report == run.folder / "report.html"
     assert os.fspath(run) == str(run.folder)
     assert run.load().labels == tuple("0123456789")
     assert megavit.load(run).info.metrics == run.metrics.to_dict()

@@ -117,4 +117,4 @@ def test_a_run_ends_where_its_test_images_were_exchanged_and_goes_on_when_they_a
         train(str(data), out, recipe="small", overrides=settings, reporter=Meddler("test images", change))
     assert not (out / "bundle").exists() and not (out / "report.html").exists()
     change()
-    assert resume(out, reporter=NullReporter()).report.exists()
+    assert resume(out, reporter=NullReporter()).report == out / "report.html" and (out / "report.html").exists()

@@ -32,6 +32,7 @@ def train(
     device: str | None = None,
     settings: Settings | None = None,
     reporter: ReporterChoice = "auto",
+    report: bool = True,
     clock: Clock | None = None,
 ) -> Run:
     """Train a Vision Transformer on labeled images, write it as a bundle, and return the run with its results.
@@ -62,6 +63,7 @@ def train(
         settings: any other settings, nested as in a recipe file, such as {"augment": {"flip": True}}.
         reporter: where progress is shown: "terminal", "notebook", an object with the methods of
             `megavit.training.progress.Reporter`, None for silence, or "auto", which is silent in a script.
+        report: whether to write the report, report.html.
         clock: clock that the time budget counts from; None to start now.
 
     Raises:
@@ -82,7 +84,13 @@ def train(
     with open_reporter(reporter) as shown:
         try:
             return training.train(
-                data, folder, recipe=chosen.recipe, overrides=chosen.overrides, reporter=shown, clock=clock
+                data,
+                folder,
+                recipe=chosen.recipe,
+                overrides=chosen.overrides,
+                reporter=shown,
+                clock=clock,
+                report=report,
             )
         except Interrupted as error:
             error.add_note(f"from Python: megavit.resume({str(folder)!r}{'' if is_named(data) else ', data'})")

@@ -13,6 +13,7 @@ from megavit.config.names import canonical, find_look_alikes, show_code_points
 from megavit.config.recipe import DataRecipe
 from megavit.data.dataset import LabeledImages, Sample, Skipped
 from megavit.data.decode.extras import NEEDS_EXTRA
+from megavit.data.decode.image_file import NO_FILE
 from megavit.data.scan import Candidate, ImageInfo, Listing, Progress, scan_images
 from megavit.data.shards.listing import list_shards
 from megavit.data.shards.open import check_not_nearly_shards, is_shards
@@ -283,6 +284,11 @@ def _check_classes(
             raise DataError(f"the class {name!r} of {source!r} has a name that is not valid UTF-8: rename its folder")
     if evaluated and usable:
         return
+    if not usable and unusable and all(reason == NO_FILE for _, reason in unusable):
+        raise DataError(
+            f"none of the {len(unusable):,} images that {source!r} lists is there, such as {unusable[0][0].name!r}: "
+            "pass the folder that its paths are relative to with --image-root"
+        )
     readable = {name for candidate in usable for name in candidate.names}
     reasons: dict[str, list[str]] = defaultdict(list)
     for candidate, reason in unusable:

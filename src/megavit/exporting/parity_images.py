@@ -15,7 +15,7 @@ from megavit.data.byte_range import content_digest
 from megavit.data.dataset import SampleRow, read_samples
 from megavit.data.decode.image_file import read_file, read_image_file
 from megavit.data.image_dataset import can_convert_channels
-from megavit.data.load import TABLES, DataSource, load_data
+from megavit.data.load import DataSource, load_data
 from megavit.data.scan import Progress
 from megavit.data.sources.demo import DEMO_PREFIX
 from megavit.errors import ImageError
@@ -105,7 +105,7 @@ def _bundle_images(predictor: Predictor, split: str, max_images: int) -> list[Pa
             for row in rows
             if row.name in samples
         ]
-    root = Path(source).parent if source.endswith(TABLES) else Path(source)
+    root = Path(source).parent if Path(source).is_file() else Path(source)
     if not source or not root.is_dir():
         return []
     loaded = []

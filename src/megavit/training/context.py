@@ -39,7 +39,8 @@ class TrainRequest:
 class RunContext:
     """The environment of a run: output folder, images, device, processes, reporter, and clock.
 
-    `check_tracker` is called at each validation, and says if the experiment tracker has failed.
+    `check_tracker` is called at each validation, and says if the experiment tracker has failed; `write_report` says
+    whether the run ends with a report.
     """
 
     run_dir: Path
@@ -49,6 +50,7 @@ class RunContext:
     reporter: Reporter
     clock: Clock = field(default_factory=Clock)
     check_tracker: Callable[[], None] = lambda: None
+    write_report: bool = True
 
     @property
     def dist(self) -> DistContext:

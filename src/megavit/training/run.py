@@ -24,6 +24,7 @@ from megavit.data.dataset import LabeledImages
 from megavit.data.load import DataSource, is_named, load_data
 from megavit.data.shards.index import is_tar
 from megavit.data.sources.demo import DEMO_PREFIX
+from megavit.data.sources.records.hugging_face import HUB_PREFIX
 from megavit.data.sources.records.memory import IN_MEMORY
 from megavit.data.sources.table_options import Table
 from megavit.data_check.quick_checks import data_warnings
@@ -72,6 +73,7 @@ def train(
     overrides: dict[str, Any],
     reporter: Reporter,
     clock: Clock | None = None,
+    report: bool = True,
 ) -> Run:
     """Train on `source` and write everything to the new folder `run_dir`.
 
@@ -81,6 +83,7 @@ def train(
         recipe: name in `megavit.config.recipes.RECIPES`, or "auto" to choose by the images.
         overrides: settings, nested as in `Recipe`, that replace the recipe's.
         clock: clock that a time budget counts from; None to start now.
+        report: whether to write the report.
 
     Raises:
         BundleError, ConfigError, DataError, OutputError: if the inputs are invalid, before training starts.
@@ -98,7 +101,7 @@ def train(
         if dist.run_on_main(lambda: claim_run_dir(run_dir, source)):
             return _resume(run_dir, reporter, clock, source=None if is_named(source) else source)
         with dist.main_process_only(lock_run_dir(run_dir)):
-            ctx = _open_run(run_dir, source, draft, reporter, clock)
+            ctx = replace(_open_run(run_dir, source, draft, reporter, clock), write_report=report)
             request = TrainRequest(_portable_name(ctx.dataset), recipe, overrides, pretrained)
             request = replace(request, pretrained=choose_weights(ctx, request))
             return _start(ctx, request) if request.pretrained is None else start_finetuning(ctx, request)
@@ -316,7 +319,8 @@ def _with_columns(overrides: dict[str, Any], source: DataSource) -> dict[str, An
 
 def _portable_name(dataset: LabeledImages) -> str:
     name = dataset.source
-    return name if dataset.root is None or name == IN_MEMORY else str(Path(name).absolute())
+    is_path = name != IN_MEMORY and (dataset.root is not None or Path(name).exists())
+    return str(Path(name).absolute()) if is_path else name
 
 
 def _check_source(source: str, run_dir: Path) -> str:
@@ -327,7 +331,7 @@ def _check_source(source: str, run_dir: Path) -> str:
             "Python, with the same data"
         )
     path = Path(source).parent if is_tar(source) else Path(source)
-    if source.startswith(DEMO_PREFIX) or is_url(source) or path.exists():
+    if source.startswith((DEMO_PREFIX, HUB_PREFIX)) or is_url(source) or path.exists():
         return source
     raise DataError(
         f"the images of this run are no longer at {source}: move them back, or pass their new location with "

@@ -255,6 +255,13 @@ def label_studio_boxes(root: Path) -> Path:
     return root / "boxes.json"
 
 
+def no_images(root: Path) -> Path:
+    kaggle_ids(root)
+    for name in LABELS:
+        (root / "train" / f"{name}.png").unlink()
+    return root / "labels.csv"
+
+
 def geojson(root: Path) -> Path:
     (root / "map.json").write_text('{"type": "FeatureCollection", "features": []}')
     return root / "map.json"
@@ -278,6 +285,7 @@ REFUSED: dict[Callable[[Path], Path], str] = {
     yolo: "seem to be images and their annotations",
     coco_captions: "annotation 12 .* has no category_id, as captions and keypoints have none",
     label_studio_boxes: "the task 5 .* has 'rectanglelabels', but only choices can be labels of images",
+    no_images: "none of the 12 images that .* lists is there, such as '000': pass the folder .* with --image-root",
     geojson: "a JSON file can be a list of records",
 }
 

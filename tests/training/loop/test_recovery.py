@@ -225,7 +225,7 @@ def test_a_run_whose_learning_rate_jumps_once_goes_back_and_ends_with_a_model_th
     (line,) = [line for line in Told.lines if "with other images" in line]
     assert f"rolling back to step {BACK}" in line
     assert isinstance(done.metrics, ClassificationMetrics) and done.metrics.accuracy.value > 0.8
-    page = done.report.read_text()
+    page = (done.folder / "report.html").read_text()
     assert "rollbacks" in page and "in attention" in page
     logged = read_validations(tmp_path / "run")
     assert all(0 < one["attention_logit"] < 100 and 0 < one["head_logit"] < 100 for one in logged)

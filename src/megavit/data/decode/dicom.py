@@ -53,7 +53,9 @@ def read_dicom(data: bytes, decode_jpeg: DecodeJpeg, max_pixels: int = MAX_PIXEL
     if bits not in (1, 8, 16):
         raise ImageError(f"DICOM of {bits} bits is not supported: save it with 8 or 16 bits")
     syntax = str(header.file_meta.TransferSyntaxUID)
-    is_rle = syntax == _RLE and found.size <= _MAX_RLE_BYTES
+    # Run-length encoding adds at most one byte to 128, but expands 2 bytes to 128.
+    raw_bytes = int(header.Rows) * int(header.Columns) * int(header.SamplesPerPixel) * bits // 8
+    is_rle = syntax == _RLE and found.size <= min(_MAX_RLE_BYTES, raw_bytes * 2 + 2**12)
     if syntax == _JPEG and interpretation != "RGB":
         values = decode_jpeg(found.read_frame(data))
         return _to_gray(pydicom, values[..., 0], header) if interpretation in _GRAY else values

@@ -40,6 +40,7 @@ SETTLED_SECONDS = 2.5
 
 NOT_AN_IMAGE = "not an image"
 DAMAGED = "damaged or truncated"
+NO_FILE = "no such file"
 
 # Without a handler, Python would print Pillow's log messages on damaged files.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -153,7 +154,7 @@ def read_file_with_stamp(path: Path) -> tuple[bytes, int | None]:
     except ImageError:
         raise
     except FileNotFoundError as error:
-        raise ImageError("no such file") from error
+        raise ImageError(NO_FILE) from error
     except PermissionError as error:
         raise ImageError("no permission to read it") from error
     except OSError as error:

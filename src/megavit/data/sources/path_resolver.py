@@ -29,13 +29,14 @@ class PathResolver:
         if os.path.lexists(os.path.join(self._root, name)):  # noqa: PTH118 - faster for a million files
             return name
         stripped = path.strip()
-        variants = [self._in_folder(variant) for variant in (stripped, stripped.replace("\\", "/"), stripped[1:])]
-        for variant in variants if stripped.startswith("'") else variants[:2]:
+        written = (stripped, stripped.replace("\\", "/"), stripped.removeprefix("'"))
+        variants = [self._in_folder(variant) for variant in dict.fromkeys(written)]
+        for variant in variants:
             found = self._found(variant)
             if found is not None:
                 self.changed += 1
                 return found
-        for variant in variants[:2]:
+        for variant in variants:
             found = self._found(variant, with_suffix=False)
             if found is not None:
                 self.completed += 1
@@ -55,7 +56,7 @@ class PathResolver:
 
     def _in_folder(self, path: str) -> str:
         # A path that is absolute stays so.
-        return (PurePosixPath(self._folder) / path).as_posix()
+        return (PurePosixPath(self._folder) / path if self._folder else PurePosixPath(path)).as_posix()
 
     def _found(self, name: str, with_suffix: bool = True) -> str | None:
         folder = "/" if name.startswith("/") else ""

@@ -1,7 +1,7 @@
 """Finish a run: evaluate its best weights on the test images, and write the bundle and the report."""
 
 import platform
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -70,6 +70,17 @@ def finalize(
         samples=samples,
         calibration_tensors=result.tensors,
     )
+    run = Run(
+        folder=run_dir,
+        bundle=run_dir / BUNDLE,
+        report=None,
+        metrics=result.test,
+        uncertainty=result.uncertainty,
+        baselines=result.baselines,
+    )
+    append_line(run_dir / LOG, "test", _last_line(state) | {"metrics": result.test.to_dict()})
+    if not ctx.write_report:
+        return run
     report = Report(
         title=_make_title(dataset),
         created=created,
@@ -100,15 +111,7 @@ def finalize(
         baselines=result.baselines,
         bundle=str(run_dir),
     )
-    append_line(run_dir / LOG, "test", _last_line(state) | {"metrics": result.test.to_dict()})
-    return Run(
-        folder=run_dir,
-        bundle=run_dir / BUNDLE,
-        report=write_report(run_dir, report),
-        metrics=result.test,
-        uncertainty=result.uncertainty,
-        baselines=result.baselines,
-    )
+    return replace(run, report=write_report(run_dir, report))
 
 
 def _last_line(state: TrainState) -> dict[str, Any]:

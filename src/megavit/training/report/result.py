@@ -20,7 +20,7 @@ class Run:
     Attributes:
         folder: folder of the run.
         bundle: folder of the trained model, within `folder`.
-        report: path of the report, an HTML file.
+        report: path of the report, an HTML file; None if none was asked for.
         metrics: metrics on the test images, with their 95% confidence intervals.
         uncertainty: calibration error, coverage of prediction sets and false alarms, on the test images.
         baselines: accuracies of simple methods on the same images; None unless each image has one class.
@@ -28,7 +28,7 @@ class Run:
 
     folder: Path
     bundle: Path
-    report: Path
+    report: Path | None
     metrics: Metrics = field(repr=False)
     uncertainty: UncertaintyMetrics = field(repr=False)
     baselines: BaselineSummary | None = field(default=None, repr=False)
@@ -43,10 +43,11 @@ class Run:
         baselines = [inline.line(describe_baselines(self.baselines))] if self.baselines else []
         if self.baselines and self.baselines.warning:
             baselines.append(inline.warning(f"{self.baselines.warning} {self.baselines.advice or ''}"))
+        report = [("report", str(self.report))] if self.report else []
         return inline.block(
             inline.heading(headline(self.metrics)),
             *baselines,
-            inline.table([*uncertainty, ("report", str(self.report)), ("bundle", str(self.bundle))]),
+            inline.table([*uncertainty, *report, ("bundle", str(self.bundle))]),
         )
 
     def __fspath__(self) -> str:
@@ -57,7 +58,7 @@ class Run:
         return {
             "run": str(self.folder),
             "bundle": str(self.bundle),
-            "report": str(self.report),
+            "report": str(self.report) if self.report else None,
             "test": self.metrics.to_dict(),
             "uncertainty": self.uncertainty.to_dict(),
             "baselines": self.baselines.to_dict() if self.baselines else None,
