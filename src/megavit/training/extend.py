@@ -1,11 +1,8 @@
 """Extend a finished run: check that it can be, and decide the length of the extension.
 
-The learning rate rises again to its peak and decays once more (arXiv 2403.08763, section 4). The weights, their average,
-the moments of the optimizers and the best validation so far are kept. There are no cheaper steps early in an extension,
-as the model has learned what they teach.
-
-On demo:digits, with three seeds each, half and a quarter of the peak were worse than the peak, and steps with patches
-left out worse than whole ones (`benchmarks/learning/extend.py`).
+The learning rate rises again, to half of its peak, and decays once more (arXiv 2403.08763, section 4). The weights, their
+average, the optimizers' moments and the best validation so far are kept. There are no cheaper steps early in an
+extension, as the model has learned what they teach. `docs/tried.md` has the figures of the other choices.
 """
 
 import math
