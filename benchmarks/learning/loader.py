@@ -30,7 +30,7 @@ from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.decode.tensor import decode
 from megavit.data.image_dataset import preprocess
 from megavit.data.image_dataset import to_device as send
-from megavit.data.workers import available_cpus
+from megavit.runtime.processors import available_cpus
 from megavit.training import data as data_module
 from megavit.training.data import TrainLoader
 from megavit.training.progress import NullReporter
@@ -81,7 +81,7 @@ def make_train_loader(root: Path, paths: list[Path], height: int, width: int, si
     samples = tuple(Sample(name, i % 2, "train", height, width, 3, "") for i, name in enumerate(names))
     images = LabeledImages(str(root), root, ("even", "odd"), samples, (), "all of it")
     # Pretend that there is no memory to cache the images.
-    data_module.get_free_memory = lambda: 0
+    data_module.free_memory = lambda: 0
     size = Preprocessing(height=side, width=side, channels=3)
     return TrainLoader(images, samples, size, workers=workers, reporter=NullReporter())
 

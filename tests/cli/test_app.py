@@ -61,3 +61,21 @@ def test_memory_that_runs_out_is_advice(monkeypatch, capsys):
         else:
             with pytest.raises(RuntimeError, match="ours"):
                 app.run(["bench"])
+
+
+def test_an_operation_that_a_device_lacks_is_advice(monkeypatch, capsys):
+    from megavit.cli import app
+
+    def lacking() -> None:
+        raise NotImplementedError("The operator 'aten::frob' is not currently implemented for the MPS device. If you")
+
+    def broken() -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr(app, "check_numbers", lambda _: lacking())
+    assert app.run(["bench"]) == 2
+    errors = capsys.readouterr().err
+    assert "aten::frob" in errors and "--device cpu" in errors and "If you" not in errors
+    monkeypatch.setattr(app, "check_numbers", lambda _: broken())
+    with pytest.raises(NotImplementedError):
+        app.run(["bench"])

@@ -1,5 +1,6 @@
 """Names: one form to compare by, nothing that a terminal acts on, and which look alike."""
 
+import os
 import unicodedata
 
 import pytest
@@ -11,6 +12,7 @@ from megavit.config.names import (
     index_by_name,
     is_missing,
     printable,
+    shell_quote,
     show_code_points,
 )
 from megavit.config.target import join_labels, split_labels
@@ -65,3 +67,10 @@ def test_labels_joined_in_a_cell_come_apart_again(labels):
 def test_what_pandas_takes_for_missing_is_missing():
     assert all(map(is_missing, ("nan", "NaN", "None", "NA", "N/A", "null", " nan ")))
     assert not any(map(is_missing, ("none", "na", "no", "", "0", "Nancy")))
+
+
+def test_an_argument_is_quoted_for_the_shells_of_this_system(monkeypatch):
+    assert [shell_quote(name) for name in ("runs/a", "my runs", "it's")] == ["runs/a", "'my runs'", "'it'\"'\"'s'"]
+    monkeypatch.setattr(os, "name", "nt")
+    windows = (r"C:\\runs\\a-1.b", "my runs", "it's", "a&b", "50%")
+    assert [shell_quote(name) for name in windows] == [windows[0], *(f'"{name}"' for name in windows[1:])]

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from megavit.data.workers import available_cpus, map_in_processes
+from megavit.data import workers as module
+from megavit.data.workers import MAX_WORKERS, WORKER_BYTES, count_workers, map_in_processes
 from megavit.errors import DataError
 from tests.helpers.processes import wait_until_ended
 
@@ -41,8 +42,21 @@ def test_a_process_that_dies_is_an_error_and_no_hang():
         list(map_in_processes(_die, range(4), 2))
 
 
-def test_there_is_a_processor():
-    assert available_cpus() >= 1
+@pytest.mark.parametrize(
+    ("cpus", "memory", "expected"),
+    [(4, 100 * WORKER_BYTES, 4), (64, 100 * WORKER_BYTES, MAX_WORKERS), (4, 2 * WORKER_BYTES, 2), (4, 0, 1)],
+)
+def test_workers_are_as_many_as_processors_and_memory_allow(monkeypatch, cpus, memory, expected):
+    monkeypatch.setattr(module, "available_cpus", lambda: cpus)
+    monkeypatch.setattr(module, "free_memory", lambda: memory)
+    assert count_workers() == expected
+
+
+def test_processes_of_a_run_share_the_memory(monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setattr(module, "available_cpus", lambda: 8)
+    monkeypatch.setattr(module, "free_memory", lambda: 4 * WORKER_BYTES)
+    assert count_workers() == 2
 
 
 _PARENT = """

@@ -17,6 +17,7 @@ import torch
 import megavit
 from megavit.config.preprocessing import Preprocessing
 from megavit.errors import BundleError, ConfigError, ImageError
+from megavit.predict import predictor as module
 from megavit.predict.prediction import Prediction, PredictionResult
 from megavit.predict.predictor import BATCHES_AHEAD, load
 from tests.helpers.bundles import LABELS, make_bundle, make_model
@@ -406,3 +407,13 @@ def test_the_shape_is_kept_where_that_is_asked_of_a_bundle_trained_without(tmp_p
     assert asked.prepare(pixels(0, 10, 40)).shape == (3, 8, 32)
     assert load(tmp_path / "bundle", device="cpu").prepare(pixels(0, 10, 40)).shape == (3, 16, 16)
     assert asked.predict(pixels(0, 10, 40)) == asked.predict([pixels(0, 10, 40)])[0]
+
+
+@pytest.mark.parametrize(("device", "times"), [("cpu", 0), ("cuda", 1), ("mps", 1)])
+def test_on_a_gpu_the_reference_outputs_must_come_out(bundle, monkeypatch, device, times):
+    checked = []
+    monkeypatch.setattr(module, "pick_device", lambda name: torch.device(device))
+    monkeypatch.setattr(torch.nn.Module, "to", lambda model, device: model)
+    monkeypatch.setattr(module, "verify_reference_outputs", checked.append)
+    predictor = module.load(bundle)
+    assert len(checked) == times and all(found.model is predictor.model for found in checked)

@@ -335,3 +335,71 @@ def test_a_folder_that_another_process_has_just_written_is_replaced(tmp_path, mo
     with new_folder(tmp_path / "target") as folder:
         (folder / "file").write_text("ours")
     assert (tmp_path / "target" / "file").read_text() == "ours"
+
+
+# Windows
+
+
+@pytest.fixture
+def windows(monkeypatch):
+    """Windows opens no folders, and replaces no open files."""
+
+    def open_file(path, flags, *mode, **options):
+        if Path(path).is_dir():
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return usual(path, flags, *mode, **options)
+
+    def replace(path, target):
+        held = {os.path.realpath(handle) for handle in Path("/proc/self/fd").iterdir()}
+        if {str(path), str(target)} & held:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return move(path, target)
+
+    usual, move = os.open, Path.replace
+    monkeypatch.setattr(storage, "IS_WINDOWS", True)
+    monkeypatch.setattr(storage.sys, "platform", "win32")
+    monkeypatch.setattr(storage.os, "open", open_file)
+    monkeypatch.setattr(shutil, "_use_fd_functions", False)
+    monkeypatch.setattr(Path, "replace", replace)
+    monkeypatch.delattr(os, "O_NOFOLLOW")
+
+
+def test_windows_replaces_closed_files(tmp_path, windows):
+    path = tmp_path / "a.txt"
+    write_file(path, "old")
+    write_file(path, b"new\r\n")
+    assert path.read_bytes() == b"new\r\n"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_windows_replaces_folders_whose_files_are_closed(tmp_path, windows):
+    target = tmp_path / "target"
+    for content in ("old", "new"):
+        with new_folder(target) as folder:
+            (folder / content).write_text(content)
+    assert names(target) == ["new"]
+    assert names(tmp_path) == ["target"]
+
+
+def test_windows_keeps_what_a_killed_process_left_as_it_may_be_in_use(tmp_path, windows):
+    (tmp_path / ".a.txt-01234567").write_text("perhaps in use")
+    write_file(tmp_path / "a.txt", "new")
+    assert names(tmp_path) == [".a.txt-01234567", "a.txt"]
+
+
+def test_a_mac_swaps_folders_by_its_own_function(old, monkeypatch):
+    class Library:
+        def renamex_np(self, a: bytes, b: bytes, flags: int) -> int:
+            swapped.append(flags)
+            first, second = Path(os.fsdecode(a)), Path(os.fsdecode(b))
+            third = first.rename(first.with_name("third"))
+            second.rename(first)
+            third.rename(second)
+            return 0
+
+    swapped: list[int] = []
+    monkeypatch.setattr(storage.sys, "platform", "darwin")
+    monkeypatch.setattr(storage.ctypes, "CDLL", lambda name: Library())
+    with new_folder(old) as folder:
+        (folder / "c").write_text("new")
+    assert swapped == [2] and names(old) == ["c"] and names(old.parent) == ["target"]

@@ -15,7 +15,7 @@ from megavit.data.loader.loader import pack, stack, unpack
 from megavit.data.loader.sampler import ResumableBatchSampler
 from megavit.errors import DataError
 from megavit.training import data as module
-from megavit.training.data import TrainLoader, get_free_memory
+from megavit.training.data import TrainLoader
 from megavit.training.progress import NullReporter
 
 COUNT, SIZE = 6, (1, 4, 4)
@@ -34,7 +34,7 @@ def images(root: Path) -> LabeledImages:
 
 
 def make_feed(root: Path, monkeypatch: pytest.MonkeyPatch, *, memory: bool, workers: int = 0) -> TrainLoader:
-    monkeypatch.setattr(module, "get_free_memory", lambda: 2**30 if memory else 0)
+    monkeypatch.setattr(module, "free_memory", lambda: 2**30 if memory else 0)
     labeled = images(root)
     size = Preprocessing(height=4, width=4, channels=1)
     return TrainLoader(labeled, labeled.samples, size, workers=workers, reporter=NullReporter())
@@ -109,7 +109,7 @@ def test_one_message_stands_for_a_batch_with_an_unreadable_image():
 
 @pytest.mark.parametrize(("memory", "workers"), [(True, 0), (False, 0), (False, 1)])
 def test_images_that_keep_their_shape_come_as_a_list(tmp_path, monkeypatch, memory, workers):
-    monkeypatch.setattr(module, "get_free_memory", lambda: 2**30 if memory else 0)
+    monkeypatch.setattr(module, "free_memory", lambda: 2**30 if memory else 0)
     shapes = [(4, 8), (8, 4), (4, 4), (4, 16), (16, 4), (8, 8)]
     for i, (height, width) in enumerate(shapes):
         Image.new("L", (width, height), 10 * i).save(tmp_path / f"{i}.png")
@@ -137,10 +137,6 @@ def test_what_is_strung_together_is_cut_apart_again(shapes):
     again = unpack(*strung)
     assert all(torch.equal(a, b) for a, b in zip(again, pictures, strict=True))
     assert pack([*pictures, "first", "second"]) == "first"
-
-
-def test_get_free_memory_is_some_and_not_more_than_there_is():
-    assert 0 < get_free_memory() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.mark.parametrize("memory", [True, False])

@@ -42,7 +42,7 @@ def read(folder: Path) -> LabeledImages:
 def make_feed(
     folder: Path, monkeypatch: pytest.MonkeyPatch, memory: bool, watch: NullReporter | None = None
 ) -> TrainLoader:
-    monkeypatch.setattr(module, "get_free_memory", lambda: 2**30 if memory else 0)
+    monkeypatch.setattr(module, "free_memory", lambda: 2**30 if memory else 0)
     images = read(folder)
     return TrainLoader(images, images.samples, SIZE, workers=0, reporter=watch or NullReporter())
 

@@ -12,7 +12,7 @@ from megavit.bench.timing import time_interleaved
 
 OURS = "megavit"
 _MATMUL = "matmul"
-MATMUL_SIDES = {"cpu": 1024, "cuda": 8192}
+MATMUL_SIDES = {"cpu": 1024, "cuda": 8192, "mps": 4096, "xpu": 8192}
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def _peers(
     if REPRESENTATIVE not in get_installed_peers(config):
         return
     model = get_installed_peers(config)[REPRESENTATIVE](config).eval()
-    if not quick and (device.type == "cuda" or shutil.which("c++")):
+    if not quick and (device.type in ("cuda", "xpu") or (device.type == "cpu" and shutil.which("c++"))):
         yield f"{REPRESENTATIVE} compiled", partial(torch.compile(deepcopy(model).to(device, dtype)), typed)
     if device.type == "cpu" and find_spec("openvino"):
         yield f"{REPRESENTATIVE} in OpenVINO", partial(to_openvino(model, images, precision), images)

@@ -58,6 +58,6 @@ def _timed(run: Callable[[], object], device: torch.device) -> float:
     time.sleep(PAUSE_SECONDS)
     began = time.perf_counter()
     run()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
     return time.perf_counter() - began

@@ -35,6 +35,7 @@ from megavit.cli.commands.train import train
 from megavit.cli.numbers import check_numbers
 from megavit.config.names import printable
 from megavit.errors import ConfigError, MegavitError, get_signal
+from megavit.runtime.signals import STOP_SIGNALS
 
 TAKE_IMAGES = ("predict", "embed", "explain")
 """Commands whose arguments are a bundle and any number of images."""
@@ -60,7 +61,7 @@ for position, command in enumerate(_COMMANDS):
 def main() -> None:
     """Run the `megavit` command and exit."""
     _open_closed_streams()
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in STOP_SIGNALS:  # Python itself handles SIGINT
         if signal.getsignal(number) == signal.SIG_DFL:  # not ignored, as by nohup
             signal.signal(number, _interrupt)
     code = run(sys.argv[1:])
@@ -96,6 +97,13 @@ def run(arguments: Sequence[str]) -> int:
         path = f"{os.fspath(error.filename)!r}: " if error.filename is not None else ""
         show_error("OSError", f"operating system error: {path}{error.strerror or error}", arguments)
         _discard(sys.stdout)
+        return 2
+    except NotImplementedError as error:
+        if "aten::" not in str(error):  # PyTorch's names of operations
+            raise
+        reason = str(error).partition(". ")[0].partition("\n")[0]
+        message = f"PyTorch cannot compute this on the device: {reason}; try --device cpu"
+        show_error("NotImplementedError", message, arguments)
         return 2
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):

@@ -1,5 +1,6 @@
 """Print results: tables and progress bars on a terminal, plain lines elsewhere, JSON for programs."""
 
+import codecs
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -12,10 +13,23 @@ from megavit.api.reporters.terminal import make_console, progress_bar
 from megavit.api.reporters.text import list_skipped
 from megavit.config.names import printable
 
-# File names may contain bytes that are not text.
+_SIMPLER = {"×": "x", "–": "-", "…": "...", "²": "2", "³": "3", "√": "sqrt", "·": ".", "│": "|"}
+
+
+def _replace_unprintable(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Return simpler characters for those that a terminal's encoding lacks, or their code points."""
+    assert isinstance(error, UnicodeEncodeError)
+    first = error.object[error.start]
+    if first in _SIMPLER:
+        return _SIMPLER[first], error.start + 1
+    return codecs.backslashreplace_errors(error)
+
+
+codecs.register_error("megavit.simpler", _replace_unprintable)
+# File names may contain bytes that are not text, and Windows' terminals have few characters.
 for stream in (sys.stdout, sys.stderr):
     if hasattr(stream, "reconfigure"):
-        stream.reconfigure(errors="backslashreplace")
+        stream.reconfigure(errors="megavit.simpler")
 
 
 results = make_console(stderr=False)

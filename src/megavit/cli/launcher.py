@@ -1,21 +1,23 @@
 """Run a command in several processes on this machine with PyTorch's elastic agent."""
 
 import os
+import shutil
 import sys
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from megavit.cli import STARTED
 from megavit.errors import LostProcessError, MegavitError
 from megavit.runtime.process_group import get_dist_context
 
-# Path of a file with the exit code of a process that failed; then no process is restarted.
+# Path of a folder with the exit code of a process that failed; then no process is restarted.
 ERROR_CODE_FILE = "MEGAVIT_ERROR_CODE_FILE"
-# File next to it with the exit code of a complete command that did not fully succeed.
+# Folder next to it with the exit code of a complete command that did not fully succeed.
 _FINAL_CODE = "final_code"
+_CONTENT = "content"
 # Monotonic time in seconds at which the command began that started this process.
 LAUNCH_TIME = "MEGAVIT_LAUNCH_TIME"
 MAX_RESTARTS = 3
@@ -33,7 +35,7 @@ def launch(nproc: int, arguments: Sequence[str], resume_command: str) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, launch_agent
 
-    from megavit.data.workers import available_cpus
+    from megavit.runtime.processors import available_cpus
 
     os.environ[LAUNCH_TIME] = str(STARTED)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cpus() // nproc)))
@@ -67,7 +69,7 @@ def launch(nproc: int, arguments: Sequence[str], resume_command: str) -> int:
                 ) from error
         for path in (error_code, error_code.with_name(_FINAL_CODE)):
             if path.exists():
-                return int(path.read_text())
+                return int((path / _CONTENT).read_text(encoding="ascii"))
         return code
 
 
@@ -130,16 +132,18 @@ def report_once() -> Iterator[None]:
 
 
 def _create(path: Path, text: str) -> bool:
-    """Create a file atomically with its content; return False if it exists."""
-    with suppress(FileExistsError):
-        part = path.with_name(f"{path.name}-{os.getpid()}")
-        part.write_text(text)
-        try:
-            os.link(part, path)
-        finally:
-            part.unlink()
-        return True
-    return False
+    """Create a folder atomically with a file of this content; return False if it exists."""
+    part = path.with_name(f"{path.name}-{os.getpid()}")
+    part.mkdir(exist_ok=True)
+    (part / _CONTENT).write_text(text, encoding="ascii")
+    try:
+        part.rename(path)  # no system replaces a folder that is not empty
+    except OSError:
+        if not path.exists():
+            raise
+        shutil.rmtree(part)
+        return False
+    return True
 
 
 def _is_first_to_report() -> bool:

@@ -32,7 +32,7 @@ ImageInputs = Annotated[
     list[str],
     Parameter(help="Image files, folders, glob patterns, shards, or - for standard input.", allow_leading_hyphen=True),
 ]
-Device = Annotated[str, Parameter(help="Device to compute on: auto, cpu, cuda or cuda:N.")]
+Device = Annotated[str, Parameter(help="Device to compute on: auto, cpu, cuda, cuda:N, mps, xpu or xpu:N.")]
 InferencePrecision = Annotated[
     Precision,
     Parameter(help="Numeric precision: bfloat16 is faster and keeps 3 digits; int8 needs megavit quantize first."),

@@ -219,8 +219,5 @@ def local_device(device: str) -> str:
     """
     from megavit.runtime.process_group import get_dist_context
 
-    if device not in ("auto", "cuda") or not (dist := get_dist_context()).is_distributed:
-        return device
-    import torch
-
-    return f"cuda:{dist.local_rank}" if torch.cuda.is_available() else device
+    dist = get_dist_context()
+    return str(dist.pick_device(device)) if dist.is_distributed and ":" not in device else device

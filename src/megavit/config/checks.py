@@ -91,8 +91,8 @@ def check_channels(name: str, value: Any) -> None:
 
 
 def check_device(name: str, value: Any) -> None:
-    if not isinstance(value, str) or not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", value):
-        raise ConfigError(f"{name} must be auto, cpu, cuda or cuda:N, got {value!r}")
+    if not isinstance(value, str) or not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:[0-9]+)?", value):
+        raise ConfigError(f"{name} must be auto, cpu, cuda, cuda:N, mps, xpu or xpu:N; got {value!r}")
 
 
 def _is_optional(kind: Any) -> bool:

@@ -1,6 +1,8 @@
 """Compare, display and check the names of classes and files."""
 
+import os
 import re
+import shlex
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -13,6 +15,7 @@ MISSING = frozenset(
 )
 """Ways to write a missing value: the defaults of `pandas.read_csv`, and pandas' NaT."""
 
+_PLAIN_ON_WINDOWS = re.compile(r"[\w.:/\\-]+")
 _ZERO_WIDTH = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
     "\u2060-\u206f\ufe00-\ufe0f\ufeff]"
@@ -40,6 +43,13 @@ def index_by_name(names: Sequence[str]) -> dict[str, int]:
 def is_missing(name: str) -> bool:
     """Return whether a cell or label denotes a missing value, such as nan, None or NULL."""
     return name.strip() in MISSING
+
+
+def shell_quote(text: str) -> str:
+    """Return the text as one argument for this system's shells: cmd and PowerShell on Windows, or those of POSIX."""
+    if os.name != "nt":
+        return shlex.quote(text)
+    return text if _PLAIN_ON_WINDOWS.fullmatch(text) else f'"{text}"'  # no file name has quotation marks there
 
 
 def printable(text: str, keep: str = "") -> str:

@@ -213,7 +213,7 @@ class RunRecipe(Settings):
             (arXiv 1604.06174), for much less memory and a third more time.
         compile: whether each layer is compiled by torch.compile, which pays off on GPUs only.
         seed: random seed of initialization, order and augmentation.
-        device: "auto", "cpu", "cuda", or "cuda:N".
+        device: "auto", "cpu", "cuda", "cuda:N", "mps", "xpu" or "xpu:N".
         precision: precision of matrix products; "auto" uses bfloat16 if it measures faster.
         checkpoint_seconds: seconds between checkpoints; one is also written when the run stops or ends.
         workers: number of processes that decode images; None for one per CPU, at most 8.

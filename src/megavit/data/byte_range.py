@@ -100,9 +100,10 @@ def _read_local(file: str, offset: int, size: int) -> bytes:
     descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
         parts = []
-        while size and (part := os.pread(descriptor, size, offset)):
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        while size and (part := os.read(descriptor, size)):
             parts.append(part)
-            offset, size = offset + len(part), size - len(part)
+            size -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
     finally:
         os.close(descriptor)

@@ -17,6 +17,7 @@ from megavit.data.decode.tensor import decode
 from megavit.data.scan import Progress
 from megavit.data.workers import map_in_processes
 from megavit.errors import DataError, ImageError
+from megavit.runtime.device import copies_ahead
 
 COLOR_CHANNELS = (1, 3)
 
@@ -34,10 +35,10 @@ def make_batch(images: Sequence[torch.Tensor], preprocessing: Preprocessing) -> 
 
 
 def to_device(images: Images, device: torch.device) -> Images:
-    """Copy a batch to a device, asynchronously from pinned memory."""
+    """Copy a batch to a device; from pinned memory, this goes on while Python continues, where that is safe."""
     if isinstance(images, list):
-        return [image.to(device, non_blocking=True) for image in images]
-    return images.to(device, non_blocking=True)
+        return [image.to(device, non_blocking=copies_ahead(device)) for image in images]
+    return images.to(device, non_blocking=copies_ahead(device))
 
 
 def preprocess(image: torch.Tensor, size: tuple[int, int], preprocessing: Preprocessing) -> torch.Tensor:

@@ -12,7 +12,7 @@ from megavit.data.byte_range import ByteRange, content_digest
 from megavit.data.dataset import MemoryImage, Skipped
 from megavit.data.decode.image_file import NOT_AN_IMAGE, inspect_image, read_file_with_stamp
 from megavit.data.targets import NamedTarget, names_in
-from megavit.data.workers import available_cpus, map_in_processes
+from megavit.data.workers import count_workers, map_in_processes
 from megavit.errors import ImageError
 
 Progress = Callable[[int, int], None]
@@ -81,7 +81,7 @@ class ImageInfo:
 def scan_images(listing: Listing, progress: Progress | None = None) -> list[ImageInfo | str]:
     """Return the properties of each candidate's image, or why it cannot be used; raise a DataError if a worker dies."""
     names = [candidate.name for candidate in listing.candidates]
-    workers = min(available_cpus(), 32) if len(names) >= MIN_IMAGES_FOR_WORKERS else 0
+    workers = count_workers(32) if len(names) >= MIN_IMAGES_FOR_WORKERS else 0
     if any(isinstance(image, torch.Tensor) for image in listing.memory.values()):
         workers = 0
     chunks = [

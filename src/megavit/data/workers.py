@@ -10,9 +10,12 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 from megavit.errors import DataError
-from megavit.runtime.process_group import get_local_world_size
+from megavit.runtime.memory import free_memory
+from megavit.runtime.processors import available_cpus, get_local_world_size
 
 MAX_WORKERS = 8
+WORKER_BYTES = 2**28
+"""Memory of a process that reads images, beside what it shares with its parent: PyTorch and a few images."""
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -34,10 +37,10 @@ def map_in_processes(function: Callable[[Task], Result], tasks: Iterable[Task], 
             ) from error
 
 
-def available_cpus() -> int:
-    """Return the number of CPUs for this process, if the processes of its run on this machine share them equally."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cpus // get_local_world_size())
+def count_workers(most: int = MAX_WORKERS) -> int:
+    """Return how many processes may read images at a time: one per CPU, at most `most`, and as memory allows."""
+    memory = free_memory() // (WORKER_BYTES * get_local_world_size())
+    return max(1, min(available_cpus(), most, memory))
 
 
 def _init_worker() -> None:

@@ -32,7 +32,7 @@ def parallelize(model: MegaVit, mesh: DeviceMesh, *, trained: bool, dtype: torch
         from torch.nn.parallel import DistributedDataParallel
 
         device = next(model.parameters()).device
-        return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+        return DistributedDataParallel(model, device_ids=[device] if device.type != "cpu" else None)
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     if "tensor" in axes:

@@ -11,7 +11,7 @@ from megavit.data.dataset import TARGET_COLUMNS, LabeledImages, Sample, SampleRo
 from megavit.data.image_dataset import ImageDataset, can_convert_channels
 from megavit.data.loader.loader import iter_batches, sequential_batches
 from megavit.data.scan import MIN_IMAGES_FOR_WORKERS, Progress
-from megavit.data.workers import MAX_WORKERS, available_cpus
+from megavit.data.workers import count_workers
 from megavit.engine.engine import ModelOutput
 from megavit.errors import DataError
 from megavit.predict.predictor import Predictor
@@ -109,7 +109,7 @@ def check_channels(images: LabeledImages, samples: Sequence[Sample], channels: i
 
 def num_decode_workers(images: LabeledImages, count: int) -> int:
     """Return the number of processes to decode `count` images with; 0 if starting them would take longer."""
-    return 0 if images.is_decoded or count < MIN_IMAGES_FOR_WORKERS else min(available_cpus(), MAX_WORKERS)
+    return 0 if images.is_decoded or count < MIN_IMAGES_FOR_WORKERS else count_workers()
 
 
 def _look_alike_hint(unknown: Sequence[str], labels: Sequence[str]) -> str:

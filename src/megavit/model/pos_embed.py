@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megavit.config.vit import ViTConfig
+from megavit.runtime.device import has_float64
 
 Grid = tuple[int, int]
 
@@ -32,19 +33,21 @@ class LearnedPositions(nn.Module):
         if grid == self.grid:
             return self.table
         # F.interpolate on the table is wrong for one column on a CPU (PyTorch 2.15), and its gradient does not compile
-        # for symbolic sizes. Autocast leaves float64 alone.
+        # for symbolic sizes. Autocast leaves float64 alone; for a device without it, the CPU computes.
+        device = self.table.device if has_float64(self.table.device) else torch.device("cpu")
         sizes = zip(self.grid, grid, strict=True)
-        row_weights, column_weights = (_resampling_weights(old, new, self.table) for old, new in sizes)
-        table = self.table.double().unflatten(0, self.grid)
-        return torch.einsum("yr,xc,rcd->yxd", row_weights, column_weights, table).flatten(0, 1).to(self.table.dtype)
+        row_weights, column_weights = (_resampling_weights(old, new, device) for old, new in sizes)
+        table = self.table.to(device).double().unflatten(0, self.grid)
+        positions = torch.einsum("yr,xc,rcd->yxd", row_weights, column_weights, table).flatten(0, 1)
+        return positions.to(self.table.device, self.table.dtype)
 
     def forward(self, tokens: Tensor, grid: Grid) -> tuple[Tensor, Rotation | None]:
         return tokens + self.at(grid), None
 
 
-def _resampling_weights(old: int, new: int, like: Tensor) -> Tensor:
+def _resampling_weights(old: int, new: int, device: torch.device) -> Tensor:
     """Return the float64 weights (new, old) of antialiased bicubic resampling along one axis."""
-    unit = torch.eye(old, dtype=torch.float64, device=like.device)[None, None]
+    unit = torch.eye(old, dtype=torch.float64, device=device)[None, None]
     return F.interpolate(unit, size=(old, new), mode="bicubic", antialias=True, align_corners=False)[0, 0].T
 
 

@@ -21,7 +21,7 @@ from megavit.data.decode.color_modes import composite_on_white
 from megavit.data.decode.image_file import from_pillow, read_image_file
 from megavit.data.decode.npy import to_uint8
 from megavit.data.shards.index import Damaged
-from megavit.data.workers import MAX_WORKERS, available_cpus
+from megavit.data.workers import MAX_WORKERS
 from megavit.engine.openvino_runtime import never_free
 from megavit.errors import BundleError, ConfigError, ImageError
 from megavit.predict.export_record import RECORD, check_files, check_outputs
@@ -29,6 +29,7 @@ from megavit.predict.input_sources import IsolatedRange, image_file
 from megavit.predict.postprocess.predictions import NOT_FINITE, DecisionRule, finite_rows, make_predictions
 from megavit.predict.prediction import Prediction, PredictionResult
 from megavit.predict.streaming import BatchStreamer
+from megavit.runtime.processors import available_cpus
 
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]  # from a model's input to its outputs by name
 Image = str | os.PathLike[str] | bytes | ByteRange | IsolatedRange | Damaged | PIL.Image.Image | np.ndarray

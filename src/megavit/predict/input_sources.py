@@ -105,7 +105,7 @@ def _iter_source(source: str) -> Iterator[NamedImage]:
         yield source, Damaged(IMAGE_URL_REASON)
     else:
         for path in _matches(source):
-            yield from ((str(file), file) for file in _files(path, frozenset()))
+            yield from ((file.as_posix(), file) for file in _files(path, frozenset()))
 
 
 def _iter_shards(source: str) -> Iterator[NamedImage]:

@@ -22,7 +22,7 @@ from megavit.data.decode.image_file import TargetSize
 from megavit.data.decode.tensor import decode_with_size, from_array, from_pillow
 from megavit.data.image_dataset import Images, make_batch, preprocess
 from megavit.data.shards.index import Damaged
-from megavit.data.workers import MAX_WORKERS, available_cpus
+from megavit.data.workers import MAX_WORKERS
 from megavit.engine.engine import Engine, ModelOutput, Precision, check_precision
 from megavit.errors import BundleError, ConfigError, ImageError
 from megavit.predict.forward import EmbeddingResult
@@ -33,7 +33,8 @@ from megavit.predict.prediction import Prediction, PredictionResult
 from megavit.predict.streaming import BatchStreamer
 from megavit.runtime.device import pick_device
 from megavit.runtime.hub import download, is_hub_name
-from megavit.weights.bundle.bundle import Bundle, load_bundle
+from megavit.runtime.processors import available_cpus
+from megavit.weights.bundle.bundle import Bundle, load_bundle, verify_reference_outputs
 from megavit.weights.bundle.info import BundleInfo
 
 Image = str | os.PathLike[str] | bytes | ByteRange | IsolatedRange | Damaged | PIL.Image.Image | np.ndarray | Tensor
@@ -217,10 +218,10 @@ def load(
 
     Args:
         folder: folder written by `megavit train` or `megavit convert`, or hf-hub:USER/NAME for a bundle on the hub.
-        device: "auto", "cpu", "cuda" or "cuda:N".
+        device: "auto", "cpu", "cuda", "cuda:N", "mps" (a Mac's GPU), "xpu" (Intel's) or "xpu:N".
         precision: precision of the matrix products: "float32", exact up to rounding; "bfloat16", faster, with 3 digits;
             or "int8", for a bundle written by `megavit quantize`.
-        verify: whether to check that the bundle's reference images give the stored outputs.
+        verify: whether to check that the bundle's reference images give the stored outputs; on a GPU they always must.
         keep_aspect: whether to keep the images' aspect ratio, even if the model was trained without.
 
     Raises:
@@ -233,7 +234,10 @@ def load(
     bundle = load_bundle(download(name) if is_hub_name(name) else Path(name), verify=verify)
     if checked == "int8" and not bundle.info.int8:
         raise ConfigError(f"{name} has no bounds for int8: measure them with megavit quantize BUNDLE DATA --out FOLDER")
-    return Predictor(with_aspect_kept(bundle) if keep_aspect else bundle, chosen, checked)
+    predictor = Predictor(with_aspect_kept(bundle) if keep_aspect else bundle, chosen, checked)
+    if chosen.type != "cpu":  # a device and its driver may be ones that nobody has tried
+        verify_reference_outputs(bundle)
+    return predictor
 
 
 def _reload(folder: Path, info: BundleInfo, device: str, precision: Precision) -> Predictor:

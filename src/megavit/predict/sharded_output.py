@@ -1,7 +1,6 @@
 """Write output in one part per shard, each complete or absent, so that interrupted work can be resumed."""
 
 import json
-import os
 import re
 import secrets
 import time
@@ -17,7 +16,7 @@ import numpy as np
 
 from megavit.config.serialization import parse_json
 from megavit.errors import OutputError
-from megavit.runtime.storage import sync_folder, write_file, writing
+from megavit.runtime.storage import sync_file, sync_folder, write_file, writing
 
 
 def concatenate_npz(parts: Sequence[Path], target: Path) -> None:
@@ -100,8 +99,7 @@ class ShardedOutput:
         try:
             yield unfinished
             with writing("the output", part), self._unless_done(part):
-                with unfinished.open("rb") as file:
-                    os.fsync(file.fileno())
+                sync_file(unfinished)
                 unfinished.replace(part)
                 sync_folder(self.folder)
         finally:
@@ -131,8 +129,7 @@ class ShardedOutput:
         with writing("the output", self.output), self._unless_done(self.output):
             merged = self._new("")
             _MERGE[self.suffix]([self.path(shard) for shard in self.shards], merged)
-            with merged.open("rb") as file:
-                os.fsync(file.fileno())
+            sync_file(merged)
             write_file(self.folder / _MERGED, _identity(merged))
             merged.replace(self.output)
             sync_folder(self.output.parent)

@@ -1,23 +1,20 @@
 """The process group of a run, started by torchrun or another elastic agent, and its collectives."""
 
 import contextlib
-import ctypes
 import datetime
 import os
-import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from megavit.errors import ConfigError, LostProcessError, MegavitError
+from megavit.runtime.parent_process import die_with_parent
 
 if TYPE_CHECKING:  # callers that only need the rank do not import torch
     import torch
 
 T = TypeVar("T")
-_PR_SET_PDEATHSIG = 1  # option of Linux's prctl
 # Timeout for long work of the main process alone, such as the report.
 LONG_TIMEOUT = datetime.timedelta(days=7)
 # Substrings of PyTorch's messages when another process is lost, for which there is no exception class.
@@ -58,16 +55,21 @@ class DistContext:
         Raises:
             ConfigError: if the device does not exist, or several processes would share one GPU.
         """
-        from megavit.runtime.device import pick_device
+        from megavit.runtime.device import KINDS, pick_device
 
         if not self.is_distributed:
             return pick_device(name)
-        if name.startswith("cuda:"):
+        kind, colon, _ = name.partition(":")
+        if colon:
             raise ConfigError(
-                f"each of {self.world_size} processes uses its own GPU, so device must be cuda, got {name}"
+                f"each of {self.world_size} processes uses its own GPU, so device must be {kind}, got {name}"
             )
-        kind = pick_device(name).type
-        return pick_device(f"cuda:{self.local_rank}") if kind == "cuda" else pick_device("cpu")
+        device = pick_device(name)
+        if KINDS[device.type].collectives is None:
+            if name != "auto":
+                raise ConfigError(f"several processes cannot share {name}: use --device cpu, or one process")
+            return pick_device("cpu")
+        return device if device.type == "cpu" else pick_device(f"{device.type}:{self.local_rank}")
 
     @contextlib.contextmanager
     def init_process_group(self, device: "torch.device", timeout: float) -> Iterator[None]:
@@ -91,9 +93,12 @@ class DistContext:
         import torch
         import torch.distributed as dist
 
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
-        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        from megavit.runtime.device import KINDS
+
+        backend = "gloo"
+        if device.type != "cpu":
+            torch.accelerator.set_device_index(device)
+            backend = f"cpu:gloo,{device.type}:{KINDS[device.type].collectives}"
         with self.translate_errors():
             dist.init_process_group(backend, timeout=datetime.timedelta(seconds=timeout))
             yield
@@ -183,14 +188,3 @@ def _read_number(name: str, default: str) -> int:
 def get_elastic_run_id() -> str | None:
     """Return the run ID of the elastic agent that started this process, or None."""
     return os.environ.get("TORCHELASTIC_RUN_ID")
-
-
-def get_local_world_size() -> int:
-    """Return the number of processes of this run on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-
-
-def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent ends, as a killed agent cannot stop its workers."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

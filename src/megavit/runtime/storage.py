@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,11 @@ from pathlib import Path
 from megavit.errors import OutputError
 from megavit.runtime.unfinished import create_temporary, remove_leftovers, temporary_path
 
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # Linux
+_RENAME_SWAP = 2  # macOS
+IS_WINDOWS = os.name == "nt"
+# Without O_BINARY, Windows changes line breaks.
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
 @contextlib.contextmanager
@@ -32,12 +37,16 @@ def write_file(path: Path, content: bytes | str) -> None:
     """Write `path` atomically: a reader, or a crash, leaves either the old or the new content."""
     data = content.encode() if isinstance(content, str) else content
     remove_leftovers(path)
-    part, handle = create_temporary(path, lambda new: os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    part, handle = create_temporary(path, lambda new: os.open(new, _NEW_FILE, 0o666))
+    assert handle is not None
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             _sync(file.fileno())
+            if not IS_WINDOWS:  # where an open file keeps its name
+                part.replace(path)
+        if IS_WINDOWS:
             part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -54,8 +63,7 @@ def new_folder(target: Path) -> Iterator[Path]:
         yield folder
         for file in folder.rglob("*"):
             if file.is_file():
-                with file.open("rb") as opened:
-                    _sync(opened.fileno())
+                sync_file(file)
         sync_folder(folder)
         replace_folder(folder, target)
     finally:
@@ -63,13 +71,14 @@ def new_folder(target: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
         else:
             folder.unlink(missing_ok=True)  # a replaced file or link
-        os.close(handle)
+        if handle is not None:
+            os.close(handle)
     sync_folder(target.parent)
 
 
-def _make_folder(folder: Path) -> int:
+def _make_folder(folder: Path) -> int | None:
     folder.mkdir()
-    return os.open(folder, os.O_RDONLY)
+    return None if IS_WINDOWS else os.open(folder, os.O_RDONLY)
 
 
 def replace_folder(folder: Path, target: Path) -> None:
@@ -92,12 +101,16 @@ def replace_folder(folder: Path, target: Path) -> None:
 
 
 def _exchange(a: Path, b: Path) -> bool:
-    """Swap two names atomically (Linux renameat2), and return False if this is not supported."""
+    """Swap two names atomically (on Linux and macOS), and return False if this is not supported."""
+    first, second = os.fsencode(a), os.fsencode(b)
     try:
-        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError):
-        return False
-    return renameat2(_AT_FDCWD, os.fsencode(a), _AT_FDCWD, os.fsencode(b), _RENAME_EXCHANGE) == 0
+        if sys.platform == "linux":
+            return ctypes.CDLL(None).renameat2(_AT_FDCWD, first, _AT_FDCWD, second, _RENAME_EXCHANGE) == 0
+        if sys.platform == "darwin":
+            return ctypes.CDLL(None).renamex_np(first, second, _RENAME_SWAP) == 0
+    except (OSError, AttributeError):  # an old library of the system
+        pass
+    return False
 
 
 def check_writable(folder: Path, what: str, need: int) -> None:
@@ -119,7 +132,16 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sync_file(path: Path) -> None:
+    """Have the content of a file survive a power cut."""
+    with path.open("r+b" if IS_WINDOWS else "rb") as file:  # Windows only syncs what may be written
+        _sync(file.fileno())
+
+
 def sync_folder(folder: Path) -> None:
+    """Have the names in a folder survive a power cut; Windows does so by itself."""
+    if IS_WINDOWS:
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         _sync(handle)

@@ -10,6 +10,8 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from megavit.runtime.file_locks import lock_opened
+
 _MAX_NAME_LENGTH = 40
 _NAME = re.compile(r"\.(.+)-[0-9a-f]{8}", re.DOTALL)
 
@@ -19,10 +21,11 @@ def temporary_path(path: Path) -> Path:
     return path.with_name(f".{path.name[:_MAX_NAME_LENGTH]}-{secrets.token_hex(4)}")
 
 
-def create_temporary(target: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
-    """Return a locked temporary path next to `target`, created by `make`, and the descriptor that `make` returned."""
-    import fcntl
+def create_temporary(target: Path, make: Callable[[Path], int | None]) -> tuple[Path, int | None]:
+    """Return a locked temporary path next to `target`, created by `make`, and the descriptor that `make` returned.
 
+    Without a descriptor, and without locks, as on Windows and some network file systems, nothing is removed either.
+    """
     while True:
         path = temporary_path(target)
         try:
@@ -31,10 +34,9 @@ def create_temporary(target: Path, make: Callable[[Path], int]) -> tuple[Path, i
             if target.parent.is_dir():
                 continue  # another process removed it before it was opened
             raise
-        with suppress(OSError):  # without locks, as on some network file systems, nothing is removed either
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        if _is_at(handle, path):  # if not, another process removed it before it was locked
+        if handle is None or not lock_opened(handle) or _is_at(handle, path):
             return path, handle
+        # Another process removed it before it was locked.
         os.close(handle)
 
 
@@ -57,15 +59,14 @@ def _find_temporary(folder: Path) -> dict[str, list[str]]:
 
 
 def _remove_unless_locked(path: Path) -> None:
-    import fcntl
-
     with suppress(OSError):
         if not stat.S_ISREG(mode := path.lstat().st_mode) and not stat.S_ISDIR(mode):
             return
+        if not hasattr(os, "O_NOFOLLOW"):  # Windows
+            return
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not _is_at(handle, path):
+            if not lock_opened(handle, wait=False) or not _is_at(handle, path):
                 return
             if stat.S_ISDIR(mode):
                 shutil.rmtree(path, ignore_errors=True)

@@ -4,17 +4,18 @@ import asyncio
 import contextlib
 import math
 import os
-import resource
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
-import uvloop
 from starlette.types import ASGIApp
 from uvicorn import Config, Server
 
 from megavit.errors import ConfigError
+from megavit.runtime.open_files import raise_open_files_limit
+from megavit.runtime.signals import STOP_SIGNALS
 from megavit.serving.http.connections import ConnectionLimit
 from megavit.serving.http.timeouts import TimeoutProtocol
 from megavit.serving.logging import JsonLinesHandler, log_event, start_logging
@@ -37,7 +38,7 @@ def serve(
     on_ready: Callable[[str], None],
     get_stop: Callable[[], asyncio.Event] | None = None,
 ) -> None:
-    """Serve models until SIGTERM, SIGINT or SIGHUP, then finish all accepted requests; a second signal exits at once.
+    """Serve models until a stop signal, then finish all accepted requests; a second signal exits at once.
 
     Args:
         sources: (name, folder or hf-hub:USER/NAME) of each model, see `megavit.serving.model_sources.parse_sources`.
@@ -51,11 +52,11 @@ def serve(
     """
     with _listen(settings) as listener:
         if get_stop is not None:
-            uvloop.run(_serve(sources, settings, on_ready, listener, lambda _: get_stop()))
+            _run(_serve(sources, settings, on_ready, listener, lambda _: contextlib.nullcontext(get_stop())))
             return
         handler = start_logging()
         try:
-            uvloop.run(_serve(sources, settings, on_ready, listener, lambda models: _handle_signals(models, handler)))
+            _run(_serve(sources, settings, on_ready, listener, lambda models: _handle_signals(models, handler)))
         finally:
             handler.close()
 
@@ -65,39 +66,41 @@ async def _serve(
     settings: Settings,
     on_ready: Callable[[str], None],
     listener: socket.socket,
-    make_stop: Callable[[Mapping[str, ModelService]], asyncio.Event],
+    make_stop: Callable[[Mapping[str, ModelService]], AbstractContextManager[asyncio.Event]],
 ) -> None:
     metrics, budget = Metrics(), ByteBudget(settings.max_total_bytes)
     models = {name: ModelService(name, source, settings, metrics, budget) for name, source in sources}
-    stop = make_stop(models)
-    try:
-        # Import while the workers load their models.
-        await asyncio.gather(*(_wait_for_first(model.spawned.wait(), model.first_ready) for model in models.values()))
-        from megavit.serving.http.app import make_app
-        from megavit.serving.http.middleware import ServerMiddleware
-
-        app = ServerMiddleware(make_app(models, settings, metrics, budget), settings, metrics)
-        server = _make_server(app, settings, metrics)
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
+    with make_stop(models) as stop:
         try:
-            await _wait_for_first(asyncio.gather(*(model.first_ready for model in models.values())), stop.wait())
-            if not stop.is_set():
-                url = _get_url(listener)
-                log_event("serving", url=url, models=list(models))
-                on_ready(url)
-                await stop.wait()
-            app.draining = True
-            log_event("draining", requests=app.active)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(settings.timeout):
-                    while app.active:
-                        await asyncio.sleep(0.02)
-            await server.stop_listening(listener)
+            # Import while the workers load their models.
+            await asyncio.gather(
+                *(_wait_for_first(model.spawned.wait(), model.first_ready) for model in models.values())
+            )
+            from megavit.serving.http.app import make_app
+            from megavit.serving.http.middleware import ServerMiddleware
+
+            app = ServerMiddleware(make_app(models, settings, metrics, budget), settings, metrics)
+            server = _make_server(app, settings, metrics)
+            serving = asyncio.create_task(server.serve(sockets=[listener]))
+            try:
+                await _wait_for_first(asyncio.gather(*(model.first_ready for model in models.values())), stop.wait())
+                if not stop.is_set():
+                    url = _get_url(listener)
+                    log_event("serving", url=url, models=list(models))
+                    on_ready(url)
+                    await stop.wait()
+                app.draining = True
+                log_event("draining", requests=app.active)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(settings.timeout):
+                        while app.active:
+                            await asyncio.sleep(0.02)
+                await server.stop_listening(listener)
+            finally:
+                server.should_exit = True
+                await serving
         finally:
-            server.should_exit = True
-            await serving
-    finally:
-        await asyncio.gather(*(model.close() for model in models.values()))
+            await asyncio.gather(*(model.close() for model in models.values()))
     log_event("stopped")
 
 
@@ -159,9 +162,10 @@ def _make_server(app: ASGIApp, settings: Settings, server_metrics: Metrics) -> _
     )
 
 
-def _handle_signals(models: Mapping[str, ModelService], handler: JsonLinesHandler) -> asyncio.Event:
-    """Return an event that the first signal sets; a second signal exits."""
-    stop = asyncio.Event()
+@contextlib.contextmanager
+def _handle_signals(models: Mapping[str, ModelService], handler: JsonLinesHandler) -> Iterator[asyncio.Event]:
+    """Yield an event that the first stop signal sets; a second signal exits."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def on_signal(number: int) -> None:
         if not stop.is_set():
@@ -173,19 +177,30 @@ def _handle_signals(models: Mapping[str, ModelService], handler: JsonLinesHandle
         handler.close()
         os._exit(128 + number)
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # as set by nohup
-            asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
-    return stop
+    previous = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    with contextlib.ExitStack() as stack:
+        for number, action in previous.items():
+            if action != signal.SIG_IGN:  # as set by nohup
+                # Not by the loop's own handlers, which Windows does not have.
+                signal.signal(number, lambda number, _frame: loop.call_soon_threadsafe(on_signal, number))
+                stack.callback(signal.signal, number, action)
+        yield stop
+
+
+def _run(server: Coroutine[Any, Any, None]) -> None:
+    """Run the server in uvloop's event loop, which answers more requests, or Python's own where there is none."""
+    try:
+        from uvloop import new_event_loop
+    except ImportError:  # Windows
+        new_event_loop = None
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(server)
 
 
 @contextlib.contextmanager
 def _listen(settings: Settings) -> Iterator[socket.socket]:
     """Yield a listening socket, with the limit on open files raised as far as the system allows."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
-    if soft < limit:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    raise_open_files_limit(_MAX_FILES)
     try:
         family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
         listener = socket.create_server(family[4][:2], family=family[0], backlog=_BACKLOG)

@@ -3,8 +3,8 @@
 import copy
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import islice
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -16,11 +16,13 @@ from megavit.data.image_dataset import ImageDataset, Images, load_into_memory
 from megavit.data.loader.loader import iter_batches, sequential_batches
 from megavit.data.loader.sampler import ResumableBatchSampler, compute_class_balanced_weights
 from megavit.data.loader.shard_windows import make_shard_windows
+from megavit.data.scan import MIN_IMAGES_FOR_WORKERS
 from megavit.data.targets import target_tensor
-from megavit.data.workers import MAX_WORKERS, available_cpus
+from megavit.data.workers import count_workers
 from megavit.distributed.context import ParallelContext
 from megavit.model.statistics import forward_flops
-from megavit.runtime.process_group import get_local_world_size
+from megavit.runtime.memory import free_memory
+from megavit.runtime.processors import get_local_world_size
 from megavit.training.progress import Reporter
 from megavit.training.task import Batch, Task
 
@@ -28,6 +30,8 @@ from megavit.training.task import Batch, Task
 MEMORY_SHARE = 0.4
 MAX_REPORTED = 10
 INFERENCE_BATCH_SIZE = 256
+MAX_BATCH_BYTES = INFERENCE_BATCH_SIZE * 3 * 256**2
+"""Bytes of uint8 images in a batch of inference, of which there are several float32 copies meanwhile."""
 # Operations that a processor core does in a fraction of a second, even if it is slow or busy.
 SHORT_BATCH_FLOPS = 5e9
 
@@ -37,7 +41,7 @@ class TrainLoader:
 
     Args:
         samples: samples of `dataset` to load.
-        workers: number of decoding processes; None for one per CPU, at most `MAX_WORKERS`.
+        workers: number of decoding processes; None for `count_workers`.
         margin: factor by which aspect-preserving images are stored larger than `preprocessing` says.
     """
 
@@ -53,13 +57,14 @@ class TrainLoader:
     ) -> None:
         self.labels = target_tensor(samples, dataset.target, len(dataset.classes))
         self.images = ImageDataset(dataset, samples, preprocessing, margin)
-        self.workers = min(available_cpus(), MAX_WORKERS) if workers is None else workers
+        self.workers = count_workers() if workers is None else workers
         self.reporter = reporter
         self._num_reported = 0
         self.memory: Images | None = None
-        if self.images.nbytes <= get_free_memory() * MEMORY_SHARE / get_local_world_size():
+        if self.images.nbytes <= free_memory() * MEMORY_SHARE / get_local_world_size():
+            processes = self.workers if len(samples) >= MIN_IMAGES_FOR_WORKERS else 0
             self.memory = load_into_memory(
-                self.images, self.workers, lambda done, total: reporter.progress("reading images", done, total)
+                self.images, processes, lambda done, total: reporter.progress("reading images", done, total)
             )
             self._report_damage()
 
@@ -99,16 +104,22 @@ class TrainLoader:
         )
         yield from self.batches(order)
 
-    def sequential_batches(self, batch_size: int = INFERENCE_BATCH_SIZE) -> Iterator[Images]:
-        """Return an iterator over batches of all images, in order."""
-        return (images for images, _ in self.batches(sequential_batches(len(self), batch_size)))
+    @cached_property
+    def inference_batch_size(self) -> int:
+        """Number of images in a batch of inference; it depends on their size only, so that a repeated run is equal."""
+        return min(INFERENCE_BATCH_SIZE, max(1, MAX_BATCH_BYTES * len(self) // max(1, self.images.nbytes)))
+
+    def sequential_batches(self, batch_size: int | None = None) -> Iterator[Images]:
+        """Return an iterator over batches of all images, in order, of `inference_batch_size` if None."""
+        batches = sequential_batches(len(self), batch_size or self.inference_batch_size)
+        return (images for images, _ in self.batches(batches))
 
     def split_in_turn(self, parallel: ParallelContext) -> tuple[list[list[int]], list[list[int]]]:
         """Return the indices of this process's images in each batch, and those of the images that its model is given.
 
         All processes take part in a forward pass: one without an image runs the first one and drops the result.
         """
-        batches = sequential_batches(len(self), INFERENCE_BATCH_SIZE)
+        batches = sequential_batches(len(self), self.inference_batch_size)
         own = [batch[parallel.dp_rank :: parallel.dp_world_size] for batch in batches]
         return own, [indices or batch[:1] for indices, batch in zip(own, batches, strict=True)]
 
@@ -159,13 +170,3 @@ def _recorded(order: Iterable[list[int]], requested: deque[list[int]]) -> Iterat
     for indices in order:
         requested.append(indices)
         yield indices
-
-
-def get_free_memory() -> int:
-    """Return the available main memory in bytes; 4 GiB if unknown."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return 2**32
-    kilobytes = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-    return int(kilobytes[0]) * 1024 if kilobytes else 2**32

@@ -6,11 +6,11 @@ validation so far are kept.
 """
 
 import math
-import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from megavit.config.checks import check_integer, check_positive
+from megavit.config.names import shell_quote
 from megavit.config.recipe import MAX_DURATION, Recipe
 from megavit.errors import BundleError, ConfigError
 from megavit.training.budget.measure import make_time_plan, measure_recipe
@@ -49,7 +49,7 @@ def check_extendable(run_dir: Path, plan: Plan) -> StateNumbers:
         BundleError: if the last checkpoint is missing or damaged.
         ConfigError: if the run was fine-tuned, or is not finished.
     """
-    folder = shlex.quote(str(run_dir))
+    folder = shell_quote(str(run_dir))
     instead = f"train its bundle further as a new run, with megavit train DATA --from {folder}"
     if plan.length is None:
         raise ConfigError(

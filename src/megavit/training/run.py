@@ -11,13 +11,13 @@ OUT/bundle/         trained model
 OUT/report.html     results, with their figures in figures/
 """
 
-import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from megavit.config.names import shell_quote
 from megavit.config.recipe import DataRecipe, Recipe
 from megavit.data.byte_range import is_url
 from megavit.data.dataset import LabeledImages
@@ -280,7 +280,7 @@ def _restore(
     if state.step < length.first_step or (extension is not None and state.progress < 1):
         raise BundleError(
             f"the last checkpoint before the extension is damaged, so the run cannot be extended: train its bundle "
-            f"further as a new run, with megavit train DATA --from {shlex.quote(str(ctx.run_dir))}"
+            f"further as a new run, with megavit train DATA --from {shell_quote(str(ctx.run_dir))}"
         )
     if extension is not None:
         length = plan_extension(ctx, (state, task), val_loader, extension, reading_seconds=reading_seconds)
@@ -335,7 +335,7 @@ def _check_source(source: str, run_dir: Path) -> str:
         return source
     raise DataError(
         f"the images of this run are no longer at {source}: move them back, or pass their new location with "
-        f"megavit train --resume {shlex.quote(str(run_dir))} DATA"
+        f"megavit train --resume {shell_quote(str(run_dir))} DATA"
     )
 
 

@@ -1,23 +1,22 @@
 """The run directory: its plan for resuming, its lock, and its restart marker."""
 
 import contextlib
-import errno
-import fcntl
 import json
 import os
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from megavit.config.checks import check_integer, check_range
+from megavit.config.names import shell_quote
 from megavit.config.recipe import Recipe
 from megavit.config.serialization import dump_toml, from_dict, parse_json
 from megavit.data.dataset import LabeledImages, write_samples
 from megavit.data.load import DataSource, check_outside_data, name_source
 from megavit.errors import BundleError, ConfigError, DataError, Interrupted, OutputError, get_signal
 from megavit.runtime.csv_files import csv_text
+from megavit.runtime.file_locks import lock_for_process
 from megavit.runtime.process_group import get_elastic_run_id
 from megavit.runtime.storage import check_writable, write_file, writing
 from megavit.training.clock import RunLength
@@ -79,7 +78,7 @@ def check_run_dir(run_dir: Path, source: DataSource) -> None:
     """Raise OutputError if `run_dir` is not empty, or is inside the data, where it would become a class."""
     with writing("the run", run_dir):
         if (run_dir / PLAN).exists():
-            folder = shlex.quote(str(run_dir))
+            folder = shell_quote(str(run_dir))
             raise OutputError(
                 f"{run_dir} already contains a run: resume it with --resume {folder}, or choose another --out"
             )
@@ -117,21 +116,24 @@ LOCK = ".lock"
 @contextlib.contextmanager
 def lock_run_dir(run_dir: Path) -> Iterator[None]:
     """Lock the existing folder `run_dir` against other processes, or raise OutputError if it is locked."""
+    lock = run_dir / LOCK
     with contextlib.ExitStack() as stack:
         with writing("the run", run_dir):
-            file = stack.enter_context((run_dir / LOCK).open("ab"))
+            file = stack.enter_context(lock.open("ab"))
         try:
-            # lockf belongs to this process; an flock would survive in the workers of a killed one.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EAGAIN):
-                raise OutputError(
-                    f"another process is training in {run_dir}: wait until it ends or stop it, or choose another --out"
-                ) from None
-            # Some network file systems do not support locks.
-        else:
-            stack.callback((run_dir / LOCK).unlink, missing_ok=True)
+            is_locked = lock_for_process(file.fileno())
+        except BlockingIOError:
+            raise OutputError(
+                f"another process is training in {run_dir}: wait until it ends or stop it, or choose another --out"
+            ) from None
+        if is_locked:
+            stack.callback(_remove_lock, lock)
         yield
+
+
+def _remove_lock(lock: Path) -> None:
+    with contextlib.suppress(PermissionError):  # Windows keeps an open file; the next run takes it over
+        lock.unlink(missing_ok=True)
 
 
 RESTART_MARKER = ".begun"
@@ -160,7 +162,7 @@ def job() -> str:
         return name
     agent = os.getppid()
     try:
-        began = Path(f"/proc/{agent}/stat").read_text().rpartition(")")[2].split()[19]
+        began = Path(f"/proc/{agent}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         began = ""
     return f"agent {agent} {began}"
@@ -169,7 +171,7 @@ def job() -> str:
 @contextmanager
 def advise_resuming(run_dir: Path) -> Iterator[None]:
     """Add the resume command to the message of any external error or interruption."""
-    advice = f"resume it with megavit train --resume {shlex.quote(str(run_dir))}"
+    advice = f"resume it with megavit train --resume {shell_quote(str(run_dir))}"
     try:
         yield
     except Interrupted as error:

@@ -1,10 +1,12 @@
-"""Turn SIGINT, SIGTERM and SIGHUP into a stop request that the training loop honors after its current step."""
+"""Turn Ctrl-C and other stop signals into a request that the training loop honors after its current step."""
 
 import contextlib
 import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
+
+from megavit.runtime.signals import STOP_SIGNALS
 
 
 class StopRequest:
@@ -15,11 +17,11 @@ class StopRequest:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Catch SIGINT, SIGTERM and SIGHUP unless they are ignored (nohup); a second signal has its normal effect."""
+        """Catch the stop signals unless they are ignored (nohup); a second signal has its normal effect."""
         if threading.current_thread() is not threading.main_thread():
             yield  # only the main thread may handle signals
             return
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
         previous = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
 
         def request(number: int, _frame: FrameType | None) -> None:

@@ -88,7 +88,7 @@ def test_processes_write_the_same_bytes(tmp_path, monkeypatch):
     source = make_class_folders(tmp_path / "in")
     make_shards(source, tmp_path / "a")
     monkeypatch.setattr(module, "_MIN_BYTES_FOR_WORKERS", 0)
-    monkeypatch.setattr(module, "available_cpus", lambda: 2)
+    monkeypatch.setattr(module, "count_workers", lambda: 2)
     make_shards(source, tmp_path / "b")
     assert content(tmp_path / "a") == content(tmp_path / "b")
 

@@ -277,7 +277,7 @@ REFUSED: dict[Callable[[Path], Path], str] = {
     utf_16: "UTF-16 text instead of UTF-8: save the table as CSV UTF-8",
     windows_1252: "line 2: not UTF-8 text, perhaps from an older Windows program.*save the table as CSV UTF-8",
     spreadsheet: "is a spreadsheet or a compressed file, not text: save it as CSV UTF-8",
-    one_hot: "not clear from their names, image_id, cat, dog: name them with --path-column and --label-column",
+    one_hot: r"names, image_id, cat, dog: .*where each class has its own column, put the names .* into one",
     ham10000: "lesion_id, image_id, dx, dx_type, age: name them with --path-column and --label-column",
     two_folders: r"several folders, train, train_small: pass the one to use with --image-root",
     captions: r"'caption' .* has 40 different values for 40 images.*call it score.*--label-column",

@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from megavit.serving.http import connections
 from tests.helpers.servers import Running, peak_above, stub_server
 from tests.serving.test_limits import HEAD, read_all
 
@@ -248,3 +249,21 @@ def test_the_first_client_too_many_reads_why(folder: Path) -> None:
                 came.append(read_all(connection))
         assert came[-1].startswith(b"HTTP/1.1 503 service_unavailable\r\n")
         assert b"retry-after: 2\r\n" in came[-1]
+
+
+def test_where_descriptors_are_not_counted_connections_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows, where a socket may have any number."""
+
+    class Transport:
+        aborted = False
+
+        def abort(self) -> None:
+            self.aborted = True
+
+    monkeypatch.setattr(connections, "get_open_files_limit", lambda: None)
+    limit, transport = connections.ConnectionLimit(), Transport()
+    most = connections.MAX_DESCRIPTORS
+    assert limit.check(transport, most - connections.SPARE_DESCRIPTORS - 1) is None  # type: ignore[arg-type]
+    refused = limit.check(transport, most - connections.SPARE_DESCRIPTORS)  # type: ignore[arg-type]
+    assert refused is not None and refused.status == 503 and not transport.aborted
+    assert limit.check(transport, most) is not None and transport.aborted  # type: ignore[arg-type]

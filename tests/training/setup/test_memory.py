@@ -24,7 +24,7 @@ def test_the_limit_is_what_the_machine_has(monkeypatch):
     config = preset("nano", num_classes=2)
     need = min_memory(config, RunRecipe(batch_size=32))
     for there_is in (need - 1, need):
-        monkeypatch.setattr(module, "main_memory", lambda there_is=there_is: there_is)
+        monkeypatch.setattr(module, "total_memory", lambda device, there_is=there_is: there_is)
         if there_is < need:
             with pytest.raises(ConfigError):
                 check_memory(config, RunRecipe(batch_size=32), CPU)
@@ -75,6 +75,6 @@ def test_a_step_is_divided_only_where_it_must(monkeypatch):
     fixed = 4 * module.COPIES * parameter_count(config)
     for images, parts in ((64, 1), (63, 2), (16, 4), (5, 13), (1, 64), (0, 64)):
         there_is = int((fixed + (images + 0.5) * one) / module.USABLE)
-        monkeypatch.setattr(module, "main_memory", lambda there_is=there_is: there_is)
+        monkeypatch.setattr(module, "total_memory", lambda device, there_is=there_is: there_is)
         assert choose_gradient_accumulation(config, 64, False, CPU) == parts
     assert choose_gradient_accumulation(config, 64, True, CPU) < 64

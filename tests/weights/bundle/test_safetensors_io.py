@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megavit.errors import BundleError
+from megavit.weights.bundle import safetensors_io
 from megavit.weights.bundle.safetensors_io import load_weights, read_tensors, write_tensors
 from tests.helpers.bundles import make_model
 
@@ -70,3 +71,15 @@ def test_weights_of_the_same_model_are_taken_over():
     model, other = make_model(), make_model(seed=1)
     load_weights(model, other.state_dict(), "other")
     assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in model.state_dict().items())
+
+
+def test_on_windows_a_file_that_was_read_is_not_in_use(tmp_path, monkeypatch):
+    """It would be neither replaced nor deleted while it is mapped into memory."""
+    path = tmp_path / "a.safetensors"
+    write_tensors(path, {"a": torch.arange(8.0)})
+    monkeypatch.setattr(safetensors_io, "IS_WINDOWS", True)
+    tensors = read_tensors(path)
+    path.write_bytes(bytes(path.stat().st_size))  # in place
+    assert torch.equal(tensors["a"], torch.arange(8.0))
+    with pytest.raises(BundleError, match="may be damaged"):
+        read_tensors(path)

@@ -1,8 +1,7 @@
 """Print metrics with their confidence intervals, by the kind of target."""
 
-import shlex
-
 from megavit.cli.console import notes, print_json, print_table, results
+from megavit.config.names import shell_quote
 from megavit.evaluation.metrics.bootstrap import Interval
 from megavit.evaluation.metrics.classification import ClassificationMetrics, list_confusions
 from megavit.evaluation.metrics.dispatch import Metrics
@@ -126,4 +125,4 @@ def show_trained(trained: Run, *, as_json: bool) -> None:
         results.print(f"expected calibration error {trained.uncertainty.calibrated.ece.value:.1%}")
     results.print(f"report: {trained.report}")
     results.print(f"bundle: {trained.bundle}")
-    results.print(f"try it: megavit predict {shlex.quote(str(trained.folder))} IMAGE ...")
+    results.print(f"try it: megavit predict {shell_quote(str(trained.folder))} IMAGE ...")

@@ -1,6 +1,7 @@
 """Write heat maps to files, and describe explanations in a line."""
 
 import os
+import re
 from io import BytesIO
 from itertools import count
 from pathlib import Path
@@ -9,10 +10,13 @@ from megavit.config.names import printable
 from megavit.data.file_names import EXPLANATION_SUFFIX
 from megavit.explain.explanation import Explanation
 from megavit.predict.standard_input import STANDARD_INPUT
-from megavit.runtime.storage import writing
+from megavit.runtime.storage import IS_WINDOWS, writing
 
 _MAX_NAME_BYTES = 200
 """Most file systems take names of up to 255 bytes."""
+_NOT_ON_WINDOWS = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
+_PORTS = (f"{kind}{number}" for kind in ("COM", "LPT") for number in range(1, 10))
+_RESERVED_ON_WINDOWS = frozenset(("CON", "PRN", "AUX", "NUL", *_PORTS))
 
 
 class HeatMapFolder:
@@ -34,7 +38,7 @@ class HeatMapFolder:
             OutputError: if it cannot be written.
         """
         stem = "standard-input" if name == STANDARD_INPUT else Path(name).stem
-        stem = os.fsdecode(os.fsencode(stem)[:_MAX_NAME_BYTES])
+        stem = _allowed(os.fsdecode(os.fsencode(stem)[:_MAX_NAME_BYTES]))
         content = BytesIO()
         explanation.overlay().save(content, format="PNG")
         for number in count(self._taken.get(stem, 0) + 1):
@@ -49,6 +53,14 @@ class HeatMapFolder:
             self._written.add(path.resolve())
             return path
         raise AssertionError("unreachable: the numbers never end")
+
+
+def _allowed(stem: str) -> str:
+    """Return the name without what Windows refuses or gives another meaning to, such as "a:b" and "con"."""
+    if not IS_WINDOWS:
+        return stem
+    stem = _NOT_ON_WINDOWS.sub("_", stem)
+    return f"_{stem}" if stem.partition(".")[0].rstrip().upper() in _RESERVED_ON_WINDOWS else stem
 
 
 def describe(explanation: Explanation) -> str:

@@ -16,6 +16,8 @@ from megavit.data.byte_range import MAX_CONCURRENT_REQUESTS, is_url
 from megavit.data.dataset import Skipped
 from megavit.data.image_dataset import ImageDataset, Images
 from megavit.errors import DataError
+from megavit.runtime.device import pins_memory
+from megavit.runtime.signals import ignore_stop_signals
 
 
 def iter_batches(dataset: ImageDataset, order: Iterable[list[int]], workers: int) -> Iterator[Images]:
@@ -23,7 +25,8 @@ def iter_batches(dataset: ImageDataset, order: Iterable[list[int]], workers: int
 
     Images in memory are decoded by this process where others would need a copy of all of them.
 
-    Batches are in pinned memory if CUDA is available. `order` is consumed a few batches ahead.
+    Batches are in pinned memory if there is a GPU that copies faster from it.
+    `order` is consumed a few batches ahead.
 
     Raises:
         DataError: as for `ImageDataset`, or if a worker died.
@@ -34,7 +37,7 @@ def iter_batches(dataset: ImageDataset, order: Iterable[list[int]], workers: int
         collate_fn=partial(collate, pack if dataset.preprocessing.keep_aspect else stack),
         num_workers=0 if dataset.images.memory and not _has_fork() else workers,
         worker_init_fn=ignore_interrupts,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pins_memory(),
     )
     try:
         for batch, damaged in loader:
@@ -117,6 +120,5 @@ def unpack(pixels: Tensor, shapes: Sequence[Sequence[int]]) -> list[Tensor]:
 
 def ignore_interrupts(_worker: int) -> None:
     """Ignore Ctrl-C and hangups in a worker, which the parent handles."""
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    ignore_stop_signals()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -14,7 +14,7 @@ from megavit.data.shards.tar import TarEntry, read_entries
 from megavit.data.shards.webdataset import TARGETS, SampleFiles, parse_target, split_key
 from megavit.data.split.split_names import parse_name
 from megavit.data.targets import NamedTarget, index_target, names_in
-from megavit.data.workers import MAX_WORKERS, available_cpus, map_in_processes
+from megavit.data.workers import count_workers, map_in_processes
 from megavit.errors import DataError, ImageError
 
 _MAX_TARGET_BYTES = 2**20
@@ -68,7 +68,7 @@ def scan_shards(folder: str, names: Sequence[str], progress: Progress | None = N
         DataError: if a file cannot be reached, none has images, or their targets are of different kinds.
     """
     names = sorted(set(names))
-    workers = min(available_cpus(), MAX_WORKERS) if len(names) > 1 else 0
+    workers = count_workers() if len(names) > 1 else 0
     shards: list[tuple[str, _ShardContent]] = []
     skipped: list[tuple[str, str]] = []
     damaged: list[tuple[str, str]] = []

@@ -9,7 +9,7 @@ from typing import Literal
 from megavit.data.byte_range import MAX_CONCURRENT_REQUESTS, get_file_size, iter_chunks
 from megavit.data.scan import Progress
 from megavit.data.shards.index import Shard, join_path, locate_members
-from megavit.data.workers import MAX_WORKERS, available_cpus, map_in_processes
+from megavit.data.workers import count_workers, map_in_processes
 from megavit.errors import ImageError
 
 Verify = Literal["all", "held-out", "none"]
@@ -35,7 +35,7 @@ class ShardFault:
 
 def verify(folder: str, shards: Sequence[Shard], progress: Progress | None = None) -> Iterator[ShardFault]:
     """Yield a fault for each shard that is not as written; raise a DataError if one cannot be reached."""
-    workers = min(available_cpus(), MAX_WORKERS) if sum(shard.size for shard in shards) >= _MIN_BYTES_FOR_WORKERS else 0
+    workers = count_workers() if sum(shard.size for shard in shards) >= _MIN_BYTES_FOR_WORKERS else 0
     total, done = sum(len(shard.members) for shard in shards), 0
     tasks = [(folder, shard) for shard in shards]
     for shard, fault in zip(shards, map_in_processes(_verify_shard, tasks, workers), strict=True):

@@ -15,7 +15,7 @@ from megavit.data.scan import Candidate, ImageInfo, Listing, Progress
 from megavit.data.shards.index import INDEX, Member, Shard, ShardIndex
 from megavit.data.shards.tar import BLOCK, END, entry_size, header, padding
 from megavit.data.targets import TargetValue, index_target
-from megavit.data.workers import MAX_WORKERS, available_cpus, map_in_processes
+from megavit.data.workers import count_workers, map_in_processes
 from megavit.errors import DataError, ImageError, OutputError
 from megavit.runtime.storage import check_writable, new_folder, writing
 
@@ -79,9 +79,7 @@ def write_shards(
         tasks = [(folder / name, split, images) for name, split, images in plan]
         shards: list[Shard] = []
         done, count = 0, sum(len(images) for _, _, images in plan)
-        for shard in map_in_processes(
-            _write, tasks, min(available_cpus(), MAX_WORKERS) if total >= _MIN_BYTES_FOR_WORKERS else 0
-        ):
+        for shard in map_in_processes(_write, tasks, count_workers() if total >= _MIN_BYTES_FOR_WORKERS else 0):
             shards.append(shard)
             done += len(shard.members)
             if progress is not None:

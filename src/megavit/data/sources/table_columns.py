@@ -166,7 +166,8 @@ def _unknown_columns(
             )
     return UnknownColumnsError(
         f"{source!r} {found}, and which of its columns are the images and the labels is not clear from their names, "
-        f"{columns}: name them with --path-column and --label-column. {EXPECTED}"
+        f"{columns}: name them with --path-column and --label-column; where each class has its own column, put the "
+        f"names of an image's classes into one. {EXPECTED}"
     )
 
 

@@ -1,6 +1,5 @@
 """Write the HTML report of an evaluation, with examples of the most frequent confusions."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from megavit import __version__
+from megavit.config.names import shell_quote
 from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.image_dataset import displayable_channels, limit_size
 from megavit.evaluation.metrics.classification import ClassificationMetrics, list_confusions
@@ -104,7 +104,7 @@ def write_evaluation_report(path: Path, evaluation: "Evaluation") -> Path:
         uncertainty=evaluation.uncertainty,
         calibration=evaluation.calibration,
         reliability=None,
-        bundle_in_shell=shlex.quote(evaluation.bundle),
+        bundle_in_shell=shell_quote(evaluation.bundle),
         text=text,
         val=None,
         **metrics_context(evaluation.metrics),

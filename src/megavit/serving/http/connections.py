@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
-import resource
+import os
 import socket
 import struct
 import time
 from typing import Any
 
+from megavit.runtime.open_files import get_open_files_limit
 from megavit.serving.errors import ApiError
 from megavit.serving.logging import log_event
 
@@ -33,11 +34,12 @@ class ConnectionLimit:
         self._refused = 0
         self._logged = float("-inf")
 
-    def check(self, transport: asyncio.Transport) -> ApiError | None:
+    def check(self, transport: asyncio.Transport, open_connections: int) -> ApiError | None:
         """Return the error for a connection over the limit; also close it if half of the spare descriptors are used."""
-        # The system assigns the lowest free number, which shows how many are in use.
-        number = transport.get_extra_info("socket").fileno()
-        spare = min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], MAX_DESCRIPTORS) - number
+        limit = get_open_files_limit()
+        # The system assigns the lowest free number, which shows how many are in use; Windows any, and without a limit.
+        number = open_connections if limit is None else transport.get_extra_info("socket").fileno()
+        spare = min(limit or MAX_DESCRIPTORS, MAX_DESCRIPTORS) - number
         if spare > SPARE_DESCRIPTORS:
             return None
         self._refused += 1
@@ -97,7 +99,7 @@ class DrainingTransport:
         if self._lost:
             return
         with contextlib.suppress(OSError):
-            no_linger = struct.pack("ii", 1, 0)
+            no_linger = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
             self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_linger)
         self._transport.abort()
 

@@ -51,7 +51,7 @@ class TimeoutProtocol(HttpToolsProtocol):
         self._read_timer: asyncio.TimerHandle | None = None
         self._start_timer(self.read_timeout)
         super().connection_made(self._draining_transport)  # type: ignore[arg-type]
-        error = self.connection_limit.check(transport)
+        error = self.connection_limit.check(transport, len(self.connections))
         if error is not None:
             self._draining_transport.unread = True
             self._refuse(error)

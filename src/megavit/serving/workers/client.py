@@ -16,13 +16,11 @@ from megavit.serving.workers.protocol import encode_header, read_message_async
 
 _MAX_STDERR_LINES = 60
 _KILL_SECONDS = 5.0
-# Runs before the slow imports: on Linux the worker then exits with the server.
+# Runs before the slow imports, so that the worker always exits with the server.
 _RUN = """
-import os, runpy, sys
-from megavit.runtime.process_group import die_with_parent
-die_with_parent()
-if os.getppid() != int(sys.argv.pop(1)):
-    sys.exit("the server has exited")
+import runpy, sys
+from megavit.runtime.parent_process import die_with_parent
+die_with_parent(int(sys.argv.pop(1)))
 runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
 # Smaller bodies are copied after their header, as two writes would wake the worker twice.

@@ -10,7 +10,6 @@ import gc
 import json
 import os
 import select
-import signal
 import sys
 import threading
 import traceback
@@ -20,8 +19,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from megavit.data.decode.limits import TooManyPixelsError
-from megavit.data.workers import MAX_WORKERS, available_cpus
+from megavit.data.workers import MAX_WORKERS
 from megavit.errors import ConfigError, ImageError, MegavitError
+from megavit.runtime.parent_process import lower_priority
+from megavit.runtime.processors import available_cpus
+from megavit.runtime.signals import ignore_stop_signals
 from megavit.serving.backends.base import Backend
 from megavit.serving.settings import PredictOptions, WorkerSettings
 from megavit.serving.workers.protocol import encode_header, read_message
@@ -29,7 +31,6 @@ from megavit.serving.workers.scheduler import BatchScheduler, Request
 
 LARGE_PIXELS = 4_000_000
 """Pixels above which images are decoded one at a time: decoding 50 million pixels takes 350 MB."""
-NICENESS = 10
 
 
 class Worker:
@@ -113,9 +114,8 @@ class Worker:
 def main(make_backend: Callable[[WorkerSettings], Backend]) -> None:
     """Run a worker process, whose only argument is its settings as JSON; report a MegavitError to the server."""
     # The server stops its workers, but Ctrl-C reaches the whole process group.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    os.nice(NICENESS)  # keep the server responsive
+    ignore_stop_signals()
+    lower_priority()  # keep the server responsive
     # Discard whatever else is printed: image libraries in C print parts of images.
     output, sys.stderr = os.fdopen(os.dup(1), "wb"), os.fdopen(os.dup(2), "w", buffering=1)
     faulthandler.enable(sys.stderr)
@@ -143,6 +143,8 @@ def main(make_backend: Callable[[WorkerSettings], Backend]) -> None:
 
 def _exit_with_server(loaded: threading.Event) -> None:
     """Exit if the input ends before the model is loaded; nothing is sent until then."""
+    if os.name == "nt":  # no pipe can be waited for there: see `die_with_parent`
+        return
     select.select([sys.stdin], [], [])
     if not loaded.is_set():
         os._exit(0)

@@ -13,6 +13,7 @@ from megavit.data.augment import augment, normalize
 from megavit.data.image_dataset import Images, to_device
 from megavit.distributed.context import ParallelContext
 from megavit.errors import DivergedError
+from megavit.runtime.device import copies_ahead
 from megavit.runtime.seeds import seed_all
 from megavit.training.spike_detection import PATIENCE
 from megavit.training.state import TrainState
@@ -45,7 +46,7 @@ def train_step(state: TrainState, task: Task, batch: Batch, rate: float, steps: 
     augmented = augment(to_device(images, state.device), task.preprocessing, augmentation)
     inputs = normalize(augmented, task.preprocessing)
     del augmented  # frees its memory for the rest of the step
-    targets = task.soft_targets(labels.to(state.device, non_blocking=True))
+    targets = task.soft_targets(labels.to(state.device, non_blocking=copies_ahead(state.device)))
     inputs, targets = mix(inputs, targets, augmentation)
     inputs = progressive_resize(inputs, state, task.recipe.schedule)
     loss = backward(state.wrapped or state.model, (inputs, targets), task, state.parallel)

@@ -28,7 +28,7 @@ from megavit.evaluation.probes.baselines import (
 )
 from megavit.evaluation.report.html import count_images, percent
 from megavit.evaluation.report.text import format_p_value
-from megavit.training.data import INFERENCE_BATCH_SIZE, TrainLoader
+from megavit.training.data import TrainLoader
 from megavit.training.task import Task
 
 # Largest share of a time budget; without one, seconds.
@@ -135,7 +135,7 @@ def shrink_training_images(
     if loader.memory is None or loader.images.images.target != "classification":
         return None
     chosen = spread_evenly(loader.labels[:count], MAX_TRAIN_IMAGES)
-    batches = loader.batches(indices.tolist() for indices in chosen.split(INFERENCE_BATCH_SIZE))
+    batches = loader.batches(indices.tolist() for indices in chosen.split(loader.inference_batch_size))
     pixels = torch.cat([shrink(images, small_side(preprocessing)) for images, _ in batches])
     return SmallImages(pixels, loader.labels[chosen])
 

@@ -1,6 +1,5 @@
 """Write the report of a training run: a self-contained HTML file."""
 
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from megavit.config.calibration import Calibration
+from megavit.config.names import shell_quote
 from megavit.evaluation.metrics.classification import MAX_NAMED_CLASSES, ClassificationMetrics, list_confusions
 from megavit.evaluation.metrics.dispatch import Metrics
 from megavit.evaluation.metrics.multilabel import MultilabelMetrics
@@ -118,7 +118,7 @@ def write_report(folder: Path, report: Report) -> Path:
         uncertainty=report.uncertainty,
         calibration=report.calibration,
         reliability=_reliability(report.uncertainty),
-        bundle_in_shell=shlex.quote(report.bundle),
+        bundle_in_shell=shell_quote(report.bundle),
         bundle_in_python=repr(report.bundle),
         **metrics_context(report.test),
         **_target_context(report),

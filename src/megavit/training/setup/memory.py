@@ -9,7 +9,7 @@ from megavit.config.vit import ViTConfig
 from megavit.errors import ConfigError
 from megavit.model.activation_memory import BFLOAT16, Numerics, compute_saved_activations
 from megavit.model.statistics import parameter_count
-from megavit.runtime.memory import main_memory
+from megavit.runtime.device import total_memory
 
 # float32 copies of the parameters: weights, gradient, two moments, moving average, and best so far.
 COPIES = 6
@@ -40,11 +40,6 @@ def choose_gradient_accumulation(
 def micro_batch_size(batch_size: int, gradient_accumulation: int) -> int:
     """Return the number of images in the largest micro-batch."""
     return math.ceil(batch_size / gradient_accumulation)
-
-
-def total_memory(device: torch.device) -> int:
-    """Return the total memory of the device in bytes."""
-    return torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else main_memory()
 
 
 def min_memory(config: ViTConfig, run: RunRecipe) -> int:

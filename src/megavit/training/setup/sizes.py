@@ -17,6 +17,7 @@ from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.image_dataset import COLOR_CHANNELS, can_convert_channels
 from megavit.distributed.tensor_parallel_support import check_tensor_parallel
 from megavit.errors import ConfigError
+from megavit.runtime.device import KINDS
 from megavit.training.budget.model_selection import CANDIDATES, PHOTOS, Candidate
 from megavit.training.loop.build import make_model_config, median_short_side
 from megavit.training.setup.memory import check_memory, choose_gradient_accumulation
@@ -222,6 +223,8 @@ def check_resources(
             f"--batch-size divisible by {parallel.dp_world_size}"
         )
     check_tensor_parallel(config, parallel.tp)
+    if recipe.run.compile and not KINDS[device.type].compiles:
+        raise ConfigError(f"PyTorch cannot compile models for {device.type} yet: leave out --compile")
     if not parallel.is_sharded:  # `megavit plan` estimates sharded models
         _check_memory(config, recipe, device)
 

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from megavit.config.preprocessing import Preprocessing
 from megavit.data.dataset import LabeledImages
 from megavit.data.image_dataset import ImageDataset, load_into_memory
-from megavit.data.workers import available_cpus
+from megavit.data.workers import count_workers
 
 # Side of the gray thumbnails in pixels, how many images look for their nearest neighbor, and among how many others.
 SIDE, QUERIES, OTHERS = 16, 200, 800
@@ -25,7 +25,7 @@ def _can_mirror(dataset: LabeledImages) -> bool:
     samples = sorted(dataset.in_split("train"), key=lambda sample: sample.digest)[: QUERIES + OTHERS]
     channels = samples[0].channels if samples[0].channels not in (1, 3, 4) else 1
     images = ImageDataset(dataset, samples, Preprocessing(height=SIDE, width=SIDE, channels=channels))
-    pixels = load_into_memory(images, available_cpus())
+    pixels = load_into_memory(images, count_workers())
     assert isinstance(pixels, Tensor)  # as the aspect is not kept
     queries = len(samples) * QUERIES // (QUERIES + OTHERS)
     return upright_share(pixels[:queries], pixels[queries:]) <= MAX_UPRIGHT_SHARE

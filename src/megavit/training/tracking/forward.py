@@ -6,7 +6,6 @@ The process ends when its standard input does, after forwarding the rest.
 
 import json
 import math
-import signal
 import sys
 import threading
 import tomllib
@@ -14,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from megavit.runtime.signals import ignore_stop_signals
 from megavit.training.tracking.trackers import open_tracker
 
 POLL_SECONDS = 1.0
@@ -98,8 +98,7 @@ def forward(run_dir: Path, name: str, done: threading.Event) -> None:
 def main() -> None:
     run_dir, name = sys.argv[1:]
     # A signal that asks the run to stop also reaches this process, which has to wait for the run's last lines.
-    for number in {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
-        signal.signal(number, signal.SIG_IGN)
+    ignore_stop_signals()
     done = threading.Event()
 
     def wait_for_end() -> None:

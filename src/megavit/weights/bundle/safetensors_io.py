@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, load_file, save
 from torch import Tensor, nn
 
 from megavit.errors import BundleError
-from megavit.runtime.storage import write_file
+from megavit.runtime.storage import IS_WINDOWS, write_file
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
@@ -17,7 +17,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file into CPU memory, memory-mapped, so that processes share it.
+    """Read a safetensors file into CPU memory, except on Windows memory-mapped, so that processes share it.
 
     While the tensors are in use, the file may be replaced or deleted, but not overwritten in place.
 
@@ -25,7 +25,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         BundleError: if the file is missing or damaged.
     """
     try:
-        return load_file(path)
+        # Windows would neither replace nor delete a file that is mapped.
+        return load(path.read_bytes()) if IS_WINDOWS else load_file(path)
     except (OSError, SafetensorError) as error:
         raise BundleError(unreadable(path, error)) from None
 

@@ -18,7 +18,7 @@ from megavit.errors import DataError
 
 PARQUET = ".parquet"
 
-_ROWS = 256  # number of rows read at once, whose images are in memory twice
+_ROWS = 64  # number of rows read at once
 _PART = re.compile(r"-\d+-of-\d+$")
 
 
@@ -78,7 +78,9 @@ def _rows(parquet: Any, path: Path, names: Sequence[str], indices: Sequence[int]
     chosen = [names[index] for index in indices]
     with _converted_errors(path), parquet.ParquetFile(path) as file:
         for batch in file.iter_batches(_ROWS, columns=list(dict.fromkeys(chosen))):
-            yield from zip(*(batch.column(name).to_pylist() for name in chosen), strict=True)
+            columns = [batch.column(name) for name in chosen]
+            # One by one: equal values are stored once, and as Python objects could fill the memory.
+            yield from ([column[row].as_py() for column in columns] for row in range(batch.num_rows))
 
 
 @contextmanager
