@@ -1,8 +1,8 @@
 """Extend a finished run: check that it can be, and decide the length of the extension.
 
-The learning rate rises again to a share of its peak and decays once more, which loses less than to go on at a rate near
-zero (arXiv 2403.08763, section 4). The weights, the optimizers' moments, the average of the weights and the best
-validation so far are kept.
+The learning rate rises again, to half of its peak, and decays once more (arXiv 2403.08763, section 4). The weights and
+their average, the optimizers' moments and the best validation so far are kept. There are no cheaper steps early in an
+extension, as the model has learned what they teach. `docs/tried.md` has the figures of the other choices.
 """
 
 import math

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from megavit.config.checks import check_integer, check_range
-from megavit.config.recipe import OptimizerRecipe
+from megavit.config.recipe import OptimizerRecipe, ScheduleRecipe
 from megavit.distributed.context import ParallelContext
 from megavit.distributed.dtensor_utils import to_local
 from megavit.errors import BundleError, ConfigError
@@ -106,6 +106,10 @@ class TrainState:
         """Begin an extension of the finished run: weights, optimizers, their average and the best so far are kept."""
         self.extended_at = [*self.extended_at, self.step]
         self.progress, self.validated, self.stopped_early = 0.0, 0.0, False
+
+    def is_early(self, schedule: ScheduleRecipe) -> bool:
+        """Return whether the next step is one of the cheaper ones early in a run, of which an extension has none."""
+        return not self.extended_at and self.progress < schedule.early
 
     def epochs_since_best(self) -> float:
         """Return the epochs since the best validation of the run, or of its last extension; 0 before the first."""

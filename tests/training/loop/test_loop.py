@@ -348,3 +348,12 @@ def test_images_of_different_sizes_are_learned_in_parts_too():
     task, state = task_of_shapes(), fresh_state(make_task())
     task = replace(task, recipe=replace(task.recipe, run=replace(task.recipe.run, gradient_accumulation=3)))
     assert math.isfinite(train_step(state, task, shapes_at(0), rate=1e-3, steps=STEPS)) and state.step == 1
+
+
+def test_an_extension_has_no_cheaper_steps_early_on():
+    state = fresh_state(make_task())
+    schedule = ScheduleRecipe(early=0.5)
+    assert state.is_early(schedule)
+    state.step, state.progress = STEPS, 1.0
+    state.extend()
+    assert state.progress == 0 and not state.is_early(schedule)

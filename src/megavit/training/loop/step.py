@@ -51,7 +51,7 @@ def train_step(state: TrainState, task: Task, batch: Batch, rate: float, steps: 
     inputs = progressive_resize(inputs, state, task.recipe.schedule)
     loss = backward(state.wrapped or state.model, (inputs, targets), task, state.parallel)
     loss, norm = state.parallel.all_reduce_mean(loss, state.parallel.clip_grad_norm(state.model, recipe.clip_norm))
-    is_early = state.progress < task.recipe.schedule.early
+    is_early = state.is_early(task.recipe.schedule)
     state.step += 1
     if not math.isfinite(norm) or not math.isfinite(loss):
         _skip_nonfinite(state)
@@ -91,7 +91,7 @@ def backward(model: nn.Module, batch: Batch, task: Task, parallel: ParallelConte
 
 def progressive_resize(images: Images, state: TrainState, schedule: ScheduleRecipe) -> Images:
     """Return smaller images early in the run, and set the patch drop rate of that phase."""
-    is_early = state.progress < schedule.early
+    is_early = state.is_early(schedule)
     state.model.patch_drop.rate = schedule.patch_drop if is_early else state.model.config.design.patch_drop
     if not is_early or schedule.scale == 1:
         return images

@@ -22,7 +22,7 @@ MOMENTUM = 0.95
 # width serves all (arXiv 2203.03466, table 3). Muon does not need this.
 BASE_WIDTH = 128
 # Peak learning rate of the extension of a finished run, as a share of the peak.
-EXTENSION_PEAK = 1.0
+EXTENSION_PEAK = 0.5
 
 
 def make_optimizers(model: MegaVit, recipe: OptimizerRecipe, processes: int = 1) -> list[torch.optim.Optimizer]:

@@ -72,7 +72,7 @@ class RunLog:
     def _mfu(self, state: TrainState, images_per_second: float) -> float | None:
         """Return the model FLOPs utilization; None where the peak is unknown or steps are cheaper than whole images."""
         recipe = self.task.recipe
-        is_cheaper = state.model.patch_drop.rate > 0 or (state.progress < recipe.schedule.early)
+        is_cheaper = state.model.patch_drop.rate > 0 or state.is_early(recipe.schedule)
         peak = peak_flops(self.ctx.device, recipe.run.precision)
         if peak is None or self._flops is None or is_cheaper:
             return None
