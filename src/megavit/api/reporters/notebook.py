@@ -29,7 +29,7 @@ class NotebookReporter:
         self._epoch = ""
         self._bar: tuple[str, int, int] | None = None
         self._shown_at = 0.0
-        self._output: Any = import_module("IPython.display").display(self._render(), raw=True, display_id=True)
+        self._output: Any = None  # from the first line on
 
     def __enter__(self) -> Self:
         return self
@@ -72,8 +72,11 @@ class NotebookReporter:
 
     def _show(self) -> None:
         self._shown_at = time.monotonic()
-        if self._output is not None:  # outside a running kernel
-            self._output.update(self._render(), raw=True)
+        content = self._render()
+        if self._output is not None:
+            self._output.update(content, raw=True)
+        elif any(content.values()):
+            self._output = import_module("IPython.display").display(content, raw=True, display_id=True)
 
     def _render(self) -> dict[str, str]:
         text = "\n".join(printable(line, keep="\n") for line in [*self._lines, self._epoch] if line)
