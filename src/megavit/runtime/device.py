@@ -113,8 +113,8 @@ def pick_device(name: str) -> torch.device:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Return whether the device multiplies bfloat16 matrices without emulation."""
-    return KINDS[device.type].bfloat16(device)
+    """Return whether the device multiplies bfloat16 matrices without emulation; false for "meta"."""
+    return device.type in KINDS and KINDS[device.type].bfloat16(device)
 
 
 def has_float64(device: torch.device) -> bool:

@@ -21,7 +21,7 @@ def test_one_name_is_one_split_in_every_source(split, word, form, tmp_path):
         (tmp_path / "data" / folder / "cat").mkdir(parents=True, exist_ok=True)
         (tmp_path / "data" / folder / "cat" / "1.png").touch()
     table = tmp_path / "data.csv"
-    table.write_text(f"path,label,split\n1.png,cat,{name}\n")
+    table.write_text(f"path,label,split\n2.png,cat,{name}\n")
     in_folder = {one.split for one in list_folder(tmp_path / "data").candidates if one.name.startswith(name)}
     assert in_folder == {split}
     assert [one.split for one in list_table(table).candidates] == [split]
