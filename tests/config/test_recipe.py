@@ -90,14 +90,14 @@ def test_settings_of_the_wrong_type_are_refused(kind: type, setting: str, value:
         kind(**{setting: value})
 
 
-@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:12"])
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:12", "mps", "xpu", "xpu:1"])
 def test_a_device_may_be(device: str) -> None:
     assert RunRecipe(device=device).device == device
 
 
 @pytest.mark.parametrize("device", ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "cpu:0", "auto:", "CUDA", None, 0])
 def test_a_device_may_not_be(device: Any) -> None:
-    with pytest.raises(ConfigError, match="device must be auto, cpu, cuda or cuda:N"):
+    with pytest.raises(ConfigError, match="device must be auto, cpu, cuda, cuda:N, mps, xpu or xpu:N"):
         RunRecipe(device=device)
 
 

@@ -178,6 +178,7 @@ def test_every_setting_that_has_a_value_is_written():
         "device": "auto",
         "precision": "auto",
         "checkpoint_seconds": 60.0,
+        "log_seconds": 10.0,
     }
     assert set(written) == {"model", "data", "augment", "optimizer", "schedule", "run", "finetune", "parallel"}
 

@@ -69,7 +69,10 @@ def test_embedding_and_explanation_are_added_on_request(server: Running, predict
 
 def test_each_model_has_its_address_and_the_first_one_the_short_one(server: Running) -> None:
     assert server.post(png(), "/models/age/predict").json()["predictions"][0].keys() == {"filename", "score"}
-    assert server.post(png(), "/models/animals/predict").json() == server.post(png()).json()
+    by_name, short = (server.post(png(), path).json() for path in ("/models/animals/predict", "/predict"))
+    assert by_name["model"] == short["model"] == "animals"
+    # Between the two, another runtime may have been found to be faster.
+    assert all(close(*pair) for pair in zip(by_name["predictions"], short["predictions"], strict=True))
     reply = server.post(png(), "/models/other/predict")
     assert (reply.status_code, reply.json()["error"]["code"]) == (404, "not_found")
     assert "animals, age" in reply.json()["error"]["message"]
