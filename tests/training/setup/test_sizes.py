@@ -7,11 +7,19 @@ import torch
 from megavit.config.presets import preset
 from megavit.config.recipe import DataRecipe, ModelRecipe, Recipe, RunRecipe
 from megavit.config.recipes import get_recipe
+from megavit.config.serialization import merge
 from megavit.data.dataset import LabeledImages, Sample
 from megavit.errors import ConfigError
 from megavit.training.loop.build import compute_preprocessing, make_model_config
 from megavit.training.setup import sizes
-from megavit.training.setup.sizes import choose_batch_size, choose_channels, choose_recipe, fill_in_batch, resolve_sizes
+from megavit.training.setup.sizes import (
+    choose_batch_size,
+    choose_channels,
+    choose_recipe,
+    fill_in_batch,
+    list_candidates,
+    resolve_sizes,
+)
 
 CPU = torch.device("cpu")
 
@@ -150,3 +158,19 @@ def test_with_shapes_kept_the_square_has_the_area_of_the_images() -> None:
     assert kept.model.image_size == 48
     preprocessing = compute_preprocessing(make_model_config(kept, wide), wide, keep_aspect=True)
     assert preprocessing.size_for(24, 96) == (24, 96)
+
+
+@pytest.mark.parametrize(
+    ("side", "sizes"),
+    [
+        (32, [("hybrid-nano", 32), ("hybrid-micro", 32), ("hybrid-mini", 32), ("Ti", 32), ("S", 32)]),
+        (
+            60,
+            [("hybrid-nano", 32), ("hybrid-nano", 48), ("hybrid-nano", 64), ("hybrid-micro", 64), ("hybrid-mini", 64)],
+        ),
+    ],
+)
+def test_no_candidate_is_listed_twice(side: int, sizes: list[tuple[str, int]]) -> None:
+    recipe = merge(get_recipe("photos"), {"run": {"minutes": 1}}, "the recipe")
+    listed = [candidate.recipe.model for candidate in list_candidates(recipe, images(side, side), CPU)]
+    assert [(model.preset, model.image_size) for model in listed][: len(sizes)] == sizes

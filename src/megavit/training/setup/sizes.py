@@ -188,6 +188,8 @@ def list_candidates(recipe: Recipe, dataset: LabeledImages, device: torch.device
     for row in PHOTOS if recipe.model.stem == "conv" and side > CANDIDATES[0][0] else smaller:
         model = replace(recipe.model, preset=row.preset, patch_size=recipe.model.patch_size or row.patch_size)
         resolved = resolve_sizes(replace(recipe, model=model), dataset, device, row.image_size)
+        if candidates and resolved.model == candidates[-1].recipe.model:
+            continue  # small images are not enlarged
         try:
             _check_memory(make_model_config(resolved, dataset), resolved, device)
         except ConfigError as error:
