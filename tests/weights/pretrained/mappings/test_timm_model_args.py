@@ -162,6 +162,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "another width of heads": ({"design": PLAIN_VIT, "dim_head": 16}, "dim_head: 16, expected 8"),
     "an epsilon that timm has not": ({"design": replace(PLAIN_VIT, norm_eps=1e-3)}, "1e-06 or 1e-05"),
+    "batch norms": ({"design": replace(PLAIN_VIT, norm="batch")}, "norm: 'batch', expected 'layer' or 'rms'"),
     "rotary in parallel blocks": ({"design": Design(positions="rope")}, "positions 'rope' and block 'parallel'"),
 }
 

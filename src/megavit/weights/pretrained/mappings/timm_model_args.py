@@ -99,8 +99,8 @@ def supported_parts(config: ViTConfig) -> dict[str, tuple[Any, ...]]:
     """Return the field values that timm supports, given the other fields of `config`."""
     design, in_pool = config.design, config.pool == "map"
     parallel, gated = design.block == "parallel", design.mlp == "swiglu"
-    usual = {"patch_norm": (False,), "stem": ("patch",), "dim_head": (config.dim / config.heads,)}
-    usual |= {"pool": ("cls", "mean", "map")}
+    usual = {"norm": ("layer", "rms"), "patch_norm": (False,), "stem": ("patch",)}
+    usual |= {"dim_head": (config.dim / config.heads,), "pool": ("cls", "mean", "map")}
     if not design.rotary:
         limited = parallel or gated
         return usual | {
