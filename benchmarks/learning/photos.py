@@ -3,8 +3,8 @@
     python -m benchmarks.learning.photos FOLDER ... --minutes 1 3 10 --seeds 0 1 2
     python -m benchmarks.learning.photos FOLDER ... --backbone NAME --backbone-folder FOLDER
 
-Each contender is a process of its own, and nothing else may run beside it. Contenders that need no time limit (simple
-methods, the probe by hand) run once a folder and seed. The figures go to results/learning/photos.json; what is there
+Each contender is a process of its own, and nothing else may run beside it. Contenders that depend on neither time
+nor seed (boosting, the probe by hand) run once a folder. The figures go to results/learning/photos.json; what is there
 already is not run again.
 """
 
@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks.learning.results import RESULTS, read_results, write_results
 
 FILE = RESULTS / "photos.json"
-UNTIMED = ("boosting", "probe by hand")
+FIXED = ("boosting", "probe by hand")
 
 
 def run_megavit(folder: str, start: str, minutes: float, seed: int) -> dict[str, Any]:
@@ -59,17 +59,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--backbone", help="name or folder for --from; without it only training from scratch")
     parser.add_argument("--backbone-folder", help="the same in the format of Hugging Face, for the probe by hand")
+    parser.add_argument("--only", nargs="+", metavar="CONTENDER", help="default: all, e.g. 'resnet18'")
     parser.add_argument("--out", type=Path, default=FILE, metavar="FILE", help="default: %(default)s")
     arguments = parser.parse_args()
     contenders = ["megavit from scratch", "resnet18", "boosting"]
     contenders += [f"megavit from {arguments.backbone}"] * bool(arguments.backbone)
     contenders += ["probe by hand"] * bool(arguments.backbone_folder)
+    contenders = [name for name in contenders if name in (arguments.only or contenders)]
     for seed in arguments.seeds:
         for folder in arguments.folders:
             for minutes in arguments.minutes:
                 for name in contenders:
-                    about = {"data": Path(folder).name, "contender": name, "seed": seed}
-                    about |= {} if name in UNTIMED else {"minutes": minutes}
+                    about: dict[str, Any] = {"data": Path(folder).name, "contender": name}
+                    about |= {} if name in FIXED else {"seed": seed, "minutes": minutes}
                     results = read_results(arguments.out)
                     if any(about.items() <= run.items() for run in results["runs"]):
                         continue
