@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from megavit.config.names import abbreviate
 from megavit.config.target import TargetKind
 from megavit.data.sources.label_log import (
     LABEL_LOG,
@@ -31,11 +32,7 @@ _OPEN = os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0)
 
 
 class StaleError(MegavitError):
-    """A stroke on images that were labeled in the meantime, whose names are in `paths`."""
-
-    def __init__(self, message: str, paths: Sequence[str]) -> None:
-        super().__init__(message)
-        self.paths = tuple(paths)
+    """A stroke on images that were labeled in the meantime."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +106,7 @@ class LabelStore:
                 return
             stale = [mark.path for mark in marks if self._stroke_of(mark.path) != mark.seen]
             if stale:
-                raise StaleError(f"{len(stale)} of the images were labeled in the meantime", stale)
+                raise StaleError(f"labeled in the meantime: {abbreviate(stale, 3)}")
             at = datetime.now(UTC).isoformat(timespec="milliseconds")
             new = [
                 Decision(one.path, one.labels, one.status, by, at, one.suggested, one.probability, stroke)
