@@ -1,4 +1,4 @@
-"""What each method of fine-tuning brings for few and many images a class, beside k nearest neighbors and a probe by hand.
+"""What each method of fine-tuning brings for few and many images a class, beside nearest neighbors and a probe by hand.
 
     python -m benchmarks.learning.finetune_methods FOLDER ... --backbone NAME --backbone-folder FOLDER --images 5 20 100
 
