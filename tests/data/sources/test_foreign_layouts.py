@@ -269,13 +269,12 @@ def geojson(root: Path) -> Path:
 
 READ = [
     *(kaggle_ids, kaggle_image_ids, kaggle_numbers, kaggle_nested, filename_class, semicolons_and_a_mark),
-    *(tabs_of_autogluon, metadata_csv, metadata_jsonl_by_split, coco, coco_boxes, roboflow_coco),
+    *(tabs_of_autogluon, utf_16, metadata_csv, metadata_jsonl_by_split, coco, coco_boxes, roboflow_coco),
     *(label_studio, label_studio_minimal, label_studio_csv),
 ]
 REFUSED: dict[Callable[[Path], Path], str] = {
     google_cloud: r"which of its columns are the images and the labels is not clear.*path,label,split",
-    utf_16: "UTF-16 text instead of UTF-8: save the table as CSV UTF-8",
-    windows_1252: "line 2: not UTF-8 text, perhaps from an older Windows program.*save the table as CSV UTF-8",
+    windows_1252: "line 2: not UTF-8 text. In Windows-1252, .* it has '000.png,dogé'.*iconv -f CP1252 -t UTF-8",
     spreadsheet: "is a spreadsheet or a compressed file, not text: save it as CSV UTF-8",
     one_hot: r"names, image_id, cat, dog: .*where each class has its own column, put the names .* into one",
     ham10000: "lesion_id, image_id, dx, dx_type, age: name them with --path-column and --label-column",
@@ -353,6 +352,15 @@ def test_a_table_named_metadata_about_something_else_leaves_class_folders_alone(
         fill(tmp_path / label, name)
     (tmp_path / "metadata.csv").write_text("author,license,year\nme,CC0,2020\n")
     assert load_data(tmp_path, DataRecipe()).classes == ("cat", "dog")
+
+
+def test_json_lines_may_be_utf_16_as_powershell_writes_them(tmp_path):
+    path = json_lines(tmp_path)
+    path.write_text(path.read_text(), encoding="utf-16")
+    assert len(load_data(path, DataRecipe()).samples) == len(LABELS)
+    path.write_bytes(b'{"path": "caf\xe9.png"}')
+    with pytest.raises(DataError, match="is not UTF-8 text: save it as UTF-8"):
+        load_data(path, DataRecipe())
 
 
 def test_numbers_of_classes_in_json_lines_are_their_names(tmp_path):

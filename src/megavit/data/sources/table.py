@@ -1,6 +1,7 @@
 """Read tables of image paths, targets and splits."""
 
 import io
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,12 +27,11 @@ from megavit.data.sources.table_cells import (
 from megavit.data.sources.table_columns import EXPECTED, TARGETS, Header, find_header
 from megavit.data.split.split_names import parse_split
 from megavit.errors import DataError
-from megavit.runtime.csv_files import MAX_ROW_LENGTH, TableError, read_csv, unescape_row
+from megavit.runtime.csv_files import MAX_ROW_LENGTH, EncodingError, TableError, find_encoding, read_csv, unescape_row
 
 DEFAULTS = DataRecipe()
 MIN_DISTINCT = 20  # number of distinct labels above which nearly every image has its own
 _SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"\x1f\x8b")
-_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ def list_table(table: Path, recipe: DataRecipe = DEFAULTS) -> Listing:
 
     The header has the columns path, one of label, labels and score, and optionally split or is_valid, or synonyms
     (`megavit.data.sources.table_columns`). Columns are separated by commas, semicolons or tabs; labels by "|", by ";"
-    if columns are not, or as a Python list. The text is UTF-8. Paths are relative to the table's folder and found by
-    `PathResolver`.
+    if columns are not, or as a Python list. The text is UTF-8, or UTF-16 with a byte order mark. Paths are relative to
+    the table's folder and found by `PathResolver`.
 
     Args:
         recipe: settings, of which the names of columns and the images' folder are used.
@@ -139,24 +139,33 @@ def _open_table(table: Path, recipe: DataRecipe) -> Iterator[_Table]:
     """Open a table after its header, and add the table's name to errors in a line."""
     try:
         with table.open("rb") as file:
-            delimiter, header, header_line = _read_header(table, file, recipe)
+            encoding = _find_encoding(table, file)
+            delimiter, header, header_line = _read_header(table, file, encoding, recipe)
             file.seek(0)
-            rows = _rows(read_csv(file, delimiter, spaces=True), header, header_line)
+            rows = _rows(read_csv(file, delimiter, encoding=encoding, spaces=True), header, header_line)
             yield _Table(table, header, "|" if delimiter == ";" else "|;", rows)
+    except EncodingError as error:
+        converted = table.with_stem(f"{table.stem}-utf8")
+        raise DataError(
+            f"{str(table)!r}, {error}. Save the table as CSV UTF-8, or if it is {error.likely} convert it: "
+            f"iconv -f {error.likely} -t UTF-8 {shlex.quote(str(table))} > {shlex.quote(str(converted))}"
+        ) from error
     except TableError as error:
         raise DataError(f"{str(table)!r}, {error}") from error
     except OSError as error:
         raise DataError(f"the table {str(table)!r} cannot be read: {error.strerror}") from error
 
 
-def _read_header(table: Path, file: BinaryIO, recipe: DataRecipe) -> tuple[str, Header, int]:
+def _find_encoding(table: Path, file: BinaryIO) -> str:
     start = file.read(8)
-    if start.startswith(_UTF_16) or start[1::2] == b"\0\0\0\0":
-        raise DataError(f"{str(table)!r}, line 1: UTF-16 text instead of UTF-8: save the table as CSV UTF-8")
     if start.startswith(_SPREADSHEETS):
         raise DataError(f"{str(table)!r} is a spreadsheet or a compressed file, not text: save it as CSV UTF-8")
     file.seek(0)
-    text = io.TextIOWrapper(file, "utf-8-sig", "replace", newline="")
+    return find_encoding(start)
+
+
+def _read_header(table: Path, file: BinaryIO, encoding: str, recipe: DataRecipe) -> tuple[str, Header, int]:
+    text = io.TextIOWrapper(file, encoding, "replace", newline="")
     number, declared, first = 1, None, text.readline(MAX_ROW_LENGTH + 1)
     try:
         while first and (

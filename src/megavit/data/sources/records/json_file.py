@@ -11,7 +11,7 @@ from megavit.data.sources.records.columns import Records, read_records
 from megavit.data.sources.records.examples import Examples
 from megavit.data.sources.records.label_studio import is_label_studio, read_label_studio
 from megavit.errors import DataError
-from megavit.runtime.csv_files import MAX_ROW_LENGTH
+from megavit.runtime.csv_files import MAX_ROW_LENGTH, EncodingError, find_encoding
 
 MAX_JSON_BYTES = 2**29
 JSON_LINES = (".jsonl", ".ndjson")
@@ -59,18 +59,22 @@ def _read_dicts(path: Path, records: Sequence[Any], recipe: DataRecipe) -> Examp
 def _iter_lines(path: Path) -> Iterator[Any]:
     try:
         with path.open("rb") as file:
+            encoding = find_encoding(file.read(8))
+        with path.open(encoding=encoding, newline="\n") as text:
             number = 0
-            while line := file.readline(MAX_ROW_LENGTH + 1):
+            while line := text.readline(MAX_ROW_LENGTH + 1):
                 number += 1
                 if len(line) > MAX_ROW_LENGTH:
-                    raise DataError(f"{str(path)!r}, line {number}: more than {MAX_ROW_LENGTH:,} bytes")
+                    raise DataError(f"{str(path)!r}, line {number}: more than {MAX_ROW_LENGTH:,} characters")
                 if line.strip():
                     yield _parse(line, f"{path}, line {number}")
+    except (EncodingError, UnicodeDecodeError) as error:
+        raise DataError(f"{str(path)!r} is not UTF-8 text: save it as UTF-8") from error
     except OSError as error:
         raise DataError(f"{str(path)!r} cannot be read: {error.strerror}") from error
 
 
-def _parse(text: bytes, name: str) -> Any:
+def _parse(text: bytes | str, name: str) -> Any:
     try:
         return json.loads(text)
     except UnicodeDecodeError:
