@@ -29,8 +29,6 @@ def test_a_truncated_file_is_said_and_does_not_count_as_cached(tmp_path: Path, m
         use_hub(monkeypatch, address, tmp_path / "hub")
         reason = f"{HUB} cannot be fetched: the download of timm/{HUB} from the hub broke off"
         with pytest.raises(BundleError, match=reason):
-            BundleError, match=f"{HUB} cannot be fetched: the download of timm/{HUB} from the hub broke off"
-        ):
             fetch_backbone(ROW, QUICK, lambda _: None)
     assert find_backbone(ROW) is None
 
