@@ -2,10 +2,10 @@
 
 import csv
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from megavit.config.names import abbreviate
+from megavit.config.names import abbreviate, canonical
 from megavit.config.recipe import DataRecipe
 from megavit.config.target import TargetKind
 from megavit.data.dataset import TARGET_COLUMNS
@@ -51,21 +51,24 @@ class Header:
         index: index of each column in use, by our name for it.
         is_inferred: whether the target is the only column left, or was named by the user, so that its name does not
             say its kind.
+        indicators: instead of a target, the indices of several columns left, which may be of 0 and 1, by the names of
+            the classes.
     """
 
     names: tuple[str, ...]
     index: dict[str, int]
     is_inferred: bool = False
+    indicators: dict[str, int] = field(default_factory=dict)
 
     @property
     def target(self) -> str:
         """Our name for the column of the target."""
-        return next(name for name in TARGETS if name in self.index)
+        return "labels" if self.indicators else next(name for name in TARGETS if name in self.index)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Remarks on which columns are used, if their names do not say so."""
-        if not self.is_inferred:
+        if not self.is_inferred or self.indicators:
             return ()
         path, target = self.names[self.index["path"]], self.names[self.index[self.target]]
         return (f"the images are read from the column {path!r}, and their labels from {target!r}",)
@@ -119,9 +122,13 @@ def _match(source: str, names: Sequence[str], path_column: str | None, label_col
 
 
 def _infer(source: str, names: Sequence[str], path_column: str | None, label_column: str | None) -> Header | None:
-    """Return the columns of names without suffix and of the label, if they are the only ones or have known names."""
+    """Return the columns of names without suffix and of the label, if they are the only ones or have known names.
+
+    Of several columns left, each may be a class.
+    """
     found = {column: _find_columns(column, names) for column in _NAMES}
     is_inferred = label_column is not None
+    indicators: dict[str, int] = {}
     if path_column is not None:
         found["path"] = _named(names, path_column)
     elif not found["path"]:
@@ -131,13 +138,22 @@ def _infer(source: str, names: Sequence[str], path_column: str | None, label_col
     elif not any(found[column] for column in TARGETS):
         used = {index for indices in found.values() for index in indices}
         others = [index for index in range(len(names)) if index not in used and names[index].strip()]
-        found["label"] = others if len(others) == 1 else []
+        if len(others) == 1:
+            found["label"] = others
+        elif len({canonical(names[index].strip()) for index in others}) == len(others):
+            indicators = {canonical(names[index].strip()): index for index in others}
         is_inferred = True
-    return _header(source, names, found, is_inferred)
+    return _header(source, names, found, is_inferred, indicators)
 
 
-def _header(source: str, names: Sequence[str], found: dict[str, list[int]], is_inferred: bool) -> Header | None:
-    targets = [column for column in TARGETS if found[column]]
+def _header(
+    source: str,
+    names: Sequence[str],
+    found: dict[str, list[int]],
+    is_inferred: bool,
+    indicators: dict[str, int] | None = None,
+) -> Header | None:
+    targets = [column for column in TARGETS if found[column]] or (["labels"] if indicators else [])
     if found["path"] and len(targets) > 1:
         raise DataError(
             f"{source!r} has the columns {' and '.join(targets)}: keep only one of label, labels and score, as the "
@@ -152,7 +168,8 @@ def _header(source: str, names: Sequence[str], found: dict[str, list[int]], is_i
                 f"{source!r} has more than one column for the {column}: {', '.join(names)[:200]!r}; rename the unused "
                 f"ones, and call the one to use {column}{option}"
             )
-    return Header(tuple(names), {column: indices[0] for column, indices in found.items() if indices}, is_inferred)
+    index = {column: indices[0] for column, indices in found.items() if indices}
+    return Header(tuple(names), index, is_inferred, indicators or {})
 
 
 def _unknown_columns(
@@ -166,8 +183,7 @@ def _unknown_columns(
             )
     return UnknownColumnsError(
         f"{source!r} {found}, and which of its columns are the images and the labels is not clear from their names, "
-        f"{columns}: name them with --path-column and --label-column; where each class has its own column, put the "
-        f"names of an image's classes into one. {EXPECTED}"
+        f"{columns}: name them with --path-column and --label-column. {EXPECTED}"
     )
 
 
