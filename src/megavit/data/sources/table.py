@@ -8,6 +8,7 @@ from pathlib import Path
 from megavit.config.names import abbreviate
 from megavit.config.recipe import DataRecipe
 from megavit.data.scan import Listing
+from megavit.data.sources.column_values import ColumnValues, find_value_column
 from megavit.data.sources.image_root import SAMPLE, find_image_root
 from megavit.data.sources.indicators import check_indicators, read_indicators, settle_targets, unknown_columns
 from megavit.data.sources.open_table import OpenTable, open_table
@@ -88,31 +89,14 @@ def _indicated_listing(table: Path, header: Header, collector: RowCollector, not
 
 def read_column(table: Path, column: str, recipe: DataRecipe = DEFAULTS) -> dict[str, str]:
     """Return a column's values by image name; raise a DataError if it is missing or an image has two values."""
-    values: dict[str, str] = {}
+    values = ColumnValues(str(table), column, "line")
     with open_table(table, recipe) as opened:
-        header = opened.header
-        names = [name.strip() for name in header.names]
-        # An exact match is preferred to one that ignores case.
-        indices = [index for index, name in enumerate(names) if name == column] or [
-            index for index, name in enumerate(names) if name.lower() == column.strip().lower()
-        ]
-        if len(indices) != 1:
-            others = [name for index, name in enumerate(names) if index not in header.index.values()]
-            columns = (
-                f"its other columns are {', '.join(map(repr, others))}" if others else "it has only path and target"
-            )
-            found = "more than one column" if indices else "no column"
-            raise DataError(f"{str(table)!r} has {found} {column!r}; {columns}")
+        path, index = opened.header.index["path"], find_value_column(str(table), opened.header, column)
         first = list(islice(opened.rows, SAMPLE))
-        resolver = _resolver(table, [row[header.index["path"]] for _, row in first], recipe)
+        resolver = _resolver(table, [row[path] for _, row in first], recipe)
         for number, row in chain(first, opened.rows):
-            name, value = resolver.find(row[header.index["path"]]), row[indices[0]].strip()
-            if values.setdefault(name, value) != value:
-                raise DataError(
-                    f"{str(table)!r}, line {number}: {column} of {name!r} is {value!r}, but an earlier line "
-                    f"has {values[name]!r}: keep one of the lines"
-                )
-    return values
+            values.add(resolver.find(row[path]), row[index].strip(), number)
+    return values.by_name
 
 
 def _resolver(table: Path, paths: Sequence[str], recipe: DataRecipe) -> PathResolver:

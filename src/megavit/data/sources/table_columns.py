@@ -112,9 +112,9 @@ def _match(source: str, names: Sequence[str], path_column: str | None, label_col
     found = {column: _find_columns(column, names) for column in _NAMES}
     is_inferred = False
     if path_column is not None:
-        found["path"] = _named(names, path_column)
+        found["path"] = find_named(names, path_column)
     if label_column is not None:
-        chosen = _named(names, label_column)
+        chosen = find_named(names, label_column)
         kinds = [column for column in TARGETS if set(chosen) & set(_find_columns(column, names))]
         is_inferred = not kinds
         found |= {column: [] for column in TARGETS} | {kinds[0] if kinds else "label": chosen}
@@ -130,11 +130,11 @@ def _infer(source: str, names: Sequence[str], path_column: str | None, label_col
     is_inferred = label_column is not None
     indicators: dict[str, int] = {}
     if path_column is not None:
-        found["path"] = _named(names, path_column)
+        found["path"] = find_named(names, path_column)
     elif not found["path"]:
         found["path"] = _indices_of(_normalized(names), _IDS.split())
     if label_column is not None:
-        found |= {column: [] for column in TARGETS} | {"label": _named(names, label_column)}
+        found |= {column: [] for column in TARGETS} | {"label": find_named(names, label_column)}
     elif not any(found[column] for column in TARGETS):
         used = {index for indices in found.values() for index in indices}
         others = [index for index in range(len(names)) if index not in used and names[index].strip()]
@@ -177,7 +177,7 @@ def _unknown_columns(
 ) -> UnknownColumnsError:
     columns = abbreviate(list(names), 20)
     for option, column in (("--path-column", path_column), ("--label-column", label_column)):
-        if column is not None and not _named(names, column):
+        if column is not None and not find_named(names, column):
             return UnknownColumnsError(
                 f"{source!r} has no column {column!r}, as {option} says; its columns are {columns}"
             )
@@ -193,7 +193,7 @@ def _find_columns(column: str, names: Sequence[str]) -> list[int]:
     return _indices_of(normalized, preferred.split()) or _indices_of(normalized, synonyms.split())
 
 
-def _named(names: Sequence[str], column: str) -> list[int]:
+def find_named(names: Sequence[str], column: str) -> list[int]:
     """Return the indices of a column by name; an exact match is preferred to one that ignores case."""
     stripped = [name.strip() for name in names]
     return _indices_of(stripped, [column.strip()]) or _indices_of(

@@ -24,32 +24,46 @@ class Records:
         names: names of the columns.
         read: function that yields the cells of each row in the columns with the given indices.
         class_names: names of the classes by number, for columns that have them.
+        image_column, label_column: columns to use if the recipe names none.
     """
 
     source: str
     names: tuple[str, ...]
     read: Callable[[Sequence[int]], Iterable[Sequence[object]]]
     class_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    image_column: str | None = None
+    label_column: str | None = None
 
 
-def read_records(
-    records: Records, recipe: DataRecipe, image_column: str | None = None, label_column: str | None = None
-) -> Examples:
+def find_record_columns(records: Records, recipe: DataRecipe) -> Header:
+    """Return the columns of records by the names in the recipe, or else by their own, as in tables.
+
+    Raises:
+        DataError: if they cannot be found.
+    """
+    return find_columns(
+        records.source,
+        records.names,
+        recipe.path_column or records.image_column,
+        recipe.label_column or records.label_column,
+    )
+
+
+def image_cell(cell: object) -> object:
+    """Return an image's cell, a number as text, since files are often named by numbers."""
+    return str(cell) if isinstance(cell, int) else cell
+
+
+def read_records(records: Records, recipe: DataRecipe) -> Examples:
     """Return the examples of records, whose columns are found by name as in tables.
 
     Args:
         recipe: settings, of which the names of columns are used.
-        image_column, label_column: columns to use if the recipe names none.
 
     Raises:
         DataError: if the columns cannot be found, or, when the rows are read, a split is invalid.
     """
-    columns = find_columns(
-        records.source,
-        records.names,
-        recipe.path_column or image_column,
-        recipe.label_column or label_column,
-    )
+    columns = find_record_columns(records, recipe)
     if columns.indicators:
         return _read_indicated(records, columns)
     label = records.names[columns.index[columns.target]]
@@ -64,7 +78,7 @@ def read_records(
             target = cells[1]
             if columns.target == "labels" and isinstance(target, str):
                 target = read_labels(target, _SEPARATORS)
-            yield _image(cells[0]), target, _read_split(split_column, cells[2], number) if split_column else None
+            yield image_cell(cells[0]), target, _read_split(split_column, cells[2], number) if split_column else None
 
     return Examples(rows(), class_names, kind, columns.notes, "row")
 
@@ -87,17 +101,13 @@ def _read_indicated(records: Records, columns: Header) -> Examples:
 
     def rows() -> Iterator[Example]:
         for number, (cells, target) in enumerate(zip(records.read(used), targets.values, strict=True)):
-            yield _image(cells[0]), target, _read_split(split_column, cells[1], number) if split_column else None
+            yield image_cell(cells[0]), target, _read_split(split_column, cells[1], number) if split_column else None
 
     return Examples(rows(), None, targets.kind, targets.notes, "row")
 
 
 def _split_column(columns: Header) -> str | None:
     return next((name for name in ("split", "is_valid") if name in columns.index), None)
-
-
-def _image(cell: object) -> object:
-    return str(cell) if isinstance(cell, int) else cell  # files are often named by a number
 
 
 def _read_split(column: str, cell: object, number: int) -> str:
