@@ -38,11 +38,10 @@ class Thumbnails:
         path = self.folder / f"{self.key(index)}.jpg"
         with suppress(OSError):
             return path.read_bytes()
+        own: Future[bytes] = Future()
         with self._lock:
-            pending = self._pending.get(index)
-            if pending is None:
-                own = self._pending[index] = Future()
-        if pending is not None:
+            pending = self._pending.setdefault(index, own)
+        if pending is not own:
             return pending.result()
         try:
             data = encode(self.images.path(index), THUMBNAIL_SIDE)
