@@ -14,7 +14,10 @@ from benchmarks.pages import page_with
 from megavit.runtime.storage import write_file
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- photographs: written by `python -m benchmarks.learning.photo_report` -->", "<!-- end of photographs -->"
+BEGIN, END = (
+    "<!-- photographs: written by `python -m benchmarks.learning.photo_report` -->",
+    "<!-- end of photographs -->",
+)
 
 Run = dict[str, Any]
 
