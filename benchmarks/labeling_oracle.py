@@ -7,7 +7,7 @@ Takes a folder of train/CLASS/* and val/CLASS/*. The images of train become a he
 drawn anew for each seed; an oracle that knows their classes labels them one by one, in the order of `megavit label` and
 in random order. After some of them a linear probe on the labels so far is measured on the images of val, beside what
 the page says of itself. With `--browser`, the oracle presses the keys of the page in a headless Chromium instead, and
-the strokes and seconds an image are told.
+the strokes and seconds an image are shown.
 """
 
 import argparse
@@ -168,7 +168,7 @@ def press_keys(data: Path, work: Path, count: int) -> dict[str, Any]:
                 strokes += 1
                 page.wait_for_function("(name) => document.querySelector('#picture').alt !== name", arg=name)
             seconds = time.perf_counter() - began
-            told = page.locator("#learned").inner_text()
+            shown = page.locator("#learned").inner_text()
             browser.close()
         server.terminate()
     written = (folder / "labels.csv").read_text().count("\n") - 1
@@ -178,7 +178,7 @@ def press_keys(data: Path, work: Path, count: int) -> dict[str, Any]:
         "seconds_an_image": seconds / count,
         "first_paint_seconds": first_paint,
         "lines_written": written,
-        "told": told,
+        "shown": shown,
     }
 
 
@@ -214,8 +214,8 @@ def main() -> None:
             by_page, by_chance = run.label(arguments.labels), run.label_randomly(arguments.labels)
             for ours, other in zip(by_page, by_chance, strict=True):
                 results.append({"seed": seed, "page": ours, "random": other})
-                told = ours["estimate"]["accuracy"]
-                estimate = "none" if told is None else f"{told['value']:.1%} ({told['low']:.1%} to {told['high']:.1%})"
+                shown = ours["estimate"]["accuracy"]
+                estimate = "none" if shown is None else f"{shown['value']:.1%} ({shown['low']:.1%} to {shown['high']:.1%})"
                 console.print(
                     f"seed {seed}, {ours['labels']:>5} labels: page {ours['accuracy']:.1%}, random "
                     f"{other['accuracy']:.1%}; the page says {estimate}; slowest fit {ours['fit_seconds']:.2f} s"
