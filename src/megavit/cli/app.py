@@ -15,6 +15,7 @@ from typing import TextIO
 
 from cyclopts import App, CycloptsError, Parameter
 
+from megavit.cli.commands.add import add
 from megavit.cli.commands.backbones import backbones
 from megavit.cli.commands.bench import bench
 from megavit.cli.commands.calibrate import calibrate
@@ -29,6 +30,7 @@ from megavit.cli.commands.plan import plan
 from megavit.cli.commands.predict import predict
 from megavit.cli.commands.push import push
 from megavit.cli.commands.quantize import quantize
+from megavit.cli.commands.remove import remove
 from megavit.cli.commands.serve import serve
 from megavit.cli.commands.shard import shard
 from megavit.cli.commands.train import train
@@ -51,7 +53,7 @@ app = App(
 )
 # In the order of --help.
 _COMMANDS = (
-    *(demo, check, train, evaluate, predict, explain, embed, calibrate),
+    *(demo, check, train, add, remove, evaluate, predict, explain, embed, calibrate),
     *(quantize, export, backbones, convert, push, serve, shard, bench, plan),
 )
 for position, command in enumerate(_COMMANDS):

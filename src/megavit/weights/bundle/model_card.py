@@ -93,6 +93,9 @@ def _calibration_lines(target: Target, calibration: Calibration) -> str:
 
 def _change_lines(data: dict[str, Any], int8: dict[str, Any] | None) -> str:
     lines = ""
+    for entry in data.get("added", []):
+        name, what = literal(entry["class"]), "was added later, with" if entry["is_new"] else "later got"
+        lines += f"- The class {name} {what} {entry['images']} images, on which only the head was fitted.\n"
     if "calibrated" in data:
         found = data["calibrated"]
         lines += (
