@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from megavit.api.export import export as export
     from megavit.api.models import create_model as create_model
     from megavit.api.push import push as push
+    from megavit.api.search import index_images as index_images
     from megavit.api.serve import serve as serve
     from megavit.api.train import resume as resume
     from megavit.api.train import train as train
@@ -58,6 +59,7 @@ _HOME = {
     "export": "megavit.api.export",
     "convert": "megavit.api.convert",
     "create_model": "megavit.api.models",
+    "index_images": "megavit.api.search",
     "serve": "megavit.api.serve",
     "Design": "megavit.config.vit",
     "PLAIN_VIT": "megavit.config.vit",

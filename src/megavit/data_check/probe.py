@@ -3,23 +3,19 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from megavit.data.dataset import LabeledImages, SampleRow
-from megavit.data.image_dataset import ImageDataset
-from megavit.data.loader.loader import iter_batches, sequential_batches
 from megavit.data.scan import Progress
 from megavit.data_check.label_issues import OutOfFoldPredictions
 from megavit.engine.engine import Engine
 from megavit.errors import DataError
-from megavit.evaluation.inference import check_channels, num_decode_workers
+from megavit.evaluation.inference import embed_samples
 from megavit.evaluation.probes.cross_validation import make_folds
 from megavit.evaluation.probes.linear_probe import fit_linear_probes, select_linear_probe
 
 MIN_IMAGES = 20
 """Minimum number of images to train a model on that checks labels."""
-_BATCH_SIZE = 64
 
 
 def predict_out_of_fold(
@@ -42,7 +38,7 @@ def predict_out_of_fold(
             f"the bundle was trained on {excluded:,} of these {len(images.samples):,} images and has memorized the "
             "labels, right or wrong: leave out --bundle to train models that have not"
         )
-    embeddings = _embed(engine, images, indices, progress)
+    embeddings = embed_samples(engine, images, [images.samples[i] for i in indices], progress)
     labels = torch.tensor([images.samples[i].label for i in indices])
     targets = F.one_hot(labels, len(images.classes)).float()
     bias = (targets.mean(dim=0) + 1 / len(labels)).log()
@@ -58,15 +54,3 @@ def predict_out_of_fold(
     if excluded:
         model += f"; {excluded:,} images are not checked, because the bundle was trained on them"
     return OutOfFoldPredictions(probabilities, torch.tensor(indices), model)
-
-
-def _embed(engine: Engine, images: LabeledImages, indices: Sequence[int], progress: Progress | None) -> Tensor:
-    samples = [images.samples[i] for i in indices]
-    check_channels(images, samples, engine.preprocessing.channels)
-    dataset, order = ImageDataset(images, samples, engine.preprocessing), sequential_batches(len(samples), _BATCH_SIZE)
-    embeddings: list[Tensor] = []
-    for batch in iter_batches(dataset, order, num_decode_workers(images, len(samples))):
-        embeddings.append(engine(batch).pooled)
-        if progress is not None:
-            progress(sum(map(len, embeddings)), len(samples))
-    return torch.cat(embeddings)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from megavit.config.names import find_look_alikes, index_by_name, show_code_points
 from megavit.config.target import TargetKind
@@ -12,9 +13,11 @@ from megavit.data.image_dataset import ImageDataset, can_convert_channels
 from megavit.data.loader.loader import iter_batches, sequential_batches
 from megavit.data.scan import MIN_IMAGES_FOR_WORKERS, Progress
 from megavit.data.workers import count_workers
-from megavit.engine.engine import ModelOutput
+from megavit.engine.engine import Engine, ModelOutput
 from megavit.errors import DataError
 from megavit.predict.predictor import Predictor
+
+EMBED_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,24 @@ def run_inference(
         outputs.append(predictor.forward(batch))
         progress(sum(len(output.logits) for output in outputs), len(dataset))
     return ModelOutput(*(torch.cat(parts) for parts in zip(*outputs, strict=True)))
+
+
+def embed_samples(
+    engine: Engine, images: LabeledImages, samples: Sequence[Sample], progress: Progress | None = None
+) -> Tensor:
+    """Return the embeddings (N, D) of the samples, in order.
+
+    Raises:
+        DataError: if the model does not take the images' channels, or an image can no longer be read.
+    """
+    check_channels(images, samples, engine.preprocessing.channels)
+    dataset, order = ImageDataset(images, samples, engine.preprocessing), sequential_batches(len(samples), EMBED_BATCH)
+    embeddings: list[Tensor] = []
+    for batch in iter_batches(dataset, order, num_decode_workers(images, len(samples))):
+        embeddings.append(engine(batch).pooled)
+        if progress is not None:
+            progress(sum(map(len, embeddings)), len(samples))
+    return torch.cat(embeddings)
 
 
 def check_channels(images: LabeledImages, samples: Sequence[Sample], channels: int) -> None:

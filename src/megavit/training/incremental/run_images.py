@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from megavit.config.names import index_by_name
+from megavit.config.names import canonical, index_by_name
 from megavit.config.recipe import DataRecipe
 from megavit.config.serialization import from_dict
-from megavit.data.dataset import LabeledImages, Sample, SampleRow, read_samples
+from megavit.data.dataset import LabeledImages, Sample, SampleRow, read_samples, sample_row
 from megavit.data.load import DataSource, is_reachable, load_class_folder, load_data
 from megavit.data.sources.records.memory import IN_MEMORY
 from megavit.errors import BundleError, DataError
@@ -24,6 +24,15 @@ ADDED = "added"
 
 
 @dataclass(frozen=True)
+class LocatedImages:
+    """Images of one source that a bundle lists, with the row of its `samples.csv` for each."""
+
+    images: LabeledImages
+    samples: tuple[Sample, ...]
+    rows: tuple[SampleRow, ...]
+
+
+@dataclass(frozen=True)
 class ImagePart:
     """Images of one source, with the class indices of a bundle and the splits in which it uses them."""
 
@@ -31,73 +40,92 @@ class ImagePart:
     samples: tuple[Sample, ...]
 
 
-def read_run_images(predictor: Predictor, data: DataSource | None, reporter: Reporter) -> list[ImagePart]:
-    """Return the images of a bundle's classes, each in the split that the bundle's `samples.csv` has it in.
-
-    Images are recognized by their content, so that they may have been moved, and others may lie beside them.
+def locate_run_images(predictor: Predictor, data: DataSource | None, reporter: Reporter) -> list[LocatedImages]:
+    """Return the images that a bundle lists, recognized by their content, among which others may lie.
 
     Args:
         data: where the images are; None for where they were in training. For a bundle that lists no images, as a
-            converted one, these are its images, with their own splits.
+            converted one, these are its images.
 
     Raises:
         BundleError: if the bundle does not say where its images are.
-        DataError: if images cannot be read, or a class has none to train on or none to test on.
+        DataError: if images cannot be read, or none of them is there.
     """
-    rows = read_samples(predictor.folder / SAMPLES)
+    listed = read_samples(predictor.folder / SAMPLES)
     recipe = read_data_recipe(predictor)
     source = _find_source(predictor) if data is None else data
     progress = partial(reporter.progress, "checking images")
     images = load_data(source, recipe, progress, known_classes=predictor.labels)
-    if images.target != "classification":
-        raise DataError(f"{images.source} has no single class for each image, and the bundle predicts one")
-    if not rows:
-        return _check_complete(predictor, [_as_part(predictor, images)], data)
-    wanted = _Wanted(predictor.labels, rows)
-    parts = [wanted.take(images)]
+    if not listed:
+        rows = tuple(sample_row(sample, images.classes) for sample in images.samples)
+        return [LocatedImages(images, images.samples, rows)]
+    wanted = _Wanted(listed)
+    located = [wanted.take(images)]
     for entry in predictor.info.data.get(ADDED, []):
         folder = Path(entry["folder"])
         if wanted.missing and folder.is_dir():
-            parts.append(wanted.take(load_class_folder(folder, recipe, progress)))
+            located.append(wanted.take(load_class_folder(folder, recipe, progress)))
+    if wanted.missing == len(listed):
+        raise DataError(
+            f"none of the {len(listed):,} images of {predictor.folder} is in {images.source}: pass the folder that "
+            "they have been moved to with --data"
+        )
     if wanted.missing:
         reporter.say(
-            f"{wanted.missing:,} of the {wanted.total:,} images of the bundle are no longer there, or have changed: "
-            "the others are used"
+            f"{wanted.missing:,} of the {len(listed):,} images of the bundle are no longer there, or have changed: the "
+            "others are used"
         )
-    return _check_complete(predictor, parts, data)
+    return located
 
 
 class _Wanted:
     """The images that a bundle lists, of which those found are crossed off."""
 
-    def __init__(self, labels: Sequence[str], rows: Sequence[SampleRow]) -> None:
-        self.index = index_by_name(labels)
-        # A class that was removed from the bundle is still listed.
-        known = [row for row in rows if row.target in self.index]
-        self.total = len(known)
-        self._splits: dict[tuple[str, int], list[str]] = defaultdict(list)
-        for row in reversed(known):
-            self._splits[row.digest, self.index[row.target]].append(row.split)
+    def __init__(self, rows: Sequence[SampleRow]) -> None:
+        self._rows: dict[tuple[str, str], list[SampleRow]] = defaultdict(list)
+        for row in reversed(rows):
+            self._rows[_key(row)].append(row)
 
     @property
     def missing(self) -> int:
         """The number of listed images that were not found."""
-        return sum(map(len, self._splits.values()))
+        return sum(map(len, self._rows.values()))
 
-    def take(self, images: LabeledImages) -> ImagePart:
+    def take(self, images: LabeledImages) -> LocatedImages:
         """Return those of the images that are listed, each as often as it is."""
-        samples: list[Sample] = []
-        for sample in images.samples:
-            label = self.index.get(images.classes[sample.label])
-            if label is not None and (splits := self._splits[sample.digest, label]):
-                samples.append(replace(sample, target=label, split=splits.pop()))
-        return ImagePart(images, tuple(samples))
+        found = [
+            (sample, rows.pop())
+            for sample in images.samples
+            if (rows := self._rows.get(_key(sample_row(sample, images.classes))))
+        ]
+        return LocatedImages(images, tuple(sample for sample, _ in found), tuple(row for _, row in found))
 
 
-def _as_part(predictor: Predictor, images: LabeledImages) -> ImagePart:
+def _key(row: SampleRow) -> tuple[str, str]:
+    return row.digest, canonical(row.target)
+
+
+def read_run_images(predictor: Predictor, data: DataSource | None, reporter: Reporter) -> list[ImagePart]:
+    """Return the images of the classes of a bundle, each in the split that its `samples.csv` has it in.
+
+    For `data` and errors, see `locate_run_images`.
+
+    Raises:
+        DataError: also if a class has no images to train on, or there are none to test on.
+    """
     index = index_by_name(predictor.labels)
-    known = [sample for sample in images.samples if images.classes[sample.label] in index]
-    return ImagePart(images, tuple(replace(sample, target=index[images.classes[sample.label]]) for sample in known))
+    parts: list[ImagePart] = []
+    for located in locate_run_images(predictor, data, reporter):
+        if located.images.target != "classification":
+            raise DataError(f"{located.images.source} has no single class for each image, and the bundle predicts one")
+        # A class that was removed from the bundle is still listed.
+        samples = (
+            replace(sample, target=index[name], split=row.split)
+            for sample, row in zip(located.samples, located.rows, strict=True)
+            if (name := located.images.classes[sample.label]) in index
+        )
+        parts.append(ImagePart(located.images, tuple(samples)))
+    return _check_complete(predictor, parts, data)
 
 
 def read_data_recipe(predictor: Predictor) -> DataRecipe:
