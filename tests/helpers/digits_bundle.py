@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch.nn import functional as F
 
 from megavit.config.recipe import DataRecipe
@@ -54,6 +55,16 @@ def digits_bundle(build_once: BuildOnce) -> Path:
         make_bundle(folder / "bundle", model, NAMES, images.samples, **facts)
 
     return build_once("digits_bundle", fill) / "bundle"
+
+
+def make_look_alike(bundle: Path, folder: Path) -> Path:
+    """Write the bundle's images of digit 0 into `folder`, each with one pixel changed, and return `folder`."""
+    folder.mkdir()
+    for path in sorted((bundle.parent / "digits" / NAMES[0]).iterdir()):
+        with Image.open(path) as image:
+            image.putpixel((0, 0), 1)
+            image.save(folder / path.name)
+    return folder
 
 
 def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

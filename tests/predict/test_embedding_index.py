@@ -8,7 +8,7 @@ import torch
 
 from megavit.errors import BundleError
 from megavit.predict import embedding_index
-from megavit.predict.embedding_index import EmbeddingIndex, IndexedImage, fingerprint_features, read_index, write_index
+from megavit.predict.embedding_index import EmbeddingIndex, IndexedImage, features_key, read_index, write_index
 from megavit.predict.predictor import load
 from tests.helpers.bundles import make_bundle, make_model
 
@@ -52,5 +52,5 @@ def test_the_fingerprint_is_that_of_the_features_and_not_of_the_head(tmp_path: P
             with torch.no_grad():
                 model.state_dict()[change] += 1
         make_bundle(tmp_path / str(number), model)
-        keys.append(fingerprint_features(load(tmp_path / str(number))))
+        keys.append(features_key(load(tmp_path / str(number))))
     assert keys[0] == keys[1] != keys[2]

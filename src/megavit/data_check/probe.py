@@ -13,19 +13,26 @@ from megavit.errors import DataError
 from megavit.evaluation.inference import embed_samples
 from megavit.evaluation.probes.cross_validation import make_folds
 from megavit.evaluation.probes.linear_probe import fit_linear_probes, select_linear_probe
+from megavit.predict.embedding_files import SharedEmbeddings
 
 MIN_IMAGES = 20
 """Minimum number of images to train a model on that checks labels."""
 
 
 def predict_out_of_fold(
-    engine: Engine, images: LabeledImages, known: Sequence[SampleRow] = (), progress: Progress | None = None
+    engine: Engine,
+    images: LabeledImages,
+    known: Sequence[SampleRow] = (),
+    progress: Progress | None = None,
+    *,
+    shared: SharedEmbeddings | None = None,
 ) -> OutOfFoldPredictions:
     """Return cross-validated predictions for the images that the engine's model was not trained on.
 
     Args:
         known: rows of the `samples.csv` of the model's bundle.
         progress: called with the number of images embedded.
+        shared: embeddings by the same model, which are not computed again; the others are added.
 
     Raises:
         DataError: if fewer than `MIN_IMAGES` images are left, or the model does not take their channels.
@@ -38,7 +45,7 @@ def predict_out_of_fold(
             f"the bundle was trained on {excluded:,} of these {len(images.samples):,} images and has memorized the "
             "labels, right or wrong: leave out --bundle to train models that have not"
         )
-    embeddings = embed_samples(engine, images, [images.samples[i] for i in indices], progress)
+    embeddings = embed_samples(engine, images, [images.samples[i] for i in indices], progress, shared)
     labels = torch.tensor([images.samples[i].label for i in indices])
     targets = F.one_hot(labels, len(images.classes)).float()
     bias = (targets.mean(dim=0) + 1 / len(labels)).log()

@@ -1,5 +1,6 @@
 """Select the images to evaluate a bundle on, and run the bundle on them."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,7 @@ from megavit.data.scan import MIN_IMAGES_FOR_WORKERS, Progress
 from megavit.data.workers import count_workers
 from megavit.engine.engine import Engine, ModelOutput
 from megavit.errors import DataError
+from megavit.predict.embedding_files import SharedEmbeddings
 from megavit.predict.predictor import Predictor
 
 EMBED_BATCH = 64
@@ -101,21 +103,34 @@ def run_inference(
 
 
 def embed_samples(
-    engine: Engine, images: LabeledImages, samples: Sequence[Sample], progress: Progress | None = None
+    engine: Engine,
+    images: LabeledImages,
+    samples: Sequence[Sample],
+    progress: Progress | None = None,
+    shared: SharedEmbeddings | None = None,
 ) -> Tensor:
     """Return the embeddings (N, D) of the samples, in order.
+
+    Args:
+        shared: embeddings that commands have of the engine's model, which are used, and to which the others are added.
 
     Raises:
         DataError: if the model does not take the images' channels, or an image can no longer be read.
     """
     check_channels(images, samples, engine.preprocessing.channels)
-    dataset, order = ImageDataset(images, samples, engine.preprocessing), sequential_batches(len(samples), EMBED_BATCH)
-    embeddings: list[Tensor] = []
-    for batch in iter_batches(dataset, order, num_decode_workers(images, len(samples))):
-        embeddings.append(engine(batch).pooled)
+    known = shared.rows if shared else {}
+    missing = [*{sample.digest: sample for sample in samples if sample.digest not in known}.values()]
+    dataset, order = ImageDataset(images, missing, engine.preprocessing), sequential_batches(len(missing), EMBED_BATCH)
+    computed: list[Tensor] = []
+    done, began = len(samples) - len(missing), time.monotonic()
+    for batch in iter_batches(dataset, order, num_decode_workers(images, len(missing))):
+        computed += engine(batch).pooled
         if progress is not None:
-            progress(sum(map(len, embeddings)), len(samples))
-    return torch.cat(embeddings)
+            progress(done + len(computed), len(samples))
+    rows = dict(zip((sample.digest for sample in missing), computed, strict=True))
+    if shared is not None:
+        shared.add(rows, time.monotonic() - began)
+    return torch.stack([rows[sample.digest] if sample.digest in rows else known[sample.digest] for sample in samples])
 
 
 def check_channels(images: LabeledImages, samples: Sequence[Sample], channels: int) -> None:

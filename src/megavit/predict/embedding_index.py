@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 
 from megavit.config.serialization import parse_json
 from megavit.errors import BundleError, ConfigError
+from megavit.predict.embedding_files import SharedEmbeddings, embedding_key
 from megavit.predict.predictor import Predictor
 from megavit.runtime.storage import writing
 from megavit.weights.bundle.safetensors_io import write_tensors
@@ -63,14 +65,25 @@ class EmbeddingIndex:
         return torch.cat([top.indices for top in found]), torch.cat([top.values for top in found])
 
 
-def fingerprint_features(predictor: Predictor) -> str:
-    """Return 16 hex digits that depend on everything that embeddings depend on, and not on the head."""
-    hasher = hashlib.sha256(repr((predictor.info.preprocessing, predictor.model.config.design)).encode())
+def share_embeddings(predictor: Predictor, say: Callable[[str], None]) -> SharedEmbeddings:
+    """Return the embeddings by a bundle's model that commands on this machine share, whatever its head."""
+    weights, config = fingerprint_weights(predictor), predictor.model.config
+    return SharedEmbeddings(weights, config, predictor.info.preprocessing, say)
+
+
+def features_key(predictor: Predictor) -> str:
+    """Return a key of everything that the embeddings of a bundle depend on, without the head."""
+    return embedding_key(fingerprint_weights(predictor), predictor.model.config, predictor.info.preprocessing)
+
+
+def fingerprint_weights(predictor: Predictor) -> str:
+    """Return a hex SHA-256 of the weights without the head."""
+    hasher = hashlib.sha256()
     for name, tensor in predictor.model.state_dict().items():
         if not name.startswith(HEAD):
             hasher.update(name.encode())
             hasher.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return hasher.hexdigest()[:16]
+    return hasher.hexdigest()
 
 
 def write_index(path: Path, index: EmbeddingIndex) -> None:

@@ -18,8 +18,9 @@ from megavit.evaluation.inference import embed_samples
 from megavit.predict.embedding_index import (
     EmbeddingIndex,
     IndexedImage,
-    fingerprint_features,
+    features_key,
     read_index,
+    share_embeddings,
     write_index,
 )
 from megavit.predict.input_sources import iter_images
@@ -47,7 +48,7 @@ class IndexBuilder:
 
     def __init__(self, predictor: Predictor, path: Path, reporter: Reporter) -> None:
         self.predictor, self.path, self.reporter = predictor, path, reporter
-        self.model_key = fingerprint_features(predictor)
+        self.model_key = features_key(predictor)
         self.stored = read_index(path)
         if self.stored is not None and self.stored.model_key != self.model_key:
             self.stored = None
@@ -63,7 +64,7 @@ class IndexBuilder:
         located = locate_run_images(self.predictor, data, self.reporter)
         known = self._known()
         missing = [[sample for sample in part.samples if sample.digest not in known] for part in located]
-        total, done = sum(map(len, missing)), 0
+        total, done, shared = sum(map(len, missing)), 0, share_embeddings(self.predictor, self.reporter.say)
         for part, samples in zip(located, missing, strict=True):
             if samples:
                 vectors = embed_samples(
@@ -71,6 +72,7 @@ class IndexBuilder:
                     part.images,
                     samples,
                     lambda count, _, done=done: self.reporter.progress("embedding images", done + count, total),
+                    shared,
                 )
                 known |= zip((sample.digest for sample in samples), vectors, strict=True)
             done += len(samples)

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from tests.helpers.command_line import run_megavit, run_megavit_json
-from tests.helpers.digits import make_digits_folder
+from tests.helpers.digits_bundle import make_look_alike
 
 
 def test_add_says_how_well_old_and_new_classes_are_recognized(
@@ -19,10 +19,10 @@ def test_add_says_how_well_old_and_new_classes_are_recognized(
 
 
 def test_add_exits_with_1_if_a_class_is_not_separable(digits_bundle: Path, tmp_path: Path) -> None:
-    make_digits_folder(tmp_path / "new", (0,), slice(41, 80))
-    done = run_megavit("add", digits_bundle, "new/0", "--out", "four", cwd=tmp_path)
+    make_look_alike(digits_bundle, tmp_path / "zero")
+    done = run_megavit("add", digits_bundle, "zero", "--out", "four", cwd=tmp_path)
     assert done.returncode == 1
-    assert "'0' is not separable with these features" in done.stdout.replace("\n", " ")
+    assert "'zero' is not separable from 'digit 0'" in done.stdout.replace("\n", " ")
 
 
 def test_mistakes_end_with_a_sentence(digits_bundle: Path, tmp_path: Path) -> None:

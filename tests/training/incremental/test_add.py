@@ -16,6 +16,7 @@ from megavit.training.progress import NullReporter
 from megavit.weights.bundle.bundle import CARD, SAMPLES
 from tests.helpers.bundles import edit_bundle_info, make_bundle, make_model
 from tests.helpers.digits import make_digits_folder
+from tests.helpers.digits_bundle import make_look_alike
 
 OLD = 3
 
@@ -127,11 +128,12 @@ def test_one_image_is_enough_but_nothing_can_be_said_of_its_class(
 
 
 def test_a_class_that_looks_like_another_needs_a_training(digits_bundle: Path, tmp_path: Path) -> None:
-    folder = make_digits_folder(tmp_path / "new", (0,), slice(41, 80)) / "0"
-    added = megavit.add_classes(digits_bundle, [folder.rename(tmp_path / "zero")], out=tmp_path / "out")
+    folder = make_look_alike(digits_bundle, tmp_path / "zero")
+    added = megavit.add_classes(digits_bundle, [folder], out=tmp_path / "out")
     (one,) = added.added
-    assert one.is_separable is False and one.confused_with == "digit 0" and added.needs_training
-    assert added.advice[0].startswith("'zero' is not separable with these features")
+    assert one.is_separable is False and one.nearest_class == "digit 0" and added.needs_training
+    assert one.told_apart is not None and one.told_apart < 0.8
+    assert added.advice[0].startswith("'zero' is not separable from 'digit 0' with these features")
 
 
 def test_a_name_that_looks_like_another_is_refused(digits_bundle: Path, added_digits: Path, tmp_path: Path) -> None:

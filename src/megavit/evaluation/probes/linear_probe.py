@@ -58,13 +58,14 @@ def fit_linear_probes(
         def objective(penalty: float = penalty) -> Tensor:
             return loss(inputs @ weight.T + start, targets) + penalty * weight.square().sum()
 
-        _minimize([weight, start], objective)
+        minimize_lbfgs([weight, start], objective)
         unscaled = weight.detach() / std
         probes.append(LinearProbe(unscaled.float(), (start.detach() - unscaled @ mean).float(), penalty))
     return probes
 
 
-def _minimize(parameters: list[Tensor], objective: Callable[[], Tensor]) -> None:
+def minimize_lbfgs(parameters: list[Tensor], objective: Callable[[], Tensor]) -> None:
+    """Change the parameters in place to those that minimize a smooth objective, by at most `MAX_STEPS` of L-BFGS."""
     optimizer = torch.optim.LBFGS(parameters, max_iter=MAX_STEPS, tolerance_change=1e-7, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:

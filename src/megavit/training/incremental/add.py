@@ -1,7 +1,6 @@
 """Add classes to a bundle: new rows of its head on frozen features, and everything that follows from them."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,6 @@ from torch.nn import functional as F
 
 from megavit.data.dataset import read_samples
 from megavit.data.load import DataSource
-from megavit.data.split.split_names import SPLITS
 from megavit.evaluation.metrics.bootstrap import wilson_interval
 from megavit.evaluation.metrics.significance import mcnemar_test
 from megavit.predict.predictor import Predictor
@@ -23,21 +21,14 @@ from megavit.training.incremental.change import (
     select_examples,
     write_changed,
 )
-from megavit.training.incremental.head_rows import HeadInputs, cross_val_predict_rows, fit_head_rows
+from megavit.training.incremental.head_rows import HeadInputs, cross_val_predict_rows, fit_head_rows, fit_shift
+from megavit.training.incremental.judge import Judge
 from megavit.training.incremental.new_images import NewImages, read_new_images
-from megavit.training.incremental.outputs import SplitOutputs, compute_outputs
-from megavit.training.incremental.result import AddedClass, ClassAddition
+from megavit.training.incremental.outputs import Outputs, SplitOutputs, compute_outputs
+from megavit.training.incremental.result import ClassAddition
 from megavit.training.incremental.run_images import ADDED, read_data_recipe, read_run_images
 from megavit.training.progress import Reporter
 from megavit.weights.bundle.bundle import SAMPLES
-
-Outputs = Mapping[str, SplitOutputs]
-"""Outputs of images by split."""
-
-MIN_JUDGED_IMAGES = 3
-"""Smallest number of new images of a class on which its recall is judged."""
-SEPARABLE_MARGIN = 0.1
-"""A class is separable unless its recall is lower than that of the former classes by more than this."""
 
 
 def add_classes(
@@ -65,7 +56,7 @@ def add_classes(
     correct = former["test"].logits.argmax(dim=1) == labels
     still_correct = measured.outputs[:count].argmax(dim=1) == labels
     before = wilson_interval(int(correct.sum()), count)
-    seen = _predict_new(fitted, former, added)
+    judge = Judge(fitted.head, former, added, fitted.train_logits)
     write_changed(
         predictor,
         target,
@@ -77,7 +68,7 @@ def add_classes(
     )
     return ClassAddition(
         folder=target,
-        added=tuple(_judge(new, label, seen, len(predictor.labels), before.value) for label in new.with_images),
+        added=tuple(judge.describe(label, new, len(predictor.labels)) for label in new.with_images),
         metrics=measured.test,
         uncertainty=measured.uncertainty,
         before=before,
@@ -87,19 +78,12 @@ def add_classes(
     )
 
 
-def _predict_new(fitted: "_Fitted", former: Outputs, added: Outputs) -> tuple[Tensor, Tensor]:
-    """Return the classes of the new images, and those predicted for them by rows that were not fitted on them."""
-    held_out = [added[split].with_head(fitted.head.weight, fitted.head.bias).logits for split in ("val", "test")]
-    predicted = [fitted.predicted[len(former["train"]) :], *(logits.argmax(dim=1) for logits in held_out)]
-    return torch.cat([added[split].labels for split in ("train", "val", "test")]), torch.cat(predicted)
-
-
 @dataclass(frozen=True)
 class _Fitted:
-    """A changed head, and the classes predicted for the training images by rows that were not fitted on them."""
+    """A changed head, and the training images' logits (N, C) by rows that were not fitted on them, of any scale."""
 
     head: NewHead
-    predicted: Tensor
+    train_logits: Tensor
 
 
 def _fit(predictor: Predictor, new: NewImages, former: Outputs, added: Outputs) -> _Fitted:
@@ -109,63 +93,50 @@ def _fit(predictor: Predictor, new: NewImages, former: Outputs, added: Outputs) 
     """
     train, val = (former[split].plus(added[split]) for split in ("train", "val"))
     is_new = [label for label in new.with_images if label >= len(predictor.labels)]
-    fitted = _fit_rows(predictor, new.labels, train, is_new)
+    fitted = _fit_rows(predictor, new.labels, is_new, train, val)
     if is_new == new.with_images:
         return fitted
-    others = _fit_rows(predictor, new.labels, train, new.with_images)
+    others = _fit_rows(predictor, new.labels, new.with_images, train, val)
     return min((fitted, others), key=lambda one: _loss(predictor, one.head, val))
 
 
-def _fit_rows(predictor: Predictor, labels: tuple[str, ...], train: SplitOutputs, rows: list[int]) -> _Fitted:
-    """Return the head with the rows of these classes fitted on training images.
+def _fit_rows(
+    predictor: Predictor, labels: tuple[str, ...], rows: list[int], train: SplitOutputs, val: SplitOutputs
+) -> _Fitted:
+    """Return the head with the rows of these classes fitted on training images, and their biases on validation images.
 
     Logits are divided by the temperature of the calibration, so that new and former classes are equally confident.
     """
-    temperature = predictor.info.calibration.temperature
+    temperature, known = predictor.info.calibration.temperature, len(predictor.labels)
+    kept = [label for label in range(known) if label not in rows]
     own = predictor.model.mlp_head.state_dict()
-    kept = [label for label in range(len(predictor.labels)) if label not in rows]
     weight, bias = (own[name].cpu() for name in ("weight", "bias"))
-    weight = torch.cat([weight, weight.new_zeros(len(labels) - len(weight), weight.shape[1])])
-    bias = torch.cat([bias, bias.new_zeros(len(labels) - len(bias))])
+    weight = torch.cat([weight, weight.new_zeros(len(labels) - known, weight.shape[1])])
+    bias = torch.cat([bias, bias.new_zeros(len(labels) - known)])
     logits = torch.full((len(train), len(labels)), -torch.inf)
     logits[:, kept] = train.logits[:, kept] / temperature
     if rows:
+        counts = train.labels.bincount(minlength=len(labels)).float()
+        # A new class counts no less than the mean of the others, however few images it has.
+        share = torch.where(torch.arange(len(labels)) >= known, counts[kept].mean() / counts, 1.0).clamp(min=1.0)
         index = torch.full((len(labels),), -1)
         index[rows] = torch.arange(len(rows))
-        inputs = HeadInputs(train.pooled, logits.logsumexp(dim=1), index[train.labels], train.labels)
-        fitted = fit_head_rows(inputs, len(rows))
-        weight[rows], bias[rows] = fitted.weight * temperature, fitted.bias * temperature
-        logits[:, rows] = cross_val_predict_rows(inputs, fitted)
-    return _Fitted(NewHead(labels, weight, bias), logits.argmax(dim=1))
+
+        def inputs(one: SplitOutputs) -> HeadInputs:
+            others = (one.logits[:, kept] / temperature).logsumexp(dim=1)
+            return HeadInputs(one.pooled, others, index[one.labels], one.labels, share[one.labels])
+
+        fitted = fit_head_rows(inputs(train), len(rows))
+        out_of_fold = cross_val_predict_rows(inputs(train), fitted)
+        shift = fit_shift((inputs(train), out_of_fold), (inputs(val), fitted.logits(val.pooled)))
+        logits[:, rows] = out_of_fold + shift
+        weight[rows], bias[rows] = fitted.weight * temperature, (fitted.bias + shift) * temperature
+    return _Fitted(NewHead(labels, weight, bias), logits)
 
 
 def _loss(predictor: Predictor, head: NewHead, val: SplitOutputs) -> float:
     logits = val.with_head(head.weight, head.bias).logits / predictor.info.calibration.temperature
     return F.cross_entropy(logits, val.labels).item()
-
-
-def _judge(new: NewImages, label: int, seen: tuple[Tensor, Tensor], former: int, reference: float) -> AddedClass:
-    """Return what is known of a class that has new images.
-
-    Args:
-        seen: classes of the new images, and those predicted for them by rows that were not fitted on them.
-        former: number of classes that the bundle had before.
-        reference: accuracy of the former classes.
-    """
-    images = Counter(sample.split for part in new.parts for sample in part.samples if sample.label == label)
-    labels, predicted = seen
-    own = predicted[labels == label]
-    recall, mistaken = None, own[own != label]
-    if len(own) >= MIN_JUDGED_IMAGES:
-        recall = wilson_interval(int((own == label).sum()), len(own))
-    return AddedClass(
-        name=new.labels[label],
-        images={split: images[split] for split in SPLITS},
-        is_new=label >= former,
-        recall=recall,
-        confused_with=new.labels[int(mistaken.mode().values)] if len(mistaken) else None,
-        is_separable=None if recall is None else recall.high >= reference - SEPARABLE_MARGIN,
-    )
 
 
 def _records(folders: Sequence[Path], new: NewImages, former: int) -> list[dict[str, object]]:

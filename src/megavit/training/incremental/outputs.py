@@ -1,21 +1,22 @@
 """Compute a model's features and logits for the images that a changed head is fitted and measured on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from megavit.data.dataset import Sample
+from megavit.data.split.split_names import SPLITS
 from megavit.data.targets import target_tensor
 from megavit.engine.engine import ModelOutput
-from megavit.evaluation.inference import run_inference
+from megavit.evaluation.inference import embed_samples
+from megavit.predict.embedding_index import share_embeddings
 from megavit.predict.predictor import Predictor
 from megavit.training.incremental.run_images import ImagePart
 from megavit.training.progress import Reporter
 from megavit.training.report.examples import select_ood_samples
-
-BATCH_SIZE = 64
 
 
 @dataclass(frozen=True)
@@ -45,31 +46,34 @@ class SplitOutputs:
         return ModelOutput(self.pooled, self.pooled @ weight.T + bias)
 
 
-def compute_outputs(predictor: Predictor, parts: Sequence[ImagePart], reporter: Reporter) -> dict[str, SplitOutputs]:
+Outputs = Mapping[str, SplitOutputs]
+"""The outputs of images by split."""
+
+
+def compute_outputs(predictor: Predictor, parts: Sequence[ImagePart], reporter: Reporter) -> Outputs:
     """Return the outputs of the images by split; of training images only as many as a report takes of them."""
-    chosen = [(part, [*_chosen(part)]) for part in parts]
+    chosen = [(part, [*_chosen(part)]) for part in parts if part.samples]
+    shared = share_embeddings(predictor, reporter.say)
     total, done = sum(len(samples) for _, samples in chosen), 0
-    outputs: list[ModelOutput] = []
+    found: list[Tensor] = []
     for part, samples in chosen:
-        if samples:
-            outputs.append(
-                run_inference(
-                    predictor,
-                    part.images,
-                    samples,
-                    BATCH_SIZE,
-                    lambda count, _, done=done: reporter.progress("computing features", done + count, total),
-                )
-            )
+        progress = partial(_progress, reporter, done, total)
+        found.append(embed_samples(predictor.engine, part.images, samples, progress, shared))
         done += len(samples)
-    every = ModelOutput(*(torch.cat(tensors) for tensors in zip(*outputs, strict=True)))
+    pooled = torch.cat(found)
+    with torch.no_grad():
+        logits = predictor.model.mlp_head(pooled.to(next(predictor.model.parameters()).device)).float().cpu()
     samples: list[Sample] = [sample for _, some in chosen for sample in some]
     labels = target_tensor(samples, "classification", 0)
     by_split: dict[str, SplitOutputs] = {}
-    for split in ("train", "val", "test"):
+    for split in SPLITS:
         mask = torch.tensor([sample.split == split for sample in samples])
-        by_split[split] = SplitOutputs(every.pooled[mask], every.logits[mask], labels[mask])
+        by_split[split] = SplitOutputs(pooled[mask], logits[mask], labels[mask])
     return by_split
+
+
+def _progress(reporter: Reporter, before: int, total: int, done: int, _: int) -> None:
+    reporter.progress("embedding images", before + done, total)
 
 
 def _chosen(part: ImagePart) -> Sequence[Sample]:

@@ -11,8 +11,8 @@ from megavit.evaluation.metrics.significance import SIGNIFICANCE_LEVEL
 from megavit.evaluation.report.summary import percent
 from megavit.evaluation.uncertainty.uncertainty import UncertaintyMetrics
 
-MAX_LOSS = 0.01
-"""Largest loss of accuracy on the former classes for which no training is advised."""
+MAX_LOSS = 0.05
+"""Largest loss of accuracy on the former classes for which no training is advised; any new class costs some."""
 
 
 @dataclass(frozen=True)
@@ -24,15 +24,17 @@ class AddedClass:
         is_new: whether the bundle did not have the class before.
         recall: share of the new images that are recognized by a head that was not fitted on them; None if there are
             too few to tell.
-        confused_with: class that most others of them are taken for; None if there are none.
-        is_separable: whether the features, which were trained without the class, suffice for it; None if unknown.
+        nearest_class: other class that it is told from least; None if unknown.
+        told_apart: share of the images of both that get the right one of the two, on average over the two.
+        is_separable: whether the features, which were trained without the class, suffice to tell them; None if unknown.
     """
 
     name: str
     images: dict[str, int]
     is_new: bool
     recall: Interval | None
-    confused_with: str | None
+    nearest_class: str | None
+    told_apart: float | None
     is_separable: bool | None
 
 
@@ -66,8 +68,8 @@ class ClassAddition:
     def advice(self) -> tuple[str, ...]:
         """Sentences on why the model should be trained on all classes; none if it need not be."""
         lines = [
-            f"{one.name!r} is not separable with these features: {percent(one.recall)} of its images are recognized, "
-            f"and most others are taken for {one.confused_with!r}. Train with the images of all classes"
+            f"{one.name!r} is not separable from {one.nearest_class!r} with these features: of both, only "
+            f"{percent(one.told_apart)} get the right one of the two. Train with the images of all classes"
             for one in self.added
             if one.is_separable is False
         ]
