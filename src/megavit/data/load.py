@@ -19,8 +19,9 @@ from megavit.data.shards.listing import list_shards
 from megavit.data.shards.open import check_not_nearly_shards, is_shards
 from megavit.data.shards.verify import Verify
 from megavit.data.sources.demo import DEMO_PREFIX, DEMOS, read_demo
-from megavit.data.sources.folder import EXPECTED, list_folder
+from megavit.data.sources.folder import list_folder
 from megavit.data.sources.metadata import list_metadata
+from megavit.data.sources.other_files import refuse
 from megavit.data.sources.records.files import RECORD_SUFFIXES, list_parquet, list_record_file
 from megavit.data.sources.records.hugging_face import HUB_PREFIX, list_hub
 from megavit.data.sources.records.memory import IN_MEMORY, list_memory
@@ -129,12 +130,9 @@ def scan_source(
     elif path.is_dir():
         listing = _list_folder(path, recipe, known_classes)
     else:
-        problem = "is a file of another kind" if path.exists() else "does not exist"
-        demos = ", ".join(DEMO_PREFIX + demo for demo in DEMOS)
-        raise DataError(
-            f"data can be a folder, a table ({', '.join((*TABLES, *RECORD_SUFFIXES))}), shards, {HUB_PREFIX}NAME, or "
-            f"{demos}; {text!r} {problem}. {EXPECTED}"
-        )
+        tables = f"a table ({', '.join((*TABLES, *RECORD_SUFFIXES))})"
+        demos = [DEMO_PREFIX + demo for demo in DEMOS]
+        raise refuse(text, ["a folder", tables, "shards", f"{HUB_PREFIX}NAME", *demos])
     check_splits({candidate.split for candidate in listing.candidates})
     return listing, scan_images(listing, progress)
 
