@@ -69,7 +69,7 @@ def train_folds(
     with lock_run_dir(run_dir):
         scanned = scan_once(source, draft.data, lambda *done: reporter.progress("checking images", *done))
         dataset = load_data(scanned, draft.data)
-        plan = _make_plan(dataset, recipe, overrides, clock)
+        plan = make_folds_plan(dataset, recipe, overrides, clock)
         check_folds(load_fold(scanned, draft.data, 1), plan.folds)
         write_folds_plan(run_dir, plan)
         return _run_folds(run_dir, plan, scanned, reporter, report=report)
@@ -112,7 +112,8 @@ def check_folds(dataset: LabeledImages, folds: int) -> None:
         )
 
 
-def _make_plan(dataset: LabeledImages, recipe: str, overrides: dict[str, Any], clock: Clock) -> FoldsPlan:
+def make_folds_plan(dataset: LabeledImages, recipe: str, overrides: dict[str, Any], clock: Clock) -> FoldsPlan:
+    """Return the plan of a cross-validation that began with `clock`, and whose images have been read."""
     merged = merge(get_base_recipe(recipe, dataset), overrides, "the recipe")
     folds, minutes = merged.data.folds or 0, None
     if merged.run.epochs is None:
