@@ -82,7 +82,7 @@ def test_the_folds_are_said():
     )
     splits, said = complete_splits(["val"] * 10 + ["train"] * 40, ["a"] * 50, unique(50), recipe)
     assert splits[:10] == ["val"] * 10 and "val" not in splits[10:] and splits.count("test") == 8
-    assert said.startswith("val as defined by the data; of each class's") and "for val" not in said
+    assert said.startswith("train, val as defined by the data; of each class's") and "for val" not in said
 
 
 @pytest.mark.parametrize("settings", [{"fold": 1}, {"folds": 3, "fold": 4}, {"folds": 1}, {"folds": 3, "fold": 0}])

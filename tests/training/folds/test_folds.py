@@ -18,7 +18,7 @@ from megavit.errors import ConfigError, DataError, Interrupted, OutputError
 from megavit.predict.predictor import load
 from megavit.training.clock import Clock
 from megavit.training.folds.plan import read_folds_plan
-from megavit.training.folds.run import make_folds_plan, check_folds, resume_folds, train_folds
+from megavit.training.folds.run import check_folds, make_folds_plan, resume_folds, train_folds
 from megavit.training.progress import NullReporter
 from megavit.training.report.result import Run
 from tests.helpers.listener import Listener
@@ -39,10 +39,10 @@ def make_data(count: int = 150) -> tuple[np.ndarray, np.ndarray]:
     return (pixels[:count].reshape(-1, 8, 8) * 15).astype(np.uint8), labels[:count]
 
 
-def begin(folder: Path, data: Any = None, reporter: NullReporter | None = None, **changes: Any) -> Run:
+def begin(folder: Path, source: Any = None, reporter: NullReporter | None = None, **changes: Any) -> Run:
     overrides = SETTINGS | {table: SETTINGS.get(table, {}) | keys for table, keys in changes.items()}
     return train_folds(
-        make_data() if data is None else data,
+        make_data() if source is None else source,
         folder,
         recipe="small",
         overrides=overrides,
@@ -106,8 +106,8 @@ def test_what_was_measured_is_said(finished):
     assert "Each image was predicted by one of 3 models" in report and "arXiv 2104.00673" in report
     assert finished.cross_validation.describe()[1] in report
     assert (finished.folder / "figures" / "confusion.png").exists()
-    told = json.loads(json.dumps(finished.to_dict()))
-    assert told["test"]["images"] == 150 and [fold["fold"] for fold in told["cross_validation"]["folds"]] == [1, 2, 3]
+    found = json.loads(json.dumps(finished.to_dict()))
+    assert found["test"]["images"] == 150 and [fold["fold"] for fold in found["cross_validation"]["folds"]] == [1, 2, 3]
     assert finished.headline in finished._repr_html_()
     assert finished.uncertainty.images == 150 and finished.baselines.results[0].comparison.images == 150
 
@@ -121,7 +121,10 @@ def test_each_fold_has_the_recipe_of_the_first_and_a_seed_of_its_own(finished):
 
 def test_a_stop_in_the_second_fold_changes_nothing_in_the_result(finished, tmp_path):
     out = tmp_path / "run"
-    with pytest.raises(Interrupted, match=f"after step 4 of {STEPS}: resume it with megavit train --resume {out}$"):
+    with pytest.raises(
+        Interrupted,
+        match=f"after step 4 of {STEPS}; all progress is saved: resume it with megavit train --resume {out}$",
+    ):
         begin(out, reporter=Stopping(fold=2, after=4))
     assert not (out / "bundle").exists() and not (out / "folds" / "3").exists()
     first = (out / "folds" / "1" / "fold.json").stat()
@@ -174,7 +177,7 @@ def test_test_images_of_the_data_are_kept_for_the_bundle(tmp_path):
 @pytest.mark.parametrize("kind", ["multilabel", "regression"])
 def test_labels_and_scores_are_cross_validated_too(kind, tmp_path):
     pixels, labels = make_data(60)
-    targets = [("even",) * (label % 2 == 0) + ("low",) * (label < 2) for label in labels]
+    targets = [[name for name, has in (("even", label % 2 == 0), ("low", label < 2)) if has] for label in labels]
     data = pixels, targets if kind == "multilabel" else [float(label) + 0.5 for label in labels]
     run = begin(tmp_path / "run", data, data={"folds": 2}, run=SETTINGS["run"] | {"epochs": 1})
     assert run.metrics.images == len(read_rows(run.folder)) == 60

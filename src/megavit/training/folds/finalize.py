@@ -14,7 +14,7 @@ from megavit.data.dataset import LabeledImages
 from megavit.data_check.quick_checks import data_warnings
 from megavit.evaluation.metrics.classification import ClassificationMetrics
 from megavit.evaluation.metrics.dispatch import Metrics, compute_metrics, make_primary_metric
-from megavit.evaluation.uncertainty.measure import UncertaintyMetrics, compute_pooled_uncertainty
+from megavit.evaluation.uncertainty.measure import compute_pooled_uncertainty
 from megavit.predict.predictor import load
 from megavit.runtime.device import device_name, pick_device
 from megavit.runtime.storage import write_file, writing
@@ -81,7 +81,7 @@ def finalize_folds(
     )
     if not report:
         return run
-    contents = _make_report(run, found, outputs, datasets[0], recipe, uncertainty)
+    contents = _make_report(run, found, outputs, datasets[0], recipe)
     return replace(run, report=write_folds_report(run_dir, contents))
 
 
@@ -151,7 +151,6 @@ def _make_report(
     outputs: Sequence[FoldOutputs],
     dataset: LabeledImages,
     recipe: Recipe,
-    uncertainty: UncertaintyMetrics,
 ) -> FoldsReport:
     tested = replace(dataset, samples=tuple(replace(one, split="test") for fold in outputs for one in fold.samples))
     predicted = torch.cat([fold.test.predicted for fold in outputs])
@@ -164,7 +163,7 @@ def _make_report(
         recipe_toml=dump_toml(recipe),
         environment=[("device", device_name(pick_device(recipe.run.device))), *library_versions().items()],
         cross_validation=found,
-        uncertainty=uncertainty,
+        uncertainty=run.uncertainty,
         examples=select_examples(tested, predicted, pool_target([fold.target for fold in outputs])),
         regression=regression,
         baselines=run.baselines,
