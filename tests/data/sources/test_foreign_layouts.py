@@ -206,6 +206,28 @@ def one_hot(root: Path) -> Path:
     return root / "train.csv"
 
 
+def isic(root: Path) -> Path:
+    fill(root / "ISIC_2019_Training_Input")
+    row = "{name},{cat:.1f},{dog:.1f},0.0"
+    text = lines("image,cat,dog,UNK", lambda name, label: row.format(name=name, cat=label == "cat", dog=label == "dog"))
+    (root / "ISIC_2019_Training_GroundTruth.csv").write_text(text)
+    return root / "ISIC_2019_Training_GroundTruth.csv"
+
+
+def get_dummies(root: Path) -> Path:
+    """A table of pandas, with its index."""
+    fill(root)
+    text = lines(",file,dog,cat", lambda name, label: f"{int(name)},{name}.png,{label == 'dog'},{label == 'cat'}")
+    (root / "dummies.csv").write_text(text)
+    return root / "dummies.csv"
+
+
+def patients(root: Path) -> Path:
+    fill(root)
+    (root / "full_df.csv").write_text(lines("ID,Patient Age,N,D", lambda name, label: f"{name},69,0,1"))
+    return root / "full_df.csv"
+
+
 def ham10000(root: Path) -> Path:
     fill(root / "images")
     (root / "metadata_list.csv").write_text(
@@ -269,15 +291,25 @@ def geojson(root: Path) -> Path:
 
 READ = [
     *(kaggle_ids, kaggle_image_ids, kaggle_numbers, kaggle_nested, filename_class, semicolons_and_a_mark),
-    *(tabs_of_autogluon, metadata_csv, metadata_jsonl_by_split, coco, coco_boxes, roboflow_coco),
+    *(
+        tabs_of_autogluon,
+        utf_16,
+        one_hot,
+        isic,
+        get_dummies,
+        metadata_csv,
+        metadata_jsonl_by_split,
+        coco,
+        coco_boxes,
+        roboflow_coco,
+    ),
     *(label_studio, label_studio_minimal, label_studio_csv),
 ]
 REFUSED: dict[Callable[[Path], Path], str] = {
     google_cloud: r"which of its columns are the images and the labels is not clear.*path,label,split",
-    utf_16: "UTF-16 text instead of UTF-8: save the table as CSV UTF-8",
-    windows_1252: "line 2: not UTF-8 text, perhaps from an older Windows program.*save the table as CSV UTF-8",
+    windows_1252: "line 2: not UTF-8 text. In Windows-1252, .* it has '000.png,dogé'.*iconv -f CP1252 -t UTF-8",
     spreadsheet: "is a spreadsheet or a compressed file, not text: save it as CSV UTF-8",
-    one_hot: r"names, image_id, cat, dog: .*where each class has its own column, put the names .* into one",
+    patients: r"Patient Age, N, D: name them .*columns of 0 and 1, one for each class, are read if .* no others",
     ham10000: "lesion_id, image_id, dx, dx_type, age: name them with --path-column and --label-column",
     two_folders: r"several folders, train, train_small: pass the one to use with --image-root",
     captions: r"'caption' .* has 40 different values for 40 images.*call it score.*--label-column",
@@ -353,6 +385,15 @@ def test_a_table_named_metadata_about_something_else_leaves_class_folders_alone(
         fill(tmp_path / label, name)
     (tmp_path / "metadata.csv").write_text("author,license,year\nme,CC0,2020\n")
     assert load_data(tmp_path, DataRecipe()).classes == ("cat", "dog")
+
+
+def test_json_lines_may_be_utf_16_as_powershell_writes_them(tmp_path):
+    path = json_lines(tmp_path)
+    path.write_text(path.read_text(), encoding="utf-16")
+    assert len(load_data(path, DataRecipe()).samples) == len(LABELS)
+    path.write_bytes(b'{"path": "caf\xe9.png"}')
+    with pytest.raises(DataError, match="is not UTF-8 text: save it as UTF-8"):
+        load_data(path, DataRecipe())
 
 
 def test_numbers_of_classes_in_json_lines_are_their_names(tmp_path):
