@@ -15,6 +15,7 @@ from sklearn.datasets import load_digits
 from megavit.config.recipe import DataRecipe
 from megavit.data.load import load_data
 from megavit.errors import ConfigError, DataError, Interrupted, OutputError
+from megavit.evaluation.metrics.classification import ClassificationMetrics
 from megavit.predict.predictor import load
 from megavit.training.clock import Clock
 from megavit.training.folds.plan import read_folds_plan
@@ -35,7 +36,7 @@ SETTINGS: dict[str, Any] = {
 
 def make_data(count: int = 150) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels of the digits 0, 1 and 2."""
-    pixels, labels = load_digits(n_class=3, return_X_y=True)
+    pixels, labels = map(np.asarray, load_digits(n_class=3, return_X_y=True))
     return (pixels[:count].reshape(-1, 8, 8) * 15).astype(np.uint8), labels[:count]
 
 
@@ -166,7 +167,8 @@ def test_test_images_of_the_data_are_kept_for_the_bundle(tmp_path):
     data = {"train": (pixels[:100], labels[:100]), "test": (pixels[100:], labels[100:])}
     run = begin(tmp_path / "run", data, data={"folds": 2}, run=SETTINGS["run"] | {"epochs": 1})
     found = run.cross_validation
-    assert run.metrics.images == 100 and found.test is not None and found.test.images == 50
+    assert found is not None and run.metrics.images == 100
+    assert isinstance(found.test, ClassificationMetrics) and found.test.images == 50
     right = [
         load(run).predict(image).label == str(label) for image, label in zip(pixels[100:], labels[100:], strict=True)
     ]

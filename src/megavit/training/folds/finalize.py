@@ -134,7 +134,7 @@ def _measure_test(
     if not samples:
         return None
     predictor = load(bundle, device=recipe.run.device)
-    held_out = predict_samples(predictor, whole, samples, lambda *done: reporter.progress("testing", *done))
+    held_out = predict_samples(predictor, whole, samples, lambda done, total: reporter.progress("testing", done, total))
     return compute_metrics(held_out.predicted, held_out.targets, whole.classes, predictor.info.target)
 
 

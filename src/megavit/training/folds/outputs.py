@@ -9,7 +9,7 @@ from torch import Tensor
 
 from megavit.config.target import Target, join_labels
 from megavit.data.dataset import TARGET_COLUMNS, LabeledImages, Sample
-from megavit.data.scan import NamedProgress
+from megavit.data.scan import NamedProgress, Progress
 from megavit.data.targets import name_target, target_tensor
 from megavit.evaluation.inference import run_inference
 from megavit.evaluation.metrics.dispatch import Metrics, compute_metrics
@@ -37,12 +37,14 @@ def predict_fold(fold: int, run_dir: Path, dataset: LabeledImages, device: str, 
     """Return the outputs of the model in `run_dir` for the test images of its fold."""
     samples = dataset.in_split("test")
     what = f"predicting the images of fold {fold}"
-    test = predict_samples(load(run_dir, device=device), dataset, samples, lambda *done: progress(what, *done))
+    test = predict_samples(
+        load(run_dir, device=device), dataset, samples, lambda done, total: progress(what, done, total)
+    )
     return FoldOutputs(fold, samples, test)
 
 
 def predict_samples(
-    predictor: Predictor, dataset: LabeledImages, samples: Sequence[Sample], progress: NamedProgress
+    predictor: Predictor, dataset: LabeledImages, samples: Sequence[Sample], progress: Progress
 ) -> HeldOutput:
     """Return a model's output for samples, which have the class indices of the model."""
     output = run_inference(predictor, dataset, samples, BATCH_SIZE, progress)

@@ -67,7 +67,7 @@ def train_folds(
     draft = draft_recipe(recipe, overrides, dist)
     claim_run_dir(run_dir, source)
     with lock_run_dir(run_dir):
-        scanned = scan_once(source, draft.data, lambda *done: reporter.progress("checking images", *done))
+        scanned = scan_once(source, draft.data, lambda done, total: reporter.progress("checking images", done, total))
         dataset = load_data(scanned, draft.data)
         plan = make_folds_plan(dataset, recipe, overrides, clock)
         check_folds(load_fold(scanned, draft.data, 1), plan.folds)
@@ -84,7 +84,7 @@ def resume_folds(run_dir: Path, *, reporter: Reporter, source: DataSource | None
     with lock_run_dir(run_dir):
         location = check_source(plan.source, run_dir) if source is None else source
         recipe = draft_recipe(plan.recipe, plan.overrides, get_dist_context()).data
-        scanned = scan_once(location, recipe, lambda *done: reporter.progress("checking images", *done))
+        scanned = scan_once(location, recipe, lambda done, total: reporter.progress("checking images", done, total))
         dataset = load_data(scanned, recipe)
         if dataset.fingerprint() != plan.fingerprint:
             raise DataError(
@@ -157,7 +157,7 @@ def _run_fold(run_dir: Path, plan: FoldsPlan, scanned: DataSource, fold: int, re
     overrides = plan.overrides
     if fold > 1:  # the same model and settings in each fold
         overrides = asdict(read_plan(get_fold_dir(run_dir, 1)).recipe)
-    changes = {"data": {"fold": fold}, "run": {"seed": plan.seed + fold - 1}}
+    changes: dict[str, dict[str, Any]] = {"data": {"fold": fold}, "run": {"seed": plan.seed + fold - 1}}
     if plan.minutes is not None:
         changes["run"] |= {"minutes": plan.minutes, "epochs": None}
     overrides = overrides | {table: overrides.get(table, {}) | keys for table, keys in changes.items()}
