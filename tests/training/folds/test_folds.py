@@ -36,8 +36,8 @@ SETTINGS: dict[str, Any] = {
 
 def make_data(count: int = 150) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels of the digits 0, 1 and 2."""
-    pixels, labels = map(np.asarray, load_digits(n_class=3, return_X_y=True))
-    return (pixels[:count].reshape(-1, 8, 8) * 15).astype(np.uint8), labels[:count]
+    digits = load_digits(n_class=3)
+    return (digits["images"][:count] * 15).astype(np.uint8), digits["target"][:count]
 
 
 def begin(folder: Path, source: Any = None, reporter: NullReporter | None = None, **changes: Any) -> Run:
