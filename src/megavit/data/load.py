@@ -3,7 +3,7 @@
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,26 @@ DataSource = str | os.PathLike[str] | Any
 """A path, a `Table`, a name such as demo:digits, or Python objects as in `megavit.data.sources.records.memory`."""
 
 
+@dataclass(frozen=True)
+class ScannedData:
+    """A data source whose images have been read once, to be split in several ways: see `scan_source`."""
+
+    source: DataSource
+    listing: Listing
+    found: Sequence[ImageInfo | str] = field(repr=False)
+
+
+def scan_once(source: DataSource, recipe: DataRecipe, progress: Progress | None = None) -> DataSource:
+    """Return data that `load_data` splits without reading it again; the name of a demo set stays as it is.
+
+    Raises:
+        DataError: as in `load_data`, except for classes without images.
+    """
+    if name_source(source).startswith(DEMO_PREFIX):
+        return source
+    return ScannedData(source, *scan_source(source, recipe, progress, verify="none"))
+
+
 def load_data(
     source: DataSource,
     recipe: DataRecipe,
@@ -74,7 +94,7 @@ def load_data(
     known = None if known_classes is None else {canonical(name) for name in known_classes}
 
     def check_splits(present: set[str | None]) -> None:
-        shares = {"val": recipe.val, "test": recipe.test}
+        shares = {"val": recipe.val, "test": recipe.test if recipe.fold is None else 1.0}
         for split in required_splits:
             if split not in present and shares.get(split) == 0:
                 raise DataError(
@@ -85,9 +105,13 @@ def load_data(
     if text.startswith(DEMO_PREFIX):
         check_splits(set())
         return read_demo(text, recipe)
-    listing, found = scan_source(
-        source, recipe, progress, verify=verify, check_splits=check_splits, known_classes=known
-    )
+    if isinstance(source, ScannedData):
+        check_splits({candidate.split for candidate in source.listing.candidates})
+        listing, found = source.listing, source.found
+    else:
+        listing, found = scan_source(
+            source, recipe, progress, verify=verify, check_splits=check_splits, known_classes=known
+        )
     return _assemble(text, listing, found, apply_columns(recipe, source), evaluated=known is not None)
 
 
@@ -156,6 +180,8 @@ def _is_log(path: Path, recipe: DataRecipe) -> bool:
 
 def apply_columns(recipe: DataRecipe, source: DataSource) -> DataRecipe:
     """Return the settings to read data with, of which a `Table` replaces some."""
+    if isinstance(source, ScannedData):
+        return apply_columns(recipe, source.source)
     return replace(recipe, **source.settings) if isinstance(source, Table) else recipe
 
 
@@ -166,6 +192,8 @@ def is_named(source: DataSource) -> bool:
 
 def name_source(source: DataSource) -> str:
     """Return the path or name of data, which is `IN_MEMORY` for Python objects."""
+    if isinstance(source, ScannedData):
+        return name_source(source.source)
     return os.fspath(source) if is_named(source) else IN_MEMORY
 
 
@@ -201,6 +229,9 @@ def _assemble(
     _check_classes(source, listing.classes, [candidate for candidate, _ in usable], unusable, evaluated)
 
     usable.sort(key=lambda pair: pair[0].name)
+    kept_aside = sum(candidate.split == "test" for candidate, _ in usable) if recipe.fold is not None else 0
+    if kept_aside:
+        usable = [pair for pair in usable if pair[0].split != "test"]
     digests = [info.digest for _, info in usable]
     splits, split_description = complete_splits(
         [candidate.split for candidate, _ in usable],
@@ -209,6 +240,8 @@ def _assemble(
         recipe,
         listing.target,
     )
+    if kept_aside:
+        split_description += f"; {kept_aside:,} test images as defined by the data are in no fold"
     indices = {name: index for index, name in enumerate(listing.classes)}
     samples = tuple(
         Sample(
