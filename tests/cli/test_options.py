@@ -7,7 +7,8 @@ from collections import defaultdict
 from megavit.cli.app import app
 
 ORDER = [
-    *("demo", "check", "train", "add", "remove", "evaluate", "predict", "explain", "embed", "search", "calibrate"),
+    *("demo", "label", "check", "train", "add", "remove", "evaluate", "predict", "explain", "embed", "search"),
+    "calibrate",
     *("quantize", "export", "backbones", "convert", "push", "serve", "shard", "bench", "plan"),
 ]
 DIFFERENT_HELP = {
