@@ -12,6 +12,7 @@ from megavit.data.load import load_data
 from megavit.evaluation.inference import run_inference
 from megavit.evaluation.probes.linear_probe import fit_linear_probes
 from megavit.predict.predictor import load
+from megavit.training.finetune.finetuner import get_head
 from tests.helpers.bundles import make_bundle, make_model
 from tests.helpers.digits import make_digits_folder
 from tests.helpers.shared_folder import BuildOnce
@@ -49,9 +50,10 @@ def digits_bundle(build_once: BuildOnce) -> Path:
         (probe,) = fit_linear_probes(
             output.pooled[is_train], labels[is_train].double(), _cross_entropy, torch.zeros(3), (0.001,)
         )
+        head = get_head(model)
         with torch.no_grad():
-            model.mlp_head.weight.copy_(probe.weight)
-            model.mlp_head.bias.copy_(probe.bias)
+            head.weight.copy_(probe.weight)
+            head.bias.copy_(probe.bias)
         make_bundle(folder / "bundle", model, NAMES, images.samples, **facts)
 
     return build_once("digits_bundle", fill) / "bundle"
