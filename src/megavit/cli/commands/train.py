@@ -44,6 +44,7 @@ def train(
     gradient_checkpointing: bool | None = None,
     compile: bool | None = None,
     learning_rate: float | None = None,
+    folds: int | None = None,
     balance: Balance | None = None,
     on_corrupt: OnCorrupt | None = None,
     path_column: PathColumn = None,
@@ -97,6 +98,7 @@ def train(
         gradient_checkpointing: Recompute activations in the backward pass: far less memory, a third more time.
         compile: Compile the model with torch.compile: slow first steps, faster ones on a GPU.
         learning_rate: Peak learning rate. Default: the recipe's.
+        folds: Cross-validate: train as many models, each tested on images that no other is; --minutes are for all.
         balance: Method against class imbalance. Default: auto, chosen by the class sizes.
         on_corrupt: What to do about damaged images in shards: skip replaces them by others. Default: skip.
         precision: Numeric precision. Default: the faster one, measured.
@@ -110,6 +112,7 @@ def train(
         "model": {"pretrained": from_, "preset": model, "image_size": image_size, "patch_size": patch_size},
         "finetune": {"method": finetune},
         "data": {
+            "folds": folds,
             "balance": balance,
             "keep_aspect": keep_aspect,
             "on_corrupt": on_corrupt,
