@@ -214,8 +214,9 @@ def main() -> None:
             by_page, by_chance = run.label(arguments.labels), run.label_randomly(arguments.labels)
             for ours, other in zip(by_page, by_chance, strict=True):
                 results.append({"seed": seed, "page": ours, "random": other})
-                shown = ours["estimate"]["accuracy"]
-                estimate = "none" if shown is None else f"{shown['value']:.1%} ({shown['low']:.1%} to {shown['high']:.1%})"
+                estimate = "none"
+                if (own := ours["estimate"]["accuracy"]) is not None:
+                    estimate = f"{own['value']:.1%} ({own['low']:.1%} to {own['high']:.1%})"
                 console.print(
                     f"seed {seed}, {ours['labels']:>5} labels: page {ours['accuracy']:.1%}, random "
                     f"{other['accuracy']:.1%}; the page says {estimate}; slowest fit {ours['fit_seconds']:.2f} s"
