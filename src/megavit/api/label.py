@@ -4,7 +4,9 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from megavit.api.settings import default_out
 from megavit.config.recipe import AUTO
+from megavit.labeling.class_folders import ClassFolders, make_class_folders
 from megavit.labeling.features import Features, load_features
 from megavit.labeling.images import ImageList, list_images
 from megavit.labeling.server import serve_page
@@ -50,9 +52,28 @@ def label(
     def load(images: ImageList, order: Sequence[int]) -> Features:
         return named or load_features(AUTO, images, order, chosen, NullReporter())
 
-    session = LabelingSession(images, load, classes, "multilabel" if multilabel else "classification")
-    session.learner.start()
+    target = "multilabel" if multilabel else "classification"
+    session = LabelingSession(images, load, classes, target, lambda: default_out(os.fspath(folder)))
+    session.start()
     try:
         serve_page(session, port, on_ready or (lambda _: None))
     finally:
-        session.learner.stop()
+        session.stop()
+
+
+def apply_labels(folder: str | os.PathLike[str], out: str | os.PathLike[str], *, copy: bool = False) -> ClassFolders:
+    """Make a folder with a subfolder for each class, which links to the labeled images or has copies of them.
+
+    `megavit.train` needs none: it reads labels.csv as it is.
+
+    Args:
+        folder: folder with images and labels.csv, as `label` wrote it.
+        out: new folder outside it.
+        copy: whether to copy the images, instead of linking to them.
+
+    Raises:
+        ConfigError: if images may have several labels.
+        DataError: if nothing is labeled, labels.csv is damaged, or a class cannot be the name of a folder.
+        OutputError: if `out` is not empty, is within `folder`, or cannot be written.
+    """
+    return make_class_folders(Path(folder), Path(out), copy=copy)

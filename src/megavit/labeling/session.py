@@ -3,6 +3,7 @@
 import getpass
 import secrets
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from megavit.config.target import TargetKind
@@ -14,6 +15,7 @@ from megavit.labeling.labels import Labels
 from megavit.labeling.learner import Learner
 from megavit.labeling.store import LabelStore, Mark
 from megavit.labeling.thumbnails import Thumbnails
+from megavit.labeling.training_job import TrainingJob
 
 LoadFeatures = Callable[[ImageList, Sequence[int]], Features]
 
@@ -23,6 +25,7 @@ class LabelingSession:
 
     Args:
         load_features: function that returns the features to learn from, of the images and their random order.
+        choose_out: function that returns a new folder for a training run.
         classes: names of classes to begin with; others are added as they are used.
 
     Raises:
@@ -36,10 +39,12 @@ class LabelingSession:
         load_features: LoadFeatures,
         classes: Sequence[str] = (),
         target: TargetKind = "classification",
+        choose_out: Callable[[], Path] = lambda: Path("run"),
     ) -> None:
         self.images, self.target = images, target
         self.thumbnails = Thumbnails(images)
         self.store = LabelStore(images.folder, target)
+        self.training = TrainingJob(images.folder, choose_out)
         self.by = _user_name()
         self._id = secrets.token_hex(4)
         self._classes = check_classes(classes)
@@ -139,6 +144,15 @@ class LabelingSession:
         """Undo an earlier stroke by another one; errors are those of `LabelStore.undo`."""
         self.store.undo(stroke, undone, self.by)
         self.learner.wake()
+
+    def start(self) -> None:
+        """Start to learn."""
+        self.learner.start()
+
+    def stop(self) -> None:
+        """Stop to learn, and a training."""
+        self.training.stop()
+        self.learner.stop()
 
     def _check(self, status: Status, labels: Sequence[str]) -> tuple[str, ...]:
         if status != "labeled":

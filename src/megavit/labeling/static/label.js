@@ -8,6 +8,7 @@ import { Labels } from "./labels.js";
 import { showLearning } from "./progress.js";
 import { Single } from "./single.js";
 import { Strokes } from "./strokes.js";
+import { Training } from "./training.js";
 import { count, sentence } from "./format.js";
 
 const QUEUE = 60; // images that are offered at once
@@ -307,6 +308,13 @@ async function start() {
   });
   single = new Single({ picture: byId("picture"), name: byId("picture-name"), label: byId("picture-label") }, labels);
   classes = new Classes({ list: byId("classes"), names: byId("class-names") }, (name) => decide("labeled", [name]));
+  new Training({
+    form: byId("training-form"),
+    minutes: byId("minutes"),
+    button: byId("train"),
+    text: byId("training-state"),
+    report: byId("training-report"),
+  });
   byId("folder").textContent = session.folder;
   document.title = `${session.folder} · labels`;
   if (!labels.isSingle) byId("enter-help").textContent = "go on; an image without labels has none";
