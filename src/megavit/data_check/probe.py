@@ -13,6 +13,7 @@ from megavit.data.loader.loader import iter_batches, sequential_batches
 from megavit.data.scan import Progress
 from megavit.data_check.label_issues import OutOfFoldPredictions
 from megavit.engine.engine import Engine
+from megavit.engine.ensemble import EnsembleEngine
 from megavit.errors import DataError
 from megavit.evaluation.inference import check_channels, num_decode_workers
 from megavit.evaluation.probes.cross_validation import make_folds
@@ -25,7 +26,7 @@ _BATCH_SIZE = 64
 
 
 def predict_out_of_fold(
-    engine: Engine,
+    engine: Engine | EnsembleEngine,
     images: LabeledImages,
     known: Sequence[SampleRow] = (),
     progress: Progress | None = None,
@@ -69,7 +70,7 @@ def predict_out_of_fold(
 
 
 def _embed(
-    engine: Engine,
+    engine: Engine | EnsembleEngine,
     images: LabeledImages,
     samples: Sequence[Sample],
     progress: Progress | None,
