@@ -77,7 +77,7 @@ def test_what_needs_a_single_model_says_where_there_is_one(folder, tmp_path):
         lambda: megavit.explain_image(predictor, reference_images()[0]),
     )
     for attempt in attempts:
-        with pytest.raises(BundleError, match="is an ensemble of 2 models.*pass the run of one of its folds"):
+        with pytest.raises(BundleError, match=r"is an ensemble of 2 models.*pass the run of one of its folds"):
             attempt()
     assert not (tmp_path / "out").exists()
     with pytest.raises(BundleError, match="is an ensemble of 2 models, not one model"):
