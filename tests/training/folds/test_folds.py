@@ -39,8 +39,9 @@ SETTINGS: dict[str, Any] = {
 
 def make_data(count: int = 150) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels of the digits 0, 1 and 2."""
-    digits = load_digits(n_class=3)
-    return (digits["images"][:count] * 15).astype(np.uint8), digits["target"][:count]
+    pixels, labels = load_digits(n_class=3, return_X_y=True)
+    images = np.asarray(pixels).reshape(-1, 8, 8).astype(np.uint8) * 15
+    return images[:count], np.asarray(labels)[:count]
 
 
 def begin(folder: Path, source: Any = None, reporter: NullReporter | None = None, **changes: Any) -> Run:
