@@ -20,6 +20,7 @@ from megavit.data.shards.open import check_not_nearly_shards, is_shards
 from megavit.data.shards.verify import Verify
 from megavit.data.sources.demo import DEMO_PREFIX, DEMOS, read_demo
 from megavit.data.sources.folder import EXPECTED, list_folder
+from megavit.data.sources.label_log import LABEL_LOG, is_label_log, list_label_log
 from megavit.data.sources.metadata import list_metadata
 from megavit.data.sources.records.files import RECORD_SUFFIXES, list_parquet, list_record_file
 from megavit.data.sources.records.hugging_face import HUB_PREFIX, list_hub
@@ -147,7 +148,7 @@ def scan_source(
         return listing, scan_images(listing, progress)
     check_not_nearly_shards(text)
     if path.is_file() and path.suffix.lower() in TABLES:
-        listing = list_table(path, recipe)
+        listing = list_label_log(path) if _is_log(path, recipe) else list_table(path, recipe)
     elif path.is_file() and path.suffix.lower() in RECORD_SUFFIXES:
         listing = list_record_file(path, recipe)
     elif path.is_dir():
@@ -164,6 +165,8 @@ def scan_source(
 
 
 def _list_folder(path: Path, recipe: DataRecipe, known_classes: Collection[str] | None) -> Listing:
+    if _is_log(path / LABEL_LOG, recipe):
+        return list_label_log(path / LABEL_LOG)
     listing = list_metadata(path, recipe)
     if listing is not None:
         return listing
@@ -171,6 +174,10 @@ def _list_folder(path: Path, recipe: DataRecipe, known_classes: Collection[str] 
     if files:
         return list_parquet(files, str(path), path, recipe)
     return list_folder(path, known_classes)
+
+
+def _is_log(path: Path, recipe: DataRecipe) -> bool:
+    return recipe.path_column is None and recipe.label_column is None and is_label_log(path)
 
 
 def apply_columns(recipe: DataRecipe, source: DataSource) -> DataRecipe:
