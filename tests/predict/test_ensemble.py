@@ -9,31 +9,19 @@ import torch
 
 import megavit
 from megavit.config.calibration import Calibration
-from megavit.config.ensemble import Member
-from megavit.config.target import Target
-from megavit.data.dataset import samples_csv
 from megavit.errors import BundleError, ConfigError, MegavitError
-from megavit.model.ensemble import Ensemble
 from megavit.predict.predictor import Predictor, load
-from megavit.weights.bundle.bundle import load_bundle, save_bundle
+from megavit.weights.bundle.bundle import load_bundle
 from megavit.weights.pretrained.pretrained import load_pretrained
-from tests.helpers.bundles import LABELS, edit_bundle_info, make_bundle, make_info, make_model, reference_images
-
-MEMBERS = [Member(fold=2, temperature=0.5), Member(fold=1, temperature=2.0)]
-
-
-def save_ensemble(folder: Path) -> Path:
-    """Write a bundle of two models to `folder`, and return it."""
-    models = [make_model(seed=seed) for seed in (0, 1)]
-    info = make_info(models[0], ensemble=MEMBERS, metrics={})
-    save_bundle(
-        folder,
-        Ensemble(models, MEMBERS, Target()),
-        info,
-        reference=reference_images(),
-        samples=samples_csv((), LABELS),
-    )
-    return folder
+from tests.helpers.bundles import (
+    MEMBERS,
+    edit_bundle_info,
+    make_bundle,
+    make_info,
+    make_model,
+    reference_images,
+    save_ensemble,
+)
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +72,16 @@ def test_what_needs_a_single_model_says_where_there_is_one(folder, tmp_path):
         megavit.MegaVit.from_pretrained(folder)
     with pytest.raises(ConfigError, match="no bounds for int8"):
         load(folder, precision="int8")
+
+
+def test_it_is_calibrated_like_a_single_model(folder, tmp_path):
+    random = np.random.default_rng(0)
+    data = random.integers(0, 256, (90, 8, 8, 3)).astype(np.uint8), ["cat", "dog", "newt"] * 30
+    found = megavit.calibrate(folder, data, out=tmp_path / "out")
+    predictor = load(tmp_path / "out", verify=True)
+    assert predictor.info.calibration.images == found.calibration.images == 36
+    assert len(predictor.info.ensemble) == 2 and predictor.info.metrics == found.metrics.to_dict()
+    assert predictor.predict(data[0][0], coverage=0.9).prediction_set
 
 
 def test_a_bundle_that_lacks_a_model_is_refused(folder, tmp_path):

@@ -108,7 +108,7 @@ def test_an_ensemble_is_the_bundle_where_averaging_brings_more_than_chance(tmp_p
     pixels, labels = make_data(90)
     scores = [float(label) for label in labels]  # of whose errors the mean is never worse than one model
     data = {"train": (pixels[:70], scores[:70]), "test": (pixels[70:], scores[70:])}
-    run = begin(tmp_path / "run", data, data={"folds": 2, "val": 0.4}, run=SETTINGS["run"] | {"epochs": 6})
+    run = begin(tmp_path / "run", data, data={"folds": 2, "val": 0.4}, run=SETTINGS["run"] | {"epochs": 30})
     found = run.cross_validation
     assert found is not None and found.is_ensemble and found.gain is not None and found.gain.is_significant
     predictor = load(run, verify=True)

@@ -132,8 +132,7 @@ class CrossValidation:
         few = "two of the models" if gain.models == 2 else f"the {gain.models} models"
         return (
             f"The mean of {few} is better than one by {difference} in {self.metric}{p_value}, which {verdict}: on "
-            f"{gain.images:,} images that none of them was trained on, and by which one of them was calibrated and its "
-            "epoch chosen."
+            f"{gain.images:,} images that none of them was trained on, but by which epochs and calibration were chosen."
         )
 
     def to_dict(self) -> dict[str, Any]:
