@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from megavit.config.target import Target
-from megavit.model.outputs import logits_to_outputs
+from megavit.model.outputs.logits import logits_to_outputs
 from megavit.model.vit import MegaVit
 
 # Shares of the patches at which the output is computed: 0, 1/20, ... 1.

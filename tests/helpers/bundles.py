@@ -13,7 +13,7 @@ from megavit.config.ensemble import Member
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.target import Target
 from megavit.data.dataset import Sample, samples_csv, write_samples
-from megavit.model.ensemble import Ensemble
+from megavit.model.outputs.ensemble import Ensemble
 from megavit.model.vit import MegaVit
 from megavit.weights.bundle.bundle import save_bundle
 from megavit.weights.bundle.info import BundleInfo

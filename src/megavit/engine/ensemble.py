@@ -1,11 +1,12 @@
 """Run the models of an ensemble, each with the faster of PyTorch and OpenVINO."""
 
 import torch
+from torch import Tensor
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.data.image_dataset import Images
 from megavit.engine.engine import Engine, ModelOutput, Precision
-from megavit.model.ensemble import Ensemble
+from megavit.model.outputs.ensemble import Ensemble
 
 
 class EnsembleEngine:
@@ -50,7 +51,12 @@ class EnsembleEngine:
 
     def __call__(self, images: Images) -> ModelOutput:
         """Return the features of the first model and the logits of the ensemble, on the CPU: see `Engine`."""
-        outputs = [engine(images) for engine in self.engines]
+        return self._combine([engine(images) for engine in self.engines])
+
+    def run_pytorch(self, images: Tensor) -> ModelOutput:
+        """Return the output for uint8 images (B, C, height, width), computed by PyTorch."""
+        return self._combine([engine.run_pytorch(images) for engine in self.engines])
+
+    def _combine(self, outputs: list[ModelOutput]) -> ModelOutput:
         with torch.no_grad():
-            logits = self.ensemble.combine([output.logits for output in outputs])
-        return ModelOutput(outputs[0].pooled, logits)
+            return ModelOutput(outputs[0].pooled, self.ensemble.combine([output.logits for output in outputs]))

@@ -26,7 +26,7 @@ from megavit.data.workers import MAX_WORKERS
 from megavit.engine.engine import Engine, ModelOutput, Precision, check_precision
 from megavit.engine.ensemble import EnsembleEngine
 from megavit.errors import BundleError, ConfigError, ImageError
-from megavit.model.ensemble import Ensemble
+from megavit.model.outputs.ensemble import Ensemble
 from megavit.model.vit import MegaVit
 from megavit.predict.forward import EmbeddingResult
 from megavit.predict.input_sources import IsolatedRange, image_file

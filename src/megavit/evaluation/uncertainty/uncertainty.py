@@ -17,7 +17,7 @@ from megavit.evaluation.metrics.calibration import fit_temperature
 from megavit.evaluation.metrics.dispatch import Metrics, compute_metrics
 from megavit.evaluation.metrics.multilabel import fit_thresholds
 from megavit.evaluation.uncertainty.measure import UncertaintyMetrics, compute_uncertainty
-from megavit.model.outputs import logits_to_outputs
+from megavit.model.outputs.logits import logits_to_outputs
 from megavit.predict.postprocess.conformal import conformal_quantile
 from megavit.predict.postprocess.ood import fit_mahalanobis_ood
 from megavit.predict.postprocess.postprocess import (

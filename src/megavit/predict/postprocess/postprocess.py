@@ -10,7 +10,7 @@ from megavit.config.export_info import DISTANCE, PROBABILITIES, SCORE
 from megavit.config.target import Target
 from megavit.engine.engine import ModelOutput
 from megavit.errors import BundleError, ConfigError
-from megavit.model.outputs import logits_to_outputs
+from megavit.model.outputs.logits import logits_to_outputs
 from megavit.predict.postprocess.conformal import PredictionSets, check_coverage, conformal_quantile, is_possible
 from megavit.predict.postprocess.ood import MahalanobisOOD
 from megavit.predict.postprocess.predictions import NOT_FINITE, DecisionRule, finite_rows, make_predictions

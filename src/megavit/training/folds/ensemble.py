@@ -10,8 +10,8 @@ from megavit.config.ensemble import Member
 from megavit.engine.engine import ModelOutput
 from megavit.evaluation.metrics.multilabel import fit_thresholds
 from megavit.evaluation.uncertainty.uncertainty import fit_uncertainty
-from megavit.model.ensemble import Ensemble
-from megavit.model.outputs import logits_to_outputs, outputs_to_logits
+from megavit.model.outputs.ensemble import Ensemble
+from megavit.model.outputs.logits import logits_to_outputs, outputs_to_logits
 from megavit.predict.postprocess.postprocess import MEANS, WHITENING
 from megavit.training.folds.gain import SharedOutputs
 from megavit.training.folds.outputs import pool_target

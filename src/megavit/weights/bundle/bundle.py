@@ -25,7 +25,7 @@ from megavit.config.serialization import from_dict, parse_json
 from megavit.data.augment import normalize
 from megavit.data.image_dataset import make_batch, preprocess, to_device
 from megavit.errors import BundleError, ConfigError, OutputError
-from megavit.model.ensemble import Ensemble
+from megavit.model.outputs.ensemble import Ensemble
 from megavit.model.vit import MegaVit
 from megavit.runtime.storage import new_folder, sha256, write_file, writing
 from megavit.weights.bundle.info import FORMAT, BundleInfo

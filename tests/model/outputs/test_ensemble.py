@@ -7,8 +7,8 @@ from megavit.config.calibration import Calibration
 from megavit.config.ensemble import Member
 from megavit.config.target import Target
 from megavit.errors import ConfigError
-from megavit.model.ensemble import Ensemble
-from megavit.model.outputs import logits_to_outputs, outputs_to_logits
+from megavit.model.outputs.ensemble import Ensemble
+from megavit.model.outputs.logits import logits_to_outputs, outputs_to_logits
 from tests.helpers.bundles import make_model
 
 MEMBERS = [

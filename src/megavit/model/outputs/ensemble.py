@@ -9,7 +9,7 @@ from megavit.config.calibration import Calibration
 from megavit.config.ensemble import Member
 from megavit.config.target import Target
 from megavit.config.vit import ViTConfig
-from megavit.model.outputs import logits_to_outputs, outputs_to_logits
+from megavit.model.outputs.logits import logits_to_outputs, outputs_to_logits
 from megavit.model.vit import MegaVit
 
 
