@@ -14,12 +14,13 @@ from megavit.config.recipe import DataRecipe
 from megavit.data.dataset import LabeledImages, Sample, Skipped
 from megavit.data.decode.extras import NEEDS_EXTRA
 from megavit.data.decode.image_file import NO_FILE
+from megavit.data.other_files import refuse
 from megavit.data.scan import Candidate, ImageInfo, Listing, Progress, scan_images
 from megavit.data.shards.listing import list_shards
 from megavit.data.shards.open import check_not_nearly_shards, is_shards
 from megavit.data.shards.verify import Verify
 from megavit.data.sources.demo import DEMO_PREFIX, DEMOS, read_demo
-from megavit.data.sources.folder import EXPECTED, list_folder
+from megavit.data.sources.folder import list_folder
 from megavit.data.sources.label_log import LABEL_LOG, is_label_log, list_label_log
 from megavit.data.sources.metadata import list_metadata
 from megavit.data.sources.records.files import RECORD_SUFFIXES, list_parquet, list_record_file
@@ -154,12 +155,9 @@ def scan_source(
     elif path.is_dir():
         listing = _list_folder(path, recipe, known_classes)
     else:
-        problem = "is a file of another kind" if path.exists() else "does not exist"
-        demos = ", ".join(DEMO_PREFIX + demo for demo in DEMOS)
-        raise DataError(
-            f"data can be a folder, a table ({', '.join((*TABLES, *RECORD_SUFFIXES))}), shards, {HUB_PREFIX}NAME, or "
-            f"{demos}; {text!r} {problem}. {EXPECTED}"
-        )
+        tables = f"a table ({', '.join((*TABLES, *RECORD_SUFFIXES))})"
+        demos = [DEMO_PREFIX + demo for demo in DEMOS]
+        raise refuse(text, ["a folder", tables, "shards", f"{HUB_PREFIX}NAME", *demos])
     check_splits({candidate.split for candidate in listing.candidates})
     return listing, scan_images(listing, progress)
 

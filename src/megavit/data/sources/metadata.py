@@ -1,4 +1,4 @@
-"""Read folders of images with a table named metadata, as the package datasets lays them out."""
+"""Read folders of images with a table in them, as the package datasets and Roboflow lay them out."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,8 +18,13 @@ from megavit.data.sources.table_columns import UnknownColumnsError
 from megavit.data.split.split_names import parse_split
 from megavit.errors import DataError
 
-METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-COLUMN = "file_name"
+# The names of tables, and of the columns of their images.
+METADATA = {
+    "metadata.csv": "file_name",
+    "metadata.jsonl": "file_name",
+    "metadata.parquet": "file_name",
+    "_classes.csv": "filename",
+}
 
 T = TypeVar("T")
 
@@ -27,7 +32,7 @@ T = TypeVar("T")
 def list_metadata(root: Path, recipe: DataRecipe) -> Listing | None:
     """List the images of a folder by its table, or by one in each of its split folders; None if it has none.
 
-    A table named metadata that has no column file_name, or no labels, is none of these.
+    A table with one of the names in `METADATA` that has no such column, or no labels, is none of these.
 
     Raises:
         DataError: if only some of the split folders have a table, or these differ in the kind of target.
@@ -36,7 +41,8 @@ def list_metadata(root: Path, recipe: DataRecipe) -> Listing | None:
     if not found:
         return None
     listing = found[""] if "" in found else _merge(root, found)
-    note = "the labels are read from the tables named metadata, and not from the names of folders"
+    tables = sorted({path.name for folder in found if (path := _find_table(root / folder)) is not None})
+    note = f"the labels are read from {', '.join(tables)}, and not from the names of folders"
     return replace(listing, notes=(note, *listing.notes))
 
 
@@ -71,17 +77,21 @@ def _read_tables(root: Path, recipe: DataRecipe, read: Callable[[Path, DataRecip
     missing = [name for name in parts if name not in found]
     if found and missing:
         raise DataError(
-            f"the folder {str(root)!r} has a table such as {METADATA[0]} in {', '.join(map(repr, found))}, but none in "
+            f"the folder {str(root)!r} has a table such as metadata.csv in {', '.join(map(repr, found))}, but none in "
             f"{', '.join(map(repr, missing))}: add one there, or remove the others"
         )
     return found
 
 
+def _find_table(folder: Path) -> Path | None:
+    return next((folder / name for name in METADATA if (folder / name).is_file()), None)
+
+
 def _read_table(folder: Path, recipe: DataRecipe, read: Callable[[Path, DataRecipe], T]) -> T | None:
-    path = next((folder / name for name in METADATA if (folder / name).is_file()), None)
+    path = _find_table(folder)
     if path is None:
         return None
-    recipe = replace(recipe, path_column=recipe.path_column or COLUMN)
+    recipe = replace(recipe, path_column=recipe.path_column or METADATA[path.name])
     try:
         return read(path, recipe) if _has_labels(path, recipe) else None
     except UnknownColumnsError:

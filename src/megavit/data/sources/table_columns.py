@@ -1,6 +1,7 @@
 """Find a table's delimiter and its columns of path, target and split in its header."""
 
 import csv
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ _NAMES: dict[str, tuple[str, str]] = {
     "split": ("split", "set data_set dataset subset partition"),
     "is_valid": ("is_valid", "is_val is_validation"),
 }
+_PIXEL = re.compile(r"(pixel|px|p)?[_ ]?\d+(x\d+)?", re.IGNORECASE)
 # Columns of file names without suffix, in competitions; other tables have them for numbers of rows.
 _IDS = "id image_id imageid img_id id_code uid uuid"
 
@@ -175,6 +177,11 @@ def _header(
 def _unknown_columns(
     source: str, names: Sequence[str], path_column: str | None, label_column: str | None, found: str
 ) -> UnknownColumnsError:
+    if sum(_PIXEL.fullmatch(name.strip()) is not None for name in names) > 1:
+        return UnknownColumnsError(
+            f"the columns of {source!r} are the pixels of images, not their paths: read it in Python, and pass "
+            "megavit.train the pixels as an array (images, height, width) of uint8, as (images, labels)"
+        )
     columns = abbreviate(list(names), 20)
     for option, column in (("--path-column", path_column), ("--label-column", label_column)):
         if column is not None and not find_named(names, column):
