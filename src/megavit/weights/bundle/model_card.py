@@ -99,6 +99,9 @@ def _change_lines(data: dict[str, Any], int8: dict[str, Any] | None) -> str:
         if found["is_ensemble"]:
             what = f"It is the mean of the models of {found['folds']} folds"
         lines += f"- {what}: {found['summary']}, each predicted by the one model that was not trained on it.\n"
+    for entry in data.get("added", []):
+        name, what = literal(entry["class"]), "was added later, with" if entry["is_new"] else "later got"
+        lines += f"- The class {name} {what} {entry['images']} images, on which only the head was fitted.\n"
     if "calibrated" in data:
         found = data["calibrated"]
         lines += (
