@@ -127,7 +127,7 @@ class Learner:
             return []
         known = table.is_known.nonzero().flatten()
         rows = F.normalize(Scaling.of(table.rows[known])(table.rows[known]), dim=1)
-        cosines = rows @ rows[(known == index).nonzero().item()]
+        cosines = rows @ rows[int((known == index).nonzero())]
         cosines[known == index] = -2.0
         best = cosines.topk(min(count, len(known) - 1))
         return [(int(known[place]), float(value)) for value, place in zip(*best, strict=True)]
