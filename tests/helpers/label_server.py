@@ -12,8 +12,8 @@ from PIL import Image
 
 from megavit.config.target import TargetKind
 from megavit.data.sources.label_log import LABEL_LOG, Decision, parse_label_log
-from megavit.labeling.features import PlainFeatures
 from megavit.labeling.images import list_images
+from megavit.labeling.learning.features import PlainFeatures
 from megavit.labeling.server import serve_page
 from megavit.labeling.session import LabelingSession
 from tests.helpers.page_images import encode_image, make_noise

@@ -1,6 +1,5 @@
 """Class folders of labeled images are what training reads, whatever the names; the images stay where they are."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -35,7 +34,7 @@ def test_training_reads_the_same_images_and_classes(heap: Path, tmp_path: Path, 
     assert made.counts == {"cat": 4, "dog": 6} and made.missing == ()
     names = sorted(path.name for path in (tmp_path / "classes" / "dog").iterdir())
     assert names == ["0.png", "2.png", "4.png", "6.png", "sub__0.png", "train__1.png"]
-    assert os.path.samefile(heap / "0.png", tmp_path / "classes" / "dog" / "0.png") is not copy
+    assert (heap / "0.png").samefile(tmp_path / "classes" / "dog" / "0.png") is not copy
     assert all((heap / name).is_file() for name in NAMES)
 
 

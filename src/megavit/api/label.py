@@ -7,8 +7,8 @@ from pathlib import Path
 from megavit.api.settings import default_out
 from megavit.config.recipe import AUTO
 from megavit.labeling.class_folders import ClassFolders, make_class_folders
-from megavit.labeling.features import Features, load_features
 from megavit.labeling.images import ImageList, list_images
+from megavit.labeling.learning.features import Features, load_features
 from megavit.labeling.server import serve_page
 from megavit.labeling.session import LabelingSession
 from megavit.runtime.device import pick_device

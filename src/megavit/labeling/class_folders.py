@@ -75,7 +75,7 @@ def make_class_folders(folder: Path, out: Path, *, copy: bool = False) -> ClassF
 
 def _link(source: Path, target: Path) -> None:
     try:
-        os.link(source.resolve(), target)  # noqa: PTH200
+        os.link(source.resolve(), target)
     except OSError:  # on another device, or not supported
         target.symlink_to(source.resolve())
 

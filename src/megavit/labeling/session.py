@@ -9,10 +9,10 @@ from typing import Any
 from megavit.config.target import TargetKind
 from megavit.data.sources.label_log import Decision, Status
 from megavit.errors import ConfigError
-from megavit.labeling.features import Features
 from megavit.labeling.images import ImageList, check_class, check_classes, digest_name
-from megavit.labeling.labels import Labels
-from megavit.labeling.learner import Learner
+from megavit.labeling.learning.features import Features
+from megavit.labeling.learning.labels import Labels
+from megavit.labeling.learning.learner import Learner
 from megavit.labeling.store import LabelStore, Mark
 from megavit.labeling.thumbnails import Thumbnails
 from megavit.labeling.training_job import TrainingJob

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from megavit.config.target import TargetKind
 from megavit.evaluation.metrics.bootstrap import Interval, wilson_interval
-from megavit.labeling.probe import GrowingProbe
+from megavit.labeling.learning.probe import GrowingProbe
 
 FOLDS = 5
 MIN_IMAGES = 10

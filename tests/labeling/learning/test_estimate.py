@@ -4,7 +4,7 @@ import hashlib
 
 import torch
 
-from megavit.labeling.estimate import Estimator
+from megavit.labeling.learning.estimate import Estimator
 
 CLASSES = ("cat", "dog", "bird")
 

@@ -12,13 +12,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from megavit.errors import MegavitError
-from megavit.labeling.estimate import Estimate, Estimator
-from megavit.labeling.feature_table import FeatureTable
-from megavit.labeling.features import Features
 from megavit.labeling.images import digest_name
-from megavit.labeling.labels import Labels
-from megavit.labeling.order import choose_diverse, choose_typical, mix, score_usefulness
-from megavit.labeling.probe import GrowingProbe, Scaling
+from megavit.labeling.learning.estimate import Estimate, Estimator
+from megavit.labeling.learning.feature_table import FeatureTable
+from megavit.labeling.learning.features import Features
+from megavit.labeling.learning.labels import Labels
+from megavit.labeling.learning.order import choose_diverse, choose_typical, mix, score_usefulness
+from megavit.labeling.learning.probe import GrowingProbe, Scaling
 from megavit.labeling.thumbnails import Thumbnails
 
 ORDERED = 1_000
