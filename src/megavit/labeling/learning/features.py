@@ -15,6 +15,7 @@ from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.image_dataset import preprocess, resize
 from megavit.data.scan import Candidate, ImageInfo, Listing, scan_images
 from megavit.engine.engine import Engine
+from megavit.engine.ensemble import EnsembleEngine
 from megavit.errors import ConfigError
 from megavit.evaluation.probes.hog import describe_images
 from megavit.labeling.images import ImageList
@@ -91,7 +92,9 @@ def load_features(
         found = None if dataset is None else find_backbone_engine(dataset, device, reporter)
         return PlainFeatures() if found is None else ModelFeatures(found.engine, found.backbone.name)
     if name not in BACKBONES and any((folder / INFO).is_file() for folder in (Path(name), Path(name) / "bundle")):
-        engine = load(name, device=str(device)).engine
+        loaded = load(name, device=str(device)).engine
+        # The embedding of an ensemble is that of its first model.
+        engine = loaded.engines[0] if isinstance(loaded, EnsembleEngine) else loaded
     else:
         engine = make_backbone_engine(load_source(name, reporter.say), device)
     if engine.preprocessing.channels not in (1, 3):
