@@ -134,6 +134,15 @@ def make_app(session: LabelingSession) -> FastAPI:
     def training() -> Response:
         return JSONResponse(session.training.describe())
 
+    @app.post("/api/check")
+    def start_check() -> Response:
+        session.check.start()
+        return JSONResponse(session.check.describe())
+
+    @app.get("/api/check")
+    def check_state() -> Response:
+        return JSONResponse(session.check.describe() | {"findings": session.findings()})
+
     @app.get("/report")
     def report() -> Response:
         return HTMLResponse(session.training.read_report(), headers=_REPORT_HEADERS)

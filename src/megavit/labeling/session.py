@@ -8,14 +8,15 @@ from typing import Any
 
 from megavit.config.target import TargetKind
 from megavit.data.sources.label_log import Decision, Status
+from megavit.data_check.finding import KINDS
 from megavit.errors import ConfigError
 from megavit.labeling.images import ImageList, check_class, check_classes, digest_name
+from megavit.labeling.jobs import CheckJob, TrainingJob
 from megavit.labeling.learning.features import Features
 from megavit.labeling.learning.labels import Labels
 from megavit.labeling.learning.learner import Learner
 from megavit.labeling.store import LabelStore, Mark
 from megavit.labeling.thumbnails import Thumbnails
-from megavit.labeling.training_job import TrainingJob
 
 LoadFeatures = Callable[[ImageList, Sequence[int]], Features]
 
@@ -44,7 +45,7 @@ class LabelingSession:
         self.images, self.target = images, target
         self.thumbnails = Thumbnails(images)
         self.store = LabelStore(images.folder, target)
-        self.training = TrainingJob(images.folder, choose_out)
+        self.training, self.check = TrainingJob(images.folder, choose_out), CheckJob(images.folder)
         self.by = _user_name()
         self._id = secrets.token_hex(4)
         self._classes = check_classes(classes)
@@ -145,13 +146,28 @@ class LabelingSession:
         self.store.undo(stroke, undone, self.by)
         self.learner.wake()
 
+    def findings(self) -> list[dict[str, Any]]:
+        """Return the findings of the check that are about images, the most serious first, as plain JSON types."""
+        return [
+            {
+                "kind": finding["kind"],
+                "title": KINDS[finding["kind"]].title,
+                "message": finding["message"],
+                "suggested": finding["suggested_label"],
+                "images": images,
+            }
+            for finding in self.check.read_findings()
+            if (images := [self._indices[name] for name in finding["images"] if name in self._indices])
+        ]
+
     def start(self) -> None:
         """Start to learn."""
         self.learner.start()
 
     def stop(self) -> None:
-        """Stop to learn, and a training."""
-        self.training.stop()
+        """Stop to learn, and what else is running."""
+        self.training.job.stop()
+        self.check.job.stop()
         self.learner.stop()
 
     def _check(self, status: Status, labels: Sequence[str]) -> tuple[str, ...]:

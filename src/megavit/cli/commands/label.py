@@ -17,6 +17,7 @@ def label(
     from_: Annotated[str, Parameter(name="--from")] = "auto",
     classes: str | None = None,
     multilabel: bool = False,
+    correct: bool = False,
     port: int = 0,
     open_browser: bool = False,
     apply: Path | None = None,
@@ -37,6 +38,7 @@ def label(
         from_: Model to learn with: auto for a backbone on this machine, scratch for none, or as for megavit train.
         classes: Classes, separated by commas, in the order of their keys 1 to 9 and 0; others are added on the page.
         multilabel: Let an image have any number of labels, instead of one class.
+        correct: Begin with the labels that FOLDER has, and with what megavit check doubts of them.
         port: Port to listen on; 0 picks a free one.
         open_browser: Open the page in the browser.
         apply: Make class folders of the labels in this new folder, by links, and serve no page.
@@ -60,7 +62,16 @@ def label(
             webbrowser.open(url)
 
     names = [name for name in (classes or "").split(",") if name.strip()]
-    api.label(folder, from_=from_, classes=names, multilabel=multilabel, port=port, device=device, on_ready=on_ready)
+    api.label(
+        folder,
+        from_=from_,
+        classes=names,
+        multilabel=multilabel,
+        correct=correct,
+        port=port,
+        device=device,
+        on_ready=on_ready,
+    )
     return 0
 
 

@@ -6,8 +6,8 @@ import httpx
 import pytest
 
 from megavit.errors import ConfigError
+from megavit.labeling.jobs import TrainingJob
 from megavit.labeling.store import LabelStore, Mark
-from megavit.labeling.training_job import TrainingJob
 from tests.helpers.label_server import label_server, write_images, write_stripes
 from tests.helpers.waiting import wait_until
 
