@@ -20,7 +20,7 @@ export class Check {
     this.onDone = onDone;
     this.byImage = new Map(); // index of an image -> its findings
     this.button.addEventListener("click", () => this.#start());
-    this.#follow();
+    this.#follow().catch(() => {});
   }
 
   /** The images in question, those of the most serious findings first. */

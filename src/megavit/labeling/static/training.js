@@ -12,7 +12,7 @@ export class Training {
       event.preventDefault();
       this.#start();
     });
-    this.#follow();
+    this.#follow().catch(() => {});
   }
 
   async #start() {
