@@ -21,7 +21,7 @@ from megavit.labeling.learning.order import choose_diverse, choose_typical, mix,
 from megavit.labeling.learning.probe import GrowingProbe, Scaling
 from megavit.labeling.thumbnails import Thumbnails
 
-ORDERED = 1_000
+ORDERED = 240
 """Number of images that are put in order after a fit."""
 TYPICAL = 32
 """Number of images that are typical of all and come first, while there are no labels."""
