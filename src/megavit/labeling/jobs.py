@@ -11,6 +11,8 @@ from typing import IO, Any, Literal
 from megavit.errors import ConfigError
 
 REPORT = "report.html"
+ERROR_START = "megavit: "
+"""Beginning of the line by which a command says why it has failed."""
 
 State = Literal["none", "running", "done", "failed"]
 
@@ -68,9 +70,12 @@ class CommandJob:
 
     def _follow_lines(self, lines: IO[str]) -> None:
         with lines:
+            is_error = False
             for line in lines:
-                if line.strip():
-                    self.line = line.strip()[:500]
+                is_error = is_error or line.startswith(ERROR_START)
+                # An error may go on with advice on further lines.
+                if line.strip() and (not is_error or line.startswith(ERROR_START)):
+                    self.line = line.removeprefix(ERROR_START).strip()[:500]
 
 
 class TrainingJob:
