@@ -97,10 +97,14 @@ def test_measuring_waits_for_the_gpu(session):
     assert session["synchronizations"] >= 3, "one a step that is timed, and before"
 
 
+HYBRID = Design(stem="conv", norm="batch")  # its norms are in float32 always
+DESIGNS = [Design(), PLAIN_VIT, Design(positions="rope", registers=2)]
+
+
 @pytest.mark.parametrize(
-    "design", [Design(), PLAIN_VIT, Design(stem="conv", norm="batch"), Design(positions="rope", registers=2)]
+    ("design", "precision"),
+    [(HYBRID, torch.float32), *((one, dtype) for one in DESIGNS for dtype in (torch.float32, torch.bfloat16))],
 )
-@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_cudas_own_types_and_kernels_take_every_design(design, precision, monkeypatch):
     config = preset("pico", num_classes=3, design=design)
     monkeypatch.setattr(MegaVit, "initialize", lambda self: None)  # draws until all values are in range
