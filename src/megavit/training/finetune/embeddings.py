@@ -1,29 +1,17 @@
-"""Embed images with a frozen model once, and keep the embeddings in a folder so that a stopped run goes on from them.
+"""Embed the images of a run once with a frozen model, so that a stopped run, and other commands, go on from there."""
 
-FOLDER/00000.safetensors   embeddings of some images; the metadata has the images' digests
-
-The folder is that of one model and preprocessing, so that an image's digest identifies its embedding.
-"""
-
-import hashlib
-import json
 import math
 import time
-from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from megavit.config.serialization import parse_json
 from megavit.engine.engine import Engine
-from megavit.errors import ConfigError
+from megavit.predict.embedding_files import EmbeddingFiles, SharedEmbeddings, embedding_key
 from megavit.predict.forward import compute_embeddings
-from megavit.runtime.storage import writing
 from megavit.training.context import RunContext
 from megavit.training.data import TrainLoader, short_batch_size
 from megavit.training.loop.build import StartingModel
-from megavit.weights.bundle.safetensors_io import write_tensors
 
 # Largest time between two files.
 WRITE_SECONDS = 3.0
@@ -32,31 +20,40 @@ WRITE_SECONDS = 3.0
 class Embeddings:
     """The embeddings of images by the pretrained model of a run, computed when they are first asked for.
 
-    The faster of two runtimes is used, except in a run by epochs, which is to repeat to the bit.
+    The faster of two runtimes is used, and what other commands have computed, except in a run by epochs, which is to
+    repeat to the bit.
 
     Args:
         weights: fingerprint of the pretrained weights.
 
     Attributes:
-        seconds: time that computing took, also before a stop.
+        seconds: time that computing took in this run, also before a stop.
         elapsed: time of the run when the last embedding was written before a stop.
     """
 
     def __init__(self, ctx: RunContext, start: StartingModel, weights: str) -> None:
         self.ctx, self.start = ctx, start
-        key = hashlib.sha256(repr((weights, start.model.config, start.task.preprocessing)).encode()).hexdigest()[:16]
-        self.folder = ctx.run_dir / "embeddings" / key
         self.seconds = self.elapsed = 0.0
         self._rows: dict[str, Tensor] = {}
         self._unwritten: dict[str, Tensor] = {}
+        key = embedding_key(weights, start.model.config, start.task.preprocessing)
+        self._files = EmbeddingFiles(ctx.run_dir / "embeddings" / key, ctx.reporter.say)
+        for rows, record in self._files.read():
+            self._rows |= rows
+            self.seconds = max(self.seconds, float(record["seconds"]))
+            self.elapsed = max(self.elapsed, float(record["elapsed"]))
         self._engine = Engine(start.model, start.task.preprocessing)
+        self._shared: SharedEmbeddings | None = None
         if start.task.recipe.run.epochs:
             self._engine.patience = math.inf
-        self._read()
+        elif not ctx.dist.is_distributed:
+            self._shared = SharedEmbeddings(weights, start.model.config, start.task.preprocessing, ctx.reporter.say)
 
     @property
     def image_seconds(self) -> float:
-        """The mean time that an image took."""
+        """The mean time that an image takes."""
+        if self._shared and not self._rows:
+            return self._shared.image_seconds
         return self.seconds / max(1, len(self._rows))
 
     def of(self, loader: TrainLoader) -> Tensor:
@@ -64,7 +61,9 @@ class Embeddings:
         if self.ctx.dist.is_distributed:
             return self._share(loader)
         digests = [sample.digest for sample in loader.images.samples]
-        first = {digest: index for index, digest in reversed([*enumerate(digests)]) if digest not in self._rows}
+        shared = self._shared.rows if self._shared else {}
+        first = {digest: index for index, digest in reversed([*enumerate(digests)])}
+        first = {digest: index for digest, index in first.items() if digest not in self._rows and digest not in shared}
         missing = sorted(first.values())
         size = short_batch_size(self.start.model.config, self.ctx.device)
         batches = [missing[start : start + size] for start in range(0, len(missing), size)]
@@ -83,7 +82,9 @@ class Embeddings:
                     written_at = time.monotonic()
         finally:  # also when a signal stops the run
             self._write()
-        return torch.stack([self._rows[digest] for digest in digests])
+        if self._shared and first:
+            self._shared.add(self._rows, self.seconds)
+        return torch.stack([self._rows[digest] if digest in self._rows else shared[digest] for digest in digests])
 
     def _share(self, loader: TrainLoader) -> Tensor:
         began = time.monotonic()
@@ -94,28 +95,7 @@ class Embeddings:
         return rows
 
     def _write(self) -> None:
-        if not self._unwritten:
-            return
-        new, self._unwritten = self._unwritten, {}
-        self._rows |= new
-        record = {"digests": [*new], "seconds": self.seconds, "elapsed": self.ctx.clock.elapsed}
-        with writing("the embeddings", self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            path = self.folder / f"{len(self._files()):05}.safetensors"
-            write_tensors(path, {"embeddings": torch.stack([*new.values()])}, {"record": json.dumps(record)})
-
-    def _read(self) -> None:
-        """Read what an earlier process has written; a damaged file is reported, and its images are embedded again."""
-        for path in self._files():
-            try:
-                with safe_open(path, "pt") as file:
-                    rows = file.get_tensor("embeddings")
-                    record = parse_json((file.metadata() or {})["record"].encode(), str(path))
-                self._rows |= zip(record["digests"], rows, strict=True)
-                self.seconds = max(self.seconds, float(record["seconds"]))
-                self.elapsed = max(self.elapsed, float(record["elapsed"]))
-            except (ConfigError, KeyError, OSError, SafetensorError, TypeError, ValueError) as error:
-                self.ctx.reporter.say(f"the embeddings in {path} are damaged, and are computed again: {error}")
-
-    def _files(self) -> list[Path]:
-        return sorted(self.folder.glob("*.safetensors"))
+        if self._unwritten:
+            self._files.write(self._unwritten, seconds=self.seconds, elapsed=self.ctx.clock.elapsed)
+            self._rows |= self._unwritten
+            self._unwritten = {}

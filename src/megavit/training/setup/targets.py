@@ -13,7 +13,7 @@ IMBALANCE = 10.0
 
 
 # CutMix costs accuracy in short runs and helps in long ones (docs/tried.md).
-MIN_CUTMIX_EPOCHS = 30
+MIN_CUTMIX_EPOCHS = 40
 
 
 def check_mixing(recipe: Recipe, overrides: dict[str, Any]) -> None:
