@@ -99,6 +99,9 @@ def _change_lines(data: dict[str, Any], int8: dict[str, Any] | None) -> str:
             f"- It is the model of fold {found['fold']} of {found['folds']}, which is of median quality: "
             f"{found['summary']}, each predicted by the one model that was not trained on it.\n"
         )
+    for entry in data.get("added", []):
+        name, what = literal(entry["class"]), "was added later, with" if entry["is_new"] else "later got"
+        lines += f"- The class {name} {what} {entry['images']} images, on which only the head was fitted.\n"
     if "calibrated" in data:
         found = data["calibrated"]
         lines += (
