@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import torch
 import torch.distributed as dist
@@ -10,6 +10,7 @@ from torch import nn
 
 from benchmarks.gpu.trainer import Trainer, make_batch, make_trainer
 from megavit.config.presets import preset
+from megavit.config.recipe import OptimizerKind
 from megavit.config.vit import PLAIN_VIT, Design, ViTConfig
 from megavit.distributed.parallelize import make_mesh, parallelize
 from megavit.model.attention import can_use_varlen
@@ -44,7 +45,7 @@ def compare_losses(device: torch.device) -> dict[str, Any]:
     try:
         for name, design in DESIGNS.items():
             config = make_config(device, design)
-            for optimizer in ("adamw", "muon"):
+            for optimizer in get_args(OptimizerKind):
                 expected = take_steps(
                     make_trainer(config, torch.device("cpu"), optimizer=optimizer, same=True),
                     range(STEPS),
@@ -111,12 +112,12 @@ def compare_group(device: torch.device) -> dict[str, Any]:
         for way in ("DDP", "FSDP2"):
             trainer = make_trainer(config, device, same=True)
             mesh = make_mesh(1, 1, 1, device.type)
+            called: nn.Module = trainer.model
             if way == "DDP":
-                called: nn.Module = parallelize(trainer.model, mesh, trained=True)
+                called = parallelize(trainer.model, mesh, trained=True)
             else:
-                for layer in trainer.model.transformer.layers:
-                    fully_shard(layer, mesh=mesh["shard"])
-                called = fully_shard(trainer.model, mesh=mesh["shard"])
+                for part in (*trainer.model.transformer.layers, trainer.model):
+                    fully_shard(part, mesh=mesh["shard"])
             rows.append({"way": way, "found": gradient_norm(called, trainer, images, labels), "expected": expected})
     finally:
         dist.destroy_process_group()

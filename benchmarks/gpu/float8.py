@@ -58,6 +58,12 @@ class Float8Linear(nn.Linear):
 def use_float8(model: MegaVit) -> None:
     """Make the projections of all layers multiply in float8; their weights stay the same parameters."""
     for module in model.modules():
-        names = {Attention: ("to_qkv", "out"), FeedForward: ("into", "out")}.get(type(module), ())
-        for name in names:
-            getattr(module, name).__class__ = Float8Linear
+        match module:
+            case Attention():
+                projections = [module.to_qkv, module.out]
+            case FeedForward():
+                projections = [module.into, module.out]
+            case _:
+                continue
+        for projection in projections:
+            projection.__class__ = Float8Linear

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from megavit.config.recipe import OptimizerRecipe
+from megavit.config.recipe import OptimizerKind, OptimizerRecipe
 from megavit.config.vit import ViTConfig
 from megavit.distributed.context import ParallelContext
 from megavit.model.vit import MegaVit
@@ -75,7 +75,7 @@ def make_trainer(
     device: torch.device,
     *,
     dtype: torch.dtype = torch.float32,
-    optimizer: str = "muon",
+    optimizer: OptimizerKind = "muon",
     same: bool = False,
 ) -> Trainer:
     """Return a trainer of a new model.

@@ -24,7 +24,7 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 from megavit.runtime.device import KINDS
 
 NAME = "emulated"
-DEVICE = f"{NAME}:0"
+DEVICE = f"{NAME}:0"  # a name, as PyTorch knows such a device only after what follows
 SOURCE = Path(sys.modules["megavit"].__file__ or "").parent
 
 
@@ -73,9 +73,8 @@ class GpuTensor(Tensor):
     @staticmethod
     def __new__(cls, value: Tensor) -> "GpuTensor":
         strides, offset = value.stride(), value.storage_offset()
-        tensor = Tensor._make_wrapper_subclass(  # pyrefly: ignore
-            cls, value.size(), strides=strides, storage_offset=offset, dtype=value.dtype, device=DEVICE
-        )
+        make: Any = Tensor._make_wrapper_subclass
+        tensor = make(cls, value.size(), strides=strides, storage_offset=offset, dtype=value.dtype, device=DEVICE)
         tensor.value = value
         return tensor
 
@@ -86,7 +85,7 @@ class GpuTensor(Tensor):
         return self.cpu().tolist()
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # pyrefly: ignore
         return _run(func, args, kwargs or {})
 
 
@@ -98,9 +97,9 @@ class EmulatedGpu(TorchDispatchMode):
         torch._C._set_only_lift_cpu_tensors(True)  # so that torch.tensor(..., device=...) is seen as a copy
         return super().__enter__()
 
-    def __exit__(self, *details: Any) -> None:
+    def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
         torch._C._set_only_lift_cpu_tensors(self._before)
-        super().__exit__(*details)
+        super().__exit__(exc_type, exc_val, exc_tb)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -175,9 +174,13 @@ def _note(operation: str) -> None:
     _waits.append(Wait(operation, asked_by))
 
 
-def _pin(tensor: Tensor) -> Tensor:
+def _pin(tensor: Tensor, device: object = None) -> Tensor:
     _pinned.add(tensor.data_ptr())
     return tensor
+
+
+def _is_pinned(tensor: Tensor, device: object = None) -> bool:
+    return tensor.data_ptr() in _pinned
 
 
 _LIBRARIES: list[torch.library.Library] = []  # what they register goes with them
@@ -185,7 +188,7 @@ _LIBRARIES: list[torch.library.Library] = []  # what they register goes with the
 
 def _register_autocast() -> None:
     """Cast as for CUDA what a Vision Transformer does; everything else keeps its data type."""
-    key = torch._C.DispatchKey.AutocastPrivateUse1
+    key: Any = torch._C.DispatchKey.AutocastPrivateUse1  # pyrefly: ignore
     without = torch._C.DispatchKeySet(key)
 
     def casting(operation: Callable[..., Any], fixed: torch.dtype | None) -> Callable[..., Any]:
@@ -230,8 +233,8 @@ MODULE = _Module(f"torch.{NAME}")
 _setup_privateuseone_for_python_backend(NAME, MODULE)
 _register_autocast()
 torch.accelerator.synchronize = _synchronize
-torch.Tensor.pin_memory = lambda tensor, device=None: _pin(tensor)
-torch.Tensor.is_pinned = lambda tensor, device=None: tensor.data_ptr() in _pinned
+Tensor.pin_memory = _pin  # pyrefly: ignore
+Tensor.is_pinned = _is_pinned  # pyrefly: ignore
 KINDS[NAME] = replace(
     KINDS["cuda"], name=lambda _: "an emulated GPU", memory=lambda _: 2**36, bfloat16=lambda _: True, collectives="gloo"
 )
