@@ -12,6 +12,7 @@ ORDER = [
     *("quantize", "export", "backbones", "convert", "push", "serve", "shard", "bench", "plan"),
 ]
 DIFFERENT_HELP = {
+    "from_": "training starts from these weights, labeling learns from their embeddings",
     "out": "what is written differs from command to command",
     "data": "shard and export take or default to other images",
     "images": "explain takes no shards",

@@ -9,6 +9,7 @@ from megavit.data.dataset import LabeledImages, SampleRow
 from megavit.data.scan import Progress
 from megavit.data_check.label_issues import OutOfFoldPredictions
 from megavit.engine.engine import Engine
+from megavit.engine.ensemble import EnsembleEngine
 from megavit.errors import DataError
 from megavit.evaluation.inference import embed_samples
 from megavit.evaluation.probes.cross_validation import make_folds
@@ -20,7 +21,7 @@ MIN_IMAGES = 20
 
 
 def predict_out_of_fold(
-    engine: Engine,
+    engine: Engine | EnsembleEngine,
     images: LabeledImages,
     known: Sequence[SampleRow] = (),
     progress: Progress | None = None,

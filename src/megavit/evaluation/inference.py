@@ -15,6 +15,7 @@ from megavit.data.loader.loader import iter_batches, sequential_batches
 from megavit.data.scan import MIN_IMAGES_FOR_WORKERS, Progress
 from megavit.data.workers import count_workers
 from megavit.engine.engine import Engine, ModelOutput
+from megavit.engine.ensemble import EnsembleEngine
 from megavit.errors import DataError
 from megavit.predict.embedding_files import SharedEmbeddings
 from megavit.predict.predictor import Predictor
@@ -103,7 +104,7 @@ def run_inference(
 
 
 def embed_samples(
-    engine: Engine,
+    engine: Engine | EnsembleEngine,
     images: LabeledImages,
     samples: Sequence[Sample],
     progress: Progress | None = None,
