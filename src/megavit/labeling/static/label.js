@@ -130,6 +130,7 @@ function moveOn() {
 async function showNext() {
   const { images } = await getQueue(QUEUE);
   takeSuggestions(images);
+  if (filter !== "next") return; // chosen in the meantime
   showList(images.map(({ image }) => image).filter((image) => !labels.isDecided(image)));
 }
 
