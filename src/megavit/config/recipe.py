@@ -19,6 +19,7 @@ from megavit.config.checks import (
     check_text,
     checked,
 )
+from megavit.config.distillation import DistillationRecipe
 from megavit.config.presets import PRESETS
 from megavit.config.vit import Mlp, Norm, Stem
 from megavit.errors import ConfigError
@@ -311,4 +312,5 @@ class Recipe:
     schedule: ScheduleRecipe = field(default_factory=ScheduleRecipe)
     run: RunRecipe = field(default_factory=RunRecipe)
     finetune: FinetuneRecipe = field(default_factory=FinetuneRecipe)
+    distillation: DistillationRecipe = field(default_factory=DistillationRecipe)
     parallel: ParallelRecipe = field(default_factory=ParallelRecipe)

@@ -32,17 +32,22 @@ def canvas_margin(recipe: AugmentRecipe) -> float:
 
 
 @overload
-def augment(images: Tensor, preprocessing: Preprocessing, recipe: AugmentRecipe) -> Tensor: ...
+def augment(
+    images: Tensor, preprocessing: Preprocessing, recipe: AugmentRecipe, maps: Tensor | None = None
+) -> Tensor: ...
 @overload
-def augment(images: Images, preprocessing: Preprocessing, recipe: AugmentRecipe) -> Images: ...
-def augment(images: Images, preprocessing: Preprocessing, recipe: AugmentRecipe) -> Images:
+def augment(
+    images: Images, preprocessing: Preprocessing, recipe: AugmentRecipe, maps: Tensor | None = None
+) -> Images: ...
+def augment(images: Images, preprocessing: Preprocessing, recipe: AugmentRecipe, maps: Tensor | None = None) -> Images:
     """Augment uint8 (B, C, canvas height, canvas width) to floats (B, C, height, width) in [0, 1].
 
     With `keep_aspect`, each image of a list (C, canvas height, canvas width) gets the size that fits its aspect.
+    Otherwise affine `maps` (B, 2, 3), as from `draw_affine_maps`, replace those that would be drawn.
     """
     if isinstance(images, list):
         return [_augment(image[None], _size_of(image, preprocessing), recipe)[0] for image in images]
-    return _augment(images, (preprocessing.height, preprocessing.width), recipe)
+    return _augment(images, (preprocessing.height, preprocessing.width), recipe, maps)
 
 
 def _size_of(image: Tensor, preprocessing: Preprocessing) -> tuple[int, int]:
@@ -54,10 +59,12 @@ def _size_of(image: Tensor, preprocessing: Preprocessing) -> tuple[int, int]:
     return (height, width) if fits and is_multiple else preprocessing.size_for(height, width)
 
 
-def _augment(images: Tensor, size: tuple[int, int], recipe: AugmentRecipe) -> Tensor:
+def _augment(images: Tensor, size: tuple[int, int], recipe: AugmentRecipe, maps: Tensor | None = None) -> Tensor:
     augmented = images.float() / 255
-    if recipe.crop < 1 or recipe.flip or recipe.rotate or recipe.shift or images.shape[2:] != size:
-        augmented = _resample(augmented, _draw_affine_maps(images.shape[0], size, recipe).to(images.device), size)
+    if maps is not None:
+        augmented = _resample(augmented, maps.to(images.device), size)
+    elif recipe.crop < 1 or recipe.flip or recipe.rotate or recipe.shift or images.shape[2:] != size:
+        augmented = _resample(augmented, draw_affine_maps(images.shape[0], size, recipe).to(images.device), size)
     if recipe.color:
         augmented = _recolor(augmented, recipe.color)
     return augmented
@@ -87,7 +94,7 @@ def _by_channel(value: float | tuple[float, ...], scale: int, device: torch.devi
     return torch.tensor([channel * scale for channel in value], device=device).view(-1, 1, 1)
 
 
-def _draw_affine_maps(batch: int, size: tuple[int, int], recipe: AugmentRecipe) -> Tensor:
+def draw_affine_maps(batch: int, size: tuple[int, int], recipe: AugmentRecipe) -> Tensor:
     """Draw affine maps (B, 2, 3) from output to input coordinates, both in [-1, 1]."""
     area = torch.empty(batch).uniform_(recipe.crop, 1)
     # The aspect varies as far as the crop stays within the image.

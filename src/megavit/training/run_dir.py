@@ -34,6 +34,7 @@ class Plan:
         source: data source, demo:NAME or an absolute path.
         fingerprint: fingerprint of the images, their labels and splits.
         pretrained: fingerprint of the pretrained weights; None for new initialization.
+        teacher: fingerprint of the weights of the teacher; None without one.
         length: length of the run; None for fine-tuning, where each stage records its own.
         threads: number of torch threads; it affects the last bits of sums.
     """
@@ -42,6 +43,7 @@ class Plan:
     fingerprint: str
     recipe: Recipe
     pretrained: str | None = None
+    teacher: str | None = None
     length: RunLength | None
     threads: int
 

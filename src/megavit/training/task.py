@@ -15,23 +15,30 @@ from megavit.data.image_dataset import Images
 from megavit.data.targets import num_outputs, target_tensor
 from megavit.errors import DataError
 from megavit.training.history import MetricName
+from megavit.training.optim.distillation import DistillationLoss, TeacherTargets
 from megavit.training.optim.loss import Loss, make_loss, soft_targets
 
 Batch = tuple[Images, Tensor]
-"""uint8 images, and their targets from `megavit.data.targets.target_tensor`."""
+"""uint8 images, and their targets from `megavit.data.targets.target_tensor`, or with a teacher their indices."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """The settings of training that stay the same in every step, with global batch size and images per epoch."""
+    """The settings of training that stay the same in every step, with global batch size and images per epoch.
+
+    Attributes:
+        num_classes: number of outputs for the labels, which those for a teacher's features follow.
+        teacher: outputs of the teacher for the training images; None without one, and before they are computed.
+    """
 
     recipe: Recipe
     preprocessing: Preprocessing
     target: Target
     num_classes: int
-    loss: Loss
+    loss: Loss | DistillationLoss
     batch_size: int
     num_images: int
+    teacher: TeacherTargets | None = None
 
     @property
     def dtype(self) -> torch.dtype:

@@ -6,6 +6,7 @@ import torch
 from megavit.errors import Interrupted
 from megavit.predict.forward import compute_embeddings
 from megavit.runtime.seeds import seed_all
+from megavit.training import feature_store
 from megavit.training.finetune import embeddings as module
 from megavit.training.finetune.embeddings import Embeddings
 from megavit.training.loop.build import StartingModel, make_eval_loader
@@ -37,7 +38,7 @@ def computed(monkeypatch):
         return run(engine, images)
 
     monkeypatch.setattr(module, "short_batch_size", lambda config, device: 3)
-    monkeypatch.setattr(module, "WRITE_SECONDS", -1.0)
+    monkeypatch.setattr(feature_store, "WRITE_SECONDS", -1.0)
     monkeypatch.setattr(module.Engine, "__call__", count)
     return sizes
 

@@ -33,7 +33,6 @@ def train_step(state: TrainState, task: Task, batch: Batch, rate: float, steps: 
     Raises:
         DivergedError: if the loss is not finite for many steps, or stays far above its previous values.
     """
-    images, labels = batch
     recipe = task.recipe.optimizer
     seed_all(task.recipe.run.seed, state.step, *state.parallel.seed_suffix)
     state.model.train()
@@ -43,11 +42,7 @@ def train_step(state: TrainState, task: Task, batch: Batch, rate: float, steps: 
             group["lr"] = group["peak"] * rate
 
     augmentation = task.augmentation_at(state.step)
-    augmented = augment(to_device(images, state.device), task.preprocessing, augmentation)
-    inputs = normalize(augmented, task.preprocessing)
-    del augmented  # frees its memory for the rest of the step
-    targets = task.soft_targets(labels.to(state.device, non_blocking=copies_ahead(state.device)))
-    inputs, targets = mix(inputs, targets, augmentation)
+    inputs, targets = mix(*augment_batch(batch, task, augmentation, state.device), augmentation)
     inputs = progressive_resize(inputs, state, task.recipe.schedule)
     loss = backward(state.wrapped or state.model, (inputs, targets), task, state.parallel)
     loss, norm = state.parallel.all_reduce_mean(loss, state.parallel.clip_grad_norm(state.model, recipe.clip_norm))
@@ -69,6 +64,21 @@ def train_step(state: TrainState, task: Task, batch: Batch, rate: float, steps: 
     state.loss_sum += loss
     state.loss_steps += 1
     return loss
+
+
+def augment_batch(batch: Batch, task: Task, augmentation: AugmentRecipe, device: torch.device) -> Batch:
+    """Return augmented and normalized images of a batch on the device, and the targets of the task's loss."""
+    images, labels = batch
+    maps = None
+    if task.teacher is None:
+        targets = task.soft_targets(labels.to(device, non_blocking=copies_ahead(device)))
+    else:
+        views = task.teacher.draw_views(len(labels), is_whole=augmentation != task.recipe.augment)
+        maps = task.teacher.maps[views, labels]
+        imitated = task.teacher.look_up(views, labels, task.recipe.distillation.temperature)
+        targets = torch.cat([task.soft_targets(task.teacher.labels[labels]), imitated], dim=1).to(device)
+    augmented = augment(to_device(images, device), task.preprocessing, augmentation, maps)
+    return normalize(augmented, task.preprocessing), targets
 
 
 def backward(model: nn.Module, batch: Batch, task: Task, parallel: ParallelContext) -> float:

@@ -16,6 +16,7 @@ def validate(model: nn.Module, setup: TrainSetup) -> tuple[float, float]:
     logits = loader.map(
         lambda batches: compute_logits(model, batches, task.preprocessing, task.dtype), setup.state.parallel
     )
+    logits = logits[:, : task.num_classes]
     loss = task.validation_loss(logits, loader.labels)
     return loss.item(), compute_metric(task.metric, logits, loader.labels, task.target)
 

@@ -38,7 +38,7 @@ pipeline_tag: {"image-classification" if labels or target.kind == "regression" e
 
 {text}
 {_calibration_lines(target, info.calibration)}{_change_lines(data, info.int8.get("measured"))}- {origin}
-{_pretrained_line(info)}- Images are resized {describe_resizing(info.preprocessing)}.
+{_pretrained_line(info)}{_teacher_line(data)}- Images are resized {describe_resizing(info.preprocessing)}.
 - Written on {info.created} by megavit.
 
 ```python
@@ -60,6 +60,15 @@ def _pretrained_line(info: BundleInfo) -> str:
         return ""
     stated = f"their license is {literal(license_name)}" if license_name else "their license is not stated there"
     return f"- Its pretrained weights come from {literal(place)}; {stated}.\n"
+
+
+def _teacher_line(data: dict[str, Any]) -> str:
+    teacher = data.get("teacher")
+    if not teacher:
+        return ""
+    license_name = teacher["license"]
+    stated = f"whose license is {literal(license_name)}" if license_name else "whose license is not stated there"
+    return f"- It imitates the {teacher['imitated']} of a teacher from {literal(teacher['origin'])}, {stated}.\n"
 
 
 def literal(name: object) -> str:
