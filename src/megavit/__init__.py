@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from megavit.api.evaluate import evaluate as evaluate
     from megavit.api.export import export as export
     from megavit.api.models import create_model as create_model
+    from megavit.api.pretrain import pretrain as pretrain
+    from megavit.api.pretrain import resume_pretraining as resume_pretraining
     from megavit.api.push import push as push
     from megavit.api.serve import serve as serve
     from megavit.api.train import resume as resume
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from megavit.predict.prediction import Prediction as Prediction
     from megavit.predict.predictor import Predictor as Predictor
     from megavit.predict.predictor import load as load
+    from megavit.training.pretraining.finish import PretrainingRun as PretrainingRun
     from megavit.training.report.result import Run as Run
 
 __version__ = "0.1.0"
@@ -45,6 +48,8 @@ __version__ = "0.1.0"
 _HOME = {
     "train": "megavit.api.train",
     "resume": "megavit.api.train",
+    "pretrain": "megavit.api.pretrain",
+    "resume_pretraining": "megavit.api.pretrain",
     "check": "megavit.api.check",
     "evaluate": "megavit.api.evaluate",
     "calibrate": "megavit.api.calibrate",
@@ -69,6 +74,7 @@ _HOME = {
     "Prediction": "megavit.predict.prediction",
     "Predictor": "megavit.predict.predictor",
     "load": "megavit.predict.predictor",
+    "PretrainingRun": "megavit.training.pretraining.finish",
     "Run": "megavit.training.report.result",
 }
 

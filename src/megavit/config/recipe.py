@@ -21,6 +21,7 @@ from megavit.config.checks import (
 )
 from megavit.config.distillation import DistillationRecipe
 from megavit.config.presets import PRESETS
+from megavit.config.pretraining import PretrainingRecipe
 from megavit.config.vit import Mlp, Norm, Stem
 from megavit.errors import ConfigError
 
@@ -303,7 +304,7 @@ class ParallelRecipe(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The complete settings of a training run."""
+    """The complete settings of a training run; `pretraining` is None for one with labels."""
 
     model: ModelRecipe = field(default_factory=ModelRecipe)
     data: DataRecipe = field(default_factory=DataRecipe)
@@ -313,4 +314,5 @@ class Recipe:
     run: RunRecipe = field(default_factory=RunRecipe)
     finetune: FinetuneRecipe = field(default_factory=FinetuneRecipe)
     distillation: DistillationRecipe = field(default_factory=DistillationRecipe)
+    pretraining: PretrainingRecipe | None = None
     parallel: ParallelRecipe = field(default_factory=ParallelRecipe)

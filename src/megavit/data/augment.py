@@ -94,9 +94,9 @@ def _by_channel(value: float | tuple[float, ...], scale: int, device: torch.devi
     return torch.tensor([channel * scale for channel in value], device=device).view(-1, 1, 1)
 
 
-def draw_affine_maps(batch: int, size: tuple[int, int], recipe: AugmentRecipe) -> Tensor:
-    """Draw affine maps (B, 2, 3) from output to input coordinates, both in [-1, 1]."""
-    area = torch.empty(batch).uniform_(recipe.crop, 1)
+def draw_affine_maps(batch: int, size: tuple[int, int], recipe: AugmentRecipe, max_area: float = 1.0) -> Tensor:
+    """Draw affine maps (B, 2, 3) from output to input coordinates, both in [-1, 1], of crops of up to `max_area`."""
+    area = torch.empty(batch).uniform_(recipe.crop, max_area)
     # The aspect varies as far as the crop stays within the image.
     stretch = torch.empty(batch).uniform_(-1, 1) * area.log().neg().clamp(max=math.log(4 / 3))
     scale_x, scale_y = (area.sqrt() * (stretch / 2).exp()), (area.sqrt() * (-stretch / 2).exp())
@@ -129,3 +129,12 @@ def _recolor(images: Tensor, strength: float) -> Tensor:
         weights = torch.tensor(GRAY, device=images.device).view(1, 3, 1, 1)
         images = (images * weights).sum(dim=1, keepdim=True).expand_as(images).lerp(images, saturation)
     return images.clamp(0, 1)
+
+
+def drop_color(images: Tensor, share: float) -> Tensor:
+    """Return images (B, 3, height, width), of which a random `share` is gray; other channels are left as they are."""
+    if images.shape[1] != 3 or not share:
+        return images
+    is_gray = (torch.rand(images.shape[0], 1, 1, 1) < share).to(images.device)
+    weights = torch.tensor(GRAY, device=images.device).view(1, 3, 1, 1)
+    return torch.where(is_gray, (images * weights).sum(dim=1, keepdim=True), images)

@@ -30,7 +30,7 @@ from megavit.data.sources.records.memory import IN_MEMORY
 from megavit.data.sources.table_options import Table
 from megavit.data_check.quick_checks import data_warnings
 from megavit.distributed.context import ParallelContext
-from megavit.errors import BundleError, DataError
+from megavit.errors import BundleError, ConfigError, DataError
 from megavit.runtime.process_group import DistContext, get_dist_context
 from megavit.runtime.storage import check_writable
 from megavit.training.budget.measure import make_time_plan
@@ -231,6 +231,10 @@ def _resume(
 ) -> Run:
     dist, planned = get_dist_context(), read_plan(run_dir)
     recipe = planned.recipe
+    if recipe.pretraining is not None:
+        raise ConfigError(
+            f"{run_dir} is a pretraining: resume it with megavit pretrain --resume {shell_quote(str(run_dir))}"
+        )
     if extension is not None:
         numbers = dist.run_on_main(lambda: check_extendable(run_dir, planned))
         recipe = extend_recipe(recipe, numbers, extension)

@@ -35,7 +35,7 @@ class Plan:
         fingerprint: fingerprint of the images, their labels and splits.
         pretrained: fingerprint of the pretrained weights; None for new initialization.
         teacher: fingerprint of the weights of the teacher; None without one.
-        length: length of the run; None for fine-tuning, where each stage records its own.
+        length: length of the run; None for fine-tuning with labels, where each stage records its own.
         threads: number of torch threads; it affects the last bits of sums.
     """
 
@@ -48,7 +48,7 @@ class Plan:
     threads: int
 
     def __post_init__(self) -> None:
-        if (self.pretrained is None) == (self.length is None):
+        if self.recipe.pretraining is None and (self.pretrained is None) == (self.length is None):
             raise ConfigError(
                 f"a run has either pretrained (fine-tuning) or length, got {self.pretrained} and {self.length}"
             )
@@ -171,9 +171,9 @@ def job() -> str:
 
 
 @contextmanager
-def advise_resuming(run_dir: Path) -> Iterator[None]:
+def advise_resuming(run_dir: Path, command: str = "megavit train") -> Iterator[None]:
     """Add the resume command to the message of any external error or interruption."""
-    advice = f"resume it with megavit train --resume {shell_quote(str(run_dir))}"
+    advice = f"resume it with {command} --resume {shell_quote(str(run_dir))}"
     try:
         yield
     except Interrupted as error:

@@ -14,7 +14,7 @@ from megavit.data.dataset import LabeledImages
 from megavit.data.image_dataset import Images
 from megavit.data.targets import num_outputs, target_tensor
 from megavit.errors import DataError
-from megavit.training.history import MetricName
+from megavit.training.history import LabelMetric
 from megavit.training.optim.distillation import DistillationLoss, TeacherTargets
 from megavit.training.optim.loss import Loss, make_loss, soft_targets
 
@@ -46,7 +46,7 @@ class Task:
         return torch.bfloat16 if self.recipe.run.precision == "bfloat16" else torch.float32
 
     @property
-    def metric(self) -> MetricName:
+    def metric(self) -> LabelMetric:
         """Metric that selects the best epoch; it weights classes equally if class imbalance is handled."""
         match self.target.kind:
             case "classification":

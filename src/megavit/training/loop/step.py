@@ -15,6 +15,7 @@ from megavit.distributed.context import ParallelContext
 from megavit.errors import DivergedError
 from megavit.runtime.device import copies_ahead
 from megavit.runtime.seeds import seed_all
+from megavit.training.context import Objective
 from megavit.training.spike_detection import PATIENCE
 from megavit.training.state import TrainState
 from megavit.training.task import Batch, Task
@@ -23,12 +24,15 @@ from megavit.training.task import Batch, Task
 MAX_SKIPPED_IN_A_ROW = 20
 
 
-def train_step(state: TrainState, task: Task, batch: Batch, rate: float, steps: int) -> float:
+def train_step(
+    state: TrainState, task: Task, batch: Batch, rate: float, steps: int, *, objective: Objective | None = None
+) -> float:
     """Perform one optimizer step and return its loss, or NaN if the step was skipped.
 
     Args:
         rate: learning rate as a fraction of its peak, in [0, 1].
         steps: expected number of steps in the run.
+        objective: what is trained for; None for the labels.
 
     Raises:
         DivergedError: if the loss is not finite for many steps, or stays far above its previous values.
@@ -42,9 +46,8 @@ def train_step(state: TrainState, task: Task, batch: Batch, rate: float, steps: 
             group["lr"] = group["peak"] * rate
 
     augmentation = task.augmentation_at(state.step)
-    inputs, targets = mix(*augment_batch(batch, task, augmentation, state.device), augmentation)
-    inputs = progressive_resize(inputs, state, task.recipe.schedule)
-    loss = backward(state.wrapped or state.model, (inputs, targets), task, state.parallel)
+    accumulate = accumulate_gradient if objective is None else objective.accumulate_gradient
+    loss = accumulate(state, task, batch)
     loss, norm = state.parallel.all_reduce_mean(loss, state.parallel.clip_grad_norm(state.model, recipe.clip_norm))
     is_early = state.is_early(task.recipe.schedule)
     state.step += 1
@@ -64,6 +67,14 @@ def train_step(state: TrainState, task: Task, batch: Batch, rate: float, steps: 
     state.loss_sum += loss
     state.loss_steps += 1
     return loss
+
+
+def accumulate_gradient(state: TrainState, task: Task, batch: Batch) -> float:
+    """Accumulate the gradient of the loss of a batch's labels, and return that loss."""
+    augmentation = task.augmentation_at(state.step)
+    inputs, targets = mix(*augment_batch(batch, task, augmentation, state.device), augmentation)
+    inputs = progressive_resize(inputs, state, task.recipe.schedule)
+    return backward(state.wrapped or state.model, (inputs, targets), task, state.parallel)
 
 
 def augment_batch(batch: Batch, task: Task, augmentation: AugmentRecipe, device: torch.device) -> Batch:

@@ -23,6 +23,7 @@ from megavit.training.setup.sizes import (
 )
 from megavit.training.setup.targets import (
     check_distillation,
+    check_labels_used,
     check_mixing,
     resolve_balance,
     resolve_cutmix,
@@ -52,6 +53,7 @@ def draft_recipe(name: str, overrides: dict[str, Any], dist: DistContext) -> Rec
     draft = resolve_parallel(draft, dist)
     check_mixing(draft, overrides)
     check_distillation(draft, dist)
+    check_labels_used(draft)
     check_tracker(draft.run.track)
     return draft
 

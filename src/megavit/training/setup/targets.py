@@ -17,6 +17,12 @@ IMBALANCE = 10.0
 MIN_CUTMIX_EPOCHS = 30
 
 
+def check_labels_used(recipe: Recipe) -> None:
+    """Raise ConfigError if a training with labels has the settings of one without."""
+    if recipe.pretraining is not None:
+        raise ConfigError("[pretraining] is for megavit pretrain, which learns without labels: leave it out")
+
+
 def check_distillation(recipe: Recipe, dist: DistContext) -> None:
     """Raise ConfigError if the settings of a run with a teacher exclude each other."""
     if recipe.distillation.teacher is None:

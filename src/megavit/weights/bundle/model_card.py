@@ -19,6 +19,8 @@ def render_model_card(info: BundleInfo) -> str:
     """Return a bundle's model card in Markdown, with a model hub's metadata header."""
     labels, metrics, data, target = info.labels, info.metrics, info.data, info.target
     match target.kind:
+        case _ if "pretraining" in data:
+            text = _pretrained(data)
         case _ if not metrics:
             text = _unmeasured(labels, target)
         case "classification":
@@ -138,6 +140,25 @@ def describe_resizing(preprocessing: Preprocessing) -> str:
 
 def _names(labels: Sequence[str]) -> str:
     return ", ".join(map(literal, labels[:50])) + (f", and {len(labels) - 50} more" if len(labels) > 50 else "")
+
+
+def _pretrained(data: dict[str, Any]) -> str:
+    about, images = data["pretraining"], data["counts"]["train"]
+    accuracy, lines = about["neighbor_accuracy"], ""
+    if accuracy is not None:
+        lines += (
+            f"\n- The nearest neighbors of an image among them are of its class for {accuracy:.1%} of the images "
+            "watched, which are among those that it has learned from."
+        )
+    if about["warning"]:
+        lines += f"\n- **Warning**: {about['warning']}."
+    return f"""# A pretrained Vision Transformer
+
+It has no classifier: its features were learned from {images} images without their labels by {about["method"]}.
+
+- `megavit embed THIS_FOLDER` returns the features of images, and `megavit train DATA --from THIS_FOLDER` trains a
+  classifier from them.
+- The effective rank of its features was {about["effective_rank"]:.1f} at the end.{lines}"""
 
 
 def _unmeasured(labels: Sequence[str], target: Target) -> str:
