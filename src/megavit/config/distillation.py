@@ -1,6 +1,6 @@
 """Define the settings of training that imitates a larger model."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from megavit.config.checks import Settings, check_integer, check_positive, check_range, check_text, checked
 
@@ -13,7 +13,7 @@ class DistillationRecipe(Settings):
 
     Attributes:
         teacher: source of the teacher: a name in `megavit.config.backbones.BACKBONES`, or any source of
-            `megavit.weights.pretrained`; None for none.
+            `megavit.weights.pretrained`.
         views: number of views of each training image that the teacher sees, the whole image and random crops; None for
             as many as the time allows.
         features: weight of the teacher's features, beside the labels with 1.
@@ -21,7 +21,7 @@ class DistillationRecipe(Settings):
         temperature: divisor of both models' logits where they are compared.
     """
 
-    teacher: str | None = checked(check_text, None)
+    teacher: str = field(metadata={"check": check_text})
     views: int | None = checked(check_integer, None, minimum=1, maximum=MAX_VIEWS)
     features: float = checked(check_range, 1.0, low=0, high=1000)
     logits: float = checked(check_range, 0.5, low=0, high=1)

@@ -304,7 +304,7 @@ class ParallelRecipe(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The complete settings of a training run; `pretraining` is None for one with labels."""
+    """The complete settings of a training run; `distillation` is None without a teacher, `pretraining` with labels."""
 
     model: ModelRecipe = field(default_factory=ModelRecipe)
     data: DataRecipe = field(default_factory=DataRecipe)
@@ -313,6 +313,6 @@ class Recipe:
     schedule: ScheduleRecipe = field(default_factory=ScheduleRecipe)
     run: RunRecipe = field(default_factory=RunRecipe)
     finetune: FinetuneRecipe = field(default_factory=FinetuneRecipe)
-    distillation: DistillationRecipe = field(default_factory=DistillationRecipe)
+    distillation: DistillationRecipe | None = None
     pretraining: PretrainingRecipe | None = None
     parallel: ParallelRecipe = field(default_factory=ParallelRecipe)

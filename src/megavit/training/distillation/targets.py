@@ -28,6 +28,7 @@ IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
 def open_store(ctx: RunContext, task: Task, teacher: Teacher) -> FeatureStore:
     """Return the store of a run's teacher, with what was computed before a stop."""
     recipe = task.recipe
+    assert recipe.distillation is not None
     parts = (
         teacher.fingerprint,
         teacher.engine.model.config,
@@ -43,6 +44,7 @@ def open_store(ctx: RunContext, task: Task, teacher: Teacher) -> FeatureStore:
 
 def draw_views(task: Task, count: int) -> Tensor:
     """Return the affine maps (views, `count`, 2, 3) of a run's views, the first of which are whole images."""
+    assert task.recipe.distillation is not None
     size = (task.preprocessing.height, task.preprocessing.width)
     views = [torch.tensor(IDENTITY).expand(count, 2, 3)]
     for view in range(1, task.recipe.distillation.views or 1):
@@ -58,7 +60,8 @@ def compute_targets(ctx: RunContext, task: Task, teacher: Teacher, store: Featur
         DataError: if an image can no longer be read.
         OutputError: if the store cannot be written.
     """
-    dataset, samples = ctx.dataset, ctx.dataset.in_split("train")
+    dataset, samples, recipe = ctx.dataset, ctx.dataset.in_split("train"), task.recipe.distillation
+    assert recipe is not None
     maps = draw_views(task, len(samples))
     keys = [[f"{view} {index}" for view in range(len(maps))] for index in range(len(samples))]
     missing = [index for index, names in enumerate(keys) if any(name not in store.rows for name in names)]
@@ -82,13 +85,12 @@ def compute_targets(ctx: RunContext, task: Task, teacher: Teacher, store: Featur
             store.write(ctx.clock.elapsed)
     rows = torch.stack([torch.stack([store.rows[names[view]] for names in keys]) for view in range(len(maps))])
     features, logits = rows.tensor_split([teacher.dim], dim=2)
-    return TeacherTargets(
-        maps,
-        standardize(features),
-        logits[..., list(teacher.outputs)] if teacher.outputs else None,
-        target_tensor(samples, dataset.target, len(dataset.classes)),
-        teacher.record() | {"views": len(maps)},
-    )
+    probabilities = None
+    if teacher.outputs is not None:
+        probabilities = (logits[..., list(teacher.outputs)] / recipe.temperature).softmax(dim=2)
+    labels = target_tensor(samples, dataset.target, len(dataset.classes))
+    record = teacher.record() | {"views": len(maps)}
+    return TeacherTargets(maps, standardize(features), probabilities, labels, record)
 
 
 def _run_teacher(teacher: Teacher, images: Images, maps: Tensor) -> Tensor:

@@ -80,10 +80,9 @@ def load_teacher(ctx: RunContext, recipe: Recipe) -> Teacher | None:
     Raises:
         BundleError, ConfigError, OutputError: if it cannot be found, fetched or read, or does not fit the images.
     """
-    source = recipe.distillation.teacher
-    if source is None:
+    if recipe.distillation is None:
         return None
-    pretrained = load_source(source, ctx.reporter.say, fetch_progress(ctx.reporter))
+    pretrained = load_source(recipe.distillation.teacher, ctx.reporter.say, fetch_progress(ctx.reporter))
     outputs = match_classes(pretrained, ctx.dataset)
     own = pretrained.config
     config = replace(own, num_classes=own.num_classes if outputs else 0, image_size=choose_teacher_size(pretrained))
@@ -130,6 +129,7 @@ def choose_views(ctx: RunContext, recipe: Recipe, teacher: Teacher) -> tuple[int
     Raises:
         ConfigError: if the time does not suffice for one view.
     """
+    assert recipe.distillation is not None
     requested = recipe.distillation.views
     if recipe.run.epochs:
         return requested or VIEWS, 0.0

@@ -56,7 +56,7 @@ def build_training(
     if preprocessing is None:
         preprocessing = compute_preprocessing(config, dataset, keep_aspect=recipe.data.keep_aspect)
     task = make_task(recipe, preprocessing, dataset, ctx.device)
-    if teacher_dim:
+    if recipe.distillation is not None and teacher_dim:
         task = replace(task, loss=DistillationLoss(task.loss, task.num_classes, recipe.distillation))
 
     seed_all(recipe.run.seed)

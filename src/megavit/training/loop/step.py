@@ -86,7 +86,7 @@ def augment_batch(batch: Batch, task: Task, augmentation: AugmentRecipe, device:
     else:
         views = task.teacher.draw_views(len(labels), is_whole=augmentation != task.recipe.augment)
         maps = task.teacher.maps[views, labels]
-        imitated = task.teacher.look_up(views, labels, task.recipe.distillation.temperature)
+        imitated = task.teacher.look_up(views, labels)
         targets = torch.cat([task.soft_targets(task.teacher.labels[labels]), imitated], dim=1).to(device)
     augmented = augment(to_device(images, device), task.preprocessing, augmentation, maps)
     return normalize(augmented, task.preprocessing), targets

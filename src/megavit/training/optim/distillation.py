@@ -21,14 +21,15 @@ class TeacherTargets:
     Attributes:
         maps: (views, N, 2, 3) affine maps of the views, as in `megavit.data.augment`; the first are whole images.
         features: (views, N, D) features, of which each has mean 0 and deviation 1 over images and views.
-        logits: (views, N, classes) logits in the order of the classes; None if the teacher does not know them.
+        probabilities: (views, N, classes) probabilities at the temperature of the imitation, in the order of the
+            classes; None if the teacher does not know them.
         labels: (N, ...) targets of the images, as `megavit.data.targets.target_tensor` returns them.
         record: the teacher's name, the origin and license of its weights, and what is imitated, for the bundle.
     """
 
     maps: Tensor
     features: Tensor
-    logits: Tensor | None
+    probabilities: Tensor | None
     labels: Tensor
     record: dict[str, Any]
 
@@ -36,12 +37,12 @@ class TeacherTargets:
         """Draw the views of `count` images from torch's global generator, or return those of whole images."""
         return torch.zeros(count, dtype=torch.long) if is_whole else torch.randint(len(self.maps), (count,))
 
-    def look_up(self, views: Tensor, indices: Tensor, temperature: float) -> Tensor:
+    def look_up(self, views: Tensor, indices: Tensor) -> Tensor:
         """Return the targets (B, D or D + classes) that follow the labels in `DistillationLoss`."""
         features = self.features[views, indices]
-        if self.logits is None:
+        if self.probabilities is None:
             return features
-        return torch.cat([features, (self.logits[views, indices] / temperature).softmax(dim=1)], dim=1)
+        return torch.cat([features, self.probabilities[views, indices]], dim=1)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ def check_labels_used(recipe: Recipe) -> None:
 
 def check_distillation(recipe: Recipe, dist: DistContext) -> None:
     """Raise ConfigError if the settings of a run with a teacher exclude each other."""
-    if recipe.distillation.teacher is None:
+    if recipe.distillation is None:
         return
     if recipe.model.source is not None:
         raise ConfigError(
