@@ -1,5 +1,6 @@
 """Training with a teacher: what it sees, what is imitated, what the bundle has of it, and going on after a stop."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from megavit.config.recipe import AugmentRecipe, Recipe
 from megavit.config.serialization import merge
 from megavit.data.augment import augment
 from megavit.errors import ConfigError, DataError, Interrupted
+from megavit.training.clock import Clock
 from megavit.training.distillation import targets, teacher
 from megavit.training.distillation.targets import compute_targets, open_store
 from megavit.training.distillation.teacher import choose_views, load_teacher
@@ -146,7 +148,7 @@ def test_the_teacher_sees_the_views_that_the_student_is_trained_on(bundle: Path,
     for view in range(3):
         views = augment(images, task.preprocessing, AugmentRecipe(), found.maps[view])
         outputs.append(known.engine((views * 255).round().to(torch.uint8)))
-    assert torch.equal((views * 255).round(), images.float()) is False
+    assert not torch.equal((views * 255).round(), images.float())
     logits = torch.stack([output.logits for output in outputs]).flip(2)
     torch.testing.assert_close(found.probabilities, (logits / 2).softmax(dim=2))
     pooled = torch.stack([output.pooled for output in outputs])
@@ -161,18 +163,12 @@ def test_the_student_learns_the_features(bundle: Path, tmp_path: Path) -> None:
     known = load_teacher(ctx, recipe)
     assert known is not None
     state, task = build_training(ctx, recipe, teacher_dim=known.dim)
-    task = merge_targets(ctx, task, known)
+    task = replace(task, teacher=compute_targets(ctx, task, known, open_store(ctx, task, known)))
     images = make_eval_loader(ctx, task, ctx.dataset.in_split("train")).memory
     assert isinstance(images, torch.Tensor)
     indices = torch.arange(16)
     losses = [train_step(state, task, (images[indices], indices), 1.0, 60) for _ in range(60)]
     assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:5])
-
-
-def merge_targets(ctx: Any, task: Any, known: Any) -> Any:
-    from dataclasses import replace
-
-    return replace(task, teacher=compute_targets(ctx, task, known, open_store(ctx, task, known)))
 
 
 def test_a_backbone_with_other_classes_teaches_features_alone(tmp_path: Path) -> None:
@@ -186,8 +182,7 @@ def test_a_backbone_with_other_classes_teaches_features_alone(tmp_path: Path) ->
 def test_as_many_views_are_seen_as_the_time_allows(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ctx = make_context(tmp_path, make_digits(), Listener())
-    recipe = merge(make_recipe(bundle), {"run": {"epochs": None, "minutes": 1.0}}, "the recipe")
+    ctx = replace(make_context(tmp_path, make_digits(), Listener()), clock=Clock(0.0, lambda: 0.0))
     recipe = merge(Recipe(), {"distillation": {"teacher": str(bundle)}, "run": {"minutes": 1.0}}, "the recipe")
     known = load_teacher(ctx, recipe)
     assert known is not None
