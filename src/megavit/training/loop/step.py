@@ -85,7 +85,7 @@ def augment_batch(batch: Batch, task: Task, augmentation: AugmentRecipe, device:
         targets = task.soft_targets(labels.to(device, non_blocking=copies_ahead(device)))
     else:
         views = task.teacher.draw_views(len(labels), is_whole=augmentation != task.recipe.augment)
-        maps = task.teacher.maps[views, labels]
+        maps = task.teacher.select_maps(views, labels)
         imitated = task.teacher.look_up(views, labels)
         targets = torch.cat([task.soft_targets(task.teacher.labels[labels]), imitated], dim=1).to(device)
     augmented = augment(to_device(images, device), task.preprocessing, augmentation, maps)

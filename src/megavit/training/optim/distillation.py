@@ -37,6 +37,13 @@ class TeacherTargets:
         """Draw the views of `count` images from torch's global generator, or return those of whole images."""
         return torch.zeros(count, dtype=torch.long) if is_whole else torch.randint(len(self.maps), (count,))
 
+    def select_maps(self, views: Tensor, indices: Tensor) -> Tensor | None:
+        """Return the maps (B, 2, 3) of the views of images; None if there are whole images only.
+
+        The student then draws maps of its own, as it would learn by heart what it always sees as a whole.
+        """
+        return self.maps[views, indices] if len(self.maps) > 1 else None
+
     def look_up(self, views: Tensor, indices: Tensor) -> Tensor:
         """Return the targets (B, D or D + classes) that follow the labels in `DistillationLoss`."""
         features = self.features[views, indices]
