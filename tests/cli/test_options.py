@@ -19,6 +19,8 @@ DIFFERENT_HELP = {
     "model": "only train chooses by itself",
     "to": "each has formats of its own",
     "precision": "each has choices of its own",
+    "resume": "only train extends a finished run",
+    "from_": "pretraining starts from scratch by itself",
     "minutes": "check trains only the models that find label errors",
     "batch_size": "training counts the images of all processes",
     "image_size": "the defaults differ, and convert also takes HEIGHTxWIDTH",

@@ -35,7 +35,7 @@ class Task:
     preprocessing: Preprocessing
     target: Target
     num_classes: int
-    loss: Loss | DistillationLoss
+    loss: Loss
     batch_size: int
     num_images: int
     teacher: TeacherTargets | None = None
@@ -72,6 +72,13 @@ class Task:
     def augmentation_at(self, step: int) -> AugmentRecipe:
         has_begun = step * self.batch_size >= self.recipe.augment.after * self.num_images
         return self.recipe.augment if has_begun else AugmentRecipe()
+
+    def compute_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean loss of a model's outputs, and of soft targets that those of the teacher follow, if any."""
+        distillation = self.recipe.distillation
+        if self.teacher is None or distillation is None:
+            return self.loss(outputs, targets)
+        return DistillationLoss(self.loss, self.num_classes, distillation)(outputs, targets)
 
     def soft_targets(self, labels: Tensor) -> Tensor:
         """Return the targets of `labels` for the loss and for mixing: float (B, num_classes)."""

@@ -26,9 +26,10 @@ from tests.helpers.listener import Listener
 from tests.helpers.training import make_context
 
 NAMES = ("0", "1")
-PIXELS, DIGITS = load_digits(n_class=2, return_X_y=True)
-IMAGES = (PIXELS.reshape(-1, 8, 8)[:72] * 255 / 16).round().astype("uint8")
-DATA = (IMAGES, DIGITS[:72].astype(str).tolist())
+DIGITS = load_digits(n_class=2)
+IMAGES = (DIGITS.images[:72] * 255 / 16).round().astype("uint8")
+LABELS: list[int] = DIGITS.target[:72].tolist()
+DATA = (IMAGES, [str(label) for label in LABELS])
 SETTINGS: dict[str, dict[str, Any]] = {
     "model": {"preset": "pico", "patch_size": 4, "channels": 1, "image_size": 8},
     "augment": {"crop": 0.6, "after": 1.0},
@@ -127,7 +128,7 @@ def test_a_teacher_that_has_changed_ends_the_run(bundle: Path, tmp_path: Path) -
 def make_digits() -> Any:
     pictures = [torch.from_numpy(image)[None] for image in IMAGES[:40]]
     splits = ["train"] * 32 + ["val", "test"] * 4
-    return make_labeled_images(pictures, DIGITS[:40].tolist(), splits, classes=NAMES)
+    return make_labeled_images(pictures, LABELS[:40], splits, classes=NAMES)
 
 
 def make_recipe(source: Path) -> Recipe:
@@ -175,10 +176,10 @@ def test_the_student_learns_the_features(bundle: Path, tmp_path: Path) -> None:
 
 def test_a_backbone_with_other_classes_teaches_features_alone(tmp_path: Path) -> None:
     make_bundle(tmp_path / "bundle", make_model(3, channels=1))
-    ctx = make_context(tmp_path, make_digits(), Listener())
-    known = load_teacher(ctx, make_recipe(tmp_path / "bundle"))
+    listener = Listener()
+    known = load_teacher(make_context(tmp_path, make_digits(), listener), make_recipe(tmp_path / "bundle"))
     assert known is not None and known.outputs is None and known.engine.model.config.num_classes == 0
-    assert "its features are imitated" in ctx.reporter.lines[-1]
+    assert "its features are imitated" in listener.lines[-1]
 
 
 def test_as_many_views_are_seen_as_the_time_allows(

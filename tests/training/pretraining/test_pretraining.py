@@ -17,8 +17,7 @@ from tests.helpers.bundles import make_bundle, make_model
 from tests.helpers.digits import make_digits_folder
 from tests.helpers.listener import Listener
 
-PIXELS = load_digits(return_X_y=True)[0]
-IMAGES = (PIXELS.reshape(-1, 8, 8)[:64] * 255 / 16).round().astype("uint8")
+IMAGES = (load_digits().images[:64] * 255 / 16).round().astype("uint8")
 SETTINGS: dict[str, dict[str, Any]] = {
     "model": {"preset": "pico", "patch_size": 4, "channels": 1, "image_size": 8},
     "run": {"precision": "float32", "device": "cpu", "batch_size": 16, "epochs": 3},

@@ -18,7 +18,6 @@ from megavit.model.vit import MegaVit
 from megavit.runtime.seeds import seed_all
 from megavit.training.context import RunContext
 from megavit.training.data import TrainLoader
-from megavit.training.optim.distillation import DistillationLoss
 from megavit.training.optim.loss import init_head_bias
 from megavit.training.state import TrainState
 from megavit.training.task import Task, make_task
@@ -56,8 +55,6 @@ def build_training(
     if preprocessing is None:
         preprocessing = compute_preprocessing(config, dataset, keep_aspect=recipe.data.keep_aspect)
     task = make_task(recipe, preprocessing, dataset, ctx.device)
-    if recipe.distillation is not None and teacher_dim:
-        task = replace(task, loss=DistillationLoss(task.loss, task.num_classes, recipe.distillation))
 
     seed_all(recipe.run.seed)
     parallel.param_dtype = task.dtype

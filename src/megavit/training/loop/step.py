@@ -104,7 +104,7 @@ def backward(model: nn.Module, batch: Batch, task: Task, parallel: ParallelConte
         with parallel.no_sync(model, enabled=stop < len(targets)):
             with torch.autocast(micro_targets.device.type, dtype=torch.bfloat16, enabled=autocast):
                 logits = model(micro_inputs)
-            loss = task.loss(logits.float(), micro_targets) * (len(micro_targets) / len(targets))
+            loss = task.compute_loss(logits.float(), micro_targets) * (len(micro_targets) / len(targets))
             loss.backward()
         total += loss.item()
     return total

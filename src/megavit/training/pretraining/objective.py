@@ -58,9 +58,9 @@ class LeJepa:
 
     def accumulate_gradient(self, state: TrainState, task: Task, batch: Batch) -> float:
         """Accumulate the gradient of the loss of a batch of images, and return that loss."""
-        images, _ = batch
-        assert isinstance(images, Tensor)
-        views = self.draw_views(to_device(images, state.device), task)
+        images = to_device(batch[0], state.device)
+        assert isinstance(images, Tensor)  # as the aspect is not kept
+        views = self.draw_views(images, task)
         with torch.autocast(state.device.type, dtype=torch.bfloat16, enabled=task.dtype == torch.bfloat16):
             projected = [(state.wrapped or state.model)(same_size) for same_size in views]
         loss = self.loss(torch.cat([part.float().unflatten(0, (-1, len(images))) for part in projected]))
