@@ -15,13 +15,14 @@ from megavit.data.sources.tree import FolderTree
 from megavit.errors import DataError
 
 MIN_IMAGES = 16
-NO_CLASS = "images"
+NO_CLASS = ""
+"""Class of images without one."""
 
 
 def load_unlabeled(source: DataSource, recipe: DataRecipe, progress: Progress | None = None) -> LabeledImages:
     """Load all images of a folder of any structure, of shards, a table or Python objects as training images.
 
-    Classes are kept where the source has them, to judge embeddings by, else all images are of one. Images that the
+    Classes are kept where every image has one, to judge embeddings by, else all images are of one. Images that the
     source defines as those to test on are left out.
 
     Raises:
@@ -36,8 +37,9 @@ def load_unlabeled(source: DataSource, recipe: DataRecipe, progress: Progress | 
     pairs = list(zip(listing.candidates, found, strict=True))
     usable, odd = separate_odd_channels([(one, info) for one, info in pairs if isinstance(info, ImageInfo)])
     skipped = [(candidate, reason) for candidate, reason in pairs if isinstance(reason, str)] + odd
-    has_classes = listing.target == "classification" and len(listing.classes) > 1
-    classes = listing.classes if has_classes else (NO_CLASS,)
+    named = {str(candidate.target) for candidate, _ in usable}
+    has_classes = listing.target == "classification" and len(named) > 1 and NO_CLASS not in named
+    classes = tuple(sorted(named)) if has_classes else (NO_CLASS,)
     indices = {name: index for index, name in enumerate(classes)}
     samples = [
         Sample(
@@ -82,13 +84,11 @@ def _is_plain_folder(source: DataSource, recipe: DataRecipe) -> bool:
 
 
 def _list_any_folder(root: Path) -> Listing:
-    """Return the images of the class folders of `root`, or else all files below it, which are of one class."""
+    """Return all files below `root`, of which those outside of class folders are of the class `NO_CLASS`."""
     try:
-        listing = list_folder(root)
+        known = {candidate.name: candidate for candidate in list_folder(root).candidates}
     except DataError:
-        listing = None
-    if listing is not None and len(listing.classes) > 1:
-        return listing
+        known = {}
     tree = FolderTree(root)
-    candidates = tuple(Candidate(name, NO_CLASS, None) for name in tree.walk("", set()))
+    candidates = tuple(known.get(name, Candidate(name, NO_CLASS, None)) for name in tree.walk("", set()))
     return Listing(root, (NO_CLASS,), candidates, tuple(tree.skipped))

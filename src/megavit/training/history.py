@@ -38,7 +38,7 @@ class EpochRecord:
         attention_logit: largest |q · k| / √K of the trained model on a few validation images; None if not finite.
         head_logit: largest absolute model output on these images; None if not finite.
         effective_rank: effective rank of the embeddings of the validation images, in pretraining only.
-        embedding_std: mean standard deviation of an embedding's numbers after its length is made √D, likewise.
+        embedding_std: mean standard deviation of their projections, 1 for normally distributed ones, likewise.
     """
 
     epoch: float

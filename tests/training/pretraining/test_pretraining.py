@@ -102,7 +102,7 @@ def test_pretraining_starts_from_a_bundle_and_names_its_origin(folder: Path, tmp
 def test_collapsed_embeddings_are_said(folder: Path, tmp_path: Path) -> None:
     listener = Listener()
     done = pretrain(
-        folder, tmp_path / "run", listener, pretraining={"regularization": 0.0}, run={"epochs": 40},
+        folder, tmp_path / "run", listener, pretraining={"regularization": 0.0}, run={"epochs": 12},
         optimizer={"learning_rate": 0.05, "kind": "adamw"},
     )  # fmt: skip
     assert "have collapsed" in done.warning and done.warning in listener.lines

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from megavit.config.pretraining import PretrainingRecipe
 from megavit.training.pretraining.objective import LeJepa
-from megavit.training.pretraining.sigreg import distance_from_normal, effective_rank, embedding_std
+from megavit.training.pretraining.sigreg import distance_from_normal, effective_rank
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -25,9 +25,10 @@ def test_the_statistic_is_the_integral_of_epps_and_pulley() -> None:
 
 
 def test_it_tells_normal_embeddings_from_others() -> None:
+    torch.manual_seed(0)
     normal = draw(512, 16)
     plain = distance_from_normal(normal, 64).item()
-    assert 0.6 < plain < 1.5
+    assert 0.5 < plain < 2
     assert distance_from_normal(normal * 2, 64).item() > 20 * plain
     assert distance_from_normal(normal * torch.tensor([1.0] * 8 + [0.0] * 8), 64).item() > 3 * plain
     zero = distance_from_normal(torch.zeros(512, 16), 4).item()
@@ -65,8 +66,3 @@ def test_the_effective_rank_counts_directions() -> None:
     assert effective_rank(torch.ones(100, 8)) == 0
     plane = torch.cat([draw(4000, 2), torch.zeros(4000, 6)], dim=1) + 5
     assert effective_rank(plane) == pytest.approx(2, abs=0.05)
-
-
-def test_the_deviation_is_that_of_directions() -> None:
-    assert embedding_std(draw(1000, 16) * 7) == pytest.approx(1, abs=0.02)
-    assert embedding_std(draw(16) + 1e-4 * draw(50, 16, seed=1)) < 1e-3

@@ -33,7 +33,7 @@ class PretrainingRun:
         seconds: time to the last step, excluding pauses.
         dim: number of an embedding's dimensions.
         effective_rank: effective rank of the embeddings of up to 1,000 of the images.
-        embedding_std: mean standard deviation of an embedding's numbers, 1 if all directions occur.
+        embedding_std: mean standard deviation of their projections, 1 for normally distributed ones.
         neighbor_accuracy: accuracy of nearest neighbors among these images; None if they have no classes.
         warning: warning about collapsed embeddings, "" if they are not.
     """

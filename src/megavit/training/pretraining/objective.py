@@ -18,7 +18,7 @@ from megavit.predict.forward import compute_embeddings
 from megavit.runtime.seeds import seed_all
 from megavit.training.context import TrainSetup
 from megavit.training.history import MetricName, Validation
-from megavit.training.pretraining.sigreg import distance_from_normal, effective_rank, embedding_std
+from megavit.training.pretraining.sigreg import distance_from_normal, effective_rank
 from megavit.training.state import TrainState
 from megavit.training.task import Batch, Task
 
@@ -91,7 +91,7 @@ class LeJepa:
         return found
 
     def validate(self, model: nn.Module, setup: TrainSetup) -> Validation:
-        """Return the embeddings' distance from a normal distribution, the metric, and their rank and deviation."""
+        """Return the distance of projections from a normal distribution, the metric, the rank, and the deviation."""
         assert isinstance(model, MegaVit)
         loader, preprocessing = setup.val_loader, setup.task.preprocessing
         embeddings = loader.map(lambda batches: compute_embeddings(model, batches, preprocessing), setup.state.parallel)
@@ -101,18 +101,23 @@ class LeJepa:
             model.train(was_training)
             seed_all(0)  # the same directions each time
             loss = distance_from_normal(projected, self.recipe.directions).item()
-        rank, std = effective_rank(embeddings), embedding_std(embeddings)
+            std = projected.float().std(dim=0, correction=0).mean().item()
+        rank = effective_rank(embeddings)
         metric = neighbor_accuracy(embeddings, loader.labels) if self.is_labeled else rank / embeddings.shape[1]
         return Validation(loss, metric, rank, std, describe_collapse(rank, std, embeddings.shape[1]))
 
 
 def describe_collapse(rank: float, std: float, dim: int) -> str:
-    """Return a warning if embeddings of `dim` numbers have collapsed, else an empty string."""
+    """Return a warning if embeddings of `dim` numbers have collapsed, else an empty string.
+
+    `std` is that of their projections, which are to be normally distributed.
+    """
     if rank >= max(MIN_RANK, MIN_RANK_SHARE * dim) and std >= MIN_STD:
         return ""
     return (
-        f"the embeddings have collapsed: their effective rank is {rank:.1f} of {dim}, and their standard deviation "
-        f"{std:.2g} of 1: images are hardly told apart; a lower learning rate or a larger batch helps"
+        f"the embeddings have collapsed, so that images are hardly told apart: their effective rank is {rank:.1f} of "
+        f"{dim}, and their standard deviation {std:.2g} instead of 1 where they are compared; a lower learning rate, "
+        "a larger batch or more regularization helps"
     )
 
 

@@ -41,12 +41,3 @@ def effective_rank(embeddings: Tensor) -> float:
         return 0.0
     shares = values / total
     return torch.special.entr(shares).sum().exp().item()
-
-
-def embedding_std(embeddings: Tensor) -> float:
-    """Return the mean standard deviation of the numbers of embeddings (N, D) of length √D: 1 if all directions occur.
-
-    It is near 0 if all embeddings point in the same direction.
-    """
-    scaled = torch.nn.functional.normalize(embeddings.float(), dim=1) * embeddings.shape[1] ** 0.5
-    return scaled.std(dim=0, correction=0).mean().item()
