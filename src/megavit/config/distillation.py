@@ -16,13 +16,13 @@ class DistillationRecipe(Settings):
             `megavit.weights.pretrained`.
         views: number of views of each training image that the teacher sees, the whole image and random crops; None for
             as many as the time allows.
-        features: weight of the teacher's features, beside the labels with 1.
+        features: weight of the mean squared error of the teacher's standardized features, beside the labels with 1.
         logits: share in [0, 1] of the labels' weight for the teacher's logits, if it is a bundle with the same classes.
         temperature: divisor of both models' logits where they are compared.
     """
 
     teacher: str = field(metadata={"check": check_text})
     views: int | None = checked(check_integer, None, minimum=1, maximum=MAX_VIEWS)
-    features: float = checked(check_range, 1.0, low=0, high=1000)
+    features: float = checked(check_range, 10.0, low=0, high=1000)
     logits: float = checked(check_range, 0.5, low=0, high=1)
     temperature: float = checked(check_positive, 2.0, maximum=100)
