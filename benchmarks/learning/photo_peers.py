@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import resnet18
@@ -35,6 +36,7 @@ AUGMENTATION = AugmentRecipe(crop=0.5, flip=True)
 FINISH_SECONDS = 4.0
 HOG_SIDE, PROBE_SIDE = 32, 112
 INVERSE_PENALTIES = (0.01, 0.1, 1.0, 10.0)
+NEIGHBORS = 5
 
 
 class Images(NamedTuple):
@@ -139,7 +141,10 @@ def boost_hog(run: Run) -> dict[str, Any]:
 
 @torch.inference_mode()
 def probe_by_hand(run: Run) -> dict[str, Any]:
-    """Fit scikit-learn's logistic regression on a backbone's class token, its penalty chosen on validation images."""
+    """Fit scikit-learn's logistic regression on a backbone's class token, its penalty chosen on validation images.
+
+    The same class tokens answer by their nearest neighbors, too.
+    """
     splits, _ = read_splits(run.folder, PROBE_SIDE)
     backbone = AutoModel.from_pretrained(run.backbone).eval()
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -159,7 +164,10 @@ def probe_by_hand(run: Run) -> dict[str, Any]:
         return accuracy(torch.from_numpy(probe.predict(features[split])), splits[split].labels)
 
     best = max(probes, key=lambda probe: measure(probe, "val"))
-    return {split: measure(best, split) for split in ("val", "test")}
+    neighbors = KNeighborsClassifier(min(NEIGHBORS, len(features["train"])), metric="cosine", weights="distance")
+    neighbors.fit(features["train"], splits["train"].labels.numpy())
+    nearest = accuracy(torch.from_numpy(neighbors.predict(features["test"])), splits["test"].labels)
+    return {split: measure(best, split) for split in ("val", "test")} | {"nearest neighbors": nearest}
 
 
 def accuracy(predicted: Tensor, labels: Tensor) -> float:

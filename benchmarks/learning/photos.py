@@ -10,33 +10,41 @@ already is not run again.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.learning.results import RESULTS, read_results, write_results
+from megavit.runtime.cache import CACHE_SETTING
+from megavit.weights.backbones.local import FOLDER_SETTING, fetched_folder
 
 FILE = RESULTS / "photos.json"
 FIXED = ("boosting", "probe by hand")
 
 
-def run_megavit(folder: str, start: str, minutes: float, seed: int) -> dict[str, Any]:
+def run_megavit(folder: str, start: str, minutes: float, seed: int, options: Sequence[str] = ()) -> dict[str, Any]:
     """Return the test accuracy of `megavit train`, that of the simple methods that it reports, and the seconds."""
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-m", "megavit", "train", folder, "--from", start, "--minutes", str(minutes)]
-        command += ["--seed", str(seed), "--out", f"{out}/run", "--json"]
+        command += ["--seed", str(seed), "--out", f"{out}/run", "--json", *options]
+        # Without embeddings from an earlier run.
+        env = os.environ | {FOLDER_SETTING: str(fetched_folder()), CACHE_SETTING: os.devnull}
         began = time.monotonic()
-        answer = subprocess.run(command, check=True, capture_output=True, text=True)
+        answer = subprocess.run(command, check=True, capture_output=True, text=True, env=env)
         seconds = time.monotonic() - began
         log = Path(out) / "run" / "log.jsonl"
         last = json.loads(log.read_text().splitlines()[-1]) if log.exists() else {}
+        tuning = json.loads((Path(out) / "run" / "bundle" / "megavit.json").read_text())["tuning"]
     trained = json.loads(answer.stdout)
     simple = trained["baselines"]["results"] if trained["baselines"] else []
     return {
         "test": trained["test"]["accuracy"]["value"],
+        "tuning": tuning,
         "simple": {result["method"]: result["accuracy"] for result in simple},
         "steps": last.get("step"),
         "epochs": last.get("epoch"),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from megavit.api.convert import convert as convert
     from megavit.api.evaluate import evaluate as evaluate
     from megavit.api.export import export as export
+    from megavit.api.label import label as label
     from megavit.api.models import create_model as create_model
     from megavit.api.pretrain import pretrain as pretrain
     from megavit.api.pretrain import resume_pretraining as resume_pretraining
@@ -57,6 +58,7 @@ _HOME = {
     "export": "megavit.api.export",
     "convert": "megavit.api.convert",
     "create_model": "megavit.api.models",
+    "label": "megavit.api.label",
     "serve": "megavit.api.serve",
     "Design": "megavit.config.vit",
     "PLAIN_VIT": "megavit.config.vit",

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from megavit.data.dataset import Sample
+from megavit.data.group_column import GroupColumn, read_group_column
 from megavit.errors import DataError
-from megavit.evaluation.subgroups import MAX_GROUPS, compute_subgroups, read_group_values
+from megavit.evaluation.subgroups import MAX_GROUPS, compute_subgroups, select_groups
 
 
 def answered(right: list[bool]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -76,16 +77,16 @@ def test_scores_and_labels_are_grouped_by_their_own_metric():
 # where the values come from
 
 
-def table(folder: Path, rows: int, column: str = "camera", value=lambda i: f"{i % 2}") -> tuple[str, list[Sample]]:
+def table(folder: Path, rows: int, value=lambda i: f"{i % 2}") -> tuple[GroupColumn, list[Sample]]:
     path = folder / "t.csv"
-    path.write_text(f"path,label,{column}\n" + "".join(f"{i}.png,cat,{value(i)}\n" for i in range(rows)))
+    path.write_text("path,label,camera\n" + "".join(f"{i}.png,cat,{value(i)}\n" for i in range(rows)))
     samples = [Sample(f"{i}.png", 0, "test", 8, 8, 3, "") for i in range(rows)]
-    return str(path), samples
+    return read_group_column(path, "camera"), samples
 
 
 def test_the_values_follow_the_samples_whatever_their_order(tmp_path):
-    source, samples = table(tmp_path, 5)
-    assert read_group_values(source, "camera", samples[::-1][1:]) == ["1", "0", "1", "0"]
+    column, samples = table(tmp_path, 5)
+    assert select_groups(column, samples[::-1][1:]) == ["1", "0", "1", "0"]
 
 
 @pytest.mark.parametrize(
@@ -96,14 +97,6 @@ def test_the_values_follow_the_samples_whatever_their_order(tmp_path):
     ],
 )
 def test_columns_that_make_no_groups_are_refused_with_advice(tmp_path, value, said):
-    source, samples = table(tmp_path, MAX_GROUPS + 1, value=value)
+    column, samples = table(tmp_path, MAX_GROUPS + 1, value=value)
     with pytest.raises(DataError, match=said):
-        read_group_values(source, "camera", samples)
-
-
-@pytest.mark.parametrize("source", ["demo:digits", "folder"])
-def test_data_without_columns_is_refused_saying_what_is_needed(tmp_path, monkeypatch, source):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(DataError, match=r"(?s)--group-by camera needs a table.*path,label,camera"):
-        read_group_values(source, "camera", [])
+        select_groups(column, samples)

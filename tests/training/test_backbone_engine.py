@@ -36,10 +36,10 @@ def test_a_backbone_on_this_machine_finds_a_wrong_label(backbones: Path) -> None
     (backbones / "broken").mkdir()
     listener, photos = Listener(), make_photos()
     found = find_backbone_engine(photos, CPU, listener)
-    assert found is not None and found[0].name == HUB
-    assert found[1].preprocessing.height == 112
+    assert found is not None and found.backbone.name == HUB
+    assert found.engine.preprocessing.height == 112
     assert len(listener.lines) == 1 and "broken in " in listener.lines[0] and "cannot be used" in listener.lines[0]
-    review = review_labels(photos, predict_out_of_fold(found[1], photos))
+    review = review_labels(photos, predict_out_of_fold(found.engine, photos))
     assert review.findings[0].images[0] == "0000.png"
 
 

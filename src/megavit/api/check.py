@@ -97,6 +97,5 @@ def predict_held_out(
     found = None if minutes else find_backbone_engine(images, pick_device(device), reporter)
     if found is None:
         return cross_val_predict(images, minutes or DEFAULT_MINUTES, reporter, device)
-    backbone, engine = found
-    predictions = predict_out_of_fold(engine, images, progress=progress)
-    return replace(predictions, model=f"a linear probe on the embeddings of {backbone.name}")
+    predictions = predict_out_of_fold(found.engine, images, progress=progress, shared=found.shared)
+    return replace(predictions, model=f"a linear probe on the embeddings of {found.backbone.name}")

@@ -6,12 +6,11 @@ from dataclasses import replace
 from megavit.api.held_out import read_held_out
 from megavit.api.reporters.choose import ReporterChoice, open_reporter
 from megavit.config.checks import check_integer
-from megavit.config.recipe import DataRecipe
-from megavit.data.load import DataSource, apply_columns, name_source
+from megavit.data.group_column import read_group_column
+from megavit.data.load import DataSource
 from megavit.evaluation.compare import check_comparable
 from megavit.evaluation.evaluation import Evaluation
 from megavit.evaluation.evaluation import evaluate as evaluate_predictor
-from megavit.evaluation.subgroups import read_group_column
 from megavit.predict.predictor import load
 
 
@@ -38,7 +37,7 @@ def evaluate(
         bundle: bundle or `Run`, as for `megavit.load`.
         data: labeled images, as for `megavit.train`.
         against: second bundle to compare with on the same images, by paired statistics.
-        group_by: column of the table `data`, whose values get metrics of their own.
+        group_by: column of `data`, if that has columns, whose values get metrics of their own.
         corruptions: whether to evaluate up to 1,000 images with the noise, blur and other corruptions of ImageNet-C.
         device, precision, keep_aspect, verify: as for `megavit.load`.
         batch_size: images per batch.
@@ -48,8 +47,7 @@ def evaluate(
         BundleError, ConfigError, DataError: if bundle, settings and images cannot be used, or not together.
     """
     check_integer("batch_size", batch_size, minimum=1)
-    if group_by is not None:
-        read_group_column(name_source(data), group_by, apply_columns(DataRecipe(), data))
+    groups = None if group_by is None else read_group_column(data, group_by)
     predictors = [
         load(path, device=device, precision=precision, verify=verify, keep_aspect=keep_aspect)
         for path in (bundle, against)
@@ -65,7 +63,7 @@ def evaluate(
             images,
             selection,
             other=other,
-            group_by=group_by,
+            group_by=groups,
             corruptions=corruptions,
             batch_size=batch_size,
             progress=shown.progress,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from megavit.config.calibration import Calibration
 from megavit.data.dataset import LabeledImages
+from megavit.data.group_column import GroupColumn
 from megavit.data.scan import NamedProgress
 from megavit.data.targets import target_tensor
 from megavit.evaluation.compare import (
@@ -25,8 +26,8 @@ from megavit.evaluation.metrics.dispatch import Metrics, compute_metrics
 from megavit.evaluation.report.summary import headline, list_metrics, list_uncertainty
 from megavit.evaluation.report.text import describe_comparison, describe_subgroups, format_interval
 from megavit.evaluation.robustness.robustness import Robustness, compute_robustness
-from megavit.evaluation.subgroups import Subgroups, compute_subgroups, read_group_values
-from megavit.evaluation.uncertainty.uncertainty import UncertaintyMetrics, compute_uncertainty
+from megavit.evaluation.subgroups import Subgroups, compute_subgroups, select_groups
+from megavit.evaluation.uncertainty.measure import UncertaintyMetrics, compute_uncertainty
 from megavit.page import inline
 from megavit.predict.predictor import Predictor
 
@@ -115,7 +116,7 @@ def evaluate(
     selection: SplitSelection,
     *,
     other: Predictor | None,
-    group_by: str | None,
+    group_by: GroupColumn | None,
     corruptions: bool,
     batch_size: int,
     progress: NamedProgress,
@@ -125,7 +126,7 @@ def evaluate(
     Args:
         selection: images that neither the predictor nor `other` was trained on, with the predictor's class indices.
         other: predictor to compare with; `check_comparable` must have passed.
-        group_by: table column that defines subgroups.
+        group_by: column that defines subgroups.
         corruptions: whether to evaluate corrupted images too.
 
     Raises:
@@ -133,7 +134,7 @@ def evaluate(
             inference) the column does not define groups.
     """
     samples, target, labels = selection.samples, predictor.info.target, predictor.labels
-    groups = None if group_by is None else read_group_values(images.source, group_by, samples, images.recipe)
+    groups = None if group_by is None else select_groups(group_by, samples)
     targets = target_tensor(samples, predictor.target, len(labels))
     output = run_inference(predictor, images, samples, batch_size, partial(progress, "evaluating"))
     outputs = predictor.calibrator.outputs(output.logits)
@@ -145,7 +146,7 @@ def evaluate(
         pair = PairedOutputs(outputs, aligned, targets, target, other_target)
         comparison, disagreements = compare_outputs(pair), find_disagreements(pair, labels, samples)
     if group_by is not None and groups is not None:
-        subgroups = compute_subgroups(group_by, groups, outputs, targets, predictor.target)
+        subgroups = compute_subgroups(group_by.name, groups, outputs, targets, predictor.target)
     if corruptions:
         corrupted = partial(progress, "evaluating corrupted images")
         robustness = compute_robustness(predictor, images, samples, batch_size, corrupted)

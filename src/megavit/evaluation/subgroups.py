@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from megavit.config.recipe import DataRecipe
 from megavit.config.target import TargetKind
 from megavit.data.dataset import Sample
-from megavit.data.load import TABLES
-from megavit.data.sources.table import DEFAULTS, read_column
+from megavit.data.group_column import GroupColumn
 from megavit.errors import DataError
 from megavit.evaluation.metrics.bootstrap import Interval
 from megavit.evaluation.metrics.dispatch import METRIC_NAMES, PrimaryMetric, make_primary_metric
@@ -57,38 +54,24 @@ class Subgroups:
         return asdict(self)
 
 
-def read_group_column(source: str, column: str, recipe: DataRecipe = DEFAULTS) -> dict[str, str]:
-    """Return the column's value for each image name, in a table that is read with the settings of `recipe`.
-
-    Raises:
-        DataError: if the data is not a table, or has no such column.
-    """
-    if Path(source).suffix.lower() not in TABLES or not Path(source).is_file():
-        raise DataError(
-            f"--group-by {column} needs a table, but {source!r} is not one: write a .csv such as\n"
-            f"  path,label,{column}\n  photos/1.jpg,cat,north"
-        )
-    return read_column(Path(source), column, recipe)
-
-
-def read_group_values(source: str, column: str, samples: Sequence[Sample], recipe: DataRecipe = DEFAULTS) -> list[str]:
+def select_groups(column: GroupColumn, samples: Sequence[Sample]) -> list[str]:
     """Return the column's value for each sample.
 
     Raises:
-        DataError: like `read_group_column`, and if the column has a single value or more than `MAX_GROUPS`.
+        DataError: if the column has a single value or more than `MAX_GROUPS`.
     """
-    by_name = read_group_column(source, column, recipe)
-    values = [by_name[sample.name] for sample in samples]
+    values = [column.values[sample.name] for sample in samples]
     distinct = sorted(set(values))
     if len(distinct) > MAX_GROUPS:
         raise DataError(
-            f"the column {column!r} of {source!r} has {len(distinct)} different values, but a group needs many images, "
-            f"so at most {MAX_GROUPS} are allowed: bin numbers or dates into ranges, such as 20-29, in a new column"
+            f"the column {column.name!r} of {column.source!r} has {len(distinct)} different values, but a group needs "
+            f"many images, so at most {MAX_GROUPS} are allowed: bin numbers or dates into ranges, such as 20-29, in a "
+            "new column"
         )
     if len(distinct) < 2:
         raise DataError(
-            f"all {len(values)} evaluated images have {distinct[0]!r} in the column {column!r} of {source!r}, so there "
-            "are no groups to compare: choose another column"
+            f"all {len(values)} evaluated images have {distinct[0]!r} in the column {column.name!r} of "
+            f"{column.source!r}, so there are no groups to compare: choose another column"
         )
     return values
 

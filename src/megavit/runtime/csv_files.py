@@ -15,7 +15,8 @@ from megavit.errors import DataError
 MAX_ROW_LENGTH = 2**20
 """Maximum number of characters in a row; a row of 4,096 numbers takes 50,000."""
 
-_NOT_UTF_8 = "not UTF-8 text, perhaps from an older Windows program (latin-1): save the table as CSV UTF-8"
+_UTF_32 = (b"\xff\xfe\0\0", b"\0\0\xfe\xff")
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 _FORMULA_STARTS = frozenset("'=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -23,6 +24,14 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 class TableError(DataError):
     """An error for a file that is not CSV or has overlong rows; the message begins with the line number."""
+
+
+class EncodingError(TableError):
+    """An error for a text in another encoding; `likely` is what that may be, as iconv names it."""
+
+    def __init__(self, message: str, likely: str) -> None:
+        super().__init__(message)
+        self.likely = likely
 
 
 class RowWriter(Protocol):
@@ -57,20 +66,41 @@ def unescape_row(row: Sequence[str]) -> list[str]:
     return [cell[1:] if cell[:1] == "'" and _FORMULA.match(cell) else cell for cell in row]
 
 
+def find_encoding(start: bytes) -> str:
+    """Return the encoding of a text by its byte order mark: UTF-16, or UTF-8 with or without one.
+
+    Args:
+        start: its first 8 bytes.
+
+    Raises:
+        EncodingError: if it is UTF-32, or UTF-16 without a byte order mark.
+    """
+    if start.startswith(_UTF_32):
+        raise EncodingError("line 1: UTF-32 text instead of UTF-8", "UTF-32")
+    if start.startswith(_UTF_16):
+        return "utf-16"
+    for zeros, likely in ((start[1::2], "UTF-16LE"), (start[::2], "UTF-16BE")):
+        if zeros == b"\0\0\0\0":
+            raise EncodingError("line 1: UTF-16 text without a byte order mark", likely)
+    return "utf-8-sig"
+
+
 def read_csv(
-    file: IO[bytes], delimiter: str = ",", *, errors: str = "strict", spaces: bool = False
+    file: IO[bytes], delimiter: str = ",", *, encoding: str = "utf-8-sig", errors: str = "strict", spaces: bool = False
 ) -> Iterator[tuple[int, list[str]]]:
     """Yield the line number and cells of each row, header first; for a row of several lines, the number of the last.
 
     Args:
-        file: UTF-8 file at its beginning, with or without a byte order mark.
+        file: file at its beginning, with or without a byte order mark.
+        encoding: "utf-8-sig" or "utf-16", as `find_encoding` returns it.
         errors: as in `bytes.decode`.
         spaces: whether spaces after a delimiter are skipped.
 
     Raises:
-        TableError: if the file is not UTF-8, quotation marks are invalid, or a row is longer than `MAX_ROW_LENGTH`.
+        TableError: if quotation marks are invalid, or a row is longer than `MAX_ROW_LENGTH`.
+        EncodingError: if the file has another encoding.
     """
-    lines = _Lines(io.TextIOWrapper(file, "utf-8-sig", errors, newline=""))
+    lines = _Lines(io.TextIOWrapper(file, encoding, errors, newline=""))
     rows = csv.reader(lines, delimiter=delimiter, skipinitialspace=spaces, strict=True)
     try:
         for row in rows:
@@ -79,7 +109,9 @@ def read_csv(
     except csv.Error as error:
         raise TableError(f"line {lines.number}: {error}; check the quotation marks") from error
     except UnicodeDecodeError as error:
-        raise TableError(f"line {_undecodable(file)}: {_NOT_UTF_8}") from error
+        if encoding == "utf-16":
+            raise TableError(f"line {lines.number + 1} or later: damaged UTF-16 text") from error
+        raise _encoding_error(file) from error
     finally:
         if not file.closed:
             lines.text.detach()
@@ -110,16 +142,22 @@ class _Lines:
         return line
 
 
-def _undecodable(file: IO[bytes]) -> int:
+def _encoding_error(file: IO[bytes]) -> EncodingError:
+    """Return an error with the first line that is not UTF-8, as it would read in the encoding of Windows programs."""
     file.seek(0)
     number = 1
     while line := file.readline(MAX_ROW_LENGTH):
         try:
             line.decode()
-        except UnicodeDecodeError:
-            break
+        except UnicodeDecodeError as error:
+            start = max(0, error.start - 20)
+            text = line[start : start + 40].decode("cp1252", "replace").strip()
+            return EncodingError(
+                f"line {number}: not UTF-8 text. In Windows-1252, as older Windows programs write, it has {text!r}",
+                "CP1252",
+            )
         number += 1
-    return number
+    return EncodingError("not UTF-8 text", "CP1252")
 
 
 def _escape(cell: str) -> str:

@@ -1,6 +1,6 @@
 """Embed images with a backbone that is on this machine, to judge their labels without training."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -10,6 +10,7 @@ from megavit.data.image_dataset import COLOR_CHANNELS, can_convert_channels
 from megavit.engine.engine import Engine
 from megavit.errors import BundleError, ConfigError
 from megavit.model.vit import MegaVit
+from megavit.predict.embedding_files import SharedEmbeddings
 from megavit.training.loop.build import adapt_preprocessing
 from megavit.training.progress import Reporter
 from megavit.training.setup.resolution import MIN_TUNING_SIZE
@@ -17,11 +18,19 @@ from megavit.training.setup.sizes import choose_recipe
 from megavit.weights.backbones.fetch import load_backbone
 from megavit.weights.backbones.local import find_backbones
 from megavit.weights.pretrained.initialize import initialize_from
+from megavit.weights.pretrained.pretrained import fingerprint
 
 
-def find_backbone_engine(
-    dataset: LabeledImages, device: torch.device, reporter: Reporter
-) -> tuple[Backbone, Engine] | None:
+@dataclass(frozen=True)
+class BackboneEngine:
+    """A backbone of the table that runs on this machine, and the embeddings that commands have of it."""
+
+    backbone: Backbone
+    engine: Engine
+    shared: SharedEmbeddings
+
+
+def find_backbone_engine(dataset: LabeledImages, device: torch.device, reporter: Reporter) -> BackboneEngine | None:
     """Return the first backbone on this machine, ready for the images; None without one, or if they are no photographs.
 
     It sees the smallest size at which training tunes weights, for speed. One that cannot be read is reported.
@@ -41,5 +50,6 @@ def find_backbone_engine(
         except (BundleError, ConfigError) as error:
             reporter.say(f"{local.backbone.name} in {local.path} cannot be used: {error}")
         else:
-            return local.backbone, Engine(model.to(device).eval(), preprocessing)
+            shared = SharedEmbeddings(fingerprint(pretrained), config, preprocessing, reporter.say)
+            return BackboneEngine(local.backbone, Engine(model.to(device).eval(), preprocessing), shared)
     return None

@@ -206,6 +206,97 @@ def one_hot(root: Path) -> Path:
     return root / "train.csv"
 
 
+def isic(root: Path) -> Path:
+    fill(root / "ISIC_2019_Training_Input")
+    row = "{name},{cat:.1f},{dog:.1f},0.0"
+    text = lines("image,cat,dog,UNK", lambda name, label: row.format(name=name, cat=label == "cat", dog=label == "dog"))
+    (root / "ISIC_2019_Training_GroundTruth.csv").write_text(text)
+    return root / "ISIC_2019_Training_GroundTruth.csv"
+
+
+def get_dummies(root: Path) -> Path:
+    """A table of pandas, with its index."""
+    fill(root)
+    text = lines(",file,dog,cat", lambda name, label: f"{int(name)},{name}.png,{label == 'dog'},{label == 'cat'}")
+    (root / "dummies.csv").write_text(text)
+    return root / "dummies.csv"
+
+
+def patients(root: Path) -> Path:
+    fill(root)
+    (root / "full_df.csv").write_text(lines("ID,Patient Age,N,D", lambda name, label: f"{name},69,0,1"))
+    return root / "full_df.csv"
+
+
+def windows_paths(root: Path) -> Path:
+    fill(root / "images")
+    (root / "set.csv").write_text(lines("file,class", lambda name, label: rf"D:\cats\images\{name}.png,{label}"))
+    return root / "set.csv"
+
+
+def absolute_paths(root: Path) -> Path:
+    """Paths of the machine on which the table was written, of which the classes' folders are kept."""
+    for name, label in LABELS.items():
+        fill(root / "data" / label, name)
+    text = lines("filepath\tlabel", lambda name, label: f"/home/anna/data/{label}/{name}.png\t{label}")
+    (root / "list.tsv").write_text(text)
+    return root / "list.tsv"
+
+
+def kaggle_input(root: Path) -> Path:
+    fill(root / "train")
+    (root / "train.csv").write_text(lines("path,label", lambda name, label: f"../input/dogs/train/{name}.png,{label}"))
+    return root / "train.csv"
+
+
+def image_folder(root: Path) -> Path:
+    for name, label in LABELS.items():
+        fill(root / label, name)
+    return root
+
+
+def by_split(root: Path, *splits: str, within: str = "{label}") -> Path:
+    for number, (name, label) in enumerate(LABELS.items()):
+        split = splits[0 if number < 8 else 1 if number < 10 else -1]
+        fill(root / split / within.format(label=label), name)
+    return root
+
+
+def ultralytics(root: Path) -> Path:
+    by_split(root, "train", "val", "test")
+    (root / "train.cache").write_bytes(b"labels")
+    return root
+
+
+def roboflow_folders(root: Path) -> Path:
+    by_split(root, "train", "valid", "test")
+    (root / "README.roboflow.txt").write_text("exported via roboflow.com")
+    return root
+
+
+def roboflow_multilabel(root: Path) -> Path:
+    """Folders of images with a table each, where each image happens to have one class."""
+    by_split(root, "train", "valid", "test", within="")
+    for folder in ("train", "valid", "test"):
+        names = {path.stem: LABELS[path.stem] for path in (root / folder).iterdir()}
+        text = lines("filename, cat, dog", lambda n, c: f"{n}.png, {int(c == 'cat')}, {int(c == 'dog')}", names)
+        (root / folder / "_classes.csv").write_text(text)
+    return root
+
+
+def cub(root: Path) -> Path:
+    image_folder(root / "images")
+    (root / "classes.txt").write_text("1 cat\n2 dog\n")
+    return root
+
+
+def metadata_jsonl(root: Path) -> Path:
+    fill(root)
+    records = [{"file_name": f"{name}.png", "label": label, "text": "a photo"} for name, label in LABELS.items()]
+    (root / "metadata.jsonl").write_text("\n".join(map(json.dumps, records)))
+    return root
+
+
 def ham10000(root: Path) -> Path:
     fill(root / "images")
     (root / "metadata_list.csv").write_text(
@@ -262,6 +353,34 @@ def no_images(root: Path) -> Path:
     return root / "labels.csv"
 
 
+def yolo_by_split(root: Path) -> Path:
+    fill(root / "images" / "train")
+    (root / "labels" / "train").mkdir(parents=True)
+    for name in LABELS:
+        (root / "labels" / "train" / f"{name}.txt").write_text("0 0.5 0.5 1 1\n")
+    return root
+
+
+def pixels(root: Path) -> Path:
+    (root / "train.csv").write_text("label," + ",".join(f"pixel{index}" for index in range(64)) + "\n3" + ",0" * 64)
+    return root / "train.csv"
+
+
+def names_with_classes(root: Path) -> Path:
+    fill(root)
+    for name, label in LABELS.items():
+        (root / f"{name}.png").rename(root / f"{label}.{name}.png")
+    return root
+
+
+def label_studio_csv_choices(root: Path) -> Path:
+    fill(root)
+    (root / "project-1.csv").write_text(
+        lines("image,choice", lambda name, _: f'{name}.png,"{{""choices"": [""a"",""b""]}}"')
+    )
+    return root / "project-1.csv"
+
+
 def geojson(root: Path) -> Path:
     (root / "map.json").write_text('{"type": "FeatureCollection", "features": []}')
     return root / "map.json"
@@ -269,15 +388,26 @@ def geojson(root: Path) -> Path:
 
 READ = [
     *(kaggle_ids, kaggle_image_ids, kaggle_numbers, kaggle_nested, filename_class, semicolons_and_a_mark),
-    *(tabs_of_autogluon, metadata_csv, metadata_jsonl_by_split, coco, coco_boxes, roboflow_coco),
-    *(label_studio, label_studio_minimal, label_studio_csv),
+    *(
+        tabs_of_autogluon,
+        utf_16,
+        one_hot,
+        isic,
+        get_dummies,
+        metadata_csv,
+        metadata_jsonl_by_split,
+        coco,
+        coco_boxes,
+        roboflow_coco,
+    ),
+    *(label_studio, label_studio_minimal, label_studio_csv, windows_paths, absolute_paths, kaggle_input),
+    *(image_folder, ultralytics, roboflow_folders, roboflow_multilabel, cub, metadata_jsonl),
 ]
 REFUSED: dict[Callable[[Path], Path], str] = {
     google_cloud: r"which of its columns are the images and the labels is not clear.*path,label,split",
-    utf_16: "UTF-16 text instead of UTF-8: save the table as CSV UTF-8",
-    windows_1252: "line 2: not UTF-8 text, perhaps from an older Windows program.*save the table as CSV UTF-8",
+    windows_1252: "line 2: not UTF-8 text. In Windows-1252, .* it has '000.png,dogé'.*iconv -f CP1252 -t UTF-8",
     spreadsheet: "is a spreadsheet or a compressed file, not text: save it as CSV UTF-8",
-    one_hot: r"names, image_id, cat, dog: .*where each class has its own column, put the names .* into one",
+    patients: r"Patient Age, N, D: name them .*columns of 0 and 1, one for each class, are read if .* no others",
     ham10000: "lesion_id, image_id, dx, dx_type, age: name them with --path-column and --label-column",
     two_folders: r"several folders, train, train_small: pass the one to use with --image-root",
     captions: r"'caption' .* has 40 different values for 40 images.*call it score.*--label-column",
@@ -286,6 +416,10 @@ REFUSED: dict[Callable[[Path], Path], str] = {
     coco_captions: "annotation 12 .* has no category_id, as captions and keypoints have none",
     label_studio_boxes: "the task 5 .* has 'rectanglelabels', but only choices can be labels of images",
     no_images: "none of the 12 images that .* lists is there, such as '000': pass the folder .* with --image-root",
+    yolo_by_split: "seem to be images and their annotations",
+    pixels: r"are the pixels of images, not their paths: .* pass megavit.train the pixels as an array",
+    names_with_classes: r"no class folders.*or a table of images and classes, such as DATA.csv",
+    label_studio_csv_choices: "several choices of Label Studio: export them as JSON instead of CSV",
     geojson: "a JSON file can be a list of records",
 }
 
@@ -325,6 +459,44 @@ def test_a_column_that_is_not_there_is_said_with_those_that_are(tmp_path):
         load_data(kaggle_ids(tmp_path), DataRecipe(label_column="kind"))
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("data.xlsx", "is a spreadsheet: save it as CSV UTF-8"),
+        ("data.txt", r"if it is a table with a header, name it \.csv or \.tsv"),
+        ("data.zip", "is an archive: unpack it, and pass the folder"),
+        ("data.yaml", "is no table: pass the folder of its images"),
+        ("train.tfrecord", "is a database: write its images into a folder for each class"),
+        ("data.npz", r"is a file of arrays: read it in Python, .*\(images, labels\)"),
+        ("data.xyz", "is a file of another kind"),
+    ],
+)
+def test_files_of_other_kinds_are_refused_with_what_to_do(name, said, tmp_path):
+    (tmp_path / name).write_bytes(b"content")
+    with pytest.raises(DataError, match=said):
+        load_data(tmp_path / name, DataRecipe())
+
+
+def test_paths_of_another_machine_are_found_below_the_folder_that_is_given(tmp_path):
+    table = absolute_paths(tmp_path)
+    with pytest.raises(DataError, match=r"none of the 12 images .*: pass the folder .* with --image-root"):
+        load_data(table.rename(tmp_path / "data" / "cat" / "list.tsv"), DataRecipe())
+    images = load_data(tmp_path / "data" / "cat" / "list.tsv", DataRecipe(image_root=str(tmp_path / "data")))
+    assert images.notes == (
+        "the images are read from the folder '..'",
+        "12 names in the table are read without '/home/anna/data/' at their beginning, which is no folder here",
+    )
+    assert len(images.samples) == 12
+
+
+def test_a_name_in_several_folders_of_another_machine_is_not_guessed(tmp_path):
+    """Only the beginning that all paths share may be left out."""
+    fill(tmp_path)
+    (tmp_path / "a.csv").write_text(lines("path,label", lambda name, label: f"/data/{label}/{name}.png,{label}"))
+    with pytest.raises(DataError, match="none of the 12 images"):
+        load_data(tmp_path / "a.csv", DataRecipe())
+
+
 def test_how_a_layout_was_read_is_remarked_on(tmp_path):
     notes = load_data(kaggle_ids(tmp_path), DataRecipe()).notes
     assert notes == (
@@ -353,6 +525,15 @@ def test_a_table_named_metadata_about_something_else_leaves_class_folders_alone(
         fill(tmp_path / label, name)
     (tmp_path / "metadata.csv").write_text("author,license,year\nme,CC0,2020\n")
     assert load_data(tmp_path, DataRecipe()).classes == ("cat", "dog")
+
+
+def test_json_lines_may_be_utf_16_as_powershell_writes_them(tmp_path):
+    path = json_lines(tmp_path)
+    path.write_text(path.read_text(), encoding="utf-16")
+    assert len(load_data(path, DataRecipe()).samples) == len(LABELS)
+    path.write_bytes(b'{"path": "caf\xe9.png"}')
+    with pytest.raises(DataError, match="is not UTF-8 text: save it as UTF-8"):
+        load_data(path, DataRecipe())
 
 
 def test_numbers_of_classes_in_json_lines_are_their_names(tmp_path):

@@ -1,6 +1,7 @@
 """Tables of path and label."""
 
 import csv
+import subprocess
 import unicodedata
 from pathlib import Path
 
@@ -66,9 +67,10 @@ def test_the_same_line_twice_is_counted_once(tmp_path):
         ("path,label,split\n1,cat,train\n1,cat,test\n", "line 2 with the split 'train' and in line 3 with 'test'"),
         ("path,file,label\n1,2,cat\n", "more than one column for the path"),
         ('path,label\n"1,cat\n', "check the quotation marks"),
-        (b"path,label\n1,cat\n\xff,dog\n", "line 3: not UTF-8"),
-        ("path,label\n1,cat\n".encode("utf-16"), "line 1: UTF-16 text instead of UTF-8: save the table as CSV UTF-8"),
-        ("path,label\n1,cat\n".encode("utf-16-le"), "line 1: UTF-16 text instead of UTF-8"),
+        ("path,label\n1,cat\n".encode("utf-16-le"), "without a byte order mark.*iconv -f UTF-16LE -t UTF-8 "),
+        ("path,label\n1,cat\n".encode("utf-16-be"), "without a byte order mark.*iconv -f UTF-16BE -t UTF-8 "),
+        ("path,label\n1,cat\n".encode("utf-32"), "line 1: UTF-32 text instead of UTF-8"),
+        ("path,label\n1,cat\n".encode("utf-16")[:-1], "line . or later: damaged UTF-16 text"),
         (b"PK\x03\x04", "is a spreadsheet or a compressed file"),
         ("path,label\n1,cat\n2,nan\n", "line 3: the label is 'nan', which usually means a missing value"),
         ("path,label\n1,None\n", "line 2: the label is 'None'"),
@@ -89,6 +91,27 @@ def test_the_same_line_twice_is_counted_once(tmp_path):
 def test_other_tables_are_refused_naming_the_line(tmp_path, text, said):
     with pytest.raises(DataError, match=said):
         list_table(table(tmp_path, text))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_byte_order_mark_decides_the_encoding(tmp_path, encoding, end):
+    text = end.join(("path,label,where", "ä.png,猫,Zürich", '2.png,dog,"x', 'y"', ""))
+    mark = "" if encoding == "utf-8-sig" else "\ufeff"
+    path = table(tmp_path, (mark + text).encode(encoding))
+    assert list_table(path).candidates == (Candidate("ä.png", "猫", None), Candidate("2.png", "dog", None))
+    assert read_column(path, "where") == {"ä.png": "Zürich", "2.png": f"x{end}y"}
+
+
+def test_another_encoding_is_not_guessed_but_told_with_the_command_that_converts_it(tmp_path):
+    text = "path,label\n1.png,cat\n2.png,café\n"
+    path = table(tmp_path, text.encode("cp1252"))
+    with pytest.raises(DataError, match="line 3: not UTF-8 text") as refused:
+        list_table(path)
+    assert "Windows-1252, as older Windows programs write, it has '2.png,café'" in str(refused.value)
+    command = str(refused.value).partition("convert it: ")[2]
+    assert subprocess.run(command, shell=True, check=False).returncode == 0
+    assert [found.target for found in list_table(tmp_path / "data-utf8.csv").candidates] == ["cat", "café"]
 
 
 def test_a_missing_table_is_said(tmp_path):

@@ -15,7 +15,7 @@ from megavit.data.augment import augment, normalize
 from megavit.errors import ConfigError, DataError, Interrupted
 from megavit.training.clock import Clock
 from megavit.training.distillation import targets, teacher
-from megavit.training.distillation.targets import compute_targets, open_store
+from megavit.training.distillation.targets import compute_targets, open_outputs
 from megavit.training.distillation.teacher import choose_views, load_teacher
 from megavit.training.loop.build import build_training, make_eval_loader
 from megavit.training.loop.step import train_step
@@ -141,7 +141,7 @@ def test_the_teacher_sees_the_views_that_the_student_is_trained_on(bundle: Path,
     assert known is not None and known.outputs == (1, 0)
     state, task = build_training(ctx, recipe, teacher_dim=known.dim)
     assert state.model.config.num_classes == 2 + known.dim
-    found = compute_targets(ctx, task, known, open_store(ctx, task, known))
+    found = compute_targets(ctx, task, known, open_outputs(ctx, task, known))
     images = make_eval_loader(ctx, task, ctx.dataset.in_split("train")).memory
     assert isinstance(images, torch.Tensor) and found.probabilities is not None
     outputs = []
@@ -163,7 +163,7 @@ def test_the_student_learns_the_features(bundle: Path, tmp_path: Path) -> None:
     known = load_teacher(ctx, recipe)
     assert known is not None
     state, task = build_training(ctx, recipe, teacher_dim=known.dim)
-    task = replace(task, teacher=compute_targets(ctx, task, known, open_store(ctx, task, known)))
+    task = replace(task, teacher=compute_targets(ctx, task, known, open_outputs(ctx, task, known)))
     images = make_eval_loader(ctx, task, ctx.dataset.in_split("train")).memory
     assert isinstance(images, torch.Tensor)
     indices = torch.arange(16)

@@ -6,7 +6,6 @@ import torch
 from megavit.errors import Interrupted
 from megavit.predict.forward import compute_embeddings
 from megavit.runtime.seeds import seed_all
-from megavit.training import feature_store
 from megavit.training.finetune import embeddings as module
 from megavit.training.finetune.embeddings import Embeddings
 from megavit.training.loop.build import StartingModel, make_eval_loader
@@ -38,7 +37,7 @@ def computed(monkeypatch):
         return run(engine, images)
 
     monkeypatch.setattr(module, "short_batch_size", lambda config, device: 3)
-    monkeypatch.setattr(feature_store, "WRITE_SECONDS", -1.0)
+    monkeypatch.setattr(module, "WRITE_SECONDS", -1.0)
     monkeypatch.setattr(module.Engine, "__call__", count)
     return sizes
 
@@ -91,7 +90,7 @@ def test_another_model_or_preprocessing_has_its_own_embeddings(ctx, start, compu
 def test_a_damaged_file_is_said_and_its_images_are_embedded_again(ctx, start, computed):
     loader = loader_of(ctx, start, "val")
     found = Embeddings(ctx, start, "weights").of(loader)
-    first = min(ctx.run_dir.rglob("*.safetensors"))
+    first = max(ctx.run_dir.rglob("*.safetensors"), key=lambda path: path.stat().st_size)
     first.write_bytes(first.read_bytes()[:-10])
     computed.clear()
     assert torch.equal(Embeddings(ctx, start, "weights").of(loader), found)
@@ -103,3 +102,19 @@ def test_a_run_by_epochs_never_chooses_its_runtime_by_measuring(ctx, start):
     by_time = replace(start.task.recipe, run=replace(start.task.recipe.run, epochs=None))
     timed = replace(start, task=replace(start.task, recipe=by_time))
     assert Embeddings(ctx, timed, "weights")._engine.patience < 1
+
+
+def test_another_run_by_minutes_takes_what_the_first_has_computed(ctx, start, computed, tmp_path, monkeypatch):
+    monkeypatch.setenv("MEGAVIT_CACHE", str(tmp_path / "cache"))
+    recipe = replace(start.task.recipe, run=replace(start.task.recipe.run, epochs=None, minutes=1.0))
+    by_minutes = replace(start, task=replace(start.task, recipe=recipe))
+    loader = loader_of(ctx, start, "train")
+    first = Embeddings(ctx, by_minutes, "weights")
+    found = first.of(loader)
+    count = sum(computed)
+    again = Embeddings(replace(ctx, run_dir=tmp_path / "again"), by_minutes, "weights")
+    assert torch.equal(again.of(loader), found) and sum(computed) == count
+    assert again.seconds == 0 and again.image_seconds == pytest.approx(first.image_seconds)
+    by_epochs = Embeddings(replace(ctx, run_dir=tmp_path / "exact"), start, "weights")
+    by_epochs.of(loader)
+    assert sum(computed) == 2 * count

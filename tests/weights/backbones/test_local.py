@@ -6,7 +6,7 @@ import huggingface_hub.constants
 import pytest
 
 from megavit.errors import ConfigError
-from megavit.weights.backbones.local import cache_folder, find_backbone, find_backbones
+from megavit.weights.backbones.local import fetched_folder, find_backbone, find_backbones
 from tests.helpers.backbones import HUB, WHEEL, make_folder, make_hub_cache, make_row, make_wheel, use_table
 
 ROW = make_row(HUB, f"timm:{HUB}")
@@ -60,8 +60,8 @@ def test_a_setting_that_names_no_folder_is_said(tmp_path, monkeypatch) -> None:
 def test_what_megavit_fetches_lies_in_the_cache_of_the_user(tmp_path, monkeypatch) -> None:
     monkeypatch.delenv("MEGAVIT_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "megavit" / "backbones"
+    assert fetched_folder() == tmp_path / "megavit" / "backbones"
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert cache_folder() == Path.home() / ".cache" / "megavit" / "backbones"
+    assert fetched_folder() == Path.home() / ".cache" / "megavit" / "backbones"
     monkeypatch.setenv("MEGAVIT_CACHE", str(tmp_path / "own"))
-    assert cache_folder() == tmp_path / "own" / "backbones"
+    assert fetched_folder() == tmp_path / "own" / "backbones"

@@ -48,7 +48,7 @@ def evaluate(
     Args:
         against: Second bundle to compare with on the same images (paired statistics).
         out: New .csv or .jsonl file listing the images whose prediction differs between the two bundles.
-        group_by: Column of the table DATA: also report the metrics of each of its values.
+        group_by: Column of DATA, if it is a table: also report the metrics of each of its values.
         corruptions: Also evaluate up to 1,000 images with the noise, blur and other corruptions of ImageNet-C.
         report: New .html file with all metrics and the worst errors.
     """

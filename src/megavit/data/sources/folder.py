@@ -19,7 +19,8 @@ EXPECTED = """Expected a folder for each class, such as
   DATA/dog/2.jpg
 or the same in folders named train, val and test, such as
   DATA/train/cat/1.jpg
-  DATA/val/cat/3.jpg"""
+  DATA/val/cat/3.jpg
+or a table of images and classes, such as DATA.csv with the columns path and label"""
 
 OUTSIDE = "outside any class folder"
 
@@ -190,6 +191,7 @@ def _class_first(tree: FolderTree, top: str, folders: list[str], known: Collecti
         return None
     if len(folders) == 1 and known is not None and _label(folders[0]) not in known:
         return None
+    _check_not_masks(tree, folders)
     example = (several or folders)[0]
     layout = (
         f"{_describe_folder(tree, top)} has folders named after splits in other folders, such as "

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from megavit.config.names import abbreviate
 from megavit.data.file_names import IMAGE_SUFFIXES, is_hidden
@@ -14,12 +15,25 @@ _MAX_DEPTH = 3
 _ANNOTATION_FOLDERS = ("annotations", "annotation", "labels", "label", "metadata", "meta", "splits")
 
 
-def find_image_root(table_folder: Path, paths: Sequence[str], image_root: str | None, source: str) -> str:
-    """Return the folder, relative to the table's, that paths are relative to; "" for the table's own.
+class ImageRoot(NamedTuple):
+    """Where the images of a table are.
+
+    Attributes:
+        folder: folder that their paths are relative to, relative to the table's; "" for that itself.
+        prefix: beginning of the paths, with "/", that is left out first, as it is a folder of another machine.
+    """
+
+    folder: str
+    prefix: str = ""
+
+
+def find_image_root(table_folder: Path, paths: Sequence[str], image_root: str | None, source: str) -> ImageRoot:
+    """Return the folder that paths are relative to.
 
     Without `image_root`, it is the table's folder if that has any of the images, or else the only folder below it that
     has all of them, with or without the suffixes of their names, or if there is none and the table is in
-    a folder such as annotations, the only one beside that.
+    a folder such as annotations, the only one beside that. If no folder has them, folders at the beginning of all paths
+    are left out, as few as possible, so that one has.
 
     Args:
         paths: some paths in the table.
@@ -29,24 +43,40 @@ def find_image_root(table_folder: Path, paths: Sequence[str], image_root: str | 
     Raises:
         DataError: if `image_root` is not a folder, or several folders have the images.
     """
-    if image_root is not None:
-        if not Path(image_root).is_dir():
-            raise DataError(f"the folder of the images {image_root!r}, as --image-root says, is not a folder")
-        return _relative(Path(image_root), table_folder)
+    if image_root is not None and not Path(image_root).is_dir():
+        raise DataError(f"the folder of the images {image_root!r}, as --image-root says, is not a folder")
+    chosen = "" if image_root is None else _relative(Path(image_root), table_folder)
     paths = [path.strip().replace("\\", "/") for path in paths]
-    if not paths or any(_has(table_folder, path) for path in paths):
-        return ""
+    if not paths or any(_has(table_folder / chosen, path) for path in paths):
+        return ImageRoot(chosen)
+    below, beside = [chosen], list[str]()
+    if image_root is None:
+        below, beside = ["", *_folders(table_folder, _MAX_DEPTH)], [*_folders_beside(table_folder)]
 
-    def fitting(folders: Iterable[str]) -> list[str]:
+    def fitting(folders: Iterable[str], paths: Sequence[str]) -> list[str]:
         return [folder for folder in folders if all(_has(table_folder / folder, path) for path in paths)]
 
-    found = fitting(_folders(table_folder, _MAX_DEPTH)) or fitting(_folders_beside(table_folder))
-    if len(found) > 1:
-        raise DataError(
-            f"the images that {source!r} lists, such as {paths[0]!r}, are in several folders, "
-            f"{abbreviate(found, 5)}: pass the one to use with --image-root"
-        )
-    return found[0] if found else ""
+    for prefix in ("", *_prefixes(paths)):
+        rest = [path.removeprefix(prefix) for path in paths]
+        found = fitting(below, rest) or fitting(beside, rest)
+        if len(found) > 1:
+            raise DataError(
+                f"the images that {source!r} lists, such as {paths[0]!r}, are in several folders, "
+                f"{abbreviate([folder or '.' for folder in found], 5)}: pass the one to use with --image-root"
+            )
+        if found:
+            return ImageRoot(found[0], prefix)
+    return ImageRoot(chosen)
+
+
+def _prefixes(paths: Sequence[str]) -> Iterator[str]:
+    """Yield the folders that all paths begin with, the shortest first, with "/" at the end."""
+    prefix = ""
+    for folder in paths[0].split("/")[:-1]:
+        prefix += f"{folder}/"
+        if not all(path.startswith(prefix) for path in paths):
+            return
+        yield prefix
 
 
 def _relative(folder: Path, start: Path) -> str:

@@ -5,26 +5,31 @@ from pathlib import Path, PurePosixPath
 
 from megavit.config.names import canonical
 from megavit.data.file_names import IMAGE_SUFFIXES
+from megavit.data.sources.image_root import ImageRoot
 
 
 class PathResolver:
     r"""A finder of files below `root` whose names in a table differ from those on disk.
 
     Names may have another Unicode form, spaces at the ends, `\` between folders, the leading apostrophe by which
-    spreadsheets mark text, or no suffix. They are relative to `folder`, a folder relative to `root`.
+    spreadsheets mark text, or no suffix. They are relative to a folder of the images, relative to `root`.
 
     Attributes:
+        shortened: number of names that are read without their beginning.
         changed: number of files found under another form of their name.
         completed: number of files found by names without suffix.
     """
 
-    def __init__(self, root: Path, folder: str = "") -> None:
-        self.changed, self.completed = 0, 0
-        self._root, self._folder = os.fspath(root), folder
+    def __init__(self, root: Path, images: ImageRoot) -> None:
+        self.shortened, self.changed, self.completed = 0, 0, 0
+        self._root, (self._folder, self._prefix) = os.fspath(root), images
         self._names_by_folder: dict[str, tuple[dict[str, str | None], dict[str, str | None]]] = {}
 
     def find(self, path: str) -> str:
         """Return the name on disk, with "/", or the written name if no file or several match."""
+        if self._prefix and (shorter := path.strip().replace("\\", "/")).startswith(self._prefix):
+            self.shortened += 1
+            path = shorter.removeprefix(self._prefix)
         name = self._in_folder(path)
         if os.path.lexists(os.path.join(self._root, name)):  # noqa: PTH118 - faster for a million files
             return name
@@ -46,6 +51,11 @@ class PathResolver:
     def notes(self) -> list[str]:
         """Return remarks on the files that were found under other names."""
         notes = [f"the images are read from the folder {self._folder!r}"] if self._folder else []
+        if self.shortened:
+            notes.append(
+                f"{self.shortened:,} names in the table are read without {self._prefix!r} at their beginning, which is "
+                "no folder here"
+            )
         if self.changed:
             notes.append(
                 f"found {self.changed:,} under another form of the name in the table: Unicode, spaces, or \\ for /"

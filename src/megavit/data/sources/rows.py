@@ -28,6 +28,9 @@ class Row:
 class RowCollector:
     """A collector of rows into candidates, each image once.
 
+    Attributes:
+        first: first row of each image, by its name.
+
     Args:
         source: name of the data, for errors.
         names: finder of files below the data's root.
@@ -40,13 +43,13 @@ class RowCollector:
         self.skipped: list[Skipped] = []
         self.memory: dict[str, MemoryImage | ImageError] = {}
         self._source, self._names, self._column, self._unit = source, names, column, unit
-        self._first: dict[str, Row] = {}
+        self.first: dict[str, Row] = {}
 
     def add_all(self, rows: Iterable[Row]) -> None:
         """Add rows, or raise a DataError if two contradict each other on an image."""
         for row in rows:
             name = row.path if row.image is not None else self._names.find(row.path)
-            earlier = self._first.setdefault(name, row)
+            earlier = self.first.setdefault(name, row)
             if earlier is row:
                 self.candidates.append(Candidate(name, row.target, row.split))
                 if row.image is not None:

@@ -1,17 +1,17 @@
 """Read tables of image paths, targets and splits."""
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import BinaryIO
 
 from megavit.config.names import abbreviate
 from megavit.config.recipe import DataRecipe
 from megavit.data.scan import Listing
+from megavit.data.sources.column_values import ColumnValues, find_value_column
 from megavit.data.sources.image_root import SAMPLE, find_image_root
+from megavit.data.sources.indicators import check_indicators, read_indicators, settle_targets, unknown_columns
+from megavit.data.sources.open_table import OpenTable, open_table
 from megavit.data.sources.path_resolver import PathResolver
 from megavit.data.sources.rows import Row, RowCollector
 from megavit.data.sources.table_cells import (
@@ -23,32 +23,22 @@ from megavit.data.sources.table_cells import (
     read_score,
     read_split,
 )
-from megavit.data.sources.table_columns import EXPECTED, TARGETS, Header, find_header
+from megavit.data.sources.table_columns import EXPECTED, TARGETS, Header
 from megavit.data.split.split_names import parse_split
 from megavit.errors import DataError
-from megavit.runtime.csv_files import MAX_ROW_LENGTH, TableError, read_csv, unescape_row
+from megavit.runtime.csv_files import TableError
 
 DEFAULTS = DataRecipe()
 MIN_DISTINCT = 20  # number of distinct labels above which nearly every image has its own
-_SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"\x1f\x8b")
-_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
-
-
-@dataclass(frozen=True, slots=True)
-class _Table:
-    path: Path
-    header: Header
-    separators: str
-    rows: Iterator[tuple[int, list[str]]]
 
 
 def list_table(table: Path, recipe: DataRecipe = DEFAULTS) -> Listing:
     """List the images in a table, without opening any or checking that they exist.
 
     The header has the columns path, one of label, labels and score, and optionally split or is_valid, or synonyms
-    (`megavit.data.sources.table_columns`). Columns are separated by commas, semicolons or tabs; labels by "|", by ";"
-    if columns are not, or as a Python list. The text is UTF-8. Paths are relative to the table's folder and found by
-    `PathResolver`.
+    (`megavit.data.sources.table_columns`), or a column of 0 and 1 for each class. Columns are separated by commas,
+    semicolons or tabs; labels by "|", by ";" if columns are not, or as a Python list. The text is UTF-8, or UTF-16 with
+    a byte order mark. Paths are relative to the table's folder and found by `PathResolver`.
 
     Args:
         recipe: settings, of which the names of columns and the images' folder are used.
@@ -56,7 +46,7 @@ def list_table(table: Path, recipe: DataRecipe = DEFAULTS) -> Listing:
     Raises:
         DataError: if the table is invalid or contradicts itself on an image; the message names the line.
     """
-    with _open_table(table, recipe) as opened:
+    with open_table(table, recipe) as opened:
         header, rows = opened.header, _parse_rows(opened)
         first = list(islice(rows, SAMPLE))
         names = _resolver(table, [row.path for row in first], recipe)
@@ -64,7 +54,13 @@ def list_table(table: Path, recipe: DataRecipe = DEFAULTS) -> Listing:
         collector.add_all(chain(first, rows))
     candidates = collector.candidates
     if not candidates:
-        raise DataError(f"{str(table)!r} lists no images. {EXPECTED}")
+        raise (
+            unknown_columns(str(table), header)
+            if header.indicators
+            else DataError(f"{str(table)!r} lists no images. {EXPECTED}")
+        )
+    if header.indicators:
+        return _indicated_listing(table, header, collector, names.notes())
     classes = tuple(sorted({name for candidate in candidates for name in candidate.names}))
     notes = [*header.notes, *names.notes()]
     if header.target == "label" and header.is_inferred:
@@ -78,33 +74,29 @@ def list_table(table: Path, recipe: DataRecipe = DEFAULTS) -> Listing:
     )
 
 
+def _indicated_listing(table: Path, header: Header, collector: RowCollector, notes: Sequence[str]) -> Listing:
+    candidates = collector.candidates
+    targets = settle_targets(
+        [found.names for found in candidates],
+        header,
+        lambda index: f"{str(table)!r}, line {collector.first[candidates[index].name].number}: the image",
+    )
+    candidates = [replace(found, target=target) for found, target in zip(candidates, targets.values, strict=True)]
+    classes = tuple(sorted({name for found in candidates for name in found.names}))
+    notes = (*targets.notes, *notes)
+    return Listing(table.parent, classes, tuple(candidates), tuple(collector.skipped), targets.kind, notes)
+
+
 def read_column(table: Path, column: str, recipe: DataRecipe = DEFAULTS) -> dict[str, str]:
     """Return a column's values by image name; raise a DataError if it is missing or an image has two values."""
-    values: dict[str, str] = {}
-    with _open_table(table, recipe) as opened:
-        header = opened.header
-        names = [name.strip() for name in header.names]
-        # An exact match is preferred to one that ignores case.
-        indices = [index for index, name in enumerate(names) if name == column] or [
-            index for index, name in enumerate(names) if name.lower() == column.strip().lower()
-        ]
-        if len(indices) != 1:
-            others = [name for index, name in enumerate(names) if index not in header.index.values()]
-            columns = (
-                f"its other columns are {', '.join(map(repr, others))}" if others else "it has only path and target"
-            )
-            found = "more than one column" if indices else "no column"
-            raise DataError(f"{str(table)!r} has {found} {column!r}; {columns}")
+    values = ColumnValues(str(table), column, "line")
+    with open_table(table, recipe) as opened:
+        path, index = opened.header.index["path"], find_value_column(str(table), opened.header, column)
         first = list(islice(opened.rows, SAMPLE))
-        resolver = _resolver(table, [row[header.index["path"]] for _, row in first], recipe)
+        resolver = _resolver(table, [row[path] for _, row in first], recipe)
         for number, row in chain(first, opened.rows):
-            name, value = resolver.find(row[header.index["path"]]), row[indices[0]].strip()
-            if values.setdefault(name, value) != value:
-                raise DataError(
-                    f"{str(table)!r}, line {number}: {column} of {name!r} is {value!r}, but an earlier line "
-                    f"has {values[name]!r}: keep one of the lines"
-                )
-    return values
+            values.add(resolver.find(row[path]), row[index].strip(), number)
+    return values.by_name
 
 
 def _resolver(table: Path, paths: Sequence[str], recipe: DataRecipe) -> PathResolver:
@@ -134,71 +126,22 @@ def _is_number(text: str) -> bool:
     return True
 
 
-@contextmanager
-def _open_table(table: Path, recipe: DataRecipe) -> Iterator[_Table]:
-    """Open a table after its header, and add the table's name to errors in a line."""
-    try:
-        with table.open("rb") as file:
-            delimiter, header, header_line = _read_header(table, file, recipe)
-            file.seek(0)
-            rows = _rows(read_csv(file, delimiter, spaces=True), header, header_line)
-            yield _Table(table, header, "|" if delimiter == ";" else "|;", rows)
-    except TableError as error:
-        raise DataError(f"{str(table)!r}, {error}") from error
-    except OSError as error:
-        raise DataError(f"the table {str(table)!r} cannot be read: {error.strerror}") from error
-
-
-def _read_header(table: Path, file: BinaryIO, recipe: DataRecipe) -> tuple[str, Header, int]:
-    start = file.read(8)
-    if start.startswith(_UTF_16) or start[1::2] == b"\0\0\0\0":
-        raise DataError(f"{str(table)!r}, line 1: UTF-16 text instead of UTF-8: save the table as CSV UTF-8")
-    if start.startswith(_SPREADSHEETS):
-        raise DataError(f"{str(table)!r} is a spreadsheet or a compressed file, not text: save it as CSV UTF-8")
-    file.seek(0)
-    text = io.TextIOWrapper(file, "utf-8-sig", "replace", newline="")
-    number, declared, first = 1, None, text.readline(MAX_ROW_LENGTH + 1)
-    try:
-        while first and (
-            not first.strip() or ((declared := declared or _declared_delimiter(first)) and _declared_delimiter(first))
-        ):
-            number, first = number + 1, text.readline(MAX_ROW_LENGTH + 1)
-    finally:
-        text.detach()
-    if len(first) > MAX_ROW_LENGTH:
-        raise DataError(
-            f"the first line of {str(table)!r} has more than {MAX_ROW_LENGTH:,} characters, so it is not a header. "
-            f"{EXPECTED}"
-        )
-    return *find_header(table, first.rstrip("\r\n"), recipe, declared), number
-
-
-def _declared_delimiter(line: str) -> str | None:
-    """Return the delimiter in a line such as sep=; for spreadsheet programs, or None."""
-    text = line.strip('\r\n "').lower()
-    return text[4:] or "," if text.startswith("sep=") and len(text) <= 5 else None
-
-
-def _rows(rows: Iterator[tuple[int, list[str]]], header: Header, header_line: int) -> Iterator[tuple[int, list[str]]]:
-    for number, row in rows:
-        if number <= header_line or not any(cell.strip() for cell in row):
-            continue
-        if len(row) != len(header.names):
-            raise TableError(f"line {number}: expected {len(header.names)} columns as in the header, got {len(row)}")
-        yield number, unescape_row(row)
-
-
-def _parse_rows(table: _Table) -> Iterator[Row]:
+def _parse_rows(table: OpenTable) -> Iterator[Row]:
     index = table.header.index
     ambiguous: tuple[int, str] | None = None
     separated = False
     splits: dict[int, set[str]] = {}  # splits in each column that may be the splits under another name
     if {"split", "is_valid"}.isdisjoint(index):
         splits = {position: set() for position in range(len(table.header.names)) if position not in index.values()}
+    indicators, is_first = tuple(table.header.indicators.values()), True
     for number, row in table.rows:
         values = {column: row[position] for column, position in index.items()}
+        cells = [row[position] for position in indicators]
+        if is_first:
+            check_indicators(str(table.path), table.header, cells)
+            is_first = False
         try:
-            yield _parse_row(number, values, table.separators)
+            yield _parse_row(number, values, table.separators, read_indicators(table.header, cells))
         except DataError as error:
             raise TableError(f"line {number}: {error}") from error
         if "labels" in values:
@@ -225,7 +168,7 @@ def _parse_rows(table: _Table) -> Iterator[Row]:
         )
 
 
-def _parse_row(number: int, values: Mapping[str, str], separators: str) -> Row:
+def _parse_row(number: int, values: Mapping[str, str], separators: str, indicated: tuple[str, ...]) -> Row:
     path = values["path"]
     if not path.strip():
         raise DataError("the path is empty")
@@ -234,8 +177,10 @@ def _parse_row(number: int, values: Mapping[str, str], separators: str) -> Row:
         target = read_labels(values["labels"], separators)
     elif "score" in values:
         target = read_score(values["score"])
-    else:
+    elif "label" in values:
         target = read_class(values["label"])
+    else:
+        target = indicated
     split = None
     if "split" in values:
         split = read_split(values["split"])

@@ -19,6 +19,8 @@ def read_class(cell: str) -> str:
     if not name:
         raise DataError("the label is empty")
     _check_not_missing("label", name)
+    if name.startswith('{"choices"'):
+        raise DataError(f"the label {name!r} is several choices of Label Studio: export them as JSON instead of CSV")
     if LABEL_SEPARATOR in name or (_LIST.fullmatch(name) and "," in name):
         raise DataError(
             f"the label {name!r} seems to be several: if an image may have several, call the column labels; if it is "

@@ -1,11 +1,12 @@
 """Find a table's delimiter and its columns of path, target and split in its header."""
 
 import csv
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from megavit.config.names import abbreviate
+from megavit.config.names import abbreviate, canonical
 from megavit.config.recipe import DataRecipe
 from megavit.config.target import TargetKind
 from megavit.data.dataset import TARGET_COLUMNS
@@ -27,6 +28,7 @@ _NAMES: dict[str, tuple[str, str]] = {
     "split": ("split", "set data_set dataset subset partition"),
     "is_valid": ("is_valid", "is_val is_validation"),
 }
+_PIXEL = re.compile(r"(pixel|px|p)?[_ ]?\d+(x\d+)?", re.IGNORECASE)
 # Columns of file names without suffix, in competitions; other tables have them for numbers of rows.
 _IDS = "id image_id imageid img_id id_code uid uuid"
 
@@ -51,21 +53,24 @@ class Header:
         index: index of each column in use, by our name for it.
         is_inferred: whether the target is the only column left, or was named by the user, so that its name does not
             say its kind.
+        indicators: instead of a target, the indices of several columns left, which may be of 0 and 1, by the names of
+            the classes.
     """
 
     names: tuple[str, ...]
     index: dict[str, int]
     is_inferred: bool = False
+    indicators: dict[str, int] = field(default_factory=dict)
 
     @property
     def target(self) -> str:
         """Our name for the column of the target."""
-        return next(name for name in TARGETS if name in self.index)
+        return "labels" if self.indicators else next(name for name in TARGETS if name in self.index)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Remarks on which columns are used, if their names do not say so."""
-        if not self.is_inferred:
+        if not self.is_inferred or self.indicators:
             return ()
         path, target = self.names[self.index["path"]], self.names[self.index[self.target]]
         return (f"the images are read from the column {path!r}, and their labels from {target!r}",)
@@ -109,9 +114,9 @@ def _match(source: str, names: Sequence[str], path_column: str | None, label_col
     found = {column: _find_columns(column, names) for column in _NAMES}
     is_inferred = False
     if path_column is not None:
-        found["path"] = _named(names, path_column)
+        found["path"] = find_named(names, path_column)
     if label_column is not None:
-        chosen = _named(names, label_column)
+        chosen = find_named(names, label_column)
         kinds = [column for column in TARGETS if set(chosen) & set(_find_columns(column, names))]
         is_inferred = not kinds
         found |= {column: [] for column in TARGETS} | {kinds[0] if kinds else "label": chosen}
@@ -119,25 +124,38 @@ def _match(source: str, names: Sequence[str], path_column: str | None, label_col
 
 
 def _infer(source: str, names: Sequence[str], path_column: str | None, label_column: str | None) -> Header | None:
-    """Return the columns of names without suffix and of the label, if they are the only ones or have known names."""
+    """Return the columns of names without suffix and of the label, if they are the only ones or have known names.
+
+    Of several columns left, each may be a class.
+    """
     found = {column: _find_columns(column, names) for column in _NAMES}
     is_inferred = label_column is not None
+    indicators: dict[str, int] = {}
     if path_column is not None:
-        found["path"] = _named(names, path_column)
+        found["path"] = find_named(names, path_column)
     elif not found["path"]:
         found["path"] = _indices_of(_normalized(names), _IDS.split())
     if label_column is not None:
-        found |= {column: [] for column in TARGETS} | {"label": _named(names, label_column)}
+        found |= {column: [] for column in TARGETS} | {"label": find_named(names, label_column)}
     elif not any(found[column] for column in TARGETS):
         used = {index for indices in found.values() for index in indices}
         others = [index for index in range(len(names)) if index not in used and names[index].strip()]
-        found["label"] = others if len(others) == 1 else []
+        if len(others) == 1:
+            found["label"] = others
+        elif len({canonical(names[index].strip()) for index in others}) == len(others):
+            indicators = {canonical(names[index].strip()): index for index in others}
         is_inferred = True
-    return _header(source, names, found, is_inferred)
+    return _header(source, names, found, is_inferred, indicators)
 
 
-def _header(source: str, names: Sequence[str], found: dict[str, list[int]], is_inferred: bool) -> Header | None:
-    targets = [column for column in TARGETS if found[column]]
+def _header(
+    source: str,
+    names: Sequence[str],
+    found: dict[str, list[int]],
+    is_inferred: bool,
+    indicators: dict[str, int] | None = None,
+) -> Header | None:
+    targets = [column for column in TARGETS if found[column]] or (["labels"] if indicators else [])
     if found["path"] and len(targets) > 1:
         raise DataError(
             f"{source!r} has the columns {' and '.join(targets)}: keep only one of label, labels and score, as the "
@@ -152,22 +170,27 @@ def _header(source: str, names: Sequence[str], found: dict[str, list[int]], is_i
                 f"{source!r} has more than one column for the {column}: {', '.join(names)[:200]!r}; rename the unused "
                 f"ones, and call the one to use {column}{option}"
             )
-    return Header(tuple(names), {column: indices[0] for column, indices in found.items() if indices}, is_inferred)
+    index = {column: indices[0] for column, indices in found.items() if indices}
+    return Header(tuple(names), index, is_inferred, indicators or {})
 
 
 def _unknown_columns(
     source: str, names: Sequence[str], path_column: str | None, label_column: str | None, found: str
 ) -> UnknownColumnsError:
+    if sum(_PIXEL.fullmatch(name.strip()) is not None for name in names) > 1:
+        return UnknownColumnsError(
+            f"the columns of {source!r} are the pixels of images, not their paths: read it in Python, and pass "
+            "megavit.train the pixels as an array (images, height, width) of uint8, as (images, labels)"
+        )
     columns = abbreviate(list(names), 20)
     for option, column in (("--path-column", path_column), ("--label-column", label_column)):
-        if column is not None and not _named(names, column):
+        if column is not None and not find_named(names, column):
             return UnknownColumnsError(
                 f"{source!r} has no column {column!r}, as {option} says; its columns are {columns}"
             )
     return UnknownColumnsError(
         f"{source!r} {found}, and which of its columns are the images and the labels is not clear from their names, "
-        f"{columns}: name them with --path-column and --label-column; where each class has its own column, put the "
-        f"names of an image's classes into one. {EXPECTED}"
+        f"{columns}: name them with --path-column and --label-column. {EXPECTED}"
     )
 
 
@@ -177,7 +200,7 @@ def _find_columns(column: str, names: Sequence[str]) -> list[int]:
     return _indices_of(normalized, preferred.split()) or _indices_of(normalized, synonyms.split())
 
 
-def _named(names: Sequence[str], column: str) -> list[int]:
+def find_named(names: Sequence[str], column: str) -> list[int]:
     """Return the indices of a column by name; an exact match is preferred to one that ignores case."""
     stripped = [name.strip() for name in names]
     return _indices_of(stripped, [column.strip()]) or _indices_of(

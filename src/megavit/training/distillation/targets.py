@@ -1,10 +1,11 @@
 """Compute a teacher's outputs for the training images once, and keep them so that a stopped run goes on from them.
 
-RUN/teacher/KEY/   a `megavit.training.feature_store.FeatureStore`, whose keys are view and index of an image
+RUN/teacher/KEY/   the outputs in `megavit.predict.embedding_files.EmbeddingFiles`, by view and index of an image
 """
 
 import hashlib
 import time
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -13,20 +14,42 @@ from megavit.config.recipe import AugmentRecipe
 from megavit.data.augment import augment, draw_affine_maps
 from megavit.data.image_dataset import Images
 from megavit.data.targets import target_tensor
+from megavit.predict.embedding_files import EmbeddingFiles
 from megavit.runtime.seeds import seed_all
 from megavit.training.context import RunContext
 from megavit.training.data import TrainLoader, short_batch_size
 from megavit.training.distillation.teacher import Teacher
-from megavit.training.feature_store import FeatureStore
 from megavit.training.loop.build import make_canvas
 from megavit.training.optim.distillation import TeacherTargets, standardize
 from megavit.training.task import Task
 
 IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
+# Largest time between two files.
+WRITE_SECONDS = 3.0
 
 
-def open_store(ctx: RunContext, task: Task, teacher: Teacher) -> FeatureStore:
-    """Return the store of a run's teacher, with what was computed before a stop."""
+@dataclass
+class TeacherOutputs:
+    """The outputs of a teacher by view and index of an image, in files.
+
+    Attributes:
+        rows: features, and logits if it knows the classes, (D [+ classes],) by "VIEW INDEX".
+        elapsed: time of the run when the last row was written before a stop.
+    """
+
+    files: EmbeddingFiles
+    rows: dict[str, Tensor] = field(default_factory=dict)
+    elapsed: float = 0.0
+
+    def write(self, rows: dict[str, Tensor], elapsed: float) -> None:
+        """Write new rows, `elapsed` seconds after the run began, or raise OutputError."""
+        if rows:
+            self.files.write(rows, elapsed=elapsed)
+            self.rows |= rows
+
+
+def open_outputs(ctx: RunContext, task: Task, teacher: Teacher) -> TeacherOutputs:
+    """Return the outputs of a run's teacher, as far as they were computed before a stop."""
     recipe = task.recipe
     assert recipe.distillation is not None
     parts = (
@@ -39,7 +62,11 @@ def open_store(ctx: RunContext, task: Task, teacher: Teacher) -> FeatureStore:
         recipe.run.seed,
     )
     key = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
-    return FeatureStore(ctx.run_dir / "teacher" / key, ctx.reporter.say)
+    outputs = TeacherOutputs(EmbeddingFiles(ctx.run_dir / "teacher" / key, ctx.reporter.say))
+    for rows, record in outputs.files.read():
+        outputs.rows |= rows
+        outputs.elapsed = max(outputs.elapsed, float(record["elapsed"]))
+    return outputs
 
 
 def draw_views(task: Task, count: int) -> Tensor:
@@ -53,37 +80,37 @@ def draw_views(task: Task, count: int) -> Tensor:
     return torch.stack(views)
 
 
-def compute_targets(ctx: RunContext, task: Task, teacher: Teacher, store: FeatureStore) -> TeacherTargets:
-    """Return the teacher's outputs for the training images of a run, of which those in `store` are not computed.
+def compute_targets(ctx: RunContext, task: Task, teacher: Teacher, outputs: TeacherOutputs) -> TeacherTargets:
+    """Return the targets of the training images of a run, computing the outputs that are missing.
 
     Raises:
         DataError: if an image can no longer be read.
-        OutputError: if the store cannot be written.
+        OutputError: if the outputs cannot be written.
     """
     dataset, samples, recipe = ctx.dataset, ctx.dataset.in_split("train"), task.recipe.distillation
     assert recipe is not None
     maps = draw_views(task, len(samples))
     keys = [[f"{view} {index}" for view in range(len(maps))] for index in range(len(samples))]
-    missing = [index for index, names in enumerate(keys) if any(name not in store.rows for name in names)]
+    missing = [index for index, names in enumerate(keys) if any(name not in outputs.rows for name in names)]
     if missing:
         canvas = make_canvas(dataset, teacher.preprocessing, task.recipe.augment)
         loader = TrainLoader(dataset, samples, canvas, workers=task.recipe.run.workers, reporter=ctx.reporter)
         size = short_batch_size(teacher.engine.model.config, ctx.device)
         batches = [missing[start : start + size] for start in range(0, len(missing), size)]
-        done = len(samples) - len(missing)
+        done, new, written_at = len(samples) - len(missing), {}, time.monotonic()
         try:
             for indices, (images, _) in zip(batches, loader.batches(iter(batches)), strict=True):
                 for view in range(len(maps)):
-                    began = time.monotonic()
                     rows = _run_teacher(teacher, images, maps[view, indices])
-                    store.add([keys[index][view] for index in indices], rows, time.monotonic() - began)
+                    new |= zip((keys[index][view] for index in indices), rows, strict=True)
                 done += len(indices)
                 ctx.reporter.progress("running the teacher", done, len(samples))
-                if store.is_due:
-                    store.write(ctx.clock.elapsed)
+                if time.monotonic() - written_at > WRITE_SECONDS:
+                    outputs.write(new, ctx.clock.elapsed)
+                    new, written_at = {}, time.monotonic()
         finally:  # also when a signal stops the run
-            store.write(ctx.clock.elapsed)
-    rows = torch.stack([torch.stack([store.rows[names[view]] for names in keys]) for view in range(len(maps))])
+            outputs.write(new, ctx.clock.elapsed)
+    rows = torch.stack([torch.stack([outputs.rows[names[view]] for names in keys]) for view in range(len(maps))])
     features, logits = rows.tensor_split([teacher.dim], dim=2)
     probabilities = None
     if teacher.outputs is not None:

@@ -34,6 +34,7 @@ from megavit.training.pretraining.settings import draft_recipe, resolve_recipe
 from megavit.training.progress import Reporter
 from megavit.training.run_dir import Plan, advise_resuming, claim_run_dir, lock_run_dir, read_plan, write_plan
 from megavit.training.setup.pretrained import fetch_progress
+from megavit.training.setup.source import portable_name
 from megavit.training.state import TrainState
 from megavit.weights.backbones.fetch import load_source
 from megavit.weights.pretrained.pretrained import PretrainedModel, fingerprint
@@ -67,9 +68,8 @@ def pretrain(
         setup = build_pretraining(ctx, recipe, weights)
         check_writable(run_dir, "the run with its checkpoints", need=_disk_space(setup.state))
         setup, length = _plan_length(ctx, setup)
-        name = ctx.dataset.source
         plan = Plan(
-            source=str(Path(name).absolute()) if ctx.dataset.root is not None or Path(name).exists() else name,
+            source=portable_name(ctx.dataset),
             fingerprint=ctx.dataset.fingerprint(),
             recipe=setup.task.recipe,
             pretrained=None if weights is None else fingerprint(weights),
@@ -114,7 +114,7 @@ def resume_pretraining(
                 f"{run_dir / 'samples.csv'}: restore them, or start a new run"
             )
         if source is not None and is_named(source):
-            write_plan(run_dir, replace(plan, source=str(Path(ctx.dataset.source).absolute())), ctx.dataset)
+            write_plan(run_dir, replace(plan, source=portable_name(ctx.dataset)), ctx.dataset)
         setup = replace(build_pretraining(ctx, plan.recipe, weights), budget=plan.length.make_budget())
         folder, state = run_dir / "checkpoints", setup.state
         remove_incomplete(folder)

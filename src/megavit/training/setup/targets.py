@@ -14,7 +14,7 @@ IMBALANCE = 10.0
 
 
 # CutMix costs accuracy in short runs and helps in long ones (docs/tried.md).
-MIN_CUTMIX_EPOCHS = 30
+MIN_CUTMIX_EPOCHS = 40
 
 
 def check_labels_used(recipe: Recipe) -> None:

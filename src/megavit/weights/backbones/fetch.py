@@ -9,7 +9,7 @@ from megavit.config.backbones import BACKBONES, Backbone, Wheel
 from megavit.errors import BundleError
 from megavit.runtime.hub import find_cached, hub_cache, is_offline
 from megavit.weights.backbones.download import OnBytes, Patience, run_download
-from megavit.weights.backbones.local import cache_folder, find_backbone
+from megavit.weights.backbones.local import fetched_folder, find_backbone
 from megavit.weights.backbones.wheel import fetch_wheel
 from megavit.weights.pretrained.origin import Origin
 from megavit.weights.pretrained.pretrained import PretrainedModel, load_pretrained
@@ -46,12 +46,12 @@ def fetch_backbone(backbone: Backbone, patience: Patience, on_bytes: OnBytes) ->
         raise BundleError(f"{backbone.name} is not on this machine, and HF_HUB_OFFLINE is set: {_advice(backbone)}")
     try:
         if isinstance(backbone.where, Wheel):
-            return fetch_wheel(backbone, backbone.where, cache_folder() / backbone.name, patience, on_bytes)
+            return fetch_wheel(backbone, backbone.where, fetched_folder() / backbone.name, patience, on_bytes)
         timeouts = dict.fromkeys(("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"), f"{patience.answer:.0f}")
         command = [sys.executable, "-c", _DOWNLOAD, backbone.where]
         run_download(command, hub_cache(backbone.where), _HUB_ENV | timeouts, patience, on_bytes)
     except BundleError as error:
-        raise BundleError(f"{backbone.name} cannot be fetched from {backbone.source}: {error}") from None
+        raise BundleError(f"{backbone.name} cannot be fetched: {error}") from None
     path = find_cached(backbone.where)
     if path is None:
         raise BundleError(f"{backbone.name} is not complete on the hub: {_advice(backbone)}")

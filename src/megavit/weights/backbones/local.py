@@ -7,12 +7,11 @@ from pathlib import Path
 
 from megavit.config.backbones import BACKBONES, Backbone, Wheel
 from megavit.errors import ConfigError
+from megavit.runtime.cache import cache_folder
 from megavit.runtime.hub import find_cached
 
 FOLDER_SETTING = "MEGAVIT_BACKBONES"
 """Environment variable with a folder of backbones, each in a subfolder with its name."""
-CACHE_SETTING = "MEGAVIT_CACHE"
-"""Environment variable with the folder of what megavit has fetched itself."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +39,9 @@ def find_backbones() -> Iterator[LocalBackbone]:
                 yield LocalBackbone(backbone, path)
 
 
-def cache_folder() -> Path:
+def fetched_folder() -> Path:
     """Return the folder of the backbones that megavit has fetched itself, which need not exist."""
-    if own := os.environ.get(CACHE_SETTING):
-        return Path(own) / "backbones"
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    # Relative paths are to be ignored (XDG Base Directory Specification).
-    base = Path(cache) if Path(cache).is_absolute() else Path.home() / ".cache"
-    return base / "megavit" / "backbones"
+    return cache_folder() / "backbones"
 
 
 def _in_folder(backbone: Backbone) -> Path | None:
@@ -63,5 +57,5 @@ def _in_folder(backbone: Backbone) -> Path | None:
 def _in_cache(backbone: Backbone) -> Path | None:
     if not isinstance(backbone.where, Wheel):
         return find_cached(backbone.where)
-    path = cache_folder() / backbone.name
+    path = fetched_folder() / backbone.name
     return path if path.is_dir() else None

@@ -72,6 +72,19 @@ def test_paths_in_parquet_are_beside_it(pyarrow, tmp_path):
     assert images.root == tmp_path and images.samples[0].name == "photos/0.png"
 
 
+def test_columns_of_0_and_1_in_parquet_are_classes(pyarrow, tmp_path):
+    columns = {
+        "image": [{"bytes": encoded(number), "path": None} for number in range(12)],
+        "ant": [number % 2 for number in range(12)],
+        "zebra": [number % 2 == 0 for number in range(12)],
+        "split": ["train"] * 8 + ["val"] * 2 + ["test"] * 2,
+    }
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "data.parquet")
+    images = load_data(tmp_path / "data.parquet", DataRecipe())
+    assert (images.classes, images.split_sizes()) == (("ant", "zebra"), {"train": 8, "val": 2, "test": 2})
+    assert [sample.label for sample in images.samples[:3]] == [1, 0, 1]
+
+
 @pytest.mark.parametrize("damage", [b"", b"PAR1", b"PAR1" + b"x" * 100 + b"PAR1"])
 def test_a_damaged_parquet_file_is_refused(pyarrow, tmp_path, damage):
     (tmp_path / "data.parquet").write_bytes(damage)

@@ -65,8 +65,7 @@ def list_examples(parts: Mapping[str, Examples], source: str, root: Path, image_
         for number, (image, label, own_split) in enumerate(part.rows):
             numbers.append((split, number))
             stored = store.convert(image, where(len(numbers) - 1))
-            name = f"{split}/{number:04d}" if split else f"{number:04d}"
-            images.append((stored, None) if isinstance(stored, str) else (name, stored))
+            images.append((stored, None) if isinstance(stored, str) else (name_example(split, number), stored))
             labels.append(label)
             splits.append(split or own_split)
     if not images:
@@ -95,3 +94,8 @@ def list_examples(parts: Mapping[str, Examples], source: str, root: Path, image_
         tuple(notes),
         collector.memory,
     )
+
+
+def name_example(split: str, number: int) -> str:
+    """Return the name of an image without a file, by its split, "" for none, and its number in it."""
+    return f"{split}/{number:04d}" if split else f"{number:04d}"

@@ -3,9 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from megavit.config.recipe import DataRecipe
-from megavit.data.sources.records.columns import Records, read_records
-from megavit.data.sources.records.examples import Examples
+from megavit.data.sources.records.columns import Records
 
 
 def is_frame(data: object) -> bool:
@@ -14,8 +12,8 @@ def is_frame(data: object) -> bool:
     return kind.__name__ == "DataFrame" and kind.__module__.partition(".")[0] in ("pandas", "polars")
 
 
-def read_frame(frame: Any, recipe: DataRecipe) -> Examples:
-    """Return the examples of a data frame, whose columns are found as in tables."""
+def open_frame(frame: Any) -> Records:
+    """Return the records of a data frame."""
     is_pandas = type(frame).__module__.startswith("pandas")
 
     def columns(indices: Sequence[int]) -> Iterable[Sequence[object]]:
@@ -23,4 +21,4 @@ def read_frame(frame: Any, recipe: DataRecipe) -> Examples:
             return zip(*(frame.iloc[:, index].tolist() for index in indices), strict=True)
         return zip(*(frame.to_series(index).to_list() for index in indices), strict=True)
 
-    return read_records(Records("the data frame", tuple(map(str, frame.columns)), columns), recipe)
+    return Records("the data frame", tuple(map(str, frame.columns)), columns)

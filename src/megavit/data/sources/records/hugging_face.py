@@ -7,7 +7,7 @@ from typing import Any
 from megavit.config.recipe import DataRecipe
 from megavit.data.scan import Listing
 from megavit.data.sources.records.columns import Records, read_records
-from megavit.data.sources.records.examples import Examples, list_examples
+from megavit.data.sources.records.examples import list_examples
 from megavit.data.sources.records.packages import import_package
 from megavit.data.split.split_names import SPLITS, parse_split
 from megavit.errors import DataError
@@ -20,8 +20,8 @@ def is_hugging_face(data: object) -> bool:
     return type(data).__module__.partition(".")[0] == "datasets" and hasattr(data, "features")
 
 
-def read_hugging_face(data: Any, recipe: DataRecipe) -> Examples:
-    """Return the examples of a data set, with its images as the bytes of their files.
+def open_hugging_face(data: Any) -> Records:
+    """Return the records of a data set, with its images as the bytes of their files.
 
     The column of images is the one with the feature Image, and the column of labels the one with ClassLabel, if there
     is one of each; otherwise they are found as in tables.
@@ -41,9 +41,11 @@ def read_hugging_face(data: Any, recipe: DataRecipe) -> Examples:
         for row in selected:
             yield [row[name] for name in chosen]
 
-    return read_records(
-        Records("the data set", names, rows, class_names),
-        recipe,
+    return Records(
+        "the data set",
+        names,
+        rows,
+        class_names,
         image_column=images[0] if len(images) == 1 else None,
         label_column=next(iter(class_names)) if len(class_names) == 1 else None,
     )
@@ -59,7 +61,17 @@ def list_hub(source: str, recipe: DataRecipe) -> Listing:
     """List the images of `hf:NAME`, a data set on the hub of Hugging Face or in a folder, by the package datasets.
 
     Raises:
-        DataError: if the package is not installed, or cannot load the data set.
+        DataError: as in `open_hub`.
+    """
+    parts = {split: read_records(records, recipe) for split, records in open_hub(source).items()}
+    return list_examples(parts, source, Path.cwd(), recipe.image_root)
+
+
+def open_hub(source: str) -> dict[str, Records]:
+    """Return the records of `hf:NAME` by split, or under "" if they are all for training.
+
+    Raises:
+        DataError: if the package datasets is not installed, or cannot load the data set.
     """
     name = source.removeprefix(HUB_PREFIX)
     datasets = import_package("datasets", "datasets", "data sets of Hugging Face")
@@ -67,7 +79,7 @@ def list_hub(source: str, recipe: DataRecipe) -> Listing:
         loaded = datasets.load_dataset(name)
     except (OSError, ValueError, RuntimeError) as error:
         raise DataError(f"the data set {name!r} cannot be loaded: {error}") from error
-    parts: dict[str, Examples] = {}
+    parts: dict[str, Records] = {}
     for split_name, part in loaded.items():
         split = parse_split(split_name)
         if split is None or split in parts:
@@ -75,7 +87,5 @@ def list_hub(source: str, recipe: DataRecipe) -> Listing:
                 f"the data set {name!r} has the splits {', '.join(map(repr, loaded))}, which are not one each of "
                 f"{', '.join(SPLITS)}: pass megavit the ones to use from Python, as a dict"
             )
-        parts[split] = read_hugging_face(part, recipe)
-    if list(parts) == ["train"]:
-        parts = {"": parts["train"]}
-    return list_examples(parts, source, Path.cwd(), recipe.image_root)
+        parts[split] = open_hugging_face(part)
+    return {"": parts["train"]} if list(parts) == ["train"] else parts

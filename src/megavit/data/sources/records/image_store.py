@@ -49,18 +49,27 @@ class ImageStore:
         return stored
 
 
-def _convert(image: object, where: str) -> StoredImage:
+def find_path(image: object) -> str | None:
+    """Return the path of an image that is given by one, or None."""
     match image:
         case str() | os.PathLike():
             return os.fsdecode(image)
+        case dict() if isinstance(image.get("path"), str) and not isinstance(image.get("bytes"), bytes):
+            return image["path"]
+    return None
+
+
+def _convert(image: object, where: str) -> StoredImage:
+    path = find_path(image)
+    if path is not None:
+        return path
+    match image:
         case bytes():
             return image
         case bytearray() | memoryview():
             return bytes(image)
         case dict() if isinstance(image.get("bytes"), bytes):  # as in Hugging Face data sets
             return image["bytes"]
-        case dict() if isinstance(image.get("path"), str):
-            return image["path"]
         case Image.Image():
             return _checked(image, image.size)
         case torch.Tensor() | np.ndarray():

@@ -9,9 +9,10 @@ import torch
 
 from megavit.config.recipe import DataRecipe
 from megavit.data.scan import Listing
+from megavit.data.sources.records.columns import Records, read_records
 from megavit.data.sources.records.examples import Example, Examples, list_examples
-from megavit.data.sources.records.frame import is_frame, read_frame
-from megavit.data.sources.records.hugging_face import is_hugging_face, read_hugging_face
+from megavit.data.sources.records.frame import is_frame, open_frame
+from megavit.data.sources.records.hugging_face import is_hugging_face, open_hugging_face
 from megavit.data.split.split_names import SPLITS, parse_split
 from megavit.errors import DataError
 
@@ -36,27 +37,42 @@ def list_memory(data: object, recipe: DataRecipe) -> Listing:
     Raises:
         DataError: if the data is something else, or an image or a label is invalid.
     """
-    root, image_root = Path.cwd(), recipe.image_root or "."
+    parts = {split: _read(part, recipe) for split, part in split_objects(data).items()}
+    return list_examples(parts, IN_MEMORY, Path.cwd(), recipe.image_root or ".")
+
+
+def split_objects(data: object) -> dict[str, object]:
+    """Return the parts of data by split, or the data under "" if it is not in parts.
+
+    Raises:
+        DataError: if a key of a dict is not the name of a split.
+    """
     if not isinstance(data, Mapping):
-        return list_examples({"": _read(data, recipe)}, IN_MEMORY, root, image_root)
-    parts: dict[str, Examples] = {}
+        return {"": data}
+    parts: dict[str, object] = {}
     for name, part in data.items():
         split = parse_split(name) if isinstance(name, str) else None
         if split is None or split in parts:
             raise DataError(
                 f"a dict of data must have splits as keys, each of {', '.join(SPLITS)} once; got {list(data)!r}"
             )
-        parts[split] = _read(part, recipe)
+        parts[split] = part
     if not parts:
         raise DataError(f"the dict is empty: data can be {EXPECTED_OBJECTS}")
-    return list_examples(parts, IN_MEMORY, root, image_root)
+    return parts
+
+
+def open_object(data: object) -> Records | None:
+    """Return the records of a data frame or a data set of Hugging Face; None for other objects."""
+    if is_frame(data):
+        return open_frame(data)
+    return open_hugging_face(data) if is_hugging_face(data) else None
 
 
 def _read(data: Any, recipe: DataRecipe) -> Examples:
-    if is_frame(data):
-        return read_frame(data, recipe)
-    if is_hugging_face(data):
-        return read_hugging_face(data, recipe)
+    records = open_object(data)
+    if records is not None:
+        return read_records(records, recipe)
     if isinstance(data, tuple):
         if len(data) != 2:
             raise DataError(f"a tuple must be (images, labels), got {len(data)} items: data can be {EXPECTED_OBJECTS}")

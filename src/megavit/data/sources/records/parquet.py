@@ -32,6 +32,17 @@ def read_parquet(files: Sequence[Path], recipe: DataRecipe) -> dict[str, Example
     """Return the examples of Parquet files by their split, or under "" if their names tell none.
 
     Raises:
+        DataError: as in `open_parquet`, or if the columns cannot be found.
+    """
+    return {
+        split: _join([read_records(part, recipe) for part in parts]) for split, parts in open_parquet(files).items()
+    }
+
+
+def open_parquet(files: Sequence[Path]) -> dict[str, list[Records]]:
+    """Return the records of Parquet files by their split, or under "" if their names tell none.
+
+    Raises:
         DataError: if pyarrow is not installed, a file is damaged, or the names of some tell a split and others none.
     """
     parquet = import_package("pyarrow.parquet", "parquet", "Parquet")
@@ -46,17 +57,16 @@ def read_parquet(files: Sequence[Path], recipe: DataRecipe) -> dict[str, Example
             f"the name of {str(by_split[''][0])!r} tells no split, but that of other files does: name each after its "
             "split, such as train-00000-of-00001.parquet"
         )
-    return {split: _read_files(parquet, paths, recipe) for split, paths in by_split.items()}
+    return {split: [_open_file(parquet, path) for path in paths] for split, paths in by_split.items()}
 
 
-def _read_files(parquet: Any, paths: Sequence[Path], recipe: DataRecipe) -> Examples:
-    parts = [_read_file(parquet, path, recipe) for path in paths]
+def _join(parts: Sequence[Examples]) -> Examples:
     return Examples(
         chain.from_iterable(part.rows for part in parts), parts[0].class_names, parts[0].kind, parts[0].notes, "row"
     )
 
 
-def _read_file(parquet: Any, path: Path, recipe: DataRecipe) -> Examples:
+def _open_file(parquet: Any, path: Path) -> Records:
     with _converted_errors(path):
         schema = parquet.read_schema(path)
     features = _features(schema.metadata or {})
@@ -66,9 +76,11 @@ def _read_file(parquet: Any, path: Path, recipe: DataRecipe) -> Examples:
         if feature.get("_type") == "ClassLabel" and isinstance(feature.get("names"), list)
     }
     images = [name for name, feature in features.items() if feature.get("_type") == "Image"]
-    return read_records(
-        Records(str(path), tuple(schema.names), partial(_rows, parquet, path, tuple(schema.names)), class_names),
-        recipe,
+    return Records(
+        str(path),
+        tuple(schema.names),
+        partial(_rows, parquet, path, tuple(schema.names)),
+        class_names,
         image_column=images[0] if len(images) == 1 else None,
         label_column=next(iter(class_names)) if len(class_names) == 1 else None,
     )
