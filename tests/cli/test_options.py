@@ -7,10 +7,12 @@ from collections import defaultdict
 from megavit.cli.app import app
 
 ORDER = [
-    *("demo", "label", "check", "pretrain", "train", "evaluate", "predict", "explain", "embed", "calibrate"),
+    *("demo", "label", "check", "pretrain", "train", "add", "remove"),
+    *("evaluate", "predict", "explain", "embed", "search", "calibrate"),
     *("quantize", "export", "backbones", "convert", "push", "serve", "shard", "bench", "plan"),
 ]
 DIFFERENT_HELP = {
+    "from_": "training starts from these weights, labeling learns from their embeddings",
     "out": "what is written differs from command to command",
     "data": "shard and export take or default to other images",
     "images": "explain takes no shards",
@@ -20,7 +22,8 @@ DIFFERENT_HELP = {
     "to": "each has formats of its own",
     "precision": "each has choices of its own",
     "resume": "only train extends a finished run",
-    "from_": "pretraining starts from scratch by itself",
+    "report": "each shows what the command computes",
+    "top": "predict lists classes, search lists images",
     "minutes": "check trains only the models that find label errors",
     "batch_size": "training counts the images of all processes",
     "image_size": "the defaults differ, and convert also takes HEIGHTxWIDTH",

@@ -11,14 +11,17 @@ import torch
 
 from megavit.config.names import canonical, find_look_alikes, show_code_points
 from megavit.config.recipe import DataRecipe
+from megavit.data.byte_range import is_url
 from megavit.data.dataset import LabeledImages, Sample, Skipped
 from megavit.data.decode.extras import NEEDS_EXTRA
 from megavit.data.decode.image_file import NO_FILE
 from megavit.data.other_files import refuse
 from megavit.data.scan import Candidate, ImageInfo, Listing, Progress, scan_images
+from megavit.data.shards.index import is_tar
 from megavit.data.shards.listing import list_shards
 from megavit.data.shards.open import check_not_nearly_shards, is_shards
 from megavit.data.shards.verify import Verify
+from megavit.data.sources.class_folder import list_class_folder
 from megavit.data.sources.demo import DEMO_PREFIX, DEMOS, read_demo
 from megavit.data.sources.folder import list_folder
 from megavit.data.sources.label_log import LABEL_LOG, is_label_log, list_label_log
@@ -115,6 +118,21 @@ def load_data(
     return _assemble(text, listing, found, apply_columns(recipe, source), evaluated=known is not None)
 
 
+def load_class_folder(folder: Path, recipe: DataRecipe, progress: Progress | None = None) -> LabeledImages:
+    """Load the images of one class from a folder that is named after it; splits are as in `load_data`.
+
+    Raises:
+        DataError: if there are none, or the folder seems to hold several classes.
+    """
+    listing = list_class_folder(folder)
+    found = scan_images(listing, progress)
+    images = _assemble(str(folder), listing, found, recipe, evaluated=True)
+    if not images.samples:
+        reasons = "; ".join(f"{skipped.name!r}: {skipped.reason}" for skipped in images.skipped[:3])
+        raise DataError(f"{str(folder)!r} has no readable image; {reasons}")
+    return images
+
+
 def scan_source(
     source: DataSource,
     recipe: DataRecipe = DEFAULTS,
@@ -195,6 +213,12 @@ def name_source(source: DataSource) -> str:
     if isinstance(source, ScannedData):
         return name_source(source.source)
     return os.fspath(source) if is_named(source) else IN_MEMORY
+
+
+def is_reachable(source: str) -> bool:
+    """Return whether a recorded source is a file or folder that exists, or one that is not on this machine."""
+    path = Path(source).parent if is_tar(source) else Path(source)
+    return source.startswith((DEMO_PREFIX, HUB_PREFIX)) or is_url(source) or path.exists()
 
 
 def check_outside_data(out: Path, source: DataSource) -> None:

@@ -97,6 +97,12 @@ def read_config(folder: Path) -> ViTConfig:
     """Return the config of a saved model or a bundle, or raise BundleError or ConfigError."""
     from megavit.config.serialization import from_dict, parse_json
 
+    if (folder / BUNDLE_INFO).exists():
+        info = parse_json((folder / BUNDLE_INFO).read_bytes(), str(folder / BUNDLE_INFO), BundleError)
+        if info.get("ensemble"):
+            raise BundleError(
+                f"{folder} is an ensemble of {len(info['ensemble'])} models, not one model: megavit.load loads it"
+            )
     path = folder / CONFIG if (folder / CONFIG).exists() else folder / BUNDLE_INFO
     try:
         table = parse_json(path.read_bytes(), str(path), BundleError)

@@ -22,7 +22,7 @@ def render_model_card(info: BundleInfo) -> str:
         case _ if "pretraining" in data:
             text = _pretrained(data)
         case _ if not metrics:
-            text = _unmeasured(labels, target)
+            text = _unmeasured(labels, target, len(info.ensemble))
         case "classification":
             text = _classes(labels, metrics)
         case "multilabel":
@@ -106,10 +106,13 @@ def _change_lines(data: dict[str, Any], int8: dict[str, Any] | None) -> str:
     lines = ""
     if "cross_validation" in data:
         found = data["cross_validation"]
-        lines += (
-            f"- It is the model of fold {found['fold']} of {found['folds']}, which is of median quality: "
-            f"{found['summary']}, each predicted by the one model that was not trained on it.\n"
-        )
+        what = f"It is the model of fold {found['fold']} of {found['folds']}, which is of median quality"
+        if found["is_ensemble"]:
+            what = f"It is the mean of the models of {found['folds']} folds"
+        lines += f"- {what}: {found['summary']}, each predicted by the one model that was not trained on it.\n"
+    for entry in data.get("added", []):
+        name, what = literal(entry["class"]), "was added later, with" if entry["is_new"] else "later got"
+        lines += f"- The class {name} {what} {entry['images']} images, on which only the head was fitted.\n"
     if "calibrated" in data:
         found = data["calibrated"]
         lines += (
@@ -167,7 +170,7 @@ It has no classifier: its features were learned from {images} images without the
 - The effective rank of its features was {about["effective_rank"]:.1f} at the end.{lines}"""
 
 
-def _unmeasured(labels: Sequence[str], target: Target) -> str:
+def _unmeasured(labels: Sequence[str], target: Target, models: int) -> str:
     match target.kind:
         case "regression":
             what = "It predicts a number for each image."
@@ -177,7 +180,8 @@ def _unmeasured(labels: Sequence[str], target: Target) -> str:
             what = f"It distinguishes {len(labels)} classes: {_names(labels)}."
         case "classification":
             what = "It has no classifier."
-    return f"""# A converted Vision Transformer
+    title = f"An ensemble of {models} Vision Transformers" if models else "A converted Vision Transformer"
+    return f"""# {title}
 
 {what}
 
