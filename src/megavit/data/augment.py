@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import AugmentRecipe
 from megavit.config.vit import pair
-from megavit.data.image_dataset import Images
+from megavit.data.image_dataset import Images, to_device
 
 CROP_MARGIN = 1.25  # random crops have more detail if cut from an image larger than the model's input
 GRAY = (0.299, 0.587, 0.114)  # ITU-R BT.601
@@ -61,10 +61,10 @@ def _size_of(image: Tensor, preprocessing: Preprocessing) -> tuple[int, int]:
 
 def _augment(images: Tensor, size: tuple[int, int], recipe: AugmentRecipe, maps: Tensor | None = None) -> Tensor:
     augmented = images.float() / 255
+    if maps is None and (recipe.crop < 1 or recipe.flip or recipe.rotate or recipe.shift or images.shape[2:] != size):
+        maps = draw_affine_maps(images.shape[0], size, recipe)
     if maps is not None:
-        augmented = _resample(augmented, maps.to(images.device), size)
-    elif recipe.crop < 1 or recipe.flip or recipe.rotate or recipe.shift or images.shape[2:] != size:
-        augmented = _resample(augmented, draw_affine_maps(images.shape[0], size, recipe).to(images.device), size)
+        augmented = _resample(augmented, to_device(maps, images.device), size)
     if recipe.color:
         augmented = _recolor(augmented, recipe.color)
     return augmented
@@ -91,7 +91,7 @@ def _normalize(images: Tensor, preprocessing: Preprocessing) -> Tensor:
 def _by_channel(value: float | tuple[float, ...], scale: int, device: torch.device) -> float | Tensor:
     if not isinstance(value, tuple):
         return value * scale
-    return torch.tensor([channel * scale for channel in value], device=device).view(-1, 1, 1)
+    return to_device(torch.tensor([channel * scale for channel in value]), device).view(-1, 1, 1)
 
 
 def draw_affine_maps(batch: int, size: tuple[int, int], recipe: AugmentRecipe, max_area: float = 1.0) -> Tensor:
@@ -120,13 +120,12 @@ def _resample(images: Tensor, maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _recolor(images: Tensor, strength: float) -> Tensor:
-    brightness, contrast, saturation = (
-        torch.empty(3, images.shape[0], 1, 1, 1).uniform_(1 - strength, 1 + strength).to(images.device)
-    )
+    factors = torch.empty(3, images.shape[0], 1, 1, 1).uniform_(1 - strength, 1 + strength)
+    brightness, contrast, saturation = to_device(factors, images.device)
     images = images * brightness
     images = images.mean(dim=(1, 2, 3), keepdim=True).lerp(images, contrast)
     if images.shape[1] == 3:
-        weights = torch.tensor(GRAY, device=images.device).view(1, 3, 1, 1)
+        weights = to_device(torch.tensor(GRAY), images.device).view(1, 3, 1, 1)
         images = (images * weights).sum(dim=1, keepdim=True).expand_as(images).lerp(images, saturation)
     return images.clamp(0, 1)
 
@@ -135,6 +134,6 @@ def drop_color(images: Tensor, share: float) -> Tensor:
     """Return images (B, 3, height, width), of which a random `share` is gray; other channels are left as they are."""
     if images.shape[1] != 3 or not share:
         return images
-    is_gray = (torch.rand(images.shape[0], 1, 1, 1) < share).to(images.device)
-    weights = torch.tensor(GRAY, device=images.device).view(1, 3, 1, 1)
+    is_gray = to_device(torch.rand(images.shape[0], 1, 1, 1) < share, images.device)
+    weights = to_device(torch.tensor(GRAY), images.device).view(1, 3, 1, 1)
     return torch.where(is_gray, (images * weights).sum(dim=1, keepdim=True), images)

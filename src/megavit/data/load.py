@@ -21,7 +21,6 @@ from megavit.data.shards.index import is_tar
 from megavit.data.shards.listing import list_shards
 from megavit.data.shards.open import check_not_nearly_shards, is_shards
 from megavit.data.shards.verify import Verify
-from megavit.data.sources.class_folder import list_class_folder
 from megavit.data.sources.demo import DEMO_PREFIX, DEMOS, read_demo
 from megavit.data.sources.folder import list_folder
 from megavit.data.sources.label_log import LABEL_LOG, is_label_log, list_label_log
@@ -32,6 +31,7 @@ from megavit.data.sources.records.memory import IN_MEMORY, list_memory
 from megavit.data.sources.records.parquet import find_parquet
 from megavit.data.sources.table import DEFAULTS, list_table
 from megavit.data.sources.table_options import Table
+from megavit.data.sources.tree import list_class_folder
 from megavit.data.split.split import complete_splits
 from megavit.data.split.stratify import stratify
 from megavit.data.targets import index_target

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from megavit.data.dataset import LabeledImages
 from megavit.distributed.context import ParallelContext
@@ -67,8 +67,8 @@ class Objective(Protocol):
         """Metric of a validation; higher is better, at most 1."""
         ...
 
-    def accumulate_gradient(self, state: TrainState, task: Task, batch: Batch) -> float:
-        """Accumulate the gradient of the loss of a batch, and return that loss."""
+    def accumulate_gradient(self, state: TrainState, task: Task, batch: Batch) -> list[Tensor]:
+        """Accumulate the gradient of the loss of a batch, and return the parts () of which that loss is the sum."""
         ...
 
     def validate(self, model: nn.Module, setup: "TrainSetup") -> Validation:

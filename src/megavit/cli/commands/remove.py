@@ -7,7 +7,7 @@ from megavit.cli.options import Bundle, Device, Json, RunData
 
 def remove(
     bundle: Bundle,
-    classes: list[str],
+    names: list[str],
     /,
     *,
     out: Path,
@@ -21,14 +21,14 @@ def remove(
     renewed as by megavit add.
 
     Args:
-        classes: Names of the classes to remove.
+        names: Names of the classes to remove.
         out: New folder for the bundle, or that of the bundle itself to replace it.
     """
     from megavit.api import classes as api
     from megavit.cli.console import print_json, results
     from megavit.cli.render.metrics import show_metrics, show_uncertainty
 
-    removed = api.remove_classes(bundle, classes, out=out, data=data, device=device, reporter="terminal")
+    removed = api.remove_classes(bundle, names, out=out, data=data, device=device, reporter="terminal")
     if json:
         print_json(removed.to_dict())
         return

@@ -22,11 +22,11 @@ from megavit.training.incremental.change import (
     write_changed,
 )
 from megavit.training.incremental.head_rows import HeadInputs, cross_val_predict_rows, fit_head_rows, fit_shift
-from megavit.training.incremental.judge import Judge
 from megavit.training.incremental.new_images import NewImages, read_new_images
 from megavit.training.incremental.outputs import Outputs, SplitOutputs, compute_outputs
 from megavit.training.incremental.result import ClassAddition
 from megavit.training.incremental.run_images import ADDED, read_data_recipe, read_run_images
+from megavit.training.incremental.separability import SeparabilityCheck
 from megavit.training.progress import Reporter
 from megavit.weights.bundle.bundle import SAMPLES
 
@@ -56,7 +56,7 @@ def add_classes(
     correct = former["test"].logits.argmax(dim=1) == labels
     still_correct = measured.outputs[:count].argmax(dim=1) == labels
     before = wilson_interval(int(correct.sum()), count)
-    judge = Judge(fitted.head, former, added, fitted.train_logits)
+    check = SeparabilityCheck(fitted.head, former, added, fitted.train_logits)
     write_changed(
         predictor,
         target,
@@ -68,7 +68,7 @@ def add_classes(
     )
     return ClassAddition(
         folder=target,
-        added=tuple(judge.describe(label, new, len(predictor.labels)) for label in new.with_images),
+        added=tuple(check.describe(label, new, len(predictor.labels)) for label in new.with_images),
         metrics=measured.test,
         uncertainty=measured.uncertainty,
         before=before,
@@ -127,9 +127,9 @@ def _fit_rows(
             return HeadInputs(one.pooled, others, index[one.labels], one.labels, share[one.labels])
 
         fitted = fit_head_rows(inputs(train), len(rows))
-        out_of_fold = cross_val_predict_rows(inputs(train), fitted)
-        shift = fit_shift((inputs(train), out_of_fold), (inputs(val), fitted.logits(val.pooled)))
-        logits[:, rows] = out_of_fold + shift
+        held_out_logits = cross_val_predict_rows(inputs(train), fitted)
+        shift = fit_shift((inputs(train), held_out_logits), (inputs(val), fitted.logits(val.pooled)))
+        logits[:, rows] = held_out_logits + shift
         weight[rows], bias[rows] = fitted.weight * temperature, (fitted.bias + shift) * temperature
     return _Fitted(NewHead(labels, weight, bias), logits)
 

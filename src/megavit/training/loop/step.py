@@ -13,7 +13,6 @@ from megavit.data.augment import augment, normalize
 from megavit.data.image_dataset import Images, to_device
 from megavit.distributed.context import ParallelContext
 from megavit.errors import DivergedError
-from megavit.runtime.device import copies_ahead
 from megavit.runtime.seeds import seed_all
 from megavit.training.context import Objective
 from megavit.training.spike_detection import PATIENCE
@@ -47,8 +46,11 @@ def train_step(
 
     augmentation = task.augmentation_at(state.step)
     accumulate = accumulate_gradient if objective is None else objective.accumulate_gradient
-    loss = accumulate(state, task, batch)
-    loss, norm = state.parallel.all_reduce_mean(loss, state.parallel.clip_grad_norm(state.model, recipe.clip_norm))
+    losses = accumulate(state, task, batch)
+    gradient_norm = state.parallel.clip_grad_norm(state.model, recipe.clip_norm)
+    # The only point of a step at which Python waits for the device.
+    *losses, norm = torch.stack([*losses, gradient_norm]).tolist()
+    loss, norm = state.parallel.all_reduce_mean(sum(losses), norm)
     is_early = state.is_early(task.recipe.schedule)
     state.step += 1
     if not math.isfinite(norm) or not math.isfinite(loss):
@@ -69,8 +71,8 @@ def train_step(
     return loss
 
 
-def accumulate_gradient(state: TrainState, task: Task, batch: Batch) -> float:
-    """Accumulate the gradient of the loss of a batch's labels, and return that loss."""
+def accumulate_gradient(state: TrainState, task: Task, batch: Batch) -> list[Tensor]:
+    """Accumulate the gradient of the loss of a batch's labels, and return the share of each micro-batch in it."""
     augmentation = task.augmentation_at(state.step)
     inputs, targets = mix(*augment_batch(batch, task, augmentation, state.device), augmentation)
     inputs = progressive_resize(inputs, state, task.recipe.schedule)
@@ -82,22 +84,26 @@ def augment_batch(batch: Batch, task: Task, augmentation: AugmentRecipe, device:
     images, labels = batch
     maps = None
     if task.teacher is None:
-        targets = task.soft_targets(labels.to(device, non_blocking=copies_ahead(device)))
+        targets = task.soft_targets(to_device(labels, device))
     else:
         views = task.teacher.draw_views(len(labels), is_whole=augmentation != task.recipe.augment)
         maps = task.teacher.select_maps(views, labels)
         imitated = task.teacher.look_up(views, labels)
-        targets = torch.cat([task.soft_targets(task.teacher.labels[labels]), imitated], dim=1).to(device)
+        targets = to_device(torch.cat([task.soft_targets(task.teacher.labels[labels]), imitated], dim=1), device)
     augmented = augment(to_device(images, device), task.preprocessing, augmentation, maps)
     return normalize(augmented, task.preprocessing), targets
 
 
-def backward(model: nn.Module, batch: Batch, task: Task, parallel: ParallelContext) -> float:
-    """Accumulate the gradient of the mean loss of normalized images and soft targets, and return that loss."""
+def backward(model: nn.Module, batch: Batch, task: Task, parallel: ParallelContext) -> list[Tensor]:
+    """Accumulate the gradient of the mean loss of normalized images and soft targets.
+
+    Returns:
+        The share () of each micro-batch in that loss, still being computed if the model is on a GPU.
+    """
     inputs, targets = batch
     micro_batch_size = math.ceil(len(targets) / (task.recipe.run.gradient_accumulation or 1))
     autocast = task.dtype == torch.bfloat16 and not parallel.casts_weights
-    total = 0.0
+    losses = []
     for start in range(0, len(targets), micro_batch_size):
         stop = start + micro_batch_size
         micro_inputs, micro_targets = inputs[start:stop], targets[start:stop]
@@ -106,8 +112,8 @@ def backward(model: nn.Module, batch: Batch, task: Task, parallel: ParallelConte
                 logits = model(micro_inputs)
             loss = task.compute_loss(logits.float(), micro_targets) * (len(micro_targets) / len(targets))
             loss.backward()
-        total += loss.item()
-    return total
+        losses.append(loss.detach())
+    return losses
 
 
 def progressive_resize(images: Images, state: TrainState, schedule: ScheduleRecipe) -> Images:

@@ -56,8 +56,8 @@ class LeJepa:
         """Accuracy of nearest neighbors if the images have classes, else the embeddings' rank as a share of all."""
         return "nearest-neighbor accuracy" if self.is_labeled else "rank of embeddings"
 
-    def accumulate_gradient(self, state: TrainState, task: Task, batch: Batch) -> float:
-        """Accumulate the gradient of the loss of a batch of images, and return that loss."""
+    def accumulate_gradient(self, state: TrainState, task: Task, batch: Batch) -> list[Tensor]:
+        """Accumulate the gradient of the loss of a batch of images, and return that loss ()."""
         images = to_device(batch[0], state.device)
         assert isinstance(images, Tensor)  # as the aspect is not kept
         views = self.draw_views(images, task)
@@ -65,7 +65,7 @@ class LeJepa:
             projected = [(state.wrapped or state.model)(same_size) for same_size in views]
         loss = self.loss(torch.cat([part.float().unflatten(0, (-1, len(images))) for part in projected]))
         loss.backward()
-        return loss.item()
+        return [loss.detach()]
 
     def loss(self, projected: Tensor) -> Tensor:
         """Return the loss of projected embeddings (views, B, K), of which those of large views come first."""

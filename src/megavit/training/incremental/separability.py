@@ -1,4 +1,4 @@
-"""Judge whether features that were trained without a class suffice for it, on images that no row was fitted on."""
+"""Measure whether features that were trained without a class suffice for it, on images that no row was fitted on."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from megavit.training.incremental.new_images import NewImages
 from megavit.training.incremental.outputs import Outputs
 from megavit.training.incremental.result import AddedClass
 
-MIN_JUDGED_IMAGES = 3
-"""Smallest number of new images of a class on which it is judged, and of other classes that it is compared with."""
+MIN_HELD_OUT = 3
+"""Smallest number of new images of a class on which it is checked, and of other classes that it is compared with."""
 MIN_TOLD_APART = 0.8
 """Share of the images of two classes that get the right one of the two, below which they are not separable."""
 
 
 @dataclass(frozen=True)
-class Judge:
+class SeparabilityCheck:
     """The images that were held out from the rows of a head.
 
     Attributes:
@@ -39,7 +39,7 @@ class Judge:
         images = Counter(sample.split for part in new.parts for sample in part.samples if sample.label == label)
         own = self._new_logits(label)
         recall, nearest, told_apart = None, None, None
-        if len(own) >= MIN_JUDGED_IMAGES:
+        if len(own) >= MIN_HELD_OUT:
             recall = wilson_interval(int((own.argmax(dim=1) == label).sum()), len(own))
             shares = {other: pair for other in range(len(new.labels)) if (pair := self._tell_apart(own, label, other))}
             if shares:
@@ -58,7 +58,7 @@ class Judge:
     def _tell_apart(self, own: Tensor, label: int, other: int) -> tuple[Interval, Interval] | None:
         """Return the shares of a class's images, and of another's, that get the right one of the two."""
         others = torch.cat([self._logits(self.former, split, other) for split in ("val", "test")])
-        if other == label or len(others) < MIN_JUDGED_IMAGES:
+        if other == label or len(others) < MIN_HELD_OUT:
             return None
         right = ((own[:, label] > own[:, other]).sum(), (others[:, other] > others[:, label]).sum())
         return wilson_interval(int(right[0]), len(own)), wilson_interval(int(right[1]), len(others))

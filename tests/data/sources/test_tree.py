@@ -6,7 +6,7 @@ import pytest
 
 from megavit.config.recipe import DataRecipe
 from megavit.data.load import load_class_folder
-from megavit.data.sources.class_folder import list_class_folder
+from megavit.data.sources.tree import list_class_folder
 from megavit.errors import DataError
 
 
