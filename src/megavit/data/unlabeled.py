@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 
 from megavit.config.recipe import DataRecipe
+from megavit.data.assemble import separate_odd_channels
 from megavit.data.dataset import LabeledImages, Sample, Skipped
-from megavit.data.load import DataSource, is_named, name_source, scan_source, separate_odd_channels
+from megavit.data.load import DataSource, is_named, name_source, scan_source
 from megavit.data.scan import Candidate, ImageInfo, Listing, Progress, scan_images
 from megavit.data.shards.open import is_shards
 from megavit.data.sources.folder import list_folder
