@@ -5,6 +5,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
@@ -17,7 +18,7 @@ from tests.helpers.bundles import make_bundle, make_model
 from tests.helpers.digits import make_digits_folder
 from tests.helpers.listener import Listener
 
-IMAGES = (load_digits().images[:64] * 255 / 16).round().astype("uint8")
+IMAGES = (np.asarray(load_digits(return_X_y=True)[0]).reshape(-1, 8, 8)[:64] * 255 / 16).round().astype("uint8")
 SETTINGS: dict[str, dict[str, Any]] = {
     "model": {"preset": "pico", "patch_size": 4, "channels": 1, "image_size": 8},
     "run": {"precision": "float32", "device": "cpu", "batch_size": 16, "epochs": 3},
@@ -46,7 +47,7 @@ def read_weights(run: megavit.PretrainingRun) -> bytes:
 
 def test_the_bundle_has_features_and_no_head(run: megavit.PretrainingRun) -> None:
     bundle = load_bundle(run.bundle, verify=True)
-    assert bundle.model.config.num_classes == 0 and bundle.info.labels == [] and bundle.info.metrics == {}
+    assert bundle.info.model.num_classes == 0 and bundle.info.labels == [] and bundle.info.metrics == {}
     assert run.images == 72 and run.epochs == 3 and run.dim == 64 and 1 < run.effective_rank <= 64
     assert run.neighbor_accuracy is not None and 0 <= run.neighbor_accuracy <= 1
     card = (run.bundle / "README.md").read_text()
