@@ -27,9 +27,9 @@ from tests.helpers.listener import Listener
 from tests.helpers.training import make_context
 
 NAMES = ("0", "1")
-PIXELS, DIGITS = map(np.asarray, load_digits(n_class=2, return_X_y=True))
+PIXELS, DIGITS = (np.array(found, dtype=float) for found in load_digits(n_class=2, return_X_y=True))
 IMAGES = (PIXELS.reshape(-1, 8, 8)[:72] * 255 / 16).round().astype("uint8")
-LABELS: list[int] = DIGITS[:72].tolist()
+LABELS: list[int] = DIGITS[:72].astype(int).tolist()
 DATA = (IMAGES, [str(label) for label in LABELS])
 SETTINGS: dict[str, dict[str, Any]] = {
     "model": {"preset": "pico", "patch_size": 4, "channels": 1, "image_size": 8},
