@@ -39,7 +39,7 @@ def choose_weights(ctx: RunContext, request: TrainRequest) -> PretrainedModel | 
     if request.pretrained is not None:
         return request.pretrained
     recipe = merge(get_base_recipe(request.recipe, ctx.dataset), request.overrides, "the recipe")
-    if recipe.model.pretrained == AUTO:
+    if recipe.model.pretrained == AUTO and recipe.distillation is None:
         # Also sent to the other processes, whose machines may have other files.
         found = ctx.dist.run_on_main(lambda: Search(ctx, recipe, request.overrides).find(), wait_long=True)
         if found is not None:
