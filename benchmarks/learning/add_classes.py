@@ -27,7 +27,7 @@ from megavit.errors import MegavitError
 from megavit.evaluation.inference import run_inference
 from megavit.predict.predictor import Predictor
 
-FEW = (3, 30)
+FEW = (1, 3, 10, 30)
 
 
 def link(images: LabeledImages, samples: list[Sample], folder: Path, layout: str) -> None:
