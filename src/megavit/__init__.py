@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from megavit.api.convert import convert as convert
     from megavit.api.evaluate import evaluate as evaluate
     from megavit.api.export import export as export
+    from megavit.api.label import apply_labels as apply_labels
     from megavit.api.label import label as label
     from megavit.api.models import create_model as create_model
     from megavit.api.pretrain import pretrain as pretrain
@@ -67,6 +68,7 @@ _HOME = {
     "create_model": "megavit.api.models",
     "index_images": "megavit.api.search",
     "label": "megavit.api.label",
+    "apply_labels": "megavit.api.label",
     "serve": "megavit.api.serve",
     "Design": "megavit.config.vit",
     "PLAIN_VIT": "megavit.config.vit",
