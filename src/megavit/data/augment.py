@@ -55,7 +55,7 @@ def _size_of(image: Tensor, preprocessing: Preprocessing) -> tuple[int, int]:
 
 
 def _augment(images: Tensor, size: tuple[int, int], recipe: AugmentRecipe) -> Tensor:
-    augmented = images.float() / 255
+    augmented = images.float().div_(255)  # in place, as one more copy of large images takes much memory
     if recipe.crop < 1 or recipe.flip or recipe.rotate or recipe.shift or images.shape[2:] != size:
         augmented = _resample(augmented, _draw_affine_maps(images.shape[0], size, recipe).to(images.device), size)
     if recipe.color:

@@ -23,7 +23,10 @@ Batch = tuple[Images, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """The settings of training that stay the same in every step, with global batch size and images per epoch."""
+    """The settings of training that stay the same in every step, with global batch size and images per epoch.
+
+    `step_memory` is about the bytes that the activations of a step take of the main memory.
+    """
 
     recipe: Recipe
     preprocessing: Preprocessing
@@ -32,6 +35,7 @@ class Task:
     loss: Loss
     batch_size: int
     num_images: int
+    step_memory: int = 0
 
     @property
     def dtype(self) -> torch.dtype:

@@ -14,6 +14,7 @@ from megavit.data.augment import canvas_margin, canvas_size
 from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.image_dataset import COLOR_CHANNELS, ImageDataset, Images, compute_channel_statistics, make_batch
 from megavit.data.targets import num_outputs, target_tensor
+from megavit.model.activation_memory import activation_memory
 from megavit.model.vit import MegaVit
 from megavit.runtime.seeds import seed_all
 from megavit.training.context import RunContext
@@ -50,7 +51,9 @@ def build_training(
     model.transformer.gradient_checkpointing = recipe.run.gradient_checkpointing
     if preprocessing is None:
         preprocessing = compute_preprocessing(config, dataset, keep_aspect=recipe.data.keep_aspect)
-    task = make_task(recipe, preprocessing, dataset, ctx.device)
+    task = replace(
+        make_task(recipe, preprocessing, dataset, ctx.device), step_memory=_step_memory(config, recipe, ctx.device)
+    )
 
     seed_all(recipe.run.seed)
     parallel.param_dtype = task.dtype
@@ -79,7 +82,15 @@ def build_pretrained(ctx: RunContext, recipe: Recipe, pretrained: PretrainedMode
     _init_head(model, ctx)
     preprocessing = adapt_preprocessing(config, pretrained, keep_aspect=recipe.data.keep_aspect)
     task = make_task(recipe, preprocessing, ctx.dataset, ctx.device)
+    task = replace(task, step_memory=_step_memory(config, recipe, ctx.device))
     return StartingModel(model.to(ctx.device), task, changes, pretrained.origin)
+
+
+def _step_memory(config: ViTConfig, recipe: Recipe, device: torch.device) -> int:
+    if device.type != "cpu":
+        return 0
+    images = (recipe.run.batch_size or 1) // recipe.parallel.dp_world_size // (recipe.run.gradient_accumulation or 1)
+    return max(1, images) * activation_memory(config, recipe.run.gradient_checkpointing)
 
 
 def _init_head(model: MegaVit, ctx: RunContext) -> None:
@@ -160,14 +171,27 @@ def make_train_loader(ctx: RunContext, task: Task, samples: Sequence[Sample] | N
     size, margin = _canvas(ctx.dataset, task)
     if samples is None:
         samples = ctx.dataset.in_split("train")
-    workers = task.recipe.run.workers
-    return TrainLoader(ctx.dataset, samples, size, workers=workers, reporter=ctx.reporter, margin=margin)
+    return TrainLoader(
+        ctx.dataset,
+        samples,
+        size,
+        workers=task.recipe.run.workers,
+        reporter=ctx.reporter,
+        reserved=task.step_memory,
+        margin=margin,
+    )
 
 
 def make_eval_loader(ctx: RunContext, task: Task, samples: Sequence[Sample]) -> TrainLoader:
     """Return a loader of `samples` with the evaluation preprocessing."""
-    workers = task.recipe.run.workers
-    return TrainLoader(ctx.dataset, samples, task.preprocessing, workers=workers, reporter=ctx.reporter)
+    return TrainLoader(
+        ctx.dataset,
+        samples,
+        task.preprocessing,
+        workers=task.recipe.run.workers,
+        reporter=ctx.reporter,
+        reserved=task.step_memory,
+    )
 
 
 def _canvas(dataset: LabeledImages, task: Task) -> tuple[Preprocessing, float]:
