@@ -28,7 +28,7 @@ from megavit.data.targets import target_tensor
 from megavit.engine.engine import ModelOutput
 from megavit.errors import ImageError
 from megavit.evaluation.inference import select_split
-from megavit.evaluation.uncertainty.uncertainty import compute_uncertainty
+from megavit.evaluation.uncertainty.measure import compute_uncertainty
 from megavit.predict.predictor import Predictor, load
 from megavit.weights.bundle.bundle import SAMPLES
 

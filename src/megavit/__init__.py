@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from megavit.api.convert import convert as convert
     from megavit.api.evaluate import evaluate as evaluate
     from megavit.api.export import export as export
+    from megavit.api.label import label as label
     from megavit.api.models import create_model as create_model
     from megavit.api.push import push as push
     from megavit.api.serve import serve as serve
@@ -52,6 +53,7 @@ _HOME = {
     "export": "megavit.api.export",
     "convert": "megavit.api.convert",
     "create_model": "megavit.api.models",
+    "label": "megavit.api.label",
     "serve": "megavit.api.serve",
     "Design": "megavit.config.vit",
     "PLAIN_VIT": "megavit.config.vit",

@@ -7,7 +7,7 @@ from collections import defaultdict
 from megavit.cli.app import app
 
 ORDER = [
-    *("demo", "check", "train", "evaluate", "predict", "explain", "embed", "calibrate"),
+    *("demo", "label", "check", "train", "evaluate", "predict", "explain", "embed", "calibrate"),
     *("quantize", "export", "backbones", "convert", "push", "serve", "shard", "bench", "plan"),
 ]
 DIFFERENT_HELP = {

@@ -19,7 +19,16 @@ from megavit.cli.app import app, run
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-HOW_TO = ("uneven-classes", "going-on", "pretrained-weights", "export", "distributed", "shards", "plan")
+HOW_TO = (
+    "uneven-classes",
+    "going-on",
+    "cross-validation",
+    "pretrained-weights",
+    "export",
+    "distributed",
+    "shards",
+    "plan",
+)
 CONCEPTS = ("calibration", "prediction-sets", "explanations", "inference")
 RUN = ["tutorial.md", *(f"how-to/{name}.md" for name in HOW_TO), *(f"concepts/{name}.md" for name in CONCEPTS)]
 

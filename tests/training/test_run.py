@@ -4,7 +4,7 @@ from PIL import Image
 
 from megavit.config.recipe import DataRecipe
 from megavit.runtime.process_group import DistContext
-from megavit.training.run import read_dataset, report_warnings
+from megavit.training.setup.source import read_dataset, report_warnings
 from tests.helpers.labeled_images import make_scene
 from tests.training.test_cross_val_predict import Counting
 

@@ -27,6 +27,12 @@ class TrainSettings:
         nproc = self.overrides.get("parallel", {}).get("nproc")
         return nproc if isinstance(nproc, int) else 1
 
+    @property
+    def is_cross_validation(self) -> bool:
+        """Whether the settings ask for a run of each fold, and not of one."""
+        data = self.overrides.get("data", {})
+        return data.get("folds") is not None and data.get("fold") is None
+
 
 def read_settings(recipe: str | os.PathLike[str], settings: Settings) -> TrainSettings:
     """Return the settings of a recipe with the caller's on top, of which those that are None are left out.

@@ -12,6 +12,8 @@ from megavit.errors import ConfigError, Interrupted
 from megavit.training import run as training
 from megavit.training.clock import Clock
 from megavit.training.extend import Extension
+from megavit.training.folds.plan import is_cross_validation
+from megavit.training.folds.run import resume_folds, train_folds
 from megavit.training.report.result import Run
 
 
@@ -28,6 +30,7 @@ def train(
     image_size: int | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
+    folds: int | None = None,
     seed: int | None = None,
     device: str | None = None,
     settings: Settings | None = None,
@@ -58,6 +61,8 @@ def train(
         image_size: side of the model's input in pixels; None to choose by the images.
         batch_size: images per optimizer step; None for 128, fewer for few images.
         learning_rate: peak learning rate; None for the recipe's.
+        folds: number of folds of a cross-validation, which trains as many models, one after another, each tested on
+            the images of its fold; `minutes` are for all of them, `epochs` for each. None to train one model.
         seed: random seed; None for 0.
         device: "auto", "cpu", "cuda" or "cuda:N"; None for "auto".
         settings: any other settings, nested as in a recipe file, such as {"augment": {"flip": True}}.
@@ -74,6 +79,7 @@ def train(
     arguments: dict[str, dict[str, Any]] = {
         "model": {"pretrained": None if from_ is None else os.fspath(from_), "preset": model, "image_size": image_size},
         "finetune": {"method": finetune},
+        "data": {"folds": folds},
         "optimizer": {"learning_rate": learning_rate},
         "run": {"minutes": minutes, "epochs": epochs, "batch_size": batch_size, "seed": seed, "device": device},
     }
@@ -83,7 +89,8 @@ def train(
     folder = default_out(name_source(data)) if out is None else Path(out)
     with open_reporter(reporter) as shown:
         try:
-            return training.train(
+            begin = train_folds if chosen.is_cross_validation else training.train
+            return begin(
                 data,
                 folder,
                 recipe=chosen.recipe,
@@ -131,6 +138,8 @@ def resume(
     if other:
         raise ConfigError(f"a run is resumed with its own settings: leave out {', '.join(other)}")
     extension = None
+    if is_cross_validation(Path(run)):
+        return _resume_folds(Path(run), data, settings=overrides, reporter=reporter, extended=bool(epochs or minutes))
     if epochs is not None or minutes is not None:
         extension = Extension(epochs=epochs, minutes=minutes)
     with open_reporter(reporter) as shown:
@@ -142,3 +151,15 @@ def resume(
             source=data,
             extension=extension,
         )
+
+
+def _resume_folds(
+    run: Path, data: DataSource | None, *, settings: Settings, reporter: ReporterChoice, extended: bool
+) -> Run:
+    if extended or settings.get("parallel"):
+        raise ConfigError(
+            f"{run} is a cross-validation, which is resumed with its own settings and length: leave the others out. "
+            f"Its folds, such as {run / 'folds' / '1'}, are runs of their own"
+        )
+    with open_reporter(reporter) as shown:
+        return resume_folds(run, reporter=shown, source=data)

@@ -25,6 +25,7 @@ from megavit.cli.commands.embed import embed
 from megavit.cli.commands.evaluate import evaluate
 from megavit.cli.commands.explain import explain
 from megavit.cli.commands.export import export
+from megavit.cli.commands.label import label
 from megavit.cli.commands.plan import plan
 from megavit.cli.commands.predict import predict
 from megavit.cli.commands.push import push
@@ -51,7 +52,7 @@ app = App(
 )
 # In the order of --help.
 _COMMANDS = (
-    *(demo, check, train, evaluate, predict, explain, embed, calibrate),
+    *(demo, label, check, train, evaluate, predict, explain, embed, calibrate),
     *(quantize, export, backbones, convert, push, serve, shard, bench, plan),
 )
 for position, command in enumerate(_COMMANDS):

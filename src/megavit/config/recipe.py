@@ -36,6 +36,7 @@ FinetuneMethod = Literal["auto", "probe", "lora", "last", "all"]
 AUTO, SCRATCH = "auto", "scratch"
 # Largest number of epochs, or of minutes (two years).
 MAX_DURATION = 1_000_000
+MAX_FOLDS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +94,8 @@ class DataRecipe(Settings):
         val, test: share in [0, 1) of each class (label, or range of scores) for validation and test, if the data does
             not define the split.
         seed: random seed of the split.
+        folds: number of folds of a cross-validation; None for none. `test` has no meaning then.
+        fold: fold, 1 to `folds`, whose images are the test images of a single run; None to train all folds.
         balance: treatment of class imbalance: "none"; "logits" (adds the log of each class's share to its logit in
             training, arXiv 2007.07314), the best on small classes in `benchmarks/learning/imbalance.py`; "loss"
             (weights the loss by the inverse share of the class; for labels, with capped weights of their images);
@@ -109,6 +112,8 @@ class DataRecipe(Settings):
     val: float = checked(check_fraction, 0.1)
     test: float = checked(check_fraction, 0.1)
     seed: int = checked(check_integer, 0, minimum=0)
+    folds: int | None = checked(check_integer, None, minimum=2, maximum=MAX_FOLDS)
+    fold: int | None = checked(check_integer, None, minimum=1)
     balance: Balance = "auto"
     keep_aspect: bool = False
     on_corrupt: OnCorrupt = "skip"
@@ -120,6 +125,8 @@ class DataRecipe(Settings):
         super().__post_init__()
         if self.val + self.test >= 1:
             raise ConfigError(f"val + test must be below 1, to leave images to train on; got {self.val} + {self.test}")
+        if self.fold is not None and (self.folds is None or self.fold > self.folds):
+            raise ConfigError(f"fold must be a number from 1 to folds; got fold {self.fold} and folds {self.folds}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,15 @@ from megavit.config.recipe import DataRecipe
 from megavit.data.dataset import LabeledImages, Sample, Skipped
 from megavit.data.decode.extras import NEEDS_EXTRA
 from megavit.data.decode.image_file import NO_FILE
+from megavit.data.other_files import refuse
 from megavit.data.scan import Candidate, ImageInfo, Listing, Progress, scan_images
 from megavit.data.shards.listing import list_shards
 from megavit.data.shards.open import check_not_nearly_shards, is_shards
 from megavit.data.shards.verify import Verify
 from megavit.data.sources.demo import DEMO_PREFIX, DEMOS, read_demo
 from megavit.data.sources.folder import list_folder
+from megavit.data.sources.label_log import LABEL_LOG, is_label_log, list_label_log
 from megavit.data.sources.metadata import list_metadata
-from megavit.data.sources.other_files import refuse
 from megavit.data.sources.records.files import RECORD_SUFFIXES, list_parquet, list_record_file
 from megavit.data.sources.records.hugging_face import HUB_PREFIX, list_hub
 from megavit.data.sources.records.memory import IN_MEMORY, list_memory
@@ -40,6 +41,26 @@ Scanned = Sequence[tuple[Candidate, ImageInfo]]
 
 DataSource = str | os.PathLike[str] | Any
 """A path, a `Table`, a name such as demo:digits, or Python objects as in `megavit.data.sources.records.memory`."""
+
+
+@dataclass(frozen=True)
+class ScannedData:
+    """A data source whose images have been read once, to be split in several ways: see `scan_source`."""
+
+    source: DataSource
+    listing: Listing
+    found: Sequence[ImageInfo | str] = field(repr=False)
+
+
+def scan_once(source: DataSource, recipe: DataRecipe, progress: Progress | None = None) -> DataSource:
+    """Return data that `load_data` splits without reading it again; the name of a demo set stays as it is.
+
+    Raises:
+        DataError: as in `load_data`, except for classes without images.
+    """
+    if name_source(source).startswith(DEMO_PREFIX):
+        return source
+    return ScannedData(source, *scan_source(source, recipe, progress, verify="none"))
 
 
 def load_data(
@@ -73,7 +94,7 @@ def load_data(
     known = None if known_classes is None else {canonical(name) for name in known_classes}
 
     def check_splits(present: set[str | None]) -> None:
-        shares = {"val": recipe.val, "test": recipe.test}
+        shares = {"val": recipe.val, "test": recipe.test if recipe.fold is None else 1.0}
         for split in required_splits:
             if split not in present and shares.get(split) == 0:
                 raise DataError(
@@ -84,9 +105,13 @@ def load_data(
     if text.startswith(DEMO_PREFIX):
         check_splits(set())
         return read_demo(text, recipe)
-    listing, found = scan_source(
-        source, recipe, progress, verify=verify, check_splits=check_splits, known_classes=known
-    )
+    if isinstance(source, ScannedData):
+        check_splits({candidate.split for candidate in source.listing.candidates})
+        listing, found = source.listing, source.found
+    else:
+        listing, found = scan_source(
+            source, recipe, progress, verify=verify, check_splits=check_splits, known_classes=known
+        )
     return _assemble(text, listing, found, apply_columns(recipe, source), evaluated=known is not None)
 
 
@@ -124,7 +149,7 @@ def scan_source(
         return listing, scan_images(listing, progress)
     check_not_nearly_shards(text)
     if path.is_file() and path.suffix.lower() in TABLES:
-        listing = list_table(path, recipe)
+        listing = list_label_log(path) if _is_log(path, recipe) else list_table(path, recipe)
     elif path.is_file() and path.suffix.lower() in RECORD_SUFFIXES:
         listing = list_record_file(path, recipe)
     elif path.is_dir():
@@ -138,6 +163,8 @@ def scan_source(
 
 
 def _list_folder(path: Path, recipe: DataRecipe, known_classes: Collection[str] | None) -> Listing:
+    if _is_log(path / LABEL_LOG, recipe):
+        return list_label_log(path / LABEL_LOG)
     listing = list_metadata(path, recipe)
     if listing is not None:
         return listing
@@ -147,8 +174,14 @@ def _list_folder(path: Path, recipe: DataRecipe, known_classes: Collection[str] 
     return list_folder(path, known_classes)
 
 
+def _is_log(path: Path, recipe: DataRecipe) -> bool:
+    return recipe.path_column is None and recipe.label_column is None and is_label_log(path)
+
+
 def apply_columns(recipe: DataRecipe, source: DataSource) -> DataRecipe:
     """Return the settings to read data with, of which a `Table` replaces some."""
+    if isinstance(source, ScannedData):
+        return apply_columns(recipe, source.source)
     return replace(recipe, **source.settings) if isinstance(source, Table) else recipe
 
 
@@ -159,6 +192,8 @@ def is_named(source: DataSource) -> bool:
 
 def name_source(source: DataSource) -> str:
     """Return the path or name of data, which is `IN_MEMORY` for Python objects."""
+    if isinstance(source, ScannedData):
+        return name_source(source.source)
     return os.fspath(source) if is_named(source) else IN_MEMORY
 
 
@@ -194,6 +229,9 @@ def _assemble(
     _check_classes(source, listing.classes, [candidate for candidate, _ in usable], unusable, evaluated)
 
     usable.sort(key=lambda pair: pair[0].name)
+    kept_aside = sum(candidate.split == "test" for candidate, _ in usable) if recipe.fold is not None else 0
+    if kept_aside:
+        usable = [pair for pair in usable if pair[0].split != "test"]
     digests = [info.digest for _, info in usable]
     splits, split_description = complete_splits(
         [candidate.split for candidate, _ in usable],
@@ -202,6 +240,8 @@ def _assemble(
         recipe,
         listing.target,
     )
+    if kept_aside:
+        split_description += f"; {kept_aside:,} test images as defined by the data are in no fold"
     indices = {name: index for index, name in enumerate(listing.classes)}
     samples = tuple(
         Sample(

@@ -27,7 +27,7 @@ from megavit.evaluation.report.summary import headline, list_metrics, list_uncer
 from megavit.evaluation.report.text import describe_comparison, describe_subgroups, format_interval
 from megavit.evaluation.robustness.robustness import Robustness, compute_robustness
 from megavit.evaluation.subgroups import Subgroups, compute_subgroups, select_groups
-from megavit.evaluation.uncertainty.uncertainty import UncertaintyMetrics, compute_uncertainty
+from megavit.evaluation.uncertainty.measure import UncertaintyMetrics, compute_uncertainty
 from megavit.page import inline
 from megavit.predict.predictor import Predictor
 

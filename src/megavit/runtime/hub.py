@@ -60,6 +60,7 @@ def download(source: str) -> Path:
         GatedRepoError,
         HfHubHTTPError,
         HFValidationError,
+        HTTPError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
@@ -84,8 +85,10 @@ def download(source: str) -> Path:
             f"{name} is not in the cache of huggingface_hub, and the hub cannot be reached: try again with a "
             "network connection, or pass the folder of a copy"
         ) from None
-    except (HfHubHTTPError, OSError) as error:
+    except HfHubHTTPError as error:
         raise BundleError(f"{name} cannot be downloaded from the hub: {error}") from None
+    except (HTTPError, OSError) as error:
+        raise BundleError(f"the download of {name} from the hub broke off: try again ({error})") from None
     return folder
 
 

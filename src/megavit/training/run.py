@@ -18,19 +18,11 @@ from typing import Any
 import torch
 
 from megavit.config.names import shell_quote
-from megavit.config.recipe import DataRecipe, Recipe
-from megavit.data.byte_range import is_url
-from megavit.data.dataset import LabeledImages
-from megavit.data.load import DataSource, is_named, load_data
-from megavit.data.shards.index import is_tar
-from megavit.data.sources.demo import DEMO_PREFIX
-from megavit.data.sources.records.hugging_face import HUB_PREFIX
-from megavit.data.sources.records.memory import IN_MEMORY
-from megavit.data.sources.table_options import Table
-from megavit.data_check.quick_checks import data_warnings
+from megavit.config.recipe import Recipe
+from megavit.data.load import DataSource, is_named
 from megavit.distributed.context import ParallelContext
 from megavit.errors import BundleError, DataError
-from megavit.runtime.process_group import DistContext, get_dist_context
+from megavit.runtime.process_group import get_dist_context
 from megavit.runtime.storage import check_writable
 from megavit.training.budget.measure import make_time_plan
 from megavit.training.checkpoint.checkpoint import list_checkpoints, load_checkpoint, remove_incomplete
@@ -60,6 +52,7 @@ from megavit.training.setup.parallel import override_parallel
 from megavit.training.setup.pretrained import choose_weights, fetch_progress
 from megavit.training.setup.resolve import draft_recipe, resolve_recipe
 from megavit.training.setup.sizes import check_resources
+from megavit.training.setup.source import check_source, portable_name, read_dataset, report_warnings, with_columns
 from megavit.training.state import TrainState
 from megavit.training.tracking.tracking import tracking
 from megavit.weights.backbones.fetch import load_source
@@ -92,17 +85,17 @@ def train(
     """
     clock, dist = clock or Clock(), get_dist_context()
     reporter = reporter if dist.is_main_process else NullReporter()
-    overrides = _with_columns(overrides, source)
+    overrides = with_columns(overrides, source)
     # Settings and weights are checked before the images are read.
     draft = draft_recipe(recipe, overrides, dist)
     weights = draft.model.source
     pretrained = None if weights is None else load_source(weights, reporter.say, fetch_progress(reporter))
     with dist.init_process_group(dist.pick_device(draft.run.device), draft.parallel.timeout_seconds):
         if dist.run_on_main(lambda: claim_run_dir(run_dir, source)):
-            return _resume(run_dir, reporter, clock, source=None if is_named(source) else source)
+            return _resume(run_dir, reporter, clock, source=None if is_named(source) else source, report=report)
         with dist.main_process_only(lock_run_dir(run_dir)):
             ctx = replace(_open_run(run_dir, source, draft, reporter, clock), write_report=report)
-            request = TrainRequest(_portable_name(ctx.dataset), recipe, overrides, pretrained)
+            request = TrainRequest(portable_name(ctx.dataset), recipe, overrides, pretrained)
             request = replace(request, pretrained=choose_weights(ctx, request))
             return _start(ctx, request) if request.pretrained is None else start_finetuning(ctx, request)
 
@@ -115,6 +108,7 @@ def resume(
     parallel: dict[str, Any] | None = None,
     source: DataSource | None = None,
     extension: Extension | None = None,
+    report: bool = True,
 ) -> Run:
     """Continue the run in `run_dir` from its newest intact checkpoint; on a CPU the result is bit-identical.
 
@@ -126,6 +120,7 @@ def resume(
         parallel: settings of `megavit.config.recipe.ParallelRecipe` that replace the run's.
         source: new location of the images if they have moved; it is recorded.
         extension: length by which the finished run is extended; its bundle stays in use until the new one replaces it.
+        report: whether to write the report.
 
     Raises:
         BundleError: if there is no run to resume.
@@ -139,7 +134,7 @@ def resume(
     with dist.init_process_group(dist.pick_device(recipe.run.device), recipe.parallel.timeout_seconds):
         if extension is not None and dist.run_on_main(lambda: is_restart(run_dir)):
             extension = None  # this same job has begun it
-        return _resume(run_dir, reporter, clock, parallel=parallel, source=source, extension=extension)
+        return _resume(run_dir, reporter, clock, parallel=parallel, source=source, extension=extension, report=report)
 
 
 def _open_run(run_dir: Path, source: DataSource, recipe: Recipe, reporter: Reporter, clock: Clock) -> RunContext:
@@ -156,31 +151,6 @@ def _open_run(run_dir: Path, source: DataSource, recipe: Recipe, reporter: Repor
         )
     device = dist.pick_device(recipe.run.device)
     return RunContext(run_dir, dataset, device, ParallelContext(dist, recipe.parallel, device), reporter, clock)
-
-
-def read_dataset(source: DataSource, recipe: DataRecipe, reporter: Reporter) -> LabeledImages:
-    """Return the images of `source`, or raise DataError if a split is empty."""
-    dataset = load_data(
-        source,
-        recipe,
-        lambda done, total: reporter.progress("checking images", done, total),
-        required_splits=("val", "test"),
-        verify="none",
-    )
-    for split in ("train", "val", "test"):
-        if not dataset.in_split(split):
-            raise DataError(
-                f"there are no images for {split}: {dataset.split_description}. "
-                "A class needs at least 3 images to be in every split: add images, or define the splits yourself"
-            )
-    reporter.data(dataset)
-    return dataset
-
-
-def report_warnings(dataset: LabeledImages, dist: DistContext, reporter: Reporter) -> None:
-    """Report warnings about the images that need no pixel data; only the main process reports."""
-    for line in data_warnings(dataset) if dist.is_main_process else []:
-        reporter.say(line)
 
 
 def _start(ctx: RunContext, request: TrainRequest) -> Run:
@@ -217,6 +187,7 @@ def _resume(
     parallel: dict[str, Any] | None = None,
     source: DataSource | None = None,
     extension: Extension | None = None,
+    report: bool = True,
 ) -> Run:
     dist, planned = get_dist_context(), read_plan(run_dir)
     recipe = planned.recipe
@@ -227,15 +198,15 @@ def _resume(
     if plan.recipe.parallel.nproc == (planned.recipe.parallel.nproc or 1):
         torch.set_num_threads(plan.threads)
     with dist.main_process_only(lock_run_dir(run_dir)):
-        location = _check_source(plan.source, run_dir) if source is None else source
-        ctx = _open_run(run_dir, location, plan.recipe, reporter, clock)
+        location = check_source(plan.source, run_dir) if source is None else source
+        ctx = replace(_open_run(run_dir, location, plan.recipe, reporter, clock), write_report=report)
         if ctx.dataset.fingerprint() != plan.fingerprint:
             raise DataError(
                 f"{ctx.dataset.source} has changed since the run began: its images, labels or splits differ from "
                 f"{run_dir / 'samples.csv'}: restore them, or start a new run"
             )
         if source is not None and is_named(source):
-            planned = replace(planned, source=_portable_name(ctx.dataset))
+            planned = replace(planned, source=portable_name(ctx.dataset))
             dist.run_on_main(lambda: write_plan(run_dir, planned, ctx.dataset))
             reporter.say(f"the images are the same, and are now read from {planned.source}")
         if plan.length is None:
@@ -307,36 +278,6 @@ def _fit(ctx: RunContext, setup: TrainSetup) -> Run:
     train_images = shrink_training_images(setup.train_loader, setup.task.preprocessing)
     inputs = EvalInputs(setup.val_loader, train_images=train_images)
     return ctx.dist.run_on_main(lambda: finalize(ctx, state, setup.task, inputs), wait_long=True)
-
-
-def _with_columns(overrides: dict[str, Any], source: DataSource) -> dict[str, Any]:
-    """Return the settings with those of a `Table`, and an absolute folder of images, so that a run can be resumed."""
-    data = overrides.get("data", {}) | (source.settings if isinstance(source, Table) else {})
-    if isinstance(data.get("image_root"), str):
-        data["image_root"] = str(Path(data["image_root"]).absolute())
-    return overrides | {"data": data}
-
-
-def _portable_name(dataset: LabeledImages) -> str:
-    name = dataset.source
-    is_path = name != IN_MEMORY and (dataset.root is not None or Path(name).exists())
-    return str(Path(name).absolute()) if is_path else name
-
-
-def _check_source(source: str, run_dir: Path) -> str:
-    """Return `source`, or raise DataError with advice on resuming if the data is no longer there."""
-    if source == IN_MEMORY:
-        raise DataError(
-            f"the images of the run in {run_dir} were in the memory of a process that has ended: resume it from "
-            "Python, with the same data"
-        )
-    path = Path(source).parent if is_tar(source) else Path(source)
-    if source.startswith((DEMO_PREFIX, HUB_PREFIX)) or is_url(source) or path.exists():
-        return source
-    raise DataError(
-        f"the images of this run are no longer at {source}: move them back, or pass their new location with "
-        f"megavit train --resume {shell_quote(str(run_dir))} DATA"
-    )
 
 
 def _disk_space(state: TrainState) -> int:

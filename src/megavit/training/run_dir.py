@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from megavit.training.clock import RunLength
 MAX_THREADS = 4096
 """Upper limit of threads, against damaged plans."""
 PLAN, RECIPE, SAMPLES, SKIPPED = "plan.json", "recipe.toml", "samples.csv", "skipped.csv"
+FOLDS_PLAN = "folds.json"
+"""The plan of a cross-validation, whose folds are runs of their own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +80,7 @@ def claim_run_dir(run_dir: Path, source: DataSource) -> bool:
 def check_run_dir(run_dir: Path, source: DataSource) -> None:
     """Raise OutputError if `run_dir` is not empty, or is inside the data, where it would become a class."""
     with writing("the run", run_dir):
-        if (run_dir / PLAN).exists():
+        if (run_dir / PLAN).exists() or (run_dir / FOLDS_PLAN).exists():
             folder = shell_quote(str(run_dir))
             raise OutputError(
                 f"{run_dir} already contains a run: resume it with --resume {folder}, or choose another --out"
@@ -168,9 +171,25 @@ def job() -> str:
     return f"agent {agent} {began}"
 
 
+_is_advised: ContextVar[bool] = ContextVar("_is_advised", default=False)
+
+
 @contextmanager
 def advise_resuming(run_dir: Path) -> Iterator[None]:
-    """Add the resume command to the message of any external error or interruption."""
+    """Add the resume command to the message of any external error or interruption, once: of a fold, the whole run's."""
+    if _is_advised.get():
+        yield
+        return
+    token = _is_advised.set(True)
+    try:
+        with _add_advice(run_dir):
+            yield
+    finally:
+        _is_advised.reset(token)
+
+
+@contextmanager
+def _add_advice(run_dir: Path) -> Iterator[None]:
     advice = f"resume it with megavit train --resume {shell_quote(str(run_dir))}"
     try:
         yield

@@ -19,7 +19,8 @@ from megavit.evaluation.metrics.dispatch import compute_metrics
 from megavit.evaluation.report.page import MAX_EXAMPLES, collect_confusions
 from megavit.evaluation.robustness.robustness import CorruptionResult, Robustness
 from megavit.evaluation.subgroups import compute_subgroups
-from megavit.evaluation.uncertainty.uncertainty import compute_uncertainty, fit_uncertainty
+from megavit.evaluation.uncertainty.measure import compute_uncertainty
+from megavit.evaluation.uncertainty.uncertainty import fit_uncertainty
 from megavit.predict.postprocess.postprocess import Calibrator
 
 NASTY = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}")

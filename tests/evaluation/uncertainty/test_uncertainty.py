@@ -3,7 +3,8 @@ import torch
 
 from megavit.config.target import Target
 from megavit.engine.engine import ModelOutput
-from megavit.evaluation.uncertainty.uncertainty import COVERAGES, compute_uncertainty, fit_uncertainty
+from megavit.evaluation.uncertainty.measure import COVERAGES, compute_uncertainty
+from megavit.evaluation.uncertainty.uncertainty import fit_uncertainty
 from megavit.predict.postprocess.postprocess import Calibrator
 
 CLASSES, WIDTH = 4, 6

@@ -17,7 +17,8 @@ from megavit.errors import OutputError
 from megavit.evaluation.metrics.classification import ClassificationMetrics, compute_classification_metrics
 from megavit.evaluation.metrics.multilabel import compute_multilabel_metrics
 from megavit.evaluation.metrics.regression import RegressionMetrics, compute_regression_metrics
-from megavit.evaluation.uncertainty.uncertainty import compute_uncertainty, fit_uncertainty
+from megavit.evaluation.uncertainty.measure import compute_uncertainty
+from megavit.evaluation.uncertainty.uncertainty import fit_uncertainty
 from megavit.predict.postprocess.postprocess import Calibrator
 from megavit.training.history import EpochRecord
 from megavit.training.report import figures

@@ -84,8 +84,8 @@ def test_other_small_or_gray_images_start_from_one(
         (make_images(channels=2), {}, "its images have 2 channels"),
         (make_images(channels=7), {}, "its images have 7 channels"),
         (make_images(), {"model": {"channels": 4}}, "its images have 4 channels"),
-        (make_images(), {"model": {"preset": "S"}}, "preset set the model"),
-        (make_images(), {"model": {"patch_size": 8}}, "patch_size set the model"),
+        (make_images(), {"model": {"preset": "S"}}, "the model's preset is set"),
+        (make_images(), {"model": {"patch_size": 8}}, "the model's patch size is set"),
         (make_images(), {"model": {"image_size": 30}}, "30 is no multiple of a backbone's patch, 4 pixels"),
     ],
 )

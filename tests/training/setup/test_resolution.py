@@ -119,13 +119,14 @@ def test_a_smaller_size_is_taken_if_it_leaves_time_to_tune(monkeypatch, seconds,
     assert choose_size_by_time(make_context(), recipe, make_weights(224)) == size
 
 
-@pytest.mark.parametrize("choose", [choose_size_by_time, check_affordable])
-def test_more_images_than_the_time_suffices_for_are_refused_with_advice(monkeypatch, choose):
+def test_more_images_than_the_time_suffices_for_are_refused_with_advice(monkeypatch):
     monkeypatch.setattr(resolution, "measure_image", lambda ctx, recipe, _: 0.9)
     recipe = Recipe(model=ModelRecipe(pretrained="tiny"), run=RunRecipe(minutes=2, batch_size=32))
     sentence = r"embedding all 100 images would take about 90 of the 1\d\d seconds left: .*--minutes.*--from scratch"
     with pytest.raises(ConfigError, match=sentence):
-        choose(make_context(), recipe, make_weights(224))
+        check_affordable(make_context(), recipe, make_weights(224))
+    # Once it has begun, a machine that became slower does not end a run.
+    assert choose_size_by_time(make_context(), recipe, make_weights(224)) == 56
 
 
 def test_a_run_by_epochs_takes_the_time_it_needs(monkeypatch):

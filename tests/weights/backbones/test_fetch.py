@@ -27,7 +27,8 @@ def test_a_backbone_of_the_hub_lies_in_its_cache_afterwards(tmp_path: Path, monk
 def test_a_truncated_file_is_said_and_does_not_count_as_cached(tmp_path: Path, monkeypatch) -> None:
     with serve_hub(make_folder(tmp_path / "served"), truncated=True) as address:
         use_hub(monkeypatch, address, tmp_path / "hub")
-        with pytest.raises(BundleError, match=f"{HUB} cannot be fetched from timm/{HUB} on the Hugging Face hub"):
+        reason = f"{HUB} cannot be fetched: the download of timm/{HUB} from the hub broke off"
+        with pytest.raises(BundleError, match=reason):
             fetch_backbone(ROW, QUICK, lambda _: None)
     assert find_backbone(ROW) is None
 

@@ -44,6 +44,7 @@ def train(
     gradient_checkpointing: bool | None = None,
     compile: bool | None = None,
     learning_rate: float | None = None,
+    folds: int | None = None,
     balance: Balance | None = None,
     on_corrupt: OnCorrupt | None = None,
     path_column: PathColumn = None,
@@ -69,8 +70,8 @@ def train(
     Photographs start from a backbone, a pretrained model, if one is at hand
     or can be fetched; what is used, and its license, is said. It is
     fine-tuned, the cheapest method first: a linear probe on frozen features,
-    then LoRA, the last layers, and all weights, as long as each is
-    significantly better than the one before.
+    then LoRA, the last layers, and all weights, as far as the time goes.
+    The best on held-out images is kept.
 
     Several processes can train one model: --nproc starts them on this
     machine, torchrun ... -m megavit train on several machines. If one dies,
@@ -97,6 +98,7 @@ def train(
         gradient_checkpointing: Recompute activations in the backward pass: far less memory, a third more time.
         compile: Compile the model with torch.compile: slow first steps, faster ones on a GPU.
         learning_rate: Peak learning rate. Default: the recipe's.
+        folds: Cross-validate: train as many models, each tested on images that no other is; --minutes are for all.
         balance: Method against class imbalance. Default: auto, chosen by the class sizes.
         on_corrupt: What to do about damaged images in shards: skip replaces them by others. Default: skip.
         precision: Numeric precision. Default: the faster one, measured.
@@ -110,6 +112,7 @@ def train(
         "model": {"pretrained": from_, "preset": model, "image_size": image_size, "patch_size": patch_size},
         "finetune": {"method": finetune},
         "data": {
+            "folds": folds,
             "balance": balance,
             "keep_aspect": keep_aspect,
             "on_corrupt": on_corrupt,

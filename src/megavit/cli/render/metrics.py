@@ -11,7 +11,7 @@ from megavit.evaluation.report.summary import Rows, headline, list_metrics, list
 from megavit.evaluation.report.text import describe_subgroups, format_interval, format_value, group_name
 from megavit.evaluation.robustness.robustness import Robustness
 from megavit.evaluation.subgroups import Subgroups
-from megavit.evaluation.uncertainty.uncertainty import UncertaintyMetrics
+from megavit.evaluation.uncertainty.measure import UncertaintyMetrics
 from megavit.training.report.baselines import describe_baselines
 from megavit.training.report.result import Run
 
@@ -118,11 +118,15 @@ def show_trained(trained: Run, *, as_json: bool) -> None:
     if trained.baselines and trained.baselines.warning:
         results.print(trained.baselines.warning, style="bold yellow")
         results.print(trained.baselines.advice or "")
-    results.print(headline(trained.metrics), style="bold")
+    results.print(trained.headline, style="bold")
+    for sentence in trained.cross_validation.describe() if trained.cross_validation else []:
+        results.print(sentence)
     if trained.baselines:
         results.print(describe_baselines(trained.baselines))
     if trained.uncertainty.calibrated:
         results.print(f"expected calibration error {trained.uncertainty.calibrated.ece.value:.1%}")
     results.print(f"report: {trained.report}")
+    if trained.cross_validation:
+        results.print(f"predictions: {trained.folder / 'predictions.csv'}")
     results.print(f"bundle: {trained.bundle}")
     results.print(f"try it: megavit predict {shell_quote(str(trained.folder))} IMAGE ...")

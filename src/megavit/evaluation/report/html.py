@@ -47,8 +47,15 @@ def render_page(template: str, package: str = "", **context: Any) -> bytes:
     return environment.get_template(template).render(**context).encode("utf-8", errors="replace")
 
 
-def metrics_context(test: Metrics) -> dict[str, Any]:
-    """Return the context of the shared templates for these metrics; `target` selects the template."""
+def metrics_context(test: Metrics, *, folds: int = 0) -> dict[str, Any]:
+    """Return the context of the shared templates for these metrics; `target` selects the template.
+
+    With `folds`, they are those of a cross-validation.
+    """
+    return {"folds": folds} | _target_context(test)
+
+
+def _target_context(test: Metrics) -> dict[str, Any]:
     match test:
         case ClassificationMetrics():
             return {

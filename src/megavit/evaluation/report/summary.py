@@ -5,21 +5,25 @@ from megavit.evaluation.metrics.classification import ClassificationMetrics
 from megavit.evaluation.metrics.dispatch import Metrics
 from megavit.evaluation.metrics.multilabel import MultilabelMetrics
 from megavit.evaluation.metrics.regression import RegressionMetrics
-from megavit.evaluation.uncertainty.uncertainty import UncertaintyMetrics
+from megavit.evaluation.uncertainty.measure import UncertaintyMetrics
 
 Rows = list[tuple[str, str]]
 
 
 def headline(metrics: Metrics) -> str:
     """Return a line such as "accuracy 98.3% (95%: 96.4% to 99.2%) on 359 test images"."""
+    return f"{describe_primary(metrics)} on {metrics.images:,} test images"
+
+
+def describe_primary(metrics: Metrics) -> str:
+    """Return the primary metric with its interval, such as "accuracy 98.3% (95%: 96.4% to 99.2%)"."""
     match metrics:
         case ClassificationMetrics():
-            primary = f"accuracy {percent(metrics.accuracy)}"
+            return f"accuracy {percent(metrics.accuracy)}"
         case MultilabelMetrics():
-            primary = f"mean average precision {percent(metrics.mean_average_precision)}"
+            return f"mean average precision {percent(metrics.mean_average_precision)}"
         case RegressionMetrics():
-            primary = f"mean absolute error {number(metrics.mae)}"
-    return f"{primary} on {metrics.images:,} test images"
+            return f"mean absolute error {number(metrics.mae)}"
 
 
 def list_metrics(metrics: Metrics) -> Rows:

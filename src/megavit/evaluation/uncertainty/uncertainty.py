@@ -1,7 +1,6 @@
-"""Fit and evaluate calibration, prediction sets and out-of-distribution detection on held-out images."""
+"""Fit calibration, prediction sets and out-of-distribution detection on held-out images."""
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,10 +13,10 @@ from megavit.data.targets import target_tensor
 from megavit.engine.engine import ModelOutput
 from megavit.errors import DataError
 from megavit.evaluation.inference import SplitSelection, run_inference
-from megavit.evaluation.metrics.bootstrap import Interval, wilson_interval
-from megavit.evaluation.metrics.calibration import Reliability, compute_reliability, fit_temperature
+from megavit.evaluation.metrics.calibration import fit_temperature
 from megavit.evaluation.metrics.dispatch import Metrics, compute_metrics
 from megavit.evaluation.metrics.multilabel import fit_thresholds
+from megavit.evaluation.uncertainty.measure import UncertaintyMetrics, compute_uncertainty
 from megavit.predict.postprocess.conformal import conformal_quantile
 from megavit.predict.postprocess.ood import fit_mahalanobis_ood
 from megavit.predict.postprocess.postprocess import (
@@ -34,53 +33,10 @@ from megavit.predict.predictor import Predictor
 from megavit.runtime.seeds import generator
 from megavit.weights.bundle.info import BundleInfo
 
-COVERAGES = (0.9, 0.95, 0.99)
-
 MIN_IMAGES = 60
 # Shares of the images for the out-of-distribution reference and for all other fits; the rest is for testing.
 _REFERENCE_SHARE, _FIT_SHARE = 0.3, 0.4
 _BATCH_SIZE = 64
-
-
-@dataclass(frozen=True)
-class CoverageMetrics:
-    """The coverage and size of prediction sets or intervals.
-
-    Attributes:
-        requested: requested coverage, in (0, 1).
-        empirical: coverage on these images.
-        mean_size: mean number of classes in a set, or width of an interval.
-        class_conditional: whether the coverage is guaranteed for every class separately.
-        worst_class: lowest coverage of any class; None for intervals.
-    """
-
-    requested: float
-    empirical: Interval
-    mean_size: float
-    class_conditional: bool = False
-    worst_class: float | None = None
-
-
-@dataclass(frozen=True)
-class UncertaintyMetrics:
-    """Metrics of calibration, coverage and out-of-distribution detection.
-
-    Attributes:
-        uncalibrated, calibrated: reliability of the probabilities before and after calibration; None for regression.
-        coverages: metrics for each of `COVERAGES` that the number of validation images allows.
-        false_positive_rate: share of these images that are flagged as out of distribution; None if detection is not
-            fitted.
-    """
-
-    images: int
-    uncalibrated: Reliability | None
-    calibrated: Reliability | None
-    coverages: tuple[CoverageMetrics, ...]
-    false_positive_rate: Interval | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the metrics as plain JSON types."""
-        return asdict(self)
 
 
 def fit_uncertainty(
@@ -129,44 +85,6 @@ def fit_uncertainty(
         threshold = min(conformal_quantile(distances, 1 - false_positive_rate), distances.max().item())
         calibration = replace(calibration, ood_threshold=threshold)
     return calibration, tensors
-
-
-def compute_uncertainty(calibrator: Calibrator, output: ModelOutput, targets: Tensor) -> UncertaintyMetrics:
-    """Return the uncertainty metrics of a model's output for images that nothing was fitted on."""
-    kind = calibrator.target.kind
-    predicted = calibrator.outputs(output.logits)
-    uncalibrated = calibrated = None
-    if kind != "regression":
-        uncalibrated = compute_reliability(logits_to_outputs(output.logits, calibrator.target), targets, kind)
-        calibrated = compute_reliability(predicted, targets, kind)
-    flagged = calibrator.is_out_of_distribution(output.pooled)
-    return UncertaintyMetrics(
-        images=len(targets),
-        uncalibrated=uncalibrated,
-        calibrated=calibrated,
-        coverages=tuple(
-            _compute_coverage(calibrator, predicted, targets, coverage)
-            for coverage in COVERAGES
-            if calibrator.supports_coverage(coverage)
-        ),
-        false_positive_rate=None if flagged is None else wilson_interval(int(flagged.sum()), len(flagged)),
-    )
-
-
-def _compute_coverage(calibrator: Calibrator, predicted: Tensor, targets: Tensor, requested: float) -> CoverageMetrics:
-    if calibrator.sets is None:
-        half_width = calibrator.interval_half_width(requested)
-        inside = (predicted - targets).abs() <= half_width
-        return CoverageMetrics(requested, wilson_interval(int(inside.sum()), len(inside)), mean_size=2 * half_width)
-    members = torch.from_numpy(calibrator.sets.members(predicted.numpy(), requested))
-    inside = members.gather(1, targets[:, None])[:, 0]
-    return CoverageMetrics(
-        requested,
-        wilson_interval(int(inside.sum()), len(inside)),
-        mean_size=members.sum(dim=1).double().mean().item(),
-        class_conditional=calibrator.sets.is_class_conditional(requested),
-        worst_class=min(inside[targets == label].double().mean().item() for label in targets.unique()),
-    )
 
 
 @dataclass(frozen=True)

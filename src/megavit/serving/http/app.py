@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import mimetypes
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -18,23 +17,13 @@ from megavit import __version__
 from megavit.page import static_folder
 from megavit.serving.errors import ApiError
 from megavit.serving.http.middleware import error_response
+from megavit.serving.http.page_files import add_page
 from megavit.serving.http.schema import REQUEST_BODY, Health, Models, Predictions, PredictQuery, error_responses
 from megavit.serving.metrics import Metrics
 from megavit.serving.request_body import ByteBudget, RequestBody, check_headers, read_body
 from megavit.serving.settings import PredictOptions, Settings
 from megavit.serving.workers.client import PendingImage, WorkerReply
 from megavit.serving.workers.model_service import ModelService
-
-_PAGE_HEADERS = {
-    "cache-control": "no-cache",
-    "content-security-policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
-        "media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "permissions-policy": "camera=(self)",
-}
-# Independent of the system's tables: with nosniff, a script of another type does not run.
-_CONTENT_TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css", ".html": "text/html"}
 
 
 def make_app(models: Mapping[str, ModelService], settings: Settings, metrics: Metrics, budget: ByteBudget) -> FastAPI:
@@ -112,28 +101,8 @@ def make_app(models: Mapping[str, ModelService], settings: Settings, metrics: Me
         """Return metrics for Prometheus."""
         return Response(metrics.render(), headers={"content-type": "text/plain; version=0.0.4; charset=utf-8"})
 
-    _add_page(app)
+    add_page(app, static_folder())
     return app
-
-
-def _add_page(app: FastAPI) -> None:
-    """Serve the page at `/` and its files below `/page/`, from memory."""
-    folder = static_folder()
-    responses: dict[str, Response] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            kind = _CONTENT_TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-            headers = {"content-type": f"{kind}; charset=utf-8" if kind.startswith("text/") else kind} | _PAGE_HEADERS
-            responses[path.relative_to(folder).as_posix()] = Response(path.read_bytes(), headers=headers)
-
-    async def page_file(request: Request) -> Response:
-        try:
-            return responses[request.path_params.get("path", "index.html")]
-        except KeyError:
-            raise ApiError(404, "there is nothing at this path") from None
-
-    for route in ("/", "/page/{path:path}"):
-        app.add_api_route(route, page_file, methods=["GET", "HEAD"], include_in_schema=False)
 
 
 async def _wait_for_replies(request: Request, images: list[PendingImage], timeout: float) -> list[WorkerReply]:

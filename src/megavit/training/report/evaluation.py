@@ -12,7 +12,8 @@ from megavit.engine.engine import Engine, ModelOutput
 from megavit.evaluation.metrics.dispatch import Metrics, compute_metrics
 from megavit.evaluation.metrics.multilabel import fit_thresholds
 from megavit.evaluation.probes.baselines import SmallImages, Split, shrink
-from megavit.evaluation.uncertainty.uncertainty import UncertaintyMetrics, compute_uncertainty, fit_uncertainty
+from megavit.evaluation.uncertainty.measure import UncertaintyMetrics, compute_uncertainty
+from megavit.evaluation.uncertainty.uncertainty import fit_uncertainty
 from megavit.model.vit import MegaVit
 from megavit.predict.postprocess.postprocess import Calibrator
 from megavit.training.context import RunContext

@@ -15,12 +15,15 @@ from megavit.evaluation.metrics.dispatch import Metrics
 from megavit.evaluation.metrics.multilabel import MultilabelMetrics
 from megavit.evaluation.metrics.regression import RegressionMetrics
 from megavit.evaluation.report.html import metrics_context, number, percent, render_page, write_report_file
-from megavit.evaluation.uncertainty.uncertainty import UncertaintyMetrics
+from megavit.evaluation.uncertainty.measure import UncertaintyMetrics
 from megavit.page.inline import data_uri
 from megavit.training.history import EpochRecord, TuneSummary
 from megavit.training.report import figures
 from megavit.training.report.baselines import BaselineSummary
 from megavit.training.report.figures import DARK, LIGHT, Example, Palette
+
+Scores = tuple[Sequence[float], Sequence[float]]
+"""The true and the predicted values of images, for regression."""
 
 _MAX_EXAMPLES = 12
 """Maximum number of wrong, and of correct, examples."""
@@ -78,7 +81,7 @@ class Report:
     calibration: Calibration
     uncertainty: UncertaintyMetrics
     examples: Sequence[Example]
-    regression: tuple[Sequence[float], Sequence[float]] | None = None
+    regression: Scores | None = None
     tuning: TuneSummary | None = None
     baselines: BaselineSummary | None = None
     bundle: str
@@ -90,16 +93,8 @@ def write_report(folder: Path, report: Report) -> Path:
     The page embeds its images and styles, follows the reader's light or dark setting, and forbids scripts and external
     requests. Figures without data are not written.
     """
-    wrong, correct = _sort_examples(report.examples)
-    drawings: dict[str, Figure] = {}
-    if isinstance(report.test, ClassificationMetrics):
-        drawings["confusion.png"] = figures.draw_confusion(report.test, LIGHT)
-    if report.uncertainty.uncalibrated and report.uncertainty.calibrated:
-        drawings["reliability.png"] = figures.draw_reliability(
-            report.uncertainty.uncalibrated, report.uncertainty.calibrated, LIGHT
-        )
-    if report.regression:
-        drawings["scores.png"] = figures.draw_scatter(*report.regression, LIGHT)
+    wrong, correct = sort_examples(report.examples)
+    drawings = draw_results(report.test, report.uncertainty, report.regression)
     if report.history:
         drawings["curves.png"] = figures.draw_curves(report.history, LIGHT)
     if report.examples:
@@ -117,19 +112,36 @@ def write_report(folder: Path, report: Report) -> Path:
         curves=_curves(report.history),
         uncertainty=report.uncertainty,
         calibration=report.calibration,
-        reliability=_reliability(report.uncertainty),
+        reliability=reliability_pictures(report.uncertainty),
         bundle_in_shell=shell_quote(report.bundle),
         bundle_in_python=repr(report.bundle),
         **metrics_context(report.test),
-        **_target_context(report),
+        **target_context(report.test, report.regression),
     )
+    return write_page(folder, page, drawings)
+
+
+def write_page(folder: Path, page: bytes, drawings: Mapping[str, Figure]) -> Path:
+    """Write `folder/report.html` and its drawings into `folder/figures/`; return the path of the page."""
     for name, figure in drawings.items():
         write_report_file(folder / "figures" / name, figures.png(figure))
     return write_report_file(folder / "report.html", page)
 
 
-def _target_context(report: Report) -> dict[str, Any]:
-    test = report.test
+def draw_results(test: Metrics, uncertainty: UncertaintyMetrics, regression: Scores | None) -> dict[str, Figure]:
+    """Return the drawings of the metrics by file name."""
+    drawings: dict[str, Figure] = {}
+    if isinstance(test, ClassificationMetrics):
+        drawings["confusion.png"] = figures.draw_confusion(test, LIGHT)
+    if uncertainty.uncalibrated and uncertainty.calibrated:
+        drawings["reliability.png"] = figures.draw_reliability(uncertainty.uncalibrated, uncertainty.calibrated, LIGHT)
+    if regression:
+        drawings["scores.png"] = figures.draw_scatter(*regression, LIGHT)
+    return drawings
+
+
+def target_context(test: Metrics, regression: Scores | None) -> dict[str, Any]:
+    """Return the context of the templates for a kind of target."""
     match test:
         case ClassificationMetrics():
             named = len(test.classes) <= MAX_NAMED_CLASSES
@@ -144,11 +156,12 @@ def _target_context(report: Report) -> dict[str, Any]:
             return {"attribute": "labels"}
         case RegressionMetrics():
             alt = f"True values against predictions; on average {number(test.mae.value)} apart."
-            scatter = report.regression and _render_themes(partial(figures.draw_scatter, *report.regression), alt)
+            scatter = regression and _render_themes(partial(figures.draw_scatter, *regression), alt)
             return {"attribute": "score", "scatter": scatter}
 
 
-def _reliability(uncertainty: UncertaintyMetrics) -> dict[str, str] | None:
+def reliability_pictures(uncertainty: UncertaintyMetrics) -> dict[str, str] | None:
+    """Return the reliability diagram in both themes; None if there are no probabilities."""
     if not uncertainty.uncalibrated or not uncertainty.calibrated:
         return None
     alt = f"Reliability diagram; expected calibration error {percent(uncertainty.calibrated.ece.value)}."
@@ -183,7 +196,7 @@ def _render_themes(draw: Callable[[Palette], Figure], alt: str) -> dict[str, str
     return {"alt": alt, "light": data_uri(figures.png(draw(LIGHT))), "dark": data_uri(figures.png(draw(DARK)))}
 
 
-def _sort_examples(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
+def sort_examples(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
     """Return the (wrong, correct) examples to show, the most confident mistakes first."""
     wrong = sorted(
         (example for example in examples if not example.is_correct),

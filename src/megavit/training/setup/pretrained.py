@@ -103,7 +103,8 @@ class Search:
             )
         designed = [name for name in DESIGN if self.overrides.get("model", {}).get(name) not in (None, AUTO)]
         if designed:
-            return f"{' and '.join(designed)} set the model, and a backbone has its own"
+            parts = " and ".join(name.replace("_", " ") for name in designed)
+            return f"the model's {parts} {'is' if len(designed) == 1 else 'are'} set, and a backbone has its own design"
         channels = model.channels or 3
         present = {sample.channels for sample in dataset.samples}
         if channels not in COLOR_CHANNELS or not all(can_convert_channels(number, channels) for number in present):

@@ -61,9 +61,6 @@ def choose_size_by_time(ctx: RunContext, recipe: Recipe, pretrained: PretrainedM
     """Return the largest image size that leaves time to tune the weights, or else at least to embed all images.
 
     If none is so fast it is the smallest; None if there are no sizes to choose from.
-
-    Raises:
-        ConfigError: if the time does not suffice at any size.
     """
     counts = ctx.dataset.split_sizes()
     total, batch_size = len(ctx.dataset.samples), min(recipe.run.batch_size or 1, counts["train"])
@@ -85,7 +82,6 @@ def choose_size_by_time(ctx: RunContext, recipe: Recipe, pretrained: PretrainedM
         is_tuned = recipe.finetune.method != "probe"
         tunable = [s for s in fast if is_tuned and s >= MIN_TUNING_SIZE and expected[s] <= tuning_limit]
         size = max(tunable or fast, default=sizes[0])
-    check_time(measured[size] * total, left, total)
     ctx.reporter.say(
         f"images are resized to {size} pixels: embedding all {total:,} will take about "
         f"{measured[size] * total:.0f} of the {left:.0f} seconds left; --image-size sets it"
@@ -100,11 +96,7 @@ def check_affordable(ctx: RunContext, recipe: Recipe, pretrained: PretrainedMode
         return
     total = len(ctx.dataset.samples)
     seconds = total * measure_image(ctx, _at(recipe, sizes[0]), pretrained)
-    check_time(seconds, recipe.run.minutes * 60 - ctx.clock.elapsed, total)
-
-
-def check_time(seconds: float, left: float, total: int) -> None:
-    """Raise ConfigError if embedding `total` images takes too many of the seconds left."""
+    left = recipe.run.minutes * 60 - ctx.clock.elapsed
     if seconds > MAX_EMBEDDING_SHARE * left:
         raise ConfigError(
             f"embedding all {total:,} images would take about {seconds:.0f} of the {max(0.0, left):.0f} seconds left: "

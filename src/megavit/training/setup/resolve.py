@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from megavit.config.recipe import SCRATCH, Precision, Recipe, ScheduleRecipe
+from megavit.config.recipe import AUTO, SCRATCH, Precision, Recipe, ScheduleRecipe
 from megavit.config.recipes import get_recipe
 from megavit.config.serialization import merge
 from megavit.errors import ConfigError
@@ -14,7 +14,7 @@ from megavit.training.budget.model_selection import Deadline, ModelChoice, choos
 from megavit.training.context import RunContext, TrainRequest
 from megavit.training.setup.norm import resolve_norm
 from megavit.training.setup.parallel import resolve_parallel
-from megavit.training.setup.resolution import choose_size_by_time
+from megavit.training.setup.resolution import check_affordable, choose_size_by_time
 from megavit.training.setup.sizes import (
     check_resources,
     get_base_recipe,
@@ -92,7 +92,12 @@ def resolve_finetuning(ctx: RunContext, recipe: Recipe, request: TrainRequest) -
     pretrained, dataset = request.pretrained, ctx.dataset
     assert pretrained is not None
     resolved = resolve_pretrained(recipe, request.overrides, pretrained, dataset, ctx.device)
-    if recipe.model.image_size or recipe.run.epochs:
+    if recipe.run.epochs:
+        return resolved
+    if request.overrides.get("model", {}).get("pretrained", AUTO) != AUTO:  # as for those that were found by themselves
+        requested = replace(resolved.model, image_size=recipe.model.image_size)
+        check_affordable(ctx, replace(resolved, model=requested), pretrained)
+    if recipe.model.image_size:
         return resolved
     size = choose_size_by_time(ctx, resolved, pretrained)
     if size is None:

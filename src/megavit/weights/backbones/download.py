@@ -83,4 +83,4 @@ def _size(folder: Path) -> int:
 
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return (lines[-1] if lines else "the download failed without a message")[:MAX_MESSAGE]
+    return (lines[-1].removeprefix("ERROR: ") if lines else "the download failed without a message")[:MAX_MESSAGE]

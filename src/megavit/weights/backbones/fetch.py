@@ -51,7 +51,7 @@ def fetch_backbone(backbone: Backbone, patience: Patience, on_bytes: OnBytes) ->
         command = [sys.executable, "-c", _DOWNLOAD, backbone.where]
         run_download(command, hub_cache(backbone.where), _HUB_ENV | timeouts, patience, on_bytes)
     except BundleError as error:
-        raise BundleError(f"{backbone.name} cannot be fetched from {backbone.source}: {error}") from None
+        raise BundleError(f"{backbone.name} cannot be fetched: {error}") from None
     path = find_cached(backbone.where)
     if path is None:
         raise BundleError(f"{backbone.name} is not complete on the hub: {_advice(backbone)}")

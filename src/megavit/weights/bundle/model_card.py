@@ -93,6 +93,12 @@ def _calibration_lines(target: Target, calibration: Calibration) -> str:
 
 def _change_lines(data: dict[str, Any], int8: dict[str, Any] | None) -> str:
     lines = ""
+    if "cross_validation" in data:
+        found = data["cross_validation"]
+        lines += (
+            f"- It is the model of fold {found['fold']} of {found['folds']}, which is of median quality: "
+            f"{found['summary']}, each predicted by the one model that was not trained on it.\n"
+        )
     if "calibrated" in data:
         found = data["calibrated"]
         lines += (

@@ -1,0 +1,1 @@
+"""Label images in a browser, with a model that learns while one works."""

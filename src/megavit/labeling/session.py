@@ -1,0 +1,123 @@
+"""Hold the state of a labeling session: the images, their labels and classes, and what has been learned of them."""
+
+import getpass
+import hashlib
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+from megavit.config.target import TargetKind
+from megavit.data.sources.label_log import Decision, Status
+from megavit.errors import ConfigError
+from megavit.labeling.images import ImageList, check_class, check_classes
+from megavit.labeling.store import LabelStore, Mark
+from megavit.labeling.thumbnails import Thumbnails
+
+
+class LabelingSession:
+    """A session, of which all windows show the same state; safe to use from several threads.
+
+    Args:
+        classes: names of classes to begin with; others are added as they are used.
+
+    Raises:
+        ConfigError: if a class cannot be used.
+        DataError: if the log of labels is damaged or of another target.
+    """
+
+    def __init__(self, images: ImageList, classes: Sequence[str] = (), target: TargetKind = "classification") -> None:
+        self.images, self.target = images, target
+        self.thumbnails = Thumbnails(images)
+        self.store = LabelStore(images.folder, target)
+        self.by = _user_name()
+        self._id = secrets.token_hex(4)
+        self._classes = check_classes(classes)
+        self._random_order = sorted(range(len(images.names)), key=lambda index: _digest(images.names[index]))
+        self._indices = {name: index for index, name in enumerate(images.names)}
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes in the order of their keys: those given, then the others as they were first used."""
+        used = {label: None for decision in list(self.store.decisions) for label in decision.labels}
+        return list(dict.fromkeys((*self._classes, *used)))
+
+    def describe(self) -> dict[str, Any]:
+        """Return what does not change while the session lasts, as plain JSON types."""
+        return {
+            "folder": self.images.folder.absolute().name,
+            "names": self.images.names,
+            "left_out": len(self.images.unnamed),
+            "target": self.target,
+            "by": self.by,
+        }
+
+    def changes(self, generation: str = "", since: int = 0) -> dict[str, Any]:
+        """Return the decisions that count and are newer than the first `since` ones, as plain JSON types.
+
+        Args:
+            generation: that of the answer that `since` is from; all decisions are returned if it is another one now.
+        """
+        self.store.refresh()
+        decisions = list(self.store.decisions)
+        current = f"{self._id}-{self.store.generation}"
+        is_reset = generation != current
+        last: dict[str, Decision] = {one.path: one for one in decisions[0 if is_reset else since :]}
+        return {
+            "generation": current,
+            "is_reset": is_reset,
+            "since": len(decisions),
+            "classes": self.classes,
+            "decisions": [
+                {"image": self._indices[one.path], "status": one.status, "labels": one.labels, "stroke": one.stroke}
+                for one in last.values()
+                if one.path in self._indices
+            ],
+        }
+
+    def label(self, stroke: str, status: Status, labels: Sequence[str], marks: Sequence[dict[str, Any]]) -> None:
+        """Write a stroke; `marks` have an image's index, the stroke that was `seen`, and what was suggested.
+
+        Raises:
+            ConfigError: if the labels do not fit the target, or one cannot be used.
+            DataError, OutputError, StaleError: as for `LabelStore.add`.
+        """
+        self.store.add(stroke, [self._mark(mark, status, self._check(status, labels)) for mark in marks], self.by)
+
+    def queue(self, count: int) -> list[dict[str, Any]]:
+        """Return up to `count` images to label next, as plain JSON types."""
+        open_ = [index for index in self._random_order if not self._is_decided(index)]
+        return [{"image": index, "suggested": None, "probability": None} for index in open_[:count]]
+
+    def undo(self, stroke: str, undone: str) -> None:
+        """Undo an earlier stroke by another one; errors are those of `LabelStore.undo`."""
+        self.store.undo(stroke, undone, self.by)
+
+    def _is_decided(self, index: int) -> bool:
+        last = self.store.last(self.images.names[index])
+        return last is not None and last.status != "unlabeled"
+
+    def _check(self, status: Status, labels: Sequence[str]) -> tuple[str, ...]:
+        if status != "labeled":
+            if labels:
+                raise ConfigError("only an image that is labeled has labels")
+            return ()
+        if self.target == "classification" and len(labels) != 1:
+            raise ConfigError("an image has one class; start megavit label with --multilabel for several labels")
+        known = self.classes
+        return tuple(sorted({check_class(label, known) for label in labels}))
+
+    def _mark(self, mark: dict[str, Any], status: Status, labels: tuple[str, ...]) -> Mark:
+        path = self.images.names[mark["image"]]
+        return Mark(path, status, labels, mark["seen"], mark["suggested"], mark["probability"])
+
+
+def _digest(name: str) -> bytes:
+    # The same order whenever the folder is opened, and whatever is added to it.
+    return hashlib.sha256(name.encode()).digest()
+
+
+def _user_name() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a user ID without a name
+        return ""

@@ -1,0 +1,274 @@
+/** The labeling page: which images are shown, and what keys and buttons do with them. */
+import { getQueue, getSession } from "./api.js";
+import { Classes } from "./classes.js";
+import { make } from "./dom.js";
+import { Grid } from "./grid.js";
+import { listenForKeys } from "./keys.js";
+import { Labels } from "./labels.js";
+import { Single } from "./single.js";
+import { Strokes } from "./strokes.js";
+import { count, sentence } from "./format.js";
+
+const QUEUE = 120; // images that are offered at once
+const REFRESH_MILLISECONDS = 2000;
+const MAX_ANNOUNCED = 20; // sentences kept for screen readers
+
+const byId = (id) => document.getElementById(id);
+let labels, strokes, grid, single, classes;
+let view = "grid";
+let filter = "next";
+
+function announce(text) {
+  byId("announcements").append(make("p", { textContent: text }));
+  if (byId("announcements").children.length > MAX_ANNOUNCED) byId("announcements").firstElementChild.remove();
+}
+
+/** Gives a status, and in case of labels their names, to the chosen images. */
+function decide(status, names = []) {
+  const images = chosen();
+  if (!images.length) return;
+  if (status === "labeled" && !labels.isSingle) {
+    toggleLabels(images, names);
+    return;
+  }
+  strokes.decide(images, status, names);
+  const what = labels.describe(images[0]);
+  announce(images.length === 1 ? `${labels.names[images[0]]}: ${what}` : `${count(images.length, "image", "images")}: ${what}`);
+  moveOn();
+}
+
+/** Adds a label to images, or takes it from them if all have it; images stay, as they may have more. */
+function toggleLabels(images, names) {
+  const haveAll = names.every((name) => images.every((image) => labels.labelsOf(image).includes(name)));
+  const groups = new Map(); // the labels that images get -> images
+  for (const image of images) {
+    const own = labels.labelsOf(image);
+    const updated = haveAll ? own.filter((name) => !names.includes(name)) : [...new Set([...own, ...names])].sort();
+    const key = JSON.stringify(updated);
+    groups.set(key, [...(groups.get(key) ?? []), image]);
+  }
+  for (const [key, group] of groups) strokes.decide(group, "labeled", JSON.parse(key));
+  announce(`${labels.names[images[0]]}: ${labels.describe(images[0])}`);
+}
+
+/** Takes what is suggested; of an image that may have several labels, also that it has none. */
+function accept() {
+  const images = chosen();
+  if (!labels.isSingle) {
+    const open = images.filter((image) => !labels.isDecided(image));
+    if (open.length) strokes.decide(open, "labeled", []);
+    moveOn();
+    return;
+  }
+  const groups = new Map();
+  for (const image of images) {
+    const suggestion = labels.suggestions.get(image);
+    if (suggestion) groups.set(suggestion.label, [...(groups.get(suggestion.label) ?? []), image]);
+  }
+  if (!groups.size) {
+    announce("Nothing is suggested for this image.");
+    return;
+  }
+  for (const [name, group] of groups) strokes.decide(group, "labeled", [name]);
+  announce(`${count(images.length, "image", "images")}: ${[...groups.keys()].join(", ")}`);
+  moveOn();
+}
+
+function undo() {
+  const images = strokes.undo();
+  if (!images.length) {
+    announce("There is nothing to undo.");
+    return;
+  }
+  const position = grid.list.indexOf(images[0]);
+  if (position >= 0) grid.goTo(position);
+  announce(`Undone: ${images.length === 1 ? labels.names[images[0]] : count(images.length, "image", "images")}`);
+}
+
+function chosen() {
+  return view === "grid" ? grid.chosen : grid.list.slice(grid.active, grid.active + 1);
+}
+
+function moveOn() {
+  grid.select([]);
+  if (filter === "next" && grid.list.every((image) => labels.isDecided(image))) showNext();
+  else grid.moveOn();
+}
+
+/** Asks the server for the images to label next, and shows them. */
+async function showNext() {
+  const { images } = await getQueue(QUEUE);
+  takeSuggestions(images);
+  showList(images.map(({ image }) => image).filter((image) => !labels.isDecided(image)));
+}
+
+function takeSuggestions(images) {
+  for (const { image, suggested, probability } of images) {
+    if (suggested === null) labels.suggestions.delete(image);
+    else labels.suggestions.set(image, { label: suggested, probability });
+  }
+}
+
+/** Shows the images of the filter. */
+function showFiltered({ keep = false } = {}) {
+  byId("more").hidden = filter !== "next";
+  if (filter === "next") {
+    showNext();
+    return;
+  }
+  const all = labels.names.map((_, image) => image);
+  const [kind, name] = [filter.slice(0, filter.indexOf(":")), filter.slice(filter.indexOf(":") + 1)];
+  const keeps = {
+    all: () => true,
+    open: (image) => !labels.isDecided(image),
+    status: (image) => labels.decisions.get(image)?.status === name,
+    class: (image) => labels.labelsOf(image).includes(name),
+  }[kind];
+  showList(all.filter(keeps), { keep });
+}
+
+function showList(list, options) {
+  grid.show(list, options);
+  showEmpty();
+  showActive();
+}
+
+function showEmpty() {
+  const isEmpty = !grid.list.length;
+  byId("empty").hidden = !isEmpty;
+  byId("empty").textContent = filter === "next" ? "Every image is decided. megavit train FOLDER learns from them." : "There are no such images.";
+  byId("grid").hidden = isEmpty || view !== "grid";
+  byId("single").hidden = isEmpty || view !== "single";
+}
+
+function showActive() {
+  const { selected, list, active } = grid;
+  const image = list[active];
+  const number = selected.size && view === "grid" ? `${selected.size} selected of ` : "";
+  byId("chosen").textContent = list.length ? `${number}${count(list.length, "image", "images")}` : "";
+  if (image === undefined) return;
+  if (view === "single") single.show(image, list[active + 1]);
+  classes.press(labels.labelsOf(image));
+}
+
+function setView(name) {
+  if (view === name) return;
+  view = name;
+  document.querySelector(`input[name="view"][value="${name}"]`).checked = true;
+  showEmpty();
+  if (view === "grid") grid.goTo(grid.active);
+  showActive();
+  byId(view === "grid" ? "grid" : "single").focus();
+}
+
+function showCounts() {
+  const { byClass, byStatus, decided } = labels.counts();
+  byId("done").textContent = `${count(byStatus.labeled, "image", "images")} labeled, ${count(labels.names.length - decided, "left", "left")}`;
+  classes.show(labels.classes, byClass);
+  const options = [
+    ["next", "To label next"],
+    ["all:", `All (${labels.names.length})`],
+    ["open:", `Not labeled (${labels.names.length - decided})`],
+    ["status:unsure", `Not sure (${byStatus.unsure})`],
+    ["status:skipped", `Skipped (${byStatus.skipped})`],
+    ["status:excluded", `Not of this task (${byStatus.excluded})`],
+    ...[...byClass].map(([name, number]) => [`class:${name}`, `${name} (${number})`]),
+  ];
+  byId("filter").replaceChildren(...options.map(([value, textContent]) => make("option", { value, textContent, selected: value === filter })));
+}
+
+function onChange(images) {
+  if (!images.length) return;
+  grid.update();
+  showCounts();
+  showActive();
+}
+
+function showTrouble(message) {
+  byId("trouble").hidden = !message;
+  byId("trouble-text").textContent = message ? sentence(message) : "";
+}
+
+const actions = {
+  class: (number) => labels.classes[number] !== undefined && decide("labeled", [labels.classes[number]]),
+  skip: () => decide("skipped"),
+  unsure: () => decide("unsure"),
+  exclude: () => decide("excluded"),
+  accept,
+  undo,
+  type: () => byId("class-name").focus(),
+  move: (by, extend) => grid.move(by, extend),
+  moveRows: (rows, extend) => (view === "grid" ? grid.move(rows * grid.columns, extend) : grid.move(rows)),
+  movePages: (pages, extend) => grid.move(pages * grid.pageRows * grid.columns, extend),
+  goTo: (end, extend) => grid.goTo(end === "first" ? 0 : grid.list.length - 1, extend),
+  toggle: () => view === "grid" && grid.toggle(),
+  selectAll: () => view === "grid" && grid.select(grid.list),
+  selectNone: () => grid.select([]),
+  view: setView,
+  next: () => filter === "next" && showNext(),
+  help: () => byId("help").togglePopover(),
+};
+
+function listen() {
+  for (const button of document.querySelectorAll("[data-status]")) button.addEventListener("click", () => decide(button.dataset.status));
+  byId("undo").addEventListener("click", undo);
+  byId("more").addEventListener("click", showNext);
+  byId("previous").addEventListener("click", () => grid.move(-1));
+  byId("next").addEventListener("click", () => grid.move(1));
+  byId("try-again").addEventListener("click", () => strokes.send());
+  byId("filter").addEventListener("change", () => {
+    filter = byId("filter").value;
+    showFiltered();
+  });
+  for (const radio of document.querySelectorAll('input[name="view"]')) radio.addEventListener("change", () => setView(radio.value));
+  byId("typing").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const name = byId("class-name").value.trim();
+    byId("class-name").value = "";
+    byId(view === "grid" ? "grid" : "single").focus();
+    if (name) decide("labeled", [name]);
+  });
+  listenForKeys(document, actions);
+  addEventListener("beforeunload", (event) => {
+    if (!strokes.isSaved) event.preventDefault();
+  });
+  setInterval(() => {
+    if (!document.hidden) strokes.refresh().catch(() => {});
+  }, REFRESH_MILLISECONDS);
+}
+
+async function start() {
+  const session = await getSession();
+  labels = new Labels(session);
+  strokes = new Strokes(labels, {
+    onChange,
+    onTrouble: showTrouble,
+    onRefused: (message) => {
+      showTrouble(message);
+      announce(sentence(message));
+    },
+  });
+  grid = new Grid({ box: byId("grid"), space: byId("space") }, labels, {
+    onSelect: showActive,
+    onOpen: (position) => {
+      grid.goTo(position);
+      setView("single");
+    },
+  });
+  single = new Single({ picture: byId("picture"), name: byId("picture-name"), label: byId("picture-label") }, labels);
+  classes = new Classes({ list: byId("classes"), names: byId("class-names") }, (name) => decide("labeled", [name]));
+  byId("folder").textContent = session.folder;
+  document.title = `${session.folder} · labels`;
+  if (!labels.isSingle) byId("enter-help").textContent = "go on; an image without labels has none";
+  await strokes.refresh();
+  byId("starting").hidden = true;
+  byId("work").hidden = false;
+  showCounts();
+  await showNext();
+  listen();
+  byId("grid").focus();
+}
+
+start().catch((error) => {
+  byId("starting").textContent = sentence(error.message);
+});

@@ -1,0 +1,67 @@
+/** The images and their labels, as the server has them and as this page expects them once its strokes are there. */
+
+const STATUS_TEXT = { skipped: "skipped", unsure: "not sure", excluded: "not of this task" };
+
+export class Labels {
+  constructor({ names, target }) {
+    this.names = names;
+    this.isSingle = target === "classification";
+    this.decisions = new Map(); // index of an image -> {status, labels, stroke}
+    this.suggestions = new Map(); // index of an image -> {label, probability}
+    this.classes = [];
+    this.generation = "";
+    this.since = 0;
+  }
+
+  /** Takes an answer of the server, and returns the indices of the images that have changed. */
+  apply({ generation, is_reset: isReset, since, classes, decisions }, pending = new Set()) {
+    if (since < this.since && generation === this.generation) return []; // overtaken by a later answer
+    const changed = isReset ? [...this.decisions.keys()].filter((image) => !pending.has(image)) : [];
+    for (const image of changed) this.decisions.delete(image);
+    for (const { image, status, labels, stroke } of decisions) {
+      if (pending.has(image)) continue; // a stroke of this page is on its way
+      this.decisions.set(image, { status, labels, stroke });
+      changed.push(image);
+    }
+    Object.assign(this, { generation, since });
+    this.classes = classes;
+    return changed;
+  }
+
+  /** Expects a stroke to be written. */
+  expect(images, status, labels, stroke) {
+    for (const image of images) this.decisions.set(image, { status, labels, stroke });
+    this.classes = [...new Set([...this.classes, ...labels])];
+  }
+
+  isDecided(image) {
+    return (this.decisions.get(image)?.status ?? "unlabeled") !== "unlabeled";
+  }
+
+  labelsOf(image) {
+    return this.decisions.get(image)?.labels ?? [];
+  }
+
+  seen(image) {
+    return this.decisions.get(image)?.stroke ?? "";
+  }
+
+  /** What was decided on an image in words; "" if nothing was. */
+  describe(image) {
+    const { status, labels } = this.decisions.get(image) ?? { status: "unlabeled", labels: [] };
+    if (status === "labeled") return labels.length ? labels.join(", ") : "no label";
+    return STATUS_TEXT[status] ?? "";
+  }
+
+  /** The number of images of each class, and of each status. */
+  counts() {
+    const byClass = new Map(this.classes.map((name) => [name, 0]));
+    const byStatus = { labeled: 0, skipped: 0, unsure: 0, excluded: 0 };
+    for (const { status, labels } of this.decisions.values()) {
+      if (status in byStatus) byStatus[status] += 1;
+      for (const name of labels) byClass.set(name, (byClass.get(name) ?? 0) + 1);
+    }
+    const decided = Object.values(byStatus).reduce((sum, value) => sum + value, 0);
+    return { byClass, byStatus, decided };
+  }
+}
