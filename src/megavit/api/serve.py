@@ -67,7 +67,7 @@ def serve(
         options: host and port (127.0.0.1, which can be reached from this machine only, and 8000; 0 picks a free one);
             max_batch_size: images per batch (32); queue_size: images waiting or in progress, per model (128);
             max_request_mib: size of a request in MiB (32); max_megapixels: size of an image in millions of pixels (50);
-            read_timeout, timeout and load_timeout: seconds within which a request must have arrived (10), is answered or
+            read_timeout, timeout, load_timeout: seconds within which a request must have arrived (10), is answered or
             refused (30), and a model must have loaded (300); device, precision, keep_aspect: as for `megavit.load`;
             api_key: key that requests must carry (that of the environment variable MEGAVIT_API_KEY, if it is set).
 
