@@ -16,7 +16,7 @@ COPIES = 6
 # Usable share of the device's memory; the rest is for images, libraries and other programs.
 USABLE = 0.7
 # Of the main memory, at least these bytes are for libraries, and for the processes that read images and their batches.
-MIN_OTHERS = 2**30
+MIN_OTHERS = 3 * 2**29
 
 
 def check_memory(config: ViTConfig, run: RunRecipe, device: torch.device) -> None:
