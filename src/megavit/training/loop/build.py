@@ -78,12 +78,24 @@ def build_pretrained(ctx: RunContext, recipe: Recipe, pretrained: PretrainedMode
     seed_all(recipe.run.seed)
     model = MegaVit.from_config(config)
     model.transformer.gradient_checkpointing = recipe.run.gradient_checkpointing
-    changes = initialize_from(model, pretrained)
+    changes = [*initialize_from(model, pretrained), *_seen_note(pretrained, ctx.dataset)]
     _init_head(model, ctx)
     preprocessing = adapt_preprocessing(config, pretrained, keep_aspect=recipe.data.keep_aspect)
     task = make_task(recipe, preprocessing, ctx.dataset, ctx.device)
     task = replace(task, step_memory=_step_memory(config, recipe, ctx.device))
     return StartingModel(model.to(ctx.device), task, changes, pretrained.origin)
+
+
+def _seen_note(pretrained: PretrainedModel, dataset: LabeledImages) -> list[str]:
+    """Return a note if the pretrained weights have learned from some of the test images."""
+    test = dataset.in_split("test")
+    count = sum(sample.digest in pretrained.seen for sample in test)
+    if not count:
+        return []
+    return [
+        f"{count:,} of the {len(test):,} test images were already trained on, so that the results are too good: use the "
+        "data and splits of its run, or other test images"
+    ]
 
 
 def _step_memory(config: ViTConfig, recipe: Recipe, device: torch.device) -> int:
