@@ -93,8 +93,8 @@ def _seen_note(pretrained: PretrainedModel, dataset: LabeledImages) -> list[str]
     if not count:
         return []
     return [
-        f"{count:,} of the {len(test):,} test images were already trained on, so that the results are too good: use the "
-        "data and splits of its run, or other test images"
+        f"{count:,} of the {len(test):,} test images were already trained on, so that the results are too good: use "
+        "the data and splits of its run, or other test images"
     ]
 
 
