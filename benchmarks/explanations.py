@@ -36,8 +36,8 @@ from megavit.evaluation.inference import check_channels, select_split
 from megavit.evaluation.metrics.bootstrap import Interval, bootstrap_images
 from megavit.explain.maps import compute_relevance
 from megavit.explain.methods import DEFAULT_METHOD, Method
+from megavit.model.outputs.logits import logits_to_outputs
 from megavit.model.vit import MegaVit
-from megavit.predict.postprocess.postprocess import logits_to_outputs
 from megavit.predict.predictor import Predictor, load
 from megavit.weights.bundle.bundle import SAMPLES
 

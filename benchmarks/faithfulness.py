@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from megavit.config.target import Target
+from megavit.model.outputs.logits import logits_to_outputs
 from megavit.model.vit import MegaVit
-from megavit.predict.postprocess.postprocess import logits_to_outputs
 
 # Shares of the patches at which the output is computed: 0, 1/20, ... 1.
 STEPS = 20

@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from megavit.api.calibrate import calibrate as calibrate
     from megavit.api.calibrate import quantize as quantize
     from megavit.api.check import check as check
+    from megavit.api.classes import add_classes as add_classes
+    from megavit.api.classes import remove_classes as remove_classes
     from megavit.api.convert import convert as convert
     from megavit.api.evaluate import evaluate as evaluate
     from megavit.api.export import export as export
     from megavit.api.label import label as label
     from megavit.api.models import create_model as create_model
     from megavit.api.push import push as push
+    from megavit.api.search import index_images as index_images
     from megavit.api.serve import serve as serve
     from megavit.api.train import resume as resume
     from megavit.api.train import train as train
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
     from megavit.predict.prediction import Prediction as Prediction
     from megavit.predict.predictor import Predictor as Predictor
     from megavit.predict.predictor import load as load
+    from megavit.training.incremental.result import ClassAddition as ClassAddition
+    from megavit.training.incremental.result import ClassRemoval as ClassRemoval
     from megavit.training.report.result import Run as Run
 
 __version__ = "0.1.0"
@@ -46,6 +51,8 @@ __version__ = "0.1.0"
 _HOME = {
     "train": "megavit.api.train",
     "resume": "megavit.api.train",
+    "add_classes": "megavit.api.classes",
+    "remove_classes": "megavit.api.classes",
     "check": "megavit.api.check",
     "evaluate": "megavit.api.evaluate",
     "calibrate": "megavit.api.calibrate",
@@ -53,6 +60,7 @@ _HOME = {
     "export": "megavit.api.export",
     "convert": "megavit.api.convert",
     "create_model": "megavit.api.models",
+    "index_images": "megavit.api.search",
     "label": "megavit.api.label",
     "serve": "megavit.api.serve",
     "Design": "megavit.config.vit",
@@ -71,6 +79,8 @@ _HOME = {
     "Prediction": "megavit.predict.prediction",
     "Predictor": "megavit.predict.predictor",
     "load": "megavit.predict.predictor",
+    "ClassAddition": "megavit.training.incremental.result",
+    "ClassRemoval": "megavit.training.incremental.result",
     "Run": "megavit.training.report.result",
 }
 

@@ -11,10 +11,12 @@ import megavit
 from megavit.cli.app import app
 
 ORDER = [
-    *("demo", "label", "check", "train", "evaluate", "predict", "explain", "embed", "calibrate"),
+    *("demo", "label", "check", "train", "add", "remove", "evaluate", "predict", "explain", "embed", "search"),
+    "calibrate",
     *("quantize", "export", "backbones", "convert", "push", "serve", "shard", "bench", "plan"),
 ]
 DIFFERENT_HELP = {
+    "from_": "training starts from these weights, labeling learns from their embeddings",
     "out": "what is written differs from command to command",
     "data": "shard and export take or default to other images",
     "images": "explain takes no shards",
@@ -23,6 +25,8 @@ DIFFERENT_HELP = {
     "model": "only train chooses by itself",
     "to": "each has formats of its own",
     "precision": "each has choices of its own",
+    "report": "each shows what the command computes",
+    "top": "predict lists classes, search lists images",
     "minutes": "check trains only the models that find label errors",
     "batch_size": "training counts the images of all processes",
     "image_size": "the defaults differ, and convert also takes HEIGHTxWIDTH",

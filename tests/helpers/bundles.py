@@ -9,13 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from megavit.config.ensemble import Member
 from megavit.config.preprocessing import Preprocessing
-from megavit.data.dataset import Sample, write_samples
+from megavit.config.target import Target
+from megavit.data.dataset import Sample, samples_csv, write_samples
+from megavit.model.outputs.ensemble import Ensemble
 from megavit.model.vit import MegaVit
 from megavit.weights.bundle.bundle import save_bundle
 from megavit.weights.bundle.info import BundleInfo
 
 LABELS = ("cat", "dog", "newt")
+MEMBERS = [Member(fold=2, temperature=0.5), Member(fold=1, temperature=2.0)]
 
 
 def make_model(classes: int = len(LABELS), *, channels: int = 3, seed: int = 0, **changes: Any) -> MegaVit:
@@ -83,6 +87,19 @@ def make_bundle(
     save_bundle(folder, model, info, reference=reference, samples=listed.read_bytes(), calibration_tensors=tensors)
     listed.unlink()
     return model.eval()
+
+
+def save_ensemble(folder: Path) -> Path:
+    """Write a bundle of two models, with the seeds 0 and 1 and the calibration of `MEMBERS`, and return its folder."""
+    models = [make_model(seed=seed) for seed in (0, 1)]
+    save_bundle(
+        folder,
+        Ensemble(models, MEMBERS, Target()),
+        make_info(models[0], ensemble=MEMBERS, metrics={}),
+        reference=reference_images(),
+        samples=samples_csv((), LABELS),
+    )
+    return folder
 
 
 def edit_bundle_info(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:

@@ -7,8 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from megavit.config.target import TargetKind
 from megavit.data.sources.label_log import LABEL_LOG, Decision, parse_label_log
+from megavit.labeling.features import PlainFeatures
 from megavit.labeling.images import list_images
 from megavit.labeling.server import serve_page
 from megavit.labeling.session import LabelingSession
@@ -35,10 +39,16 @@ class LabelServer:
 
 @contextmanager
 def label_server(
-    folder: Path, classes: Sequence[str] = ("cat", "dog"), target: TargetKind = "classification"
+    folder: Path,
+    classes: Sequence[str] = ("cat", "dog"),
+    target: TargetKind = "classification",
+    *,
+    learns: bool = False,
 ) -> Iterator[LabelServer]:
     """Serve the page of a folder."""
-    session = LabelingSession(list_images(folder), classes, target)
+    session = LabelingSession(list_images(folder), lambda *_: PlainFeatures(), classes, target)
+    if learns:
+        session.learner.start()
     ready, addresses, loops, stop = threading.Event(), list[str](), list[asyncio.AbstractEventLoop](), asyncio.Event()
 
     def get_stop() -> asyncio.Event:
@@ -58,6 +68,7 @@ def label_server(
         if thread.is_alive():
             loops[0].call_soon_threadsafe(stop.set)
         thread.join()
+        session.learner.stop()
 
 
 def write_images(folder: Path, names: Sequence[str]) -> Path:
@@ -66,4 +77,16 @@ def write_images(folder: Path, names: Sequence[str]) -> Path:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encode_image(make_noise(seed=seed)))
+    return folder
+
+
+def write_stripes(folder: Path, count: int = 80) -> Path:
+    """Write images with stripes along or across, by even and odd number, and one that cannot be read."""
+    random = np.random.default_rng(0)
+    for number in range(count):
+        wave = np.sin(np.arange(48) * random.uniform(0.6, 0.9) + random.uniform(0, 6))
+        rows = np.tile(wave[:, None] if number % 2 else wave[None], (1, 48) if number % 2 else (48, 1))
+        pixels = (120 + 60 * rows + random.normal(0, 25, (48, 48))).clip(0, 255).astype(np.uint8)
+        (folder / f"{number:03}.png").write_bytes(encode_image(Image.fromarray(pixels)))
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n")
     return folder

@@ -9,7 +9,7 @@ from playwright.sync_api import Page, Route, expect
 from megavit.config.recipe import DataRecipe
 from megavit.data.load import load_data
 from tests.helpers.browser import OpenPage
-from tests.helpers.label_server import LabelServer, label_server, write_images
+from tests.helpers.label_server import LabelServer, label_server, write_images, write_stripes
 from tests.helpers.page_colors import CONTRASTS
 from tests.helpers.waiting import wait_until
 
@@ -267,3 +267,32 @@ def test_train_reads_what_was_labeled(server: LabelServer, open_page: OpenPage) 
     images = load_data(server.folder, DataRecipe())
     assert images.classes == ("cat", "dog")
     assert {sample.name: (images.classes[sample.label],) for sample in images.samples} == server.labels()
+
+
+def test_what_is_learned_is_shown_suggested_and_used_to_select(tmp_path: Path, open_page: OpenPage) -> None:
+    with label_server(write_stripes(tmp_path), ("along", "across"), learns=True) as server:
+        page = open_grid(open_page, server)
+        page.keyboard.press("o")
+        picture = page.locator("#picture")
+        for count in range(1, 49):
+            name = picture.get_attribute("alt") or ""
+            page.keyboard.press("x" if name == "broken.png" else "12"[int(name[:3]) % 2])
+            until_saved(server, count)
+            expect(picture).not_to_have_attribute("alt", name)
+        expect(page.locator("#learned")).to_contain_text("drawn at random")
+        page.keyboard.press("g")
+        page.locator("#filter").select_option("open:")
+        suggested = page.locator(".cell.suggested:not(.decided)")
+        expect(suggested.first).to_be_visible()
+        title, tag = suggested.first.get_attribute("title") or "", suggested.first.locator(".tag").inner_text()
+        assert tag == ("along?", "across?")[int(title[:3]) % 2]
+        suggested.first.click()
+        page.keyboard.press("Enter")
+        until_saved(server, 49)
+        last = server.decisions()[-1]
+        assert (last.path, last.labels, last.suggested) == (title, (tag[:-1],), tag[:-1])
+        assert 0.5 < float(last.probability) <= 1
+        page.keyboard.press("r")
+        expect(page.locator("#chosen")).to_contain_text("selected of 61 images")
+        shown = page.locator(".cell").nth(1).get_attribute("title") or ""
+        assert shown[:3].isdigit()

@@ -5,7 +5,7 @@ import torch
 
 from megavit.config.calibration import Calibration
 from megavit.config.target import Target
-from megavit.predict.postprocess.postprocess import logits_to_outputs
+from megavit.model.outputs.logits import logits_to_outputs
 from megavit.predict.prediction import Prediction, PredictionResult
 from megavit.predict.predictor import load
 from tests.helpers.bundles import make_bundle, make_model

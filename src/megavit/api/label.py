@@ -4,17 +4,23 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from megavit.labeling.images import list_images
+from megavit.config.recipe import AUTO
+from megavit.labeling.features import Features, load_features
+from megavit.labeling.images import ImageList, list_images
 from megavit.labeling.server import serve_page
 from megavit.labeling.session import LabelingSession
+from megavit.runtime.device import pick_device
+from megavit.training.progress import NullReporter
 
 
 def label(
     folder: str | os.PathLike[str],
     *,
+    from_: str | os.PathLike[str] = AUTO,
     classes: Sequence[str] = (),
     multilabel: bool = False,
     port: int = 0,
+    device: str = "auto",
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve a page on which the images of a folder are labeled, until Ctrl-C or SIGTERM.
@@ -23,15 +29,30 @@ def label(
 
     Args:
         folder: folder with the images, also in its subfolders.
+        from_: model whose embeddings are learned from: a backbone's name, a bundle or `Run`, or other weights as for
+            `megavit.train`; "auto" for a backbone on this machine if the images are photographs; or "scratch" for the
+            colors and edges of the thumbnails, as where there is none.
         classes: names of the classes, in the order of their keys; others can be added on the page.
         multilabel: whether an image may have any number of labels, instead of one class.
         port: port to listen on, which can be reached from this machine only; 0 picks a free one.
+        device: as for `megavit.load`.
         on_ready: called with the address of the page, whose token lets in only those who know it.
 
     Raises:
         ConfigError: if a class cannot be used, or the server cannot listen on the port.
         DataError: if there are no images, or labels.csv is damaged or of another kind.
     """
-    images = list_images(Path(folder))
-    session = LabelingSession(images, classes, "multilabel" if multilabel else "classification")
-    serve_page(session, port, on_ready or (lambda _: None))
+    images, chosen = list_images(Path(folder)), pick_device(device)
+
+    # What the user has named is refused before the page opens.
+    named = None if os.fspath(from_) == AUTO else load_features(from_, images, (), chosen, NullReporter())
+
+    def load(images: ImageList, order: Sequence[int]) -> Features:
+        return named or load_features(AUTO, images, order, chosen, NullReporter())
+
+    session = LabelingSession(images, load, classes, "multilabel" if multilabel else "classification")
+    session.learner.start()
+    try:
+        serve_page(session, port, on_ready or (lambda _: None))
+    finally:
+        session.learner.stop()

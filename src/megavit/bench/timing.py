@@ -9,6 +9,8 @@ from statistics import median, quantiles
 
 import torch
 
+from megavit.runtime.device import synchronize
+
 MIN_ROUNDS, MAX_ROUNDS = 5, 200
 PAUSE_SECONDS = 0.03  # between turns, as threads of the previous contender spin for a while
 
@@ -58,6 +60,5 @@ def _timed(run: Callable[[], object], device: torch.device) -> float:
     time.sleep(PAUSE_SECONDS)
     began = time.perf_counter()
     run()
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
+    synchronize(device)
     return time.perf_counter() - began

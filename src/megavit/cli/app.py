@@ -15,6 +15,7 @@ from typing import TextIO
 
 from cyclopts import App, CycloptsError, Parameter
 
+from megavit.cli.commands.add import add
 from megavit.cli.commands.backbones import backbones
 from megavit.cli.commands.bench import bench
 from megavit.cli.commands.calibrate import calibrate
@@ -30,6 +31,8 @@ from megavit.cli.commands.plan import plan
 from megavit.cli.commands.predict import predict
 from megavit.cli.commands.push import push
 from megavit.cli.commands.quantize import quantize
+from megavit.cli.commands.remove import remove
+from megavit.cli.commands.search import search
 from megavit.cli.commands.serve import serve
 from megavit.cli.commands.shard import shard
 from megavit.cli.commands.train import train
@@ -38,7 +41,7 @@ from megavit.config.names import printable
 from megavit.errors import ConfigError, MegavitError, get_signal
 from megavit.runtime.signals import STOP_SIGNALS
 
-TAKE_IMAGES = ("predict", "embed", "explain")
+TAKE_IMAGES = ("predict", "embed", "search", "explain")
 """Commands whose arguments are a bundle and any number of images."""
 
 app = App(
@@ -52,7 +55,7 @@ app = App(
 )
 # In the order of --help.
 _COMMANDS = (
-    *(demo, label, check, train, evaluate, predict, explain, embed, calibrate),
+    *(demo, label, check, train, add, remove, evaluate, predict, explain, embed, search, calibrate),
     *(quantize, export, backbones, convert, push, serve, shard, bench, plan),
 )
 for position, command in enumerate(_COMMANDS):

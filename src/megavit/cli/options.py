@@ -19,6 +19,10 @@ LabeledData = Annotated[
         "or demo:digits."
     ),
 ]
+RunData = Annotated[
+    str | None,
+    Parameter(help="The images that the bundle was trained on, if they are no longer where they were."),
+]
 PathColumn = Annotated[
     str | None, Parameter(help="Column of a table with the images. Default: found by its name, such as path or image.")
 ]

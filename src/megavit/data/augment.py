@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import AugmentRecipe
 from megavit.config.vit import pair
-from megavit.data.image_dataset import Images
+from megavit.data.image_dataset import Images, to_device
 
 CROP_MARGIN = 1.25  # random crops have more detail if cut from an image larger than the model's input
 GRAY = (0.299, 0.587, 0.114)  # ITU-R BT.601
@@ -57,7 +57,8 @@ def _size_of(image: Tensor, preprocessing: Preprocessing) -> tuple[int, int]:
 def _augment(images: Tensor, size: tuple[int, int], recipe: AugmentRecipe) -> Tensor:
     augmented = images.float().div_(255)  # in place, as one more copy of large images takes much memory
     if recipe.crop < 1 or recipe.flip or recipe.rotate or recipe.shift or images.shape[2:] != size:
-        augmented = _resample(augmented, _draw_affine_maps(images.shape[0], size, recipe).to(images.device), size)
+        maps = _draw_affine_maps(images.shape[0], size, recipe)
+        augmented = _resample(augmented, to_device(maps, images.device), size)
     if recipe.color:
         augmented = _recolor(augmented, recipe.color)
     return augmented
@@ -84,7 +85,7 @@ def _normalize(images: Tensor, preprocessing: Preprocessing) -> Tensor:
 def _by_channel(value: float | tuple[float, ...], scale: int, device: torch.device) -> float | Tensor:
     if not isinstance(value, tuple):
         return value * scale
-    return torch.tensor([channel * scale for channel in value], device=device).view(-1, 1, 1)
+    return to_device(torch.tensor([channel * scale for channel in value]), device).view(-1, 1, 1)
 
 
 def _draw_affine_maps(batch: int, size: tuple[int, int], recipe: AugmentRecipe) -> Tensor:
@@ -113,12 +114,11 @@ def _resample(images: Tensor, maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _recolor(images: Tensor, strength: float) -> Tensor:
-    brightness, contrast, saturation = (
-        torch.empty(3, images.shape[0], 1, 1, 1).uniform_(1 - strength, 1 + strength).to(images.device)
-    )
+    factors = torch.empty(3, images.shape[0], 1, 1, 1).uniform_(1 - strength, 1 + strength)
+    brightness, contrast, saturation = to_device(factors, images.device)
     images = images * brightness
     images = images.mean(dim=(1, 2, 3), keepdim=True).lerp(images, contrast)
     if images.shape[1] == 3:
-        weights = torch.tensor(GRAY, device=images.device).view(1, 3, 1, 1)
+        weights = to_device(torch.tensor(GRAY), images.device).view(1, 3, 1, 1)
         images = (images * weights).sum(dim=1, keepdim=True).expand_as(images).lerp(images, saturation)
     return images.clamp(0, 1)

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -258,16 +258,20 @@ def write_samples(
 
 def samples_csv(samples: Sequence[Sample], classes: Sequence[str], target: TargetKind = "classification") -> bytes:
     """Return a CSV of name, target, split and digest of each sample; file names that are not UTF-8 survive."""
-    rows = (
-        (
-            sample.name,
-            join_labels(named) if isinstance(named := name_target(sample.target, classes), tuple) else named,
-            sample.split,
-            sample.digest,
-        )
-        for sample in samples
+    return rows_csv((sample_row(sample, classes) for sample in samples), target)
+
+
+def sample_row(sample: Sample, classes: Sequence[str]) -> SampleRow:
+    """Return the row of a sample, with the names of its classes."""
+    named = name_target(sample.target, classes)
+    return SampleRow(
+        sample.name, join_labels(named) if isinstance(named, tuple) else str(named), sample.split, sample.digest
     )
-    return csv_text(_header(target), rows)
+
+
+def rows_csv(rows: Iterable[SampleRow], target: TargetKind = "classification") -> bytes:
+    """Return the CSV of `samples_csv` from its rows."""
+    return csv_text(_header(target), ((row.name, row.target, row.split, row.digest) for row in rows))
 
 
 def read_samples(path: Path) -> tuple[SampleRow, ...]:

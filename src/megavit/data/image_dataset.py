@@ -4,6 +4,7 @@ import math
 import platform
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import overload
 
 import numpy as np
 import torch
@@ -34,8 +35,12 @@ def make_batch(images: Sequence[torch.Tensor], preprocessing: Preprocessing) -> 
     return list(images) if preprocessing.keep_aspect else torch.stack(list(images))
 
 
+@overload
+def to_device(images: torch.Tensor, device: torch.device) -> torch.Tensor: ...
+@overload
+def to_device(images: Images, device: torch.device) -> Images: ...
 def to_device(images: Images, device: torch.device) -> Images:
-    """Copy a batch to a device; from pinned memory, this goes on while Python continues, where that is safe."""
+    """Copy a batch to a device, without waiting for what the device is still computing, where that is safe."""
     if isinstance(images, list):
         return [image.to(device, non_blocking=copies_ahead(device)) for image in images]
     return images.to(device, non_blocking=copies_ahead(device))

@@ -1,31 +1,27 @@
 """Predict images out of fold by a linear probe on the embeddings of a model."""
 
-import time
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
-from megavit.data.dataset import LabeledImages, Sample, SampleRow
-from megavit.data.image_dataset import ImageDataset
-from megavit.data.loader.loader import iter_batches, sequential_batches
+from megavit.data.dataset import LabeledImages, SampleRow
 from megavit.data.scan import Progress
 from megavit.data_check.label_issues import OutOfFoldPredictions
 from megavit.engine.engine import Engine
+from megavit.engine.ensemble import EnsembleEngine
 from megavit.errors import DataError
-from megavit.evaluation.inference import check_channels, num_decode_workers
+from megavit.evaluation.inference import embed_samples
 from megavit.evaluation.probes.cross_validation import make_folds
 from megavit.evaluation.probes.linear_probe import fit_linear_probes, select_linear_probe
 from megavit.predict.embedding_files import SharedEmbeddings
 
 MIN_IMAGES = 20
 """Minimum number of images to train a model on that checks labels."""
-_BATCH_SIZE = 64
 
 
 def predict_out_of_fold(
-    engine: Engine,
+    engine: Engine | EnsembleEngine,
     images: LabeledImages,
     known: Sequence[SampleRow] = (),
     progress: Progress | None = None,
@@ -50,7 +46,7 @@ def predict_out_of_fold(
             f"the bundle was trained on {excluded:,} of these {len(images.samples):,} images and has memorized the "
             "labels, right or wrong: leave out --bundle to train models that have not"
         )
-    embeddings = _embed(engine, images, [images.samples[i] for i in indices], progress, shared)
+    embeddings = embed_samples(engine, images, [images.samples[i] for i in indices], progress, shared)
     labels = torch.tensor([images.samples[i].label for i in indices])
     targets = F.one_hot(labels, len(images.classes)).float()
     bias = (targets.mean(dim=0) + 1 / len(labels)).log()
@@ -66,26 +62,3 @@ def predict_out_of_fold(
     if excluded:
         model += f"; {excluded:,} images are not checked, because the bundle was trained on them"
     return OutOfFoldPredictions(probabilities, torch.tensor(indices), model)
-
-
-def _embed(
-    engine: Engine,
-    images: LabeledImages,
-    samples: Sequence[Sample],
-    progress: Progress | None,
-    shared: SharedEmbeddings | None,
-) -> Tensor:
-    check_channels(images, samples, engine.preprocessing.channels)
-    known = shared.rows if shared else {}
-    missing = [*{sample.digest: sample for sample in samples if sample.digest not in known}.values()]
-    dataset, order = ImageDataset(images, missing, engine.preprocessing), sequential_batches(len(missing), _BATCH_SIZE)
-    computed: list[Tensor] = []
-    done, began = len(samples) - len(missing), time.monotonic()
-    for batch in iter_batches(dataset, order, num_decode_workers(images, len(missing))):
-        computed += engine(batch).pooled
-        if progress is not None:
-            progress(done + len(computed), len(samples))
-    rows = dict(zip((sample.digest for sample in missing), computed, strict=True))
-    if shared is not None:
-        shared.add(rows, time.monotonic() - began)
-    return torch.stack([rows[sample.digest] if sample.digest in rows else known[sample.digest] for sample in samples])

@@ -29,7 +29,7 @@ MAX_IMAGES = 4
 """Maximum number of images of each finding on the page."""
 SIDE = 176
 """Longer side of an image on the page in pixels."""
-_SMALL_SIDE = 64
+SMALL_SIDE = 64
 
 
 def check_output_folder(out: Path, source: DataSource) -> None:
@@ -158,11 +158,12 @@ def _make_image_card(images: LabeledImages, name: str, sample: Sample | None, ha
         pixels = images.load_pixels(sample, (SIDE, SIDE))
     except DataError:  # deleted or changed since it was checked
         return ImageCard(name, label=label, split=split)
-    is_small = max(pixels.shape[1:]) <= _SMALL_SIDE
-    return ImageCard(name, _encode_image(pixels, is_small), is_small, label, split)
+    is_small = max(pixels.shape[1:]) <= SMALL_SIDE
+    return ImageCard(name, encode_image(pixels, is_small), is_small, label, split)
 
 
-def _encode_image(pixels: Tensor, is_small: bool) -> str:
+def encode_image(pixels: Tensor, is_small: bool) -> str:
+    """Return uint8 pixels (C, H, W), downscaled to `SIDE`, as a data URI; small images are stored without loss."""
     pixels = pixels[:3] if pixels.shape[0] >= 3 else pixels[:1]
     scale = min(1.0, SIDE / max(pixels.shape[1:]))
     pixels = resize(pixels, max(2, round(pixels.shape[1] * scale)), max(2, round(pixels.shape[2] * scale)))

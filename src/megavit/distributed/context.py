@@ -83,13 +83,13 @@ class ParallelContext:
 
         init_sharded_weights(model, self.tp_size)
 
-    def clip_grad_norm(self, model: nn.Module, max_norm: float) -> float:
-        """Clip the global gradient norm to `max_norm` in place, and return the norm before clipping."""
+    def clip_grad_norm(self, model: nn.Module, max_norm: float) -> Tensor:
+        """Clip the global gradient norm to `max_norm` in place, and return the norm () before clipping."""
         if not self.is_sharded:
-            return nn.utils.clip_grad_norm_(model.parameters(), max_norm).item()
+            return nn.utils.clip_grad_norm_(model.parameters(), max_norm)
         from megavit.distributed.dtensor_utils import clip_grad_norm_
 
-        return clip_grad_norm_([p.grad for p in model.parameters() if p.grad is not None], max_norm).item()
+        return clip_grad_norm_([p.grad for p in model.parameters() if p.grad is not None], max_norm)
 
     def all_reduce_mean(self, loss: float, norm: float) -> tuple[float, float]:
         """Return the mean loss over the processes, and the norm, or NaN if it is nonfinite in any process."""

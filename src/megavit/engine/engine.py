@@ -13,11 +13,11 @@ from torch import Tensor
 from megavit.config.checks import check_choice
 from megavit.config.preprocessing import Preprocessing
 from megavit.data.augment import normalize
-from megavit.data.image_dataset import Images
+from megavit.data.image_dataset import Images, to_device
 from megavit.errors import ConfigError
 from megavit.model.packing import stack_by_grid
 from megavit.model.vit import MegaVit
-from megavit.runtime.device import copies_ahead, has_bfloat16
+from megavit.runtime.device import has_bfloat16
 
 Precision = Literal["float32", "bfloat16", "int8"]
 """Precision of the matrix products: float32 is exact up to rounding, bfloat16 has 3 digits, int8 has 2."""
@@ -191,7 +191,7 @@ class Engine:
         self.model.eval()
         try:
             with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, self.precision == "bfloat16"):
-                x = normalize(images.to(device, non_blocking=copies_ahead(device)), self.preprocessing)
+                x = normalize(to_device(images, device), self.preprocessing)
                 pooled = self.model.features(x).pooled
                 return ModelOutput(pooled.float().cpu(), self.model.mlp_head(pooled).float().cpu())
         finally:

@@ -25,7 +25,7 @@ class PairedOutputs:
     """The outputs of two models for the same images, with the classes or labels in the same order.
 
     Attributes:
-        a, b: as returned by `megavit.predict.postprocess.postprocess.logits_to_outputs`.
+        a, b: as returned by `megavit.model.outputs.logits.logits_to_outputs`.
         targets: as returned by `megavit.data.targets.target_tensor`, for at least one image.
         target_a, target_b: each model's target, of the same kind.
     """

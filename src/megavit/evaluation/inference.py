@@ -1,9 +1,11 @@
 """Select the images to evaluate a bundle on, and run the bundle on them."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from megavit.config.names import find_look_alikes, index_by_name, show_code_points
 from megavit.config.target import TargetKind
@@ -12,9 +14,13 @@ from megavit.data.image_dataset import ImageDataset, can_convert_channels
 from megavit.data.loader.loader import iter_batches, sequential_batches
 from megavit.data.scan import MIN_IMAGES_FOR_WORKERS, Progress
 from megavit.data.workers import count_workers
-from megavit.engine.engine import ModelOutput
+from megavit.engine.engine import Engine, ModelOutput
+from megavit.engine.ensemble import EnsembleEngine
 from megavit.errors import DataError
+from megavit.predict.embedding_files import SharedEmbeddings
 from megavit.predict.predictor import Predictor
+
+EMBED_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,37 @@ def run_inference(
         outputs.append(predictor.forward(batch))
         progress(sum(len(output.logits) for output in outputs), len(dataset))
     return ModelOutput(*(torch.cat(parts) for parts in zip(*outputs, strict=True)))
+
+
+def embed_samples(
+    engine: Engine | EnsembleEngine,
+    images: LabeledImages,
+    samples: Sequence[Sample],
+    progress: Progress | None = None,
+    shared: SharedEmbeddings | None = None,
+) -> Tensor:
+    """Return the embeddings (N, D) of the samples, in order.
+
+    Args:
+        shared: embeddings that commands have of the engine's model, which are used, and to which the others are added.
+
+    Raises:
+        DataError: if the model does not take the images' channels, or an image can no longer be read.
+    """
+    check_channels(images, samples, engine.preprocessing.channels)
+    known = shared.rows if shared else {}
+    missing = [*{sample.digest: sample for sample in samples if sample.digest not in known}.values()]
+    dataset, order = ImageDataset(images, missing, engine.preprocessing), sequential_batches(len(missing), EMBED_BATCH)
+    computed: list[Tensor] = []
+    done, began = len(samples) - len(missing), time.monotonic()
+    for batch in iter_batches(dataset, order, num_decode_workers(images, len(missing))):
+        computed += engine(batch).pooled
+        if progress is not None:
+            progress(done + len(computed), len(samples))
+    rows = dict(zip((sample.digest for sample in missing), computed, strict=True))
+    if shared is not None:
+        shared.add(rows, time.monotonic() - began)
+    return torch.stack([rows[sample.digest] if sample.digest in rows else known[sample.digest] for sample in samples])
 
 
 def check_channels(images: LabeledImages, samples: Sequence[Sample], channels: int) -> None:

@@ -108,7 +108,7 @@ def explain_image(
 
 def output_index(predictor: Predictor, label: str | None) -> int | None:
     """Return the output index of a label, None for None; raise a ConfigError or BundleError if there is none."""
-    if not predictor.model.config.num_classes:
+    if not predictor.info.model.num_classes:
         raise BundleError("this bundle has no classifier, so there is no prediction to explain")
     if label is None:
         return None

@@ -9,7 +9,7 @@ from megavit.config.export_info import DISTANCE, EMBEDDING, PROBABILITIES, SCORE
 from megavit.data.augment import normalize
 from megavit.errors import ConfigError
 from megavit.exporting.resize import input_channels, resize_and_crop
-from megavit.predict.postprocess.postprocess import logits_to_outputs
+from megavit.model.outputs.logits import logits_to_outputs
 from megavit.predict.predictor import Predictor
 
 

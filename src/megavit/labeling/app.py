@@ -87,6 +87,15 @@ def make_app(session: LabelingSession) -> FastAPI:
     def queue(count: Annotated[int, Query(ge=1, le=MAX_QUEUE)]) -> Response:
         return JSONResponse({"images": session.queue(count)})
 
+    @app.get("/api/suggestions")
+    def suggestions(images: Annotated[str, Query(pattern="^[0-9]+(,[0-9]+)*$", max_length=8_000)]) -> Response:
+        indices = [check(int(index)) for index in images.split(",")]
+        return JSONResponse({"images": session.suggestions(indices)})
+
+    @app.get("/api/similar/{index}")
+    def similar(index: int, count: Annotated[int, Query(ge=1, le=MAX_QUEUE)]) -> Response:
+        return JSONResponse({"images": session.similar(check(index), count)})
+
     @app.post("/api/strokes")
     def label(stroke: Stroke) -> Response:
         for mark in stroke.marks:

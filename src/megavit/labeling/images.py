@@ -1,5 +1,6 @@
 """List the images of a folder that can be labeled, and check the names of classes."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,11 @@ def list_images(folder: Path) -> ImageList:
     if not written:
         raise DataError(f"there is no image in the folder {folder} or below it")
     return ImageList(folder, tuple(written), tuple(name for name in names if not _is_text(name)))
+
+
+def digest_name(name: str) -> bytes:
+    """Return a digest of an image's name; sorted by it, images are in an order that is random and never changes."""
+    return hashlib.sha256(name.encode()).digest()
 
 
 def check_classes(names: Sequence[str]) -> list[str]:

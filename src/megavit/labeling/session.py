@@ -1,23 +1,28 @@
 """Hold the state of a labeling session: the images, their labels and classes, and what has been learned of them."""
 
 import getpass
-import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from megavit.config.target import TargetKind
 from megavit.data.sources.label_log import Decision, Status
 from megavit.errors import ConfigError
-from megavit.labeling.images import ImageList, check_class, check_classes
+from megavit.labeling.features import Features
+from megavit.labeling.images import ImageList, check_class, check_classes, digest_name
+from megavit.labeling.labels import Labels
+from megavit.labeling.learner import Learner
 from megavit.labeling.store import LabelStore, Mark
 from megavit.labeling.thumbnails import Thumbnails
+
+LoadFeatures = Callable[[ImageList, Sequence[int]], Features]
 
 
 class LabelingSession:
     """A session, of which all windows show the same state; safe to use from several threads.
 
     Args:
+        load_features: function that returns the features to learn from, of the images and their random order.
         classes: names of classes to begin with; others are added as they are used.
 
     Raises:
@@ -25,14 +30,23 @@ class LabelingSession:
         DataError: if the log of labels is damaged or of another target.
     """
 
-    def __init__(self, images: ImageList, classes: Sequence[str] = (), target: TargetKind = "classification") -> None:
+    def __init__(
+        self,
+        images: ImageList,
+        load_features: LoadFeatures,
+        classes: Sequence[str] = (),
+        target: TargetKind = "classification",
+    ) -> None:
         self.images, self.target = images, target
         self.thumbnails = Thumbnails(images)
         self.store = LabelStore(images.folder, target)
         self.by = _user_name()
         self._id = secrets.token_hex(4)
         self._classes = check_classes(classes)
-        self._random_order = sorted(range(len(images.names)), key=lambda index: _digest(images.names[index]))
+        self._random_order = sorted(range(len(images.names)), key=lambda index: digest_name(images.names[index]))
+        self.learner = Learner(
+            lambda: load_features(images, self._random_order), self.thumbnails, self.labels, self._random_order
+        )
         self._indices = {name: index for index, name in enumerate(images.names)}
 
     @property
@@ -59,6 +73,8 @@ class LabelingSession:
         """
         self.store.refresh()
         decisions = list(self.store.decisions)
+        if len(decisions) != since:
+            self.learner.wake()
         current = f"{self._id}-{self.store.generation}"
         is_reset = generation != current
         last: dict[str, Decision] = {one.path: one for one in decisions[0 if is_reset else since :]}
@@ -72,6 +88,7 @@ class LabelingSession:
                 for one in last.values()
                 if one.path in self._indices
             ],
+            "learning": self.learner.describe(),
         }
 
     def label(self, stroke: str, status: Status, labels: Sequence[str], marks: Sequence[dict[str, Any]]) -> None:
@@ -82,19 +99,46 @@ class LabelingSession:
             DataError, OutputError, StaleError: as for `LabelStore.add`.
         """
         self.store.add(stroke, [self._mark(mark, status, self._check(status, labels)) for mark in marks], self.by)
+        self.learner.wake()
 
     def queue(self, count: int) -> list[dict[str, Any]]:
         """Return up to `count` images to label next, as plain JSON types."""
-        open_ = [index for index in self._random_order if not self._is_decided(index)]
-        return [{"image": index, "suggested": None, "probability": None} for index in open_[:count]]
+        return self.suggestions(self.learner.order(self.labels(), count))
+
+    def suggestions(self, indices: Iterable[int]) -> list[dict[str, Any]]:
+        """Return the class that is suggested for each image and its probability, or None, as plain JSON types."""
+        found = [(index, self.learner.suggest(index)) for index in indices]
+        return [
+            {"image": index, "suggested": one and one[0], "probability": one and round(one[1], 4)}
+            for index, one in found
+        ]
+
+    def similar(self, index: int, count: int) -> list[dict[str, Any]]:
+        """Return the images most similar to one, the most similar first, as plain JSON types."""
+        found = self.learner.find_similar(index, count)
+        return [{"image": image, "cosine": round(cosine, 4)} for image, cosine in found]
+
+    def labels(self) -> Labels:
+        """Return the labels of this moment."""
+        decisions, classes = list(self.store.decisions), self.classes
+        places = {name: place for place, name in enumerate(classes)}
+        last = {self._indices[one.path]: one for one in decisions if one.path in self._indices}
+        return Labels(
+            (self.store.generation, len(decisions)),
+            self.target,
+            tuple(classes),
+            {
+                index: tuple(places[label] for label in one.labels)
+                for index, one in last.items()
+                if one.status == "labeled"
+            },
+            frozenset(index for index, one in last.items() if one.status != "unlabeled"),
+        )
 
     def undo(self, stroke: str, undone: str) -> None:
         """Undo an earlier stroke by another one; errors are those of `LabelStore.undo`."""
         self.store.undo(stroke, undone, self.by)
-
-    def _is_decided(self, index: int) -> bool:
-        last = self.store.last(self.images.names[index])
-        return last is not None and last.status != "unlabeled"
+        self.learner.wake()
 
     def _check(self, status: Status, labels: Sequence[str]) -> tuple[str, ...]:
         if status != "labeled":
@@ -109,11 +153,6 @@ class LabelingSession:
     def _mark(self, mark: dict[str, Any], status: Status, labels: tuple[str, ...]) -> Mark:
         path = self.images.names[mark["image"]]
         return Mark(path, status, labels, mark["seen"], mark["suggested"], mark["probability"])
-
-
-def _digest(name: str) -> bytes:
-    # The same order whenever the folder is opened, and whatever is added to it.
-    return hashlib.sha256(name.encode()).digest()
 
 
 def _user_name() -> str:

@@ -3,7 +3,8 @@
 FOLDER/config.json         the config, by the names of `ViTConfig`
 FOLDER/model.safetensors   the weights
 
-The folder of a bundle on the hub has both files too.
+The folder of a bundle on the hub has both files too. safetensors is imported when they are read or written, so that the
+model needs nothing but PyTorch.
 """
 
 import json
@@ -12,8 +13,6 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import nn
 
 from megavit.config.vit import ViTConfig
@@ -50,6 +49,9 @@ class HubModel(nn.Module):
             BundleError: if there is no such model, or if its files are damaged.
             ConfigError: if its config is invalid.
         """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
         folder = Path(pretrained_model_name_or_path)
         if not folder.is_dir():
             name = str(pretrained_model_name_or_path).removeprefix(HUB)
@@ -84,6 +86,8 @@ class HubModel(nn.Module):
         return upload(self._render(), HUB + repo_id.removeprefix(HUB), private=private, message=commit_message)
 
     def _render(self) -> dict[str, bytes]:
+        from safetensors.torch import save
+
         tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         return {CONFIG: render_config(self.config), WEIGHTS: save(tensors)}
 
@@ -97,6 +101,12 @@ def read_config(folder: Path) -> ViTConfig:
     """Return the config of a saved model or a bundle, or raise BundleError or ConfigError."""
     from megavit.config.serialization import from_dict, parse_json
 
+    if (folder / BUNDLE_INFO).exists():
+        info = parse_json((folder / BUNDLE_INFO).read_bytes(), str(folder / BUNDLE_INFO), BundleError)
+        if info.get("ensemble"):
+            raise BundleError(
+                f"{folder} is an ensemble of {len(info['ensemble'])} models, not one model: megavit.load loads it"
+            )
     path = folder / CONFIG if (folder / CONFIG).exists() else folder / BUNDLE_INFO
     try:
         table = parse_json(path.read_bytes(), str(path), BundleError)

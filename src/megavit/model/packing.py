@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from megavit.model.pos_embed import Rotation
+from megavit.runtime.device import copies_ahead
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,9 @@ def pack(stacks: Sequence[tuple[Tensor, Rotation | None]]) -> tuple[Tensor, Rota
     """Return stacks of tokens (b, t, D), sorted by t, as one sequence (1, T, D), with its rotation and packing."""
     tokens = [x for x, _ in stacks]
     groups = [(sum(x.shape[0] for x in stack), length) for length, stack in groupby(tokens, key=lambda x: x.shape[1])]
+    device = tokens[0].device
     lengths = torch.tensor([0] + [length for count, length in groups for _ in range(count)])
-    starts = lengths.cumsum(0).to(tokens[0].device, torch.int32)
+    starts = lengths.cumsum(0).to(device, torch.int32, non_blocking=copies_ahead(device))
     packing = Packing(tuple(groups), starts)
     rotations = [_with_prefix(rotation, x) for x, rotation in stacks if rotation is not None]
     rotation = Rotation(*(packing.join(parts)[0] for parts in zip(*rotations, strict=True))) if rotations else None

@@ -23,6 +23,7 @@ from megavit.model.packing import pack, stack_by_grid
 from megavit.model.patch_embed import PatchDrop, PatchEmbedding, PrefixTokens
 from megavit.model.pooling import POOLS
 from megavit.model.pos_embed import POSITIONS, Rotation
+from megavit.runtime.device import copies_ahead
 
 
 class Features(NamedTuple):
@@ -151,8 +152,9 @@ class MegaVit(HubModel):
         x = self.final_norm(self.transformer(x, rotation, packing), "tokens")
         groups = [group.tensor_split([self.config.num_prefix_tokens], dim=1) for group in packing.split(x)]
         inverse = sorted(range(len(order)), key=order.__getitem__)
-        pooled = torch.cat([self.pool(prefix, patches) for prefix, patches in groups])[inverse]
-        prefix = torch.cat([prefix for prefix, _ in groups])[inverse]
+        index = torch.tensor(inverse).to(x.device, non_blocking=copies_ahead(x.device))
+        pooled = torch.cat([self.pool(prefix, patches) for prefix, patches in groups])[index]
+        prefix = torch.cat([prefix for prefix, _ in groups])[index]
         patches = [image for _, patches in groups for image in patches]
         pooled = self.final_norm(pooled, "pooled")
         return PackedFeatures(pooled, prefix, tuple(patches[i] for i in inverse), tuple(grids))

@@ -24,7 +24,10 @@ from megavit.data.image_dataset import Images, make_batch, preprocess
 from megavit.data.shards.index import Damaged
 from megavit.data.workers import MAX_WORKERS
 from megavit.engine.engine import Engine, ModelOutput, Precision, check_precision
+from megavit.engine.ensemble import EnsembleEngine
 from megavit.errors import BundleError, ConfigError, ImageError
+from megavit.model.outputs.ensemble import Ensemble
+from megavit.model.vit import MegaVit
 from megavit.predict.forward import EmbeddingResult
 from megavit.predict.input_sources import IsolatedRange, image_file
 from megavit.predict.postprocess.postprocess import Calibrator, check_calibration_tensors
@@ -34,7 +37,7 @@ from megavit.predict.streaming import BatchStreamer
 from megavit.runtime.device import pick_device
 from megavit.runtime.hub import download, is_hub_name
 from megavit.runtime.processors import available_cpus
-from megavit.weights.bundle.bundle import Bundle, load_bundle, verify_reference_outputs
+from megavit.weights.bundle.bundle import Bundle, get_single_model, load_bundle, verify_reference_outputs
 from megavit.weights.bundle.info import BundleInfo
 
 Image = str | os.PathLike[str] | bytes | ByteRange | IsolatedRange | Damaged | PIL.Image.Image | np.ndarray | Tensor
@@ -50,8 +53,7 @@ class Predictor:
         target: "classification", "multilabel" or "regression".
         labels: names of the classes or labels, in the order of the logits; empty for regression.
         folder, info: folder and metadata of the bundle.
-        model: the `MegaVit`, in evaluation mode.
-        engine: `Engine` that runs the model; its `note` says which runtime is used, and why.
+        engine: `Engine` that runs the model, or `EnsembleEngine`; its `note` says which runtime is used, and why.
         calibrator: `Calibrator` that turns the model's outputs into predictions.
     """
 
@@ -60,11 +62,20 @@ class Predictor:
         self.info = info = bundle.info
         self.labels = tuple(info.labels)
         self.target: TargetKind = info.target.kind
-        self.model = bundle.model.to(device)
+        self._model = model = bundle.model.to(device)
         bounds = info.int8["bounds"] if precision == "int8" else None
-        self.engine = Engine(self.model, info.preprocessing, precision, bounds)
+        self.engine = (
+            EnsembleEngine(model, info.preprocessing, precision)
+            if isinstance(model, Ensemble)
+            else Engine(model, info.preprocessing, precision, bounds)
+        )
         check_calibration_tensors(info.calibration, bundle.calibration_tensors, len(self.labels), info.model.pooled_dim)
         self.calibrator = Calibrator(info.calibration, bundle.calibration_tensors, info.target, len(self.labels))
+
+    @property
+    def model(self) -> MegaVit:
+        """The `MegaVit`, in evaluation mode; raises a BundleError for an ensemble."""
+        return get_single_model(self._model, self.folder)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle only the folder and the metadata; the model is loaded again when unpickled."""
@@ -73,7 +84,7 @@ class Predictor:
                 "this model's weights were changed after it was loaded, but only its folder is pickled: save it as a "
                 "bundle and load that"
             )
-        device = str(next(self.model.parameters()).device)
+        device = str(next(self._model.parameters()).device)
         return _reload, (self.folder.resolve(), self.info, device, self.engine.precision)
 
     @overload
@@ -140,14 +151,15 @@ class Predictor:
     def embed(self, image: Image | Sequence[Image]) -> Tensor:
         """Return the float32 embedding (D,) of an image, or the embeddings (N, D) of a list of images, on the CPU.
 
-        An embedding is the input of the head: the pooled features after the last norm. Images that the model sees as
+        An embedding is the input of the head: the pooled features after the last norm; of an ensemble, those of its
+        first model. Images that the model sees as
         similar have embeddings with a high cosine similarity. For `image` and errors see `predict`.
         """
         if not isinstance(image, list | tuple):
             return self._embed([self.prepare(image)])[0]
         starts = range(0, len(image), BATCH)
         batches = [self._embed(list(map(self.prepare, image[start : start + BATCH]))) for start in starts]
-        return torch.cat(batches) if batches else torch.empty(0, self.model.config.pooled_dim)
+        return torch.cat(batches) if batches else torch.empty(0, self.info.model.pooled_dim)
 
     def embed_stream(
         self, images: Iterable[tuple[str, Image]], *, batch_size: int = BATCH, workers: int | None = None
@@ -175,7 +187,7 @@ class Predictor:
 
     def forward(self, batch: Images) -> ModelOutput:
         """Return features (B, D) and logits (B, outputs) of a uint8 batch; raise a BundleError without a classifier."""
-        if not self.model.config.num_classes:
+        if not self.info.model.num_classes:
             raise BundleError(
                 "this bundle has no classifier: megavit embed computes its embeddings, and "
                 "megavit train DATA --from BUNDLE trains a classifier on top"

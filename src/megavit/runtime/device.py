@@ -127,6 +127,12 @@ def copies_ahead(device: torch.device) -> bool:
     return device.type in KINDS and KINDS[device.type].copies_ahead
 
 
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has computed all that it was asked for, so that a clock counts it; a CPU always has."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
 def pins_memory() -> bool:
     """Return whether this machine's GPU copies faster from pinned memory."""
     device = torch.accelerator.current_accelerator(check_available=True)

@@ -18,7 +18,7 @@ from megavit.training.setup.sizes import choose_recipe
 from megavit.weights.backbones.fetch import load_backbone
 from megavit.weights.backbones.local import find_backbones
 from megavit.weights.pretrained.initialize import initialize_from
-from megavit.weights.pretrained.pretrained import fingerprint
+from megavit.weights.pretrained.pretrained import PretrainedModel, fingerprint
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,24 @@ def find_backbone_engine(dataset: LabeledImages, device: torch.device, reporter:
     for local in find_backbones():
         try:
             pretrained = load_backbone(local.backbone, local.path)
-            patch = pretrained.config.patch_hw
-            size = tuple(max(1, round(MIN_TUNING_SIZE / side)) * side for side in patch)
-            config = replace(pretrained.config, num_classes=0, image_size=size)
-            model = MegaVit.from_config(config)
-            initialize_from(model, pretrained)
-            preprocessing = adapt_preprocessing(config, pretrained)
+            engine = make_backbone_engine(pretrained, device)
         except (BundleError, ConfigError) as error:
             reporter.say(f"{local.backbone.name} in {local.path} cannot be used: {error}")
         else:
-            shared = SharedEmbeddings(fingerprint(pretrained), config, preprocessing, reporter.say)
-            return BackboneEngine(local.backbone, Engine(model.to(device).eval(), preprocessing), shared)
+            key = fingerprint(pretrained)
+            shared = SharedEmbeddings(key, engine.model.config, engine.preprocessing, reporter.say)
+            return BackboneEngine(local.backbone, engine, shared)
     return None
+
+
+def make_backbone_engine(pretrained: PretrainedModel, device: torch.device) -> Engine:
+    """Return an engine of pretrained weights that sees images at the smallest size at which training tunes weights.
+
+    Raises:
+        BundleError, ConfigError: if the weights do not fit that size.
+    """
+    size = tuple(max(1, round(MIN_TUNING_SIZE / side)) * side for side in pretrained.config.patch_hw)
+    config = replace(pretrained.config, num_classes=0, image_size=size)
+    model = MegaVit.from_config(config)
+    initialize_from(model, pretrained)
+    return Engine(model.to(device).eval(), adapt_preprocessing(config, pretrained))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from megavit.config.calibration import Calibration
 from megavit.config.target import Target
 from megavit.evaluation.metrics.calibration import MAX_BINS, MIN_BIN_SIZE, compute_reliability, fit_temperature
-from megavit.predict.postprocess.postprocess import logits_to_outputs
+from megavit.model.outputs.logits import logits_to_outputs
 
 
 def logits(images: int, outputs: int = 5, seed: int = 0) -> torch.Tensor:

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import signal
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+import megavit
 from megavit.config.recipe import DataRecipe
 from megavit.data.load import load_data
-from megavit.errors import ConfigError, DataError, Interrupted, OutputError
+from megavit.errors import BundleError, ConfigError, DataError, Interrupted, OutputError
 from megavit.evaluation.metrics.classification import ClassificationMetrics
+from megavit.evaluation.metrics.regression import RegressionMetrics
 from megavit.predict.predictor import load
 from megavit.training.clock import Clock
 from megavit.training.folds.plan import read_folds_plan
@@ -91,6 +94,7 @@ def test_every_image_is_predicted_once_by_the_model_that_was_not_trained_on_it(f
 
 def test_the_bundle_is_the_model_of_median_quality(finished):
     found = finished.cross_validation
+    assert not found.is_ensemble  # these few images do not show that averaging brings more than chance
     ranked = sorted(fold.metric.value for fold in found.folds)
     assert found.folds[found.selected - 1].metric.value == ranked[1]
     assert read_weights(finished.folder) == read_weights(finished.folder / "folds" / str(found.selected))
@@ -98,6 +102,31 @@ def test_the_bundle_is_the_model_of_median_quality(finished):
     assert info.data["cross_validation"]["fold"] == found.selected
     card = (finished.bundle / "README.md").read_text()
     assert f"model of fold {found.selected} of 3" in card and "cross-validated accuracy" in card
+
+
+def test_an_ensemble_is_the_bundle_where_averaging_brings_more_than_chance(tmp_path):
+    pixels, labels = make_data(90)
+    scores = [float(label) for label in labels]  # of whose errors the mean is never worse than one model
+    data = {"train": (pixels[:70], scores[:70]), "test": (pixels[70:], scores[70:])}
+    run = begin(tmp_path / "run", data, data={"folds": 2, "val": 0.4}, run=SETTINGS["run"] | {"epochs": 30})
+    found = run.cross_validation
+    assert found is not None and found.is_ensemble and found.gain is not None and found.gain.is_significant
+    predictor = load(run, verify=True)
+    folds = [load(tmp_path / "run" / "folds" / fold) for fold in "12"]
+    for image in pixels[70:]:
+        each = [one.predict(image).value for one in folds]
+        assert predictor.predict(image).value == pytest.approx(sum(each) / 2, abs=1e-4)
+    assert isinstance(found.test, RegressionMetrics) and predictor.info.metrics == found.test.to_dict()
+    with (run.bundle / "samples.csv").open(encoding="utf-8") as file:
+        assert Counter(row["split"] for row in csv.DictReader(file)) == {"train": 70, "test": 20}
+    said = " ".join(found.describe())
+    assert "So the bundle is an ensemble" in said and "on the 20 test images".lower() in said.lower()
+    measured = megavit.evaluate(run, (pixels[70:], scores[70:])).metrics
+    assert isinstance(measured, RegressionMetrics) and measured.mae.value == pytest.approx(
+        found.test.mae.value, rel=1e-4
+    )
+    with pytest.raises(BundleError, match=f"pass the run of one of its folds, such as {tmp_path}/run/folds/"):
+        megavit.export(run, to="onnx", out=tmp_path / "out")
 
 
 def test_what_was_measured_is_said(finished):
@@ -129,7 +158,7 @@ def test_a_stop_in_the_second_fold_changes_nothing_in_the_result(finished, tmp_p
     ):
         begin(out, reporter=Stopping(fold=2, after=4))
     assert not (out / "bundle").exists() and not (out / "folds" / "3").exists()
-    first = (out / "folds" / "1" / "fold.json").stat()
+    first = (out / "folds" / "1" / "fold.json").stat().st_mtime_ns
     with pytest.raises(OutputError, match="already contains a run: resume it"):
         begin(out)
     with pytest.raises(DataError, match="resume it from Python"):
@@ -138,7 +167,7 @@ def test_a_stop_in_the_second_fold_changes_nothing_in_the_result(finished, tmp_p
         resume_folds(out, reporter=NullReporter(), source=make_data(149))
     said = Listener()
     again = resume_folds(out, reporter=said, source=make_data())
-    assert (out / "folds" / "1" / "fold.json").stat() == first
+    assert (out / "folds" / "1" / "fold.json").stat().st_mtime_ns == first
     assert said.lines[0] == "fold 2 of 3" and "resuming after step 4, 67% of the run" in said.lines
     assert again.metrics == finished.metrics
     assert (out / "predictions.csv").read_bytes() == (finished.folder / "predictions.csv").read_bytes()

@@ -49,7 +49,7 @@ def embed(
 
     def load_model() -> InferenceModel:
         predictor = load(bundle, device=local_device(device), precision=precision, verify=verify)
-        dim = predictor.model.config.pooled_dim
+        dim = predictor.info.model.pooled_dim
 
         def write(named: "Iterable[tuple[str, Image]]", path: Path | None) -> tuple[int, int]:
             return write_all(EmbeddingWriter(path, dim), predictor.embed_stream(named, batch_size=batch_size))

@@ -6,17 +6,19 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from megavit.cli.options import Json
+from megavit.cli.options import Device, Json
 
 
 def label(
     folder: Annotated[Path, Parameter(help="Folder of images, also in its subfolders.")],
     /,
     *,
+    from_: Annotated[str, Parameter(name="--from")] = "auto",
     classes: str | None = None,
     multilabel: bool = False,
     port: int = 0,
     open_browser: bool = False,
+    device: Device = "auto",
     json: Json = False,
 ) -> int:
     """Label a folder of images on a page in the browser.
@@ -29,6 +31,7 @@ def label(
     For example: megavit label photos --classes cat,dog
 
     Args:
+        from_: Model to learn with: auto for a backbone on this machine, scratch for none, or as for megavit train.
         classes: Classes, separated by commas, in the order of their keys 1 to 9 and 0; others are added on the page.
         multilabel: Let an image have any number of labels, instead of one class.
         port: Port to listen on; 0 picks a free one.
@@ -47,5 +50,5 @@ def label(
             webbrowser.open(url)
 
     names = [name for name in (classes or "").split(",") if name.strip()]
-    api.label(folder, classes=names, multilabel=multilabel, port=port, on_ready=on_ready)
+    api.label(folder, from_=from_, classes=names, multilabel=multilabel, port=port, device=device, on_ready=on_ready)
     return 0

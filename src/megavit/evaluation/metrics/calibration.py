@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from megavit.config.calibration import Calibration
 from megavit.config.target import Target, TargetKind
 from megavit.evaluation.metrics.bootstrap import Interval, bootstrap_images, wilson_interval
-from megavit.predict.postprocess.postprocess import logits_to_outputs
+from megavit.model.outputs.logits import logits_to_outputs
 
 MAX_BINS, MIN_BIN_SIZE = 15, 20
 LOG_TEMPERATURE_BOUNDS, SMOOTHING_BOUNDS = (-math.log(100), math.log(100)), (0.0, 0.3)
@@ -101,7 +101,7 @@ def compute_reliability(probabilities: Tensor, targets: Tensor, kind: TargetKind
     """Return the reliability of each image's most probable class, or of every label of each image.
 
     Args:
-        probabilities: (N, outputs), as returned by `megavit.predict.postprocess.postprocess.logits_to_outputs`.
+        probabilities: (N, outputs), as returned by `megavit.model.outputs.logits.logits_to_outputs`.
         targets: as returned by `megavit.data.targets.target_tensor`.
         kind: "classification" or "multilabel".
     """

@@ -50,7 +50,7 @@ def make_primary_metric(outputs: Tensor, targets: Tensor, kind: TargetKind) -> P
     """Return the primary metric of predictions for at least one image.
 
     Args:
-        outputs: as returned by `megavit.predict.postprocess.postprocess.logits_to_outputs`.
+        outputs: as returned by `megavit.model.outputs.logits.logits_to_outputs`.
         targets: as returned by `megavit.data.targets.target_tensor`.
     """
     images = len(targets)

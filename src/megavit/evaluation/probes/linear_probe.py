@@ -18,7 +18,7 @@ MAX_STEPS = 100
 ONE_FOLD_IMAGES, MAX_SELECTION_IMAGES = 2_000, 10_000
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""Mean loss of (N, outputs) logits for (N, outputs) targets."""
+"""Mean loss of (N, outputs) logits for (N, ...) targets, which mostly are (N, outputs)."""
 
 
 class LinearProbe(NamedTuple):
@@ -42,7 +42,7 @@ def fit_linear_probes(
 
     Args:
         embeddings: (N, D).
-        targets: (N, outputs), floats.
+        targets: (N, ...), floats, as `loss` takes them.
         loss: loss that is convex in the logits.
         bias: (outputs,) initial bias.
     """
@@ -50,7 +50,7 @@ def fit_linear_probes(
     mean, std = features.mean(dim=0), features.std(dim=0, correction=0)
     std = torch.where(std > 1e-6 * std.max().clamp_min(1e-12), std, 1.0)  # constant features
     inputs, targets = (features - mean) / std, targets.double()
-    weight = torch.zeros(targets.shape[1], inputs.shape[1], dtype=torch.float64, requires_grad=True)
+    weight = torch.zeros(len(bias), inputs.shape[1], dtype=torch.float64, requires_grad=True)
     start = bias.detach().double().clone().requires_grad_()
     probes: list[LinearProbe] = []
     for penalty in penalties:
@@ -58,13 +58,14 @@ def fit_linear_probes(
         def objective(penalty: float = penalty) -> Tensor:
             return loss(inputs @ weight.T + start, targets) + penalty * weight.square().sum()
 
-        _minimize([weight, start], objective)
+        minimize_lbfgs([weight, start], objective)
         unscaled = weight.detach() / std
         probes.append(LinearProbe(unscaled.float(), (start.detach() - unscaled @ mean).float(), penalty))
     return probes
 
 
-def _minimize(parameters: list[Tensor], objective: Callable[[], Tensor]) -> None:
+def minimize_lbfgs(parameters: list[Tensor], objective: Callable[[], Tensor]) -> None:
+    """Change the parameters in place to those that minimize a smooth objective, by at most `MAX_STEPS` of L-BFGS."""
     optimizer = torch.optim.LBFGS(parameters, max_iter=MAX_STEPS, tolerance_change=1e-7, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:

@@ -10,7 +10,8 @@ from torch import Tensor
 from megavit.engine.engine import ModelOutput
 from megavit.evaluation.metrics.bootstrap import Interval, wilson_interval
 from megavit.evaluation.metrics.calibration import Reliability, compute_reliability
-from megavit.predict.postprocess.postprocess import Calibrator, logits_to_outputs
+from megavit.model.outputs.logits import logits_to_outputs
+from megavit.predict.postprocess.postprocess import Calibrator
 
 COVERAGES = (0.9, 0.95, 0.99)
 

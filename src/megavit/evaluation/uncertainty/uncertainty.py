@@ -17,6 +17,7 @@ from megavit.evaluation.metrics.calibration import fit_temperature
 from megavit.evaluation.metrics.dispatch import Metrics, compute_metrics
 from megavit.evaluation.metrics.multilabel import fit_thresholds
 from megavit.evaluation.uncertainty.measure import UncertaintyMetrics, compute_uncertainty
+from megavit.model.outputs.logits import logits_to_outputs
 from megavit.predict.postprocess.conformal import conformal_quantile
 from megavit.predict.postprocess.ood import fit_mahalanobis_ood
 from megavit.predict.postprocess.postprocess import (
@@ -26,7 +27,6 @@ from megavit.predict.postprocess.postprocess import (
     SET_SCORES,
     WHITENING,
     Calibrator,
-    logits_to_outputs,
 )
 from megavit.predict.postprocess.predictions import cumulative_mass_above
 from megavit.predict.predictor import Predictor

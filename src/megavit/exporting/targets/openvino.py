@@ -21,8 +21,8 @@ from megavit.engine.int8 import QuantizedLinear
 from megavit.errors import ConfigError
 from megavit.exporting.module import check_size, output_names
 from megavit.exporting.resize import CUBIC, LUMA, MAX_SHIFT, MAX_WEIGHT, input_channels
+from megavit.model.outputs.logits import MIN_PROBABILITY
 from megavit.predict.postprocess.ood import MahalanobisOOD
-from megavit.predict.postprocess.postprocess import MIN_PROBABILITY
 from megavit.predict.predictor import Predictor
 
 
@@ -101,7 +101,7 @@ def _patches(images: Node, patch_hw: tuple[int, int], grid: tuple[int, int]) -> 
 
 
 def _postprocess(logits: Node, target: Target, calibration: Calibration) -> Node:
-    """Apply `megavit.predict.postprocess.postprocess.logits_to_outputs`."""
+    """Apply `megavit.model.outputs.logits.logits_to_outputs`."""
     if target.kind == "regression":
         score = op.squeeze(logits, constant_int([1]))
         return op.add(op.multiply(score, np.float32(target.std)), np.float32(target.mean))

@@ -11,6 +11,8 @@ export class ApiError extends Error {
 export const getSession = () => request("api/session");
 export const getChanges = ({ generation, since }) => request(`api/changes?generation=${encodeURIComponent(generation)}&since=${since}`);
 export const getQueue = (count) => request(`api/queue?count=${count}`);
+export const getSuggestions = (images) => request(`api/suggestions?images=${images.join(",")}`);
+export const getSimilar = (image, count) => request(`api/similar/${image}?count=${count}`);
 export const postStroke = (body) => request("api/strokes", body);
 export const postUndo = (body) => request("api/undo", body);
 

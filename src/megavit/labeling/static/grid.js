@@ -70,6 +70,14 @@ export class Grid {
     this.calls.onSelect();
   }
 
+  /** Shows other images behind the active one. */
+  replaceBehind(images) {
+    const kept = this.list.slice(0, this.active + 1);
+    this.list = [...kept, ...images.filter((image) => !kept.includes(image))];
+    this.#clear();
+    this.#resize();
+  }
+
   select(images) {
     this.selected = new Set(images);
     this.update();
@@ -136,6 +144,7 @@ export class Grid {
     const name = this.labels.names[image];
     const suggested = suggestion ? `${suggestion.label}?` : "";
     cell.classList.toggle("decided", decision !== "");
+    cell.classList.toggle("suggested", suggestion !== undefined);
     cell.lastElementChild.textContent = decision || suggested || name;
     cell.title = name;
     cell.ariaLabel = `${name}: ${decision || (suggested ? `suggested ${suggestion.label}` : "not labeled")}`;

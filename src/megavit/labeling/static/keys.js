@@ -7,6 +7,7 @@ const LETTERS = {
   u: "undo",
   t: "type",
   n: "next",
+  r: "similar",
   "?": "help",
 };
 

@@ -1,15 +1,19 @@
 /** The labeling page: which images are shown, and what keys and buttons do with them. */
-import { getQueue, getSession } from "./api.js";
+import { getQueue, getSession, getSimilar, getSuggestions } from "./api.js";
 import { Classes } from "./classes.js";
 import { make } from "./dom.js";
 import { Grid } from "./grid.js";
 import { listenForKeys } from "./keys.js";
 import { Labels } from "./labels.js";
+import { showLearning } from "./progress.js";
 import { Single } from "./single.js";
 import { Strokes } from "./strokes.js";
 import { count, sentence } from "./format.js";
 
-const QUEUE = 120; // images that are offered at once
+const QUEUE = 60; // images that are offered at once
+const MAX_SUGGESTED = 500; // images of a list that suggestions are asked for
+const SIMILAR = 60; // images that are shown as similar to one
+const SIMILAR_SELECTED = 12; // of these, those that are selected at first
 const REFRESH_MILLISECONDS = 2000;
 const MAX_ANNOUNCED = 20; // sentences kept for screen readers
 
@@ -17,6 +21,7 @@ const byId = (id) => document.getElementById(id);
 let labels, strokes, grid, single, classes;
 let view = "grid";
 let filter = "next";
+let version = 0; // of what the server has learned
 
 function announce(text) {
   byId("announcements").append(make("p", { textContent: text }));
@@ -102,6 +107,46 @@ async function showNext() {
   showList(images.map(({ image }) => image).filter((image) => !labels.isDecided(image)));
 }
 
+/** Shows what the server has learned, and asks for its new suggestions, and in the view of one image for the next ones. */
+async function onLearning(learning) {
+  showLearning({ text: byId("learned"), confused: byId("confused"), list: byId("confused-list") }, learning);
+  if (learning.version === version || !grid) return;
+  version = learning.version;
+  if (filter === "next" && view === "single" && grid.list.length) {
+    const { images } = await getQueue(QUEUE);
+    takeSuggestions(images);
+    grid.replaceBehind(images.map(({ image }) => image).filter((image) => !labels.isDecided(image)));
+  } else {
+    await suggest(grid.list);
+  }
+  grid.update();
+  showActive();
+}
+
+async function suggest(list) {
+  const open = list.filter((image) => !labels.isDecided(image)).slice(0, MAX_SUGGESTED);
+  if (open.length) takeSuggestions((await getSuggestions(open)).images);
+}
+
+/** Shows the images most similar to the active one, those first selected that are not decided. */
+async function showSimilar() {
+  const image = grid.list[grid.active];
+  if (image === undefined) return;
+  const { images } = await getSimilar(image, SIMILAR);
+  if (!images.length) {
+    announce("The images have not been looked at yet.");
+    return;
+  }
+  const found = images.map(({ image: other }) => other);
+  filter = "similar";
+  showCounts();
+  byId("more").hidden = true;
+  setView("grid");
+  showList([image, ...found]);
+  grid.select([image, ...found].filter((other) => !labels.isDecided(other)).slice(0, SIMILAR_SELECTED));
+  announce(`${count(found.length, "image", "images")} similar to ${labels.names[image]}`);
+}
+
 function takeSuggestions(images) {
   for (const { image, suggested, probability } of images) {
     if (suggested === null) labels.suggestions.delete(image);
@@ -112,7 +157,7 @@ function takeSuggestions(images) {
 /** Shows the images of the filter. */
 function showFiltered({ keep = false } = {}) {
   byId("more").hidden = filter !== "next";
-  if (filter === "next") {
+  if (filter === "next" || filter === "similar") {
     showNext();
     return;
   }
@@ -129,6 +174,7 @@ function showFiltered({ keep = false } = {}) {
 
 function showList(list, options) {
   grid.show(list, options);
+  if (filter !== "next") suggest(list).then(() => grid.update()).catch(() => {});
   showEmpty();
   showActive();
 }
@@ -167,6 +213,7 @@ function showCounts() {
   classes.show(labels.classes, byClass);
   const options = [
     ["next", "To label next"],
+    ...(filter === "similar" ? [["similar", "Similar images"]] : []),
     ["all:", `All (${labels.names.length})`],
     ["open:", `Not labeled (${labels.names.length - decided})`],
     ["status:unsure", `Not sure (${byStatus.unsure})`],
@@ -206,6 +253,7 @@ const actions = {
   selectNone: () => grid.select([]),
   view: setView,
   next: () => filter === "next" && showNext(),
+  similar: showSimilar,
   help: () => byId("help").togglePopover(),
 };
 
@@ -213,6 +261,7 @@ function listen() {
   for (const button of document.querySelectorAll("[data-status]")) button.addEventListener("click", () => decide(button.dataset.status));
   byId("undo").addEventListener("click", undo);
   byId("more").addEventListener("click", showNext);
+  byId("similar").addEventListener("click", showSimilar);
   byId("previous").addEventListener("click", () => grid.move(-1));
   byId("next").addEventListener("click", () => grid.move(1));
   byId("try-again").addEventListener("click", () => strokes.send());
@@ -243,6 +292,7 @@ async function start() {
   strokes = new Strokes(labels, {
     onChange,
     onTrouble: showTrouble,
+    onLearning: (learning) => onLearning(learning).catch(() => {}),
     onRefused: (message) => {
       showTrouble(message);
       announce(sentence(message));

@@ -6,7 +6,7 @@ const RETRY_MILLISECONDS = [300, 1000, 3000];
 export class Strokes {
   /**
    * @param {Labels} labels
-   * @param {{onChange: (images: number[]) => void, onRefused: (message: string) => void, onTrouble: (message: string) => void}} calls
+   * @param {{onChange: (images: number[]) => void, onRefused: (message: string) => void, onTrouble: (message: string) => void, onLearning: (learning: object) => void}} calls
    *   onTrouble: strokes are not saved, for this reason; "" when they are again.
    */
   constructor(labels, calls) {
@@ -95,6 +95,7 @@ export class Strokes {
     if (!answer) return;
     const pending = new Set(this.waiting.flatMap(({ images }) => images));
     this.calls.onChange(this.labels.apply(answer, pending));
+    this.calls.onLearning(answer.learning);
   }
 
   #suggested(image) {

@@ -10,45 +10,15 @@ from megavit.config.export_info import DISTANCE, PROBABILITIES, SCORE
 from megavit.config.target import Target
 from megavit.engine.engine import ModelOutput
 from megavit.errors import BundleError, ConfigError
+from megavit.model.outputs.logits import logits_to_outputs
 from megavit.predict.postprocess.conformal import PredictionSets, check_coverage, conformal_quantile, is_possible
 from megavit.predict.postprocess.ood import MahalanobisOOD
 from megavit.predict.postprocess.predictions import NOT_FINITE, DecisionRule, finite_rows, make_predictions
 from megavit.predict.prediction import Prediction
 
-MIN_PROBABILITY = 1e-7  # lower bound when label smoothing is removed
 SET_SCORES, SET_LABELS, RESIDUALS = "sets.scores", "sets.labels", "residuals"
 MEANS, WHITENING = "ood.means", "ood.whitening"
 """Names of the tensors in a bundle's `calibration.safetensors`."""
-
-
-def logits_to_outputs(
-    logits: Tensor,
-    target: Target,
-    calibration: Calibration = Calibration(),  # noqa: B008 - frozen
-) -> Tensor:
-    """Return probabilities or scores from logits (B, outputs).
-
-    Args:
-        calibration: temperature and smoothing of the probabilities; neither changes the order of an image's classes.
-
-    Returns:
-        "classification": (B, classes) probabilities, rows summing to 1; "multilabel": (B, labels) independent
-            probabilities; "regression": (B,) scores, in the unit of the training scores.
-    """
-    match target.kind:
-        case "classification":
-            shares = (logits / calibration.temperature).softmax(dim=1)
-            return remove_smoothing(shares, calibration.smoothing) if calibration.smoothing else shares
-        case "multilabel":
-            return (logits / calibration.temperature).sigmoid()
-        case "regression":
-            return logits[:, 0] * target.std + target.mean
-
-
-def remove_smoothing(probabilities: Tensor, smoothing: float) -> Tensor:
-    """Undo label smoothing in probabilities (B, classes) of a model trained with it (arXiv 1512.00567, section 7)."""
-    own = (probabilities - smoothing / probabilities.shape[1]).clamp_min(MIN_PROBABILITY)
-    return own / own.sum(dim=1, keepdim=True)
 
 
 class Calibrator:

@@ -14,7 +14,7 @@ from megavit.config.export_info import COVERAGES
 from megavit.data.decode.tensor import decode_with_size
 from megavit.data.image_dataset import limit_size, make_batch, preprocess
 from megavit.engine.engine import PATIENCE_SECONDS, ModelOutput
-from megavit.errors import BundleError
+from megavit.errors import BundleError, ConfigError
 from megavit.explain.overlay import Box, draw_overlay, visible_box
 from megavit.predict.predictor import load
 from megavit.serving.backends.base import group_by_options, time_prediction
@@ -52,7 +52,7 @@ class PredictorBackend:
             keep_aspect=settings.keep_aspect,
             verify=True,
         )
-        if not self._predictor.model.config.num_classes:
+        if not self._predictor.info.model.num_classes:
             raise BundleError(f"{settings.source} has no classifier, so there are no predictions to serve")
         # A faster engine is built in the background, as it takes seconds.
         self._predictor.engine.patience = float("inf")
@@ -67,7 +67,7 @@ class PredictorBackend:
             "width": size.width,
             "channels": size.channels,
             "coverages": [coverage for coverage in COVERAGES if self._predictor.calibrator.supports_coverage(coverage)],
-            "explanation": True,
+            "explanation": not info.ensemble,
             "created": info.created,
         }
 
@@ -79,6 +79,8 @@ class PredictorBackend:
     def preprocess(self, data: bytes, options: PredictOptions, max_pixels: int) -> PreprocessedImage:
         if options.coverage is not None:
             self._predictor.calibrator.check_coverage(options.coverage)
+        if options.explanation and self._predictor.info.ensemble:
+            raise ConfigError("an ensemble has no explanations: serve the run of one of its folds")
         size = self._predictor.info.preprocessing
         decoded, original_size = decode_with_size(data, size.decode_size, max_pixels)
         original = limit_size(decoded, MAX_OVERLAY_SIDE) if options.explanation else None

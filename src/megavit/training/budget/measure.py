@@ -14,7 +14,7 @@ from megavit.distributed.context import ParallelContext
 from megavit.engine.engine import Engine
 from megavit.model.vit import MegaVit
 from megavit.predict.forward import compute_logits
-from megavit.runtime.device import has_bfloat16
+from megavit.runtime.device import has_bfloat16, synchronize
 from megavit.training.clock import MAX_VALIDATIONS, TimeBudgetPlan
 from megavit.training.context import RunContext
 from megavit.training.data import TrainLoader, short_batch_size, validation_batch_size
@@ -72,6 +72,7 @@ def measure_step(
         for precision, variant in tasks.items():
             start = time.perf_counter()
             train_step(trial, variant, batch, rate=0.0, steps=1)
+            synchronize(state.device)
             if repetition:  # the first is slower: kernel selection and memory allocation
                 seconds[precision].append(time.perf_counter() - start)
     slowest = parallel.all_reduce_max(*(statistics.median(seconds[precision]) for precision in precisions))

@@ -1,6 +1,5 @@
 """Put the finished folds of a cross-validation together: figures for all images, the bundle, and the report."""
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,16 +14,16 @@ from megavit.data_check.quick_checks import data_warnings
 from megavit.evaluation.metrics.classification import ClassificationMetrics
 from megavit.evaluation.metrics.dispatch import Metrics, compute_metrics, make_primary_metric
 from megavit.evaluation.uncertainty.measure import compute_pooled_uncertainty
-from megavit.predict.predictor import load
 from megavit.runtime.device import device_name, pick_device
 from megavit.runtime.storage import write_file, writing
 from megavit.training.folds.baselines import pool_baselines
+from megavit.training.folds.bundle import choose_model, predict_test, write_bundle
+from megavit.training.folds.data import FoldsData
 from megavit.training.folds.outputs import (
     FoldOutputs,
     compute_pooled_metrics,
     pool_target,
     predict_fold,
-    predict_samples,
     write_predictions,
 )
 from megavit.training.folds.plan import get_fold_dir, read_record
@@ -33,43 +32,33 @@ from megavit.training.progress import Reporter
 from megavit.training.report.baselines import BaselineSummary
 from megavit.training.report.cross_validation import CrossValidation, FoldResult, find_median_fold
 from megavit.training.report.examples import select_examples
-from megavit.training.report.finalize import BUNDLE
 from megavit.training.report.report import DataSummary
 from megavit.training.report.result import Run
-from megavit.weights.bundle.bundle import copy_bundle, read_info
 from megavit.weights.bundle.info import library_versions
 
 PREDICTIONS = "predictions.csv"
 
 
-def finalize_folds(
-    run_dir: Path,
-    whole: LabeledImages,
-    datasets: Sequence[LabeledImages],
-    recipe: Recipe,
-    reporter: Reporter,
-    *,
-    report: bool,
-) -> Run:
+def finalize_folds(run_dir: Path, data: FoldsData, recipe: Recipe, reporter: Reporter, *, report: bool) -> Run:
     """Write the bundle, the predictions and the report of a cross-validation whose folds are finished.
 
-    Args:
-        whole: all images, with those that the data defines for test, which are in no fold.
-        datasets: images with the splits of each fold.
-        recipe: resolved recipe of the first fold.
+    `recipe` is the resolved recipe of the first fold.
     """
+    classes = data.whole.classes
     outputs = [
         predict_fold(fold, get_fold_dir(run_dir, fold), dataset, recipe.run.device, reporter.progress)
-        for fold, dataset in enumerate(datasets, start=1)
+        for fold, dataset in enumerate(data.folds, start=1)
     ]
     with writing("the run", run_dir):
-        write_file(run_dir / PREDICTIONS, write_predictions(outputs, whole))
-    metrics = compute_pooled_metrics(outputs, whole.classes)
-    found = _summarize(run_dir, outputs, datasets, metrics)
-    bundle = _write_bundle(run_dir, found)
-    found = replace(found, test=_measure_test(bundle, whole, datasets[0], recipe, reporter))
+        write_file(run_dir / PREDICTIONS, write_predictions(outputs, data.whole))
+    metrics = compute_pooled_metrics(outputs, classes)
+    chosen, found = choose_model(run_dir, outputs, _summarize(run_dir, outputs, data, metrics))
+    test = predict_test(chosen, data, recipe.run.device, reporter)
+    if test is not None:
+        found = replace(found, test=compute_metrics(test.predicted, test.targets, classes, chosen.info.target))
+    bundle = write_bundle(run_dir, chosen, found, data, test)
     uncertainty = compute_pooled_uncertainty([fold.test for fold in outputs])
-    baselines = _pool_baselines(run_dir, len(datasets), metrics)
+    baselines = _pool_baselines(run_dir, len(data.folds), metrics)
     run = Run(
         folder=run_dir,
         bundle=bundle,
@@ -81,17 +70,13 @@ def finalize_folds(
     )
     if not report:
         return run
-    contents = _make_report(run, found, outputs, datasets[0], recipe)
+    contents = _make_report(run, found, outputs, data.folds[0], recipe)
     return replace(run, report=write_folds_report(run_dir, contents))
 
 
-def _summarize(
-    run_dir: Path, outputs: Sequence[FoldOutputs], datasets: Sequence[LabeledImages], metrics: Metrics
-) -> CrossValidation:
+def _summarize(run_dir: Path, outputs: Sequence[FoldOutputs], data: FoldsData, metrics: Metrics) -> CrossValidation:
     kind = outputs[0].target.kind
     measured = [make_primary_metric(fold.test.predicted, fold.test.targets, kind).interval() for fold in outputs]
-    always_val = set.intersection(*({sample.name for sample in dataset.in_split("val")} for dataset in datasets))
-    in_folds = {sample.name for fold in outputs for sample in fold.samples} | always_val
     return CrossValidation(
         kind=kind,
         metrics=metrics,
@@ -102,40 +87,11 @@ def _summarize(
                 images=dataset.split_sizes(),
                 metric=metric,
             )
-            for fold, dataset, metric in zip(outputs, datasets, measured, strict=True)
+            for fold, dataset, metric in zip(outputs, data.folds, measured, strict=True)
         ),
-        untested=sum(sample.name not in in_folds for sample in datasets[0].samples),
+        untested=data.count_untested(),
         selected=find_median_fold(kind, measured),
     )
-
-
-def _write_bundle(run_dir: Path, found: CrossValidation) -> Path:
-    """Copy the bundle of the selected fold, and add what the cross-validation found; return its folder."""
-    source, bundle = get_fold_dir(run_dir, found.selected) / BUNDLE, run_dir / BUNDLE
-    info = read_info(source)
-    record = {
-        "folds": len(found.folds),
-        "fold": found.selected,
-        "images": found.metrics.images,
-        "summary": found.headline,
-    }
-    if bundle.exists():  # of an earlier end of this run
-        shutil.rmtree(bundle)
-    copy_bundle(source, bundle, replace(info, data=info.data | {"cross_validation": record}))
-    return bundle
-
-
-def _measure_test(
-    bundle: Path, whole: LabeledImages, fold: LabeledImages, recipe: Recipe, reporter: Reporter
-) -> Metrics | None:
-    """Return the metrics of the bundle on the test images that are in no fold; None without any."""
-    names = {sample.name for sample in fold.samples}
-    samples = tuple(sample for sample in whole.samples if sample.name not in names)
-    if not samples:
-        return None
-    predictor = load(bundle, device=recipe.run.device)
-    held_out = predict_samples(predictor, whole, samples, lambda done, total: reporter.progress("testing", done, total))
-    return compute_metrics(held_out.predicted, held_out.targets, whole.classes, predictor.info.target)
 
 
 def _pool_baselines(run_dir: Path, folds: int, metrics: Metrics) -> BaselineSummary | None:

@@ -11,6 +11,7 @@ from megavit.config.target import Target, join_labels
 from megavit.data.dataset import TARGET_COLUMNS, LabeledImages, Sample
 from megavit.data.scan import NamedProgress, Progress
 from megavit.data.targets import name_target, target_tensor
+from megavit.engine.engine import ModelOutput
 from megavit.evaluation.inference import run_inference
 from megavit.evaluation.metrics.dispatch import Metrics, compute_metrics
 from megavit.evaluation.uncertainty.measure import HeldOutput
@@ -22,11 +23,13 @@ BATCH_SIZE = 64
 
 @dataclass(frozen=True)
 class FoldOutputs:
-    """The outputs of a fold's model for its test images."""
+    """The outputs of a fold's model for its test images `samples`, and for its validation images."""
 
     fold: int
     samples: tuple[Sample, ...]
     test: HeldOutput
+    val_samples: tuple[Sample, ...]
+    val: HeldOutput
 
     @property
     def target(self) -> Target:
@@ -34,13 +37,18 @@ class FoldOutputs:
 
 
 def predict_fold(fold: int, run_dir: Path, dataset: LabeledImages, device: str, progress: NamedProgress) -> FoldOutputs:
-    """Return the outputs of the model in `run_dir` for the test images of its fold."""
-    samples = dataset.in_split("test")
+    """Return the outputs of the model in `run_dir` for the test and validation images of its fold."""
+    samples, val_samples = dataset.in_split("test"), dataset.in_split("val")
     what = f"predicting the images of fold {fold}"
-    test = predict_samples(
-        load(run_dir, device=device), dataset, samples, lambda done, total: progress(what, done, total)
+    predictor = load(run_dir, device=device)
+    both = predict_samples(
+        predictor, dataset, (*samples, *val_samples), lambda done, total: progress(what, done, total)
     )
-    return FoldOutputs(fold, samples, test)
+    test, val = (
+        HeldOutput(both.calibrator, ModelOutput(*(values[part] for values in both.output)), both.targets[part])
+        for part in (slice(len(samples)), slice(len(samples), None))
+    )
+    return FoldOutputs(fold, samples, test, val_samples, val)
 
 
 def predict_samples(

@@ -3,7 +3,7 @@
 OUT/folds.json       the plan, needed to resume
 OUT/folds/1 ...      a run for each fold, as `megavit.training.run` writes it
 OUT/predictions.csv  each image with its prediction by the model that was not trained on it
-OUT/bundle/          the model of a fold
+OUT/bundle/          the model of a fold, or an ensemble of all
 OUT/report.html      results on all images
 """
 
@@ -20,6 +20,7 @@ from megavit.errors import ConfigError, DataError
 from megavit.runtime.process_group import get_dist_context
 from megavit.training.clock import Clock
 from megavit.training.folds.baselines import record_baselines
+from megavit.training.folds.data import FoldsData
 from megavit.training.folds.finalize import finalize_folds
 from megavit.training.folds.plan import (
     FoldsPlan,
@@ -145,7 +146,7 @@ def _run_folds(run_dir: Path, plan: FoldsPlan, scanned: DataSource, reporter: Re
         recipe = read_plan(get_fold_dir(run_dir, 1)).recipe
         datasets = [load_fold(scanned, recipe.data, fold) for fold in range(1, plan.folds + 1)]
         whole = load_data(scanned, replace(recipe.data, folds=None, fold=None))
-        return finalize_folds(run_dir, whole, datasets, recipe, reporter, report=report)
+        return finalize_folds(run_dir, FoldsData(whole, datasets), recipe, reporter, report=report)
 
 
 def _run_fold(run_dir: Path, plan: FoldsPlan, scanned: DataSource, fold: int, reporter: Reporter) -> Run:

@@ -70,7 +70,7 @@ def compute_max_logits(
     finally:
         for hook in hooks:
             hook.remove()
-    return MaxLogits(_max([layer.item() for layer in largest]), logits.abs().max().item())
+    return MaxLogits(_max(torch.stack(largest).tolist()), logits.abs().max().item())
 
 
 def compute_max_attention_logit(

@@ -10,6 +10,7 @@ from megavit.training.clock import StepProgress
 from megavit.training.context import RunContext, TrainSetup
 from megavit.training.history import EpochRecord
 from megavit.training.loop.logit_monitor import LogitMonitor
+from megavit.training.loop.prefetch import prefetch
 from megavit.training.loop.step import train_step
 from megavit.training.loop.validation import validate
 from megavit.training.optim.optimizer import EXTENSION_PEAK, learning_rate
@@ -35,7 +36,8 @@ def fit(ctx: RunContext, setup: TrainSetup, stop: StopRequest) -> None:
     rate = step_seconds = val_seconds = 0.0
     saved_at = clock.now()
     (elapsed,) = parallel.all_reduce_max(clock.elapsed)
-    with closing(setup.train_loader.train_batches(task, first_batch, sys.maxsize, parallel)) as batches:
+    loaded = setup.train_loader.train_batches(task, first_batch, sys.maxsize, parallel)
+    with closing(prefetch(loaded, state.device)) as batches:
         while True:
             if step is not None:
                 epoch_ended = task.epoch_at(state.step) > task.epoch_at(state.step - 1)

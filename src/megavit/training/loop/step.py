@@ -13,7 +13,6 @@ from megavit.data.augment import augment, normalize
 from megavit.data.image_dataset import Images, to_device
 from megavit.distributed.context import ParallelContext
 from megavit.errors import DivergedError
-from megavit.runtime.device import copies_ahead
 from megavit.runtime.seeds import seed_all
 from megavit.training.spike_detection import PATIENCE
 from megavit.training.state import TrainState
@@ -46,11 +45,14 @@ def train_step(state: TrainState, task: Task, batch: Batch, rate: float, steps: 
     augmented = augment(to_device(images, state.device), task.preprocessing, augmentation)
     inputs = normalize(augmented, task.preprocessing)
     del augmented  # frees its memory for the rest of the step
-    targets = task.soft_targets(labels.to(state.device, non_blocking=copies_ahead(state.device)))
+    targets = task.soft_targets(to_device(labels, state.device))
     inputs, targets = mix(inputs, targets, augmentation)
     inputs = progressive_resize(inputs, state, task.recipe.schedule)
-    loss = backward(state.wrapped or state.model, (inputs, targets), task, state.parallel)
-    loss, norm = state.parallel.all_reduce_mean(loss, state.parallel.clip_grad_norm(state.model, recipe.clip_norm))
+    losses = backward(state.wrapped or state.model, (inputs, targets), task, state.parallel)
+    gradient_norm = state.parallel.clip_grad_norm(state.model, recipe.clip_norm)
+    # The only point of a step at which Python waits for the device.
+    *losses, norm = torch.stack([*losses, gradient_norm]).tolist()
+    loss, norm = state.parallel.all_reduce_mean(sum(losses), norm)
     is_early = state.is_early(task.recipe.schedule)
     state.step += 1
     if not math.isfinite(norm) or not math.isfinite(loss):
@@ -71,12 +73,16 @@ def train_step(state: TrainState, task: Task, batch: Batch, rate: float, steps: 
     return loss
 
 
-def backward(model: nn.Module, batch: Batch, task: Task, parallel: ParallelContext) -> float:
-    """Accumulate the gradient of the mean loss of normalized images and soft targets, and return that loss."""
+def backward(model: nn.Module, batch: Batch, task: Task, parallel: ParallelContext) -> list[Tensor]:
+    """Accumulate the gradient of the mean loss of normalized images and soft targets.
+
+    Returns:
+        The share () of each micro-batch in that loss, still being computed if the model is on a GPU.
+    """
     inputs, targets = batch
     micro_batch_size = math.ceil(len(targets) / (task.recipe.run.gradient_accumulation or 1))
     autocast = task.dtype == torch.bfloat16 and not parallel.casts_weights
-    total = 0.0
+    losses = []
     for start in range(0, len(targets), micro_batch_size):
         stop = start + micro_batch_size
         micro_inputs, micro_targets = inputs[start:stop], targets[start:stop]
@@ -85,8 +91,8 @@ def backward(model: nn.Module, batch: Batch, task: Task, parallel: ParallelConte
                 logits = model(micro_inputs)
             loss = task.loss(logits.float(), micro_targets) * (len(micro_targets) / len(targets))
             loss.backward()
-        total += loss.item()
-    return total
+        losses.append(loss.detach())
+    return losses
 
 
 def progressive_resize(images: Images, state: TrainState, schedule: ScheduleRecipe) -> Images:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from megavit.config.recipe import OptimizerRecipe, ScheduleRecipe
-from megavit.distributed.dtensor_utils import get_mesh
+from megavit.distributed.dtensor_utils import get_mesh, to_local
 from megavit.model.attention import Attention
 from megavit.model.conv_stem import ConvLayer
 from megavit.model.mlp import FeedForward
@@ -112,7 +112,6 @@ def learning_rate(progress: float, peak: float, schedule: ScheduleRecipe) -> flo
 def update_ema(average: nn.Module, model: nn.Module, length: float, step: int) -> None:
     """Update the moving average of about `length` steps after `step` (from 1); it is shorter in the first steps."""
     share = max(1 / max(1.0, length), 10 / (step + 10))
-    for averaged, current in zip(average.parameters(), model.parameters(), strict=True):
-        averaged.lerp_(current, share)
-    for averaged, current in zip(average.buffers(), model.buffers(), strict=True):
-        averaged.lerp_(current, share)  # the statistics of BatchNorm
+    # The buffers are the statistics of BatchNorm.
+    averaged, current = ([to_local(x) for x in (*m.parameters(), *m.buffers())] for m in (average, model))
+    torch._foreach_lerp_(averaged, current, share)

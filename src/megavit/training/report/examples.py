@@ -86,7 +86,7 @@ def select_examples(
     """Return the worst mistakes, or largest errors for regression, and other predictions spread over the test images.
 
     Args:
-        outputs: outputs for the test images, from `megavit.predict.postprocess.postprocess.logits_to_outputs`.
+        outputs: outputs for the test images, from `megavit.model.outputs.logits.logits_to_outputs`.
         explanations: how the first of them are explained, wrong and correct ones in turn; None for no overlays.
     """
     samples = dataset.in_split("test")

@@ -92,13 +92,10 @@ def resolve_finetuning(ctx: RunContext, recipe: Recipe, request: TrainRequest) -
     pretrained, dataset = request.pretrained, ctx.dataset
     assert pretrained is not None
     resolved = resolve_pretrained(recipe, request.overrides, pretrained, dataset, ctx.device)
-    if recipe.run.epochs:
+    if recipe.model.image_size or recipe.run.epochs:
         return resolved
     if request.overrides.get("model", {}).get("pretrained", AUTO) != AUTO:  # as for those that were found by themselves
-        requested = replace(resolved.model, image_size=recipe.model.image_size)
-        check_affordable(ctx, replace(resolved, model=requested), pretrained)
-    if recipe.model.image_size:
-        return resolved
+        check_affordable(ctx, replace(resolved, model=replace(resolved.model, image_size=None)), pretrained)
     size = choose_size_by_time(ctx, resolved, pretrained)
     if size is None:
         return resolved

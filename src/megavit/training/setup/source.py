@@ -5,12 +5,8 @@ from typing import Any
 
 from megavit.config.names import shell_quote
 from megavit.config.recipe import DataRecipe
-from megavit.data.byte_range import is_url
 from megavit.data.dataset import LabeledImages
-from megavit.data.load import DataSource, load_data
-from megavit.data.shards.index import is_tar
-from megavit.data.sources.demo import DEMO_PREFIX
-from megavit.data.sources.records.hugging_face import HUB_PREFIX
+from megavit.data.load import DataSource, is_reachable, load_data
 from megavit.data.sources.records.memory import IN_MEMORY
 from megavit.data.sources.table_options import Table
 from megavit.data_check.quick_checks import data_warnings
@@ -66,8 +62,7 @@ def check_source(source: str, run_dir: Path) -> str:
             f"the images of the run in {run_dir} were in the memory of a process that has ended: resume it from "
             "Python, with the same data"
         )
-    path = Path(source).parent if is_tar(source) else Path(source)
-    if source.startswith((DEMO_PREFIX, HUB_PREFIX)) or is_url(source) or path.exists():
+    if is_reachable(source):
         return source
     raise DataError(
         f"the images of this run are no longer at {source}: move them back, or pass their new location with "

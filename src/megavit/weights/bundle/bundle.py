@@ -1,6 +1,6 @@
 """Save, load and verify bundles: folders with a trained model and everything needed to use it.
 
-model.safetensors   the weights
+model.safetensors   the weights, of all models of an ensemble
 megavit.json        config, labels, preprocessing, metrics, data, recipe, versions, and every file's SHA-256
 reference.safetensors  a few real images and the model's logits for them
 calibration.safetensors  tensors for calibration, prediction sets and out-of-distribution detection, if fitted
@@ -25,6 +25,7 @@ from megavit.config.serialization import from_dict, parse_json
 from megavit.data.augment import normalize
 from megavit.data.image_dataset import make_batch, preprocess, to_device
 from megavit.errors import BundleError, ConfigError, OutputError
+from megavit.model.outputs.ensemble import Ensemble
 from megavit.model.vit import MegaVit
 from megavit.runtime.storage import new_folder, sha256, write_file, writing
 from megavit.weights.bundle.info import FORMAT, BundleInfo
@@ -50,13 +51,30 @@ class Bundle:
 
     folder: Path
     info: BundleInfo
-    model: MegaVit
+    model: MegaVit | Ensemble
     calibration_tensors: Mapping[str, Tensor]
+
+    @property
+    def single_model(self) -> MegaVit:
+        """The model; raises a BundleError for an ensemble."""
+        return get_single_model(self.model, self.folder)
+
+
+def get_single_model(model: MegaVit | Ensemble, folder: Path) -> MegaVit:
+    """Return the model of the bundle in `folder`, or raise a BundleError if it is an ensemble."""
+    if isinstance(model, MegaVit):
+        return model
+    run = folder.parent / "folds" / str(model.members[0].fold)
+    where = f"such as {run}" if run.exists() else "in the folder folds of the run that wrote it"
+    raise BundleError(
+        f"{folder} is an ensemble of {len(model.members)} models. It can be predicted with, evaluated, calibrated, "
+        f"served and pushed, but this needs a single model: pass the run of one of its folds, {where}"
+    )
 
 
 def save_bundle(
     folder: Path,
-    model: MegaVit,
+    model: MegaVit | Ensemble,
     info: BundleInfo,
     *,
     reference: Sequence[Tensor],
@@ -146,13 +164,17 @@ def _load(folder: Path, info: BundleInfo) -> Bundle:
         for check in checks:
             check.result()
     tensors = read_tensors(folder / WEIGHTS)
-    if info.model.depth > len(tensors):  # before building that many layers
+    if info.model.depth * max(1, len(info.ensemble)) > len(tensors):  # before building that many layers
         raise BundleError(
             f"{folder / WEIGHTS} has {len(tensors):,} tensors, but the model in {INFO} has {info.model.depth:,} "
             "layers: the files are from different bundles; copy the folder again"
         )
     with torch.device("meta"):
-        model = MegaVit.from_config(info.model)
+        model = (
+            Ensemble.from_config(info.model, info.ensemble, info.target)
+            if info.ensemble
+            else MegaVit.from_config(info.model)
+        )
     load_weights(model, tensors, str(folder / WEIGHTS))
     calibration_tensors = read_tensors(folder / CALIBRATION) if CALIBRATION in info.files else {}
     return Bundle(folder, info, model.eval(), calibration_tensors)
@@ -211,6 +233,12 @@ def _checksum(table: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
 
 
+def read_reference_images(folder: Path) -> list[Tensor]:
+    """Return the reference images of the bundle in `folder`, uint8 (C, height, width), or raise a BundleError."""
+    tensors = read_tensors(folder / REFERENCE)
+    return [tensors[f"image.{i}"] for i in range(len(tensors) - 1)]
+
+
 def verify_reference_outputs(bundle: Bundle) -> None:
     """Raise a BundleError unless the model reproduces the reference images' logits."""
     reference = read_tensors(bundle.folder / REFERENCE)
@@ -234,7 +262,7 @@ def verify_reference_outputs(bundle: Bundle) -> None:
 
 
 @torch.no_grad()
-def _logits(model: MegaVit, preprocessing: Preprocessing, images: Sequence[Tensor]) -> Tensor:
+def _logits(model: MegaVit | Ensemble, preprocessing: Preprocessing, images: Sequence[Tensor]) -> Tensor:
     preprocessed = []
     for image in images:
         _, height, width = image.shape

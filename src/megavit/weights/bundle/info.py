@@ -7,7 +7,9 @@ from typing import Any
 
 from megavit.config.calibration import Calibration
 from megavit.config.checks import MAX_SIDE, MAX_WIDTH, check_range, is_number
+from megavit.config.ensemble import Member
 from megavit.config.preprocessing import Preprocessing
+from megavit.config.recipe import MAX_FOLDS
 from megavit.config.target import Target
 from megavit.config.vit import ViTConfig
 from megavit.errors import ConfigError
@@ -41,6 +43,7 @@ class BundleInfo:
         calibration: parameters that were fitted on the validation images to calibrate predictions.
         tuning: for a fine-tuned model, the initial weights with their origin and license, the metrics of each method,
             and the choice with its reason.
+        ensemble: the models of an ensemble, which all have the config `model`; empty for a single model.
         int8: for a quantizable model, "bounds", the largest magnitude of each layer's inputs in the order of the graph,
             and "measured", the accuracy cost found by `megavit.exporting.quantization`.
     """
@@ -59,11 +62,14 @@ class BundleInfo:
     calibration: Calibration = field(default_factory=Calibration)
     tuning: dict[str, Any] = field(default_factory=dict)
     int8: dict[str, Any] = field(default_factory=dict)
+    ensemble: list[Member] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.preprocessing.keep_aspect and self.preprocessing.patch_size != self.model.patch_size:
             raise ConfigError("preprocessing.patch_size must equal the model's if keep_aspect is set")
         self._check_sizes()
+        if len(self.ensemble) == 1 or len(self.ensemble) > MAX_FOLDS:
+            raise ConfigError(f"an ensemble must have from 2 to {MAX_FOLDS} models, got {len(self.ensemble)}")
         kind = self.target.kind
         if kind == "regression":
             if self.labels or self.model.num_classes != 1:

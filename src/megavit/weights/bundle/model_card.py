@@ -20,7 +20,7 @@ def render_model_card(info: BundleInfo) -> str:
     labels, metrics, data, target = info.labels, info.metrics, info.data, info.target
     match target.kind:
         case _ if not metrics:
-            text = _unmeasured(labels, target)
+            text = _unmeasured(labels, target, len(info.ensemble))
         case "classification":
             text = _classes(labels, metrics)
         case "multilabel":
@@ -95,10 +95,13 @@ def _change_lines(data: dict[str, Any], int8: dict[str, Any] | None) -> str:
     lines = ""
     if "cross_validation" in data:
         found = data["cross_validation"]
-        lines += (
-            f"- It is the model of fold {found['fold']} of {found['folds']}, which is of median quality: "
-            f"{found['summary']}, each predicted by the one model that was not trained on it.\n"
-        )
+        what = f"It is the model of fold {found['fold']} of {found['folds']}, which is of median quality"
+        if found["is_ensemble"]:
+            what = f"It is the mean of the models of {found['folds']} folds"
+        lines += f"- {what}: {found['summary']}, each predicted by the one model that was not trained on it.\n"
+    for entry in data.get("added", []):
+        name, what = literal(entry["class"]), "was added later, with" if entry["is_new"] else "later got"
+        lines += f"- The class {name} {what} {entry['images']} images, on which only the head was fitted.\n"
     if "calibrated" in data:
         found = data["calibrated"]
         lines += (
@@ -137,7 +140,7 @@ def _names(labels: Sequence[str]) -> str:
     return ", ".join(map(literal, labels[:50])) + (f", and {len(labels) - 50} more" if len(labels) > 50 else "")
 
 
-def _unmeasured(labels: Sequence[str], target: Target) -> str:
+def _unmeasured(labels: Sequence[str], target: Target, models: int) -> str:
     match target.kind:
         case "regression":
             what = "It predicts a number for each image."
@@ -147,7 +150,8 @@ def _unmeasured(labels: Sequence[str], target: Target) -> str:
             what = f"It distinguishes {len(labels)} classes: {_names(labels)}."
         case "classification":
             what = "It has no classifier."
-    return f"""# A converted Vision Transformer
+    title = f"An ensemble of {models} Vision Transformers" if models else "A converted Vision Transformer"
+    return f"""# {title}
 
 {what}
 

@@ -23,5 +23,5 @@ def push_bundle(folder: Path, target: str, *, private: bool = False) -> str:
     bundle = load_bundle(folder)
     files = {name: bundle.folder / name for name in (*bundle.info.files, INFO)}
     # The hub counts downloads by the config.
-    config = {CONFIG: render_config(bundle.model.config)}
+    config = {CONFIG: render_config(bundle.info.model)}
     return upload(files | config, target, private=private, message="Upload a bundle of megavit")

@@ -135,16 +135,17 @@ def load_pretrained(
 
 def _from_bundle(source: str, path: Path) -> PretrainedModel:
     bundle = load_bundle(path)
+    model = bundle.single_model
     return PretrainedModel(
         name=source,
-        config=bundle.model.config,
-        tensors=dict(bundle.model.state_dict()),
+        config=model.config,
+        tensors=dict(model.state_dict()),
         preprocessing=bundle.info.preprocessing,
         labels=tuple(bundle.info.labels),
         target=bundle.info.target,
         calibration=bundle.info.calibration,
         origin=bundle_origin(path, bundle.info),
-        image_size=bundle.model.config.image_hw[0] if len(set(bundle.model.config.image_hw)) == 1 else None,
+        image_size=model.config.image_hw[0] if len(set(model.config.image_hw)) == 1 else None,
         seen=frozenset(row.digest for row in read_samples(find_bundle(path) / SAMPLES) if row.split != "test"),
     )
 

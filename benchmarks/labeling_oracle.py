@@ -1,0 +1,229 @@
+"""How many labels a model needs when a page chooses the images, beside images in random order.
+
+    python benchmarks/labeling_oracle.py photos/clothing --labels 400 --seeds 3
+    python benchmarks/labeling_oracle.py photos/clothing --browser 100
+
+Takes a folder of train/CLASS/* and val/CLASS/*. The images of train become a heap without labels, under names that are
+drawn anew for each seed; an oracle that knows their classes labels them one by one, in the order of `megavit label` and
+in random order. After some of them a linear probe on the labels so far is measured on the images of val, beside what
+the page says of itself. With `--browser`, the oracle presses the keys of the page in a headless Chromium instead, and
+the strokes and seconds an image are shown.
+"""
+
+import argparse
+import hashlib
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from megavit.config.recipe import AUTO
+from megavit.data.file_names import IMAGE_SUFFIXES
+from megavit.labeling.features import Features, load_features
+from megavit.labeling.images import ImageList, digest_name, list_images
+from megavit.labeling.probe import GrowingProbe, Scaling
+from megavit.labeling.session import LabelingSession
+from megavit.labeling.thumbnails import Thumbnails
+from megavit.runtime.device import pick_device
+from megavit.training.progress import NullReporter
+
+CHECKPOINTS = (10, 20, 30, 50, 75, 100, 150, 200, 300, 400, 600, 800, 1200)
+KEYS = "1234567890"
+
+
+class SharedFeatures:
+    """Features that are computed once for each picture, under whatever names."""
+
+    def __init__(self, features: Features) -> None:
+        self.name, self.key, self._features = features.name, features.key, features
+        self._rows: dict[bytes, Tensor] = {}
+
+    def compute(self, thumbnails: Sequence[Tensor]) -> Tensor:
+        digests = [hashlib.sha256(one.numpy().tobytes()).digest() for one in thumbnails]
+        missing = {digest: one for digest, one in zip(digests, thumbnails, strict=True) if digest not in self._rows}
+        if missing:
+            self._rows |= zip(missing, self._features.compute(list(missing.values())), strict=True)
+        return torch.stack([self._rows[digest] for digest in digests])
+
+
+def make_heap(source: Path, folder: Path, seed: int) -> dict[str, str]:
+    """Link the images of class folders into one folder, and return the class of each new name."""
+    names = random.Random(seed)
+    labels: dict[str, str] = {}
+    for path in sorted(source.glob("*/*")):
+        if path.suffix[1:].lower() in IMAGE_SUFFIXES:
+            name = f"{names.getrandbits(64):016x}{path.suffix}"
+            (folder / name).symlink_to(path.resolve())
+            labels[name] = path.parent.name
+    return labels
+
+
+def compute_all(features: Features, images: ImageList) -> Tensor:
+    thumbnails = Thumbnails(images)
+    parts = [
+        features.compute([thumbnails.pixels(index) for index in range(start, min(start + 64, len(images.names)))])
+        for start in range(0, len(images.names), 64)
+    ]
+    return torch.cat(parts)
+
+
+class Run:
+    """A heap with its held-back part, which is labeled once in each order."""
+
+    def __init__(self, data: Path, work: Path, features: Features, seed: int) -> None:
+        self.folder, held_back = work / "heap", work / "held-back"
+        self.folder.mkdir()
+        held_back.mkdir()
+        self.labels = make_heap(data / "train", self.folder, seed)
+        truth = make_heap(data / "val", held_back, seed)
+        self.classes = sorted(set(self.labels.values()))
+        images = list_images(held_back)
+        self.features = features
+        self.test_rows = compute_all(features, images)
+        self.truth = torch.tensor([self.classes.index(truth[name]) for name in images.names])
+
+    def label(self, count: int) -> list[dict[str, Any]]:
+        """Label `count` images in the page's order."""
+        session = LabelingSession(list_images(self.folder), lambda *_: self.features, self.classes)
+        learner = session.learner
+        learner.start()
+        while learner.table is None or not learner.table.is_complete or not learner.knowledge.useful:
+            time.sleep(0.05)
+        rows, labeled = learner.table.rows, list[int]()
+        assert rows is not None
+        points: list[dict[str, Any]] = []
+        seconds: list[float] = []
+        for number in range(count):
+            index = session.queue(1)[0]["image"]
+            version = learner.knowledge.version
+            mark = {"image": index, "seen": "", "suggested": "", "probability": ""}
+            session.label(f"{number:08}", "labeled", [self.labels[session.images.names[index]]], [mark])
+            labeled.append(index)
+            while learner.knowledge.version == version:
+                time.sleep(0.002)
+            seconds.append(learner.knowledge.seconds)
+            if number + 1 in CHECKPOINTS:
+                while (estimate := learner.estimate) is None or estimate.labels != number + 1:
+                    time.sleep(0.01)
+                point = self.measure(rows, labeled, session.images.names)
+                points.append(point | {"estimate": estimate.to_dict(), "fit_seconds": max(seconds)})
+        learner.stop()
+        return points
+
+    def label_randomly(self, count: int) -> list[dict[str, Any]]:
+        """Label `count` images in random order."""
+        images = list_images(self.folder)
+        rows = compute_all(self.features, images)
+        order = sorted(range(len(images.names)), key=lambda index: digest_name(images.names[index]))
+        return [
+            self.measure(rows, order[:checkpoint], images.names) for checkpoint in CHECKPOINTS if checkpoint <= count
+        ]
+
+    def measure(self, rows: Tensor, labeled: Sequence[int], names: Sequence[str]) -> dict[str, Any]:
+        """Return the accuracy on the held-back images of a probe that is fitted to some labels."""
+        scaling = Scaling.of(rows)
+        targets = torch.tensor([self.classes.index(self.labels[names[index]]) for index in labeled])
+        probe = GrowingProbe("classification")
+        encoded = torch.nn.functional.one_hot(targets, len(self.classes)).float()
+        for _ in range(3):
+            probe.fit(scaling(rows[torch.tensor(labeled)]), encoded)
+        predicted = probe.predict(scaling(self.test_rows)).argmax(dim=1)
+        return {"labels": len(labeled), "accuracy": (predicted == self.truth).double().mean().item()}
+
+
+def press_keys(data: Path, work: Path, count: int) -> dict[str, Any]:
+    """Label `count` images by the keys of the page, one by one."""
+    from playwright.sync_api import sync_playwright
+
+    folder = work / "heap"
+    folder.mkdir()
+    labels = make_heap(data / "train", folder, 0)
+    classes = sorted(set(labels.values()))[: len(KEYS)]
+    command = [sys.executable, "-m", "megavit", "label", str(folder), "--classes", ",".join(classes), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        url = json.loads(server.stdout.readline())["url"]
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+            page = browser.new_page()
+            began = time.perf_counter()
+            page.goto(url)
+            page.locator(".cell img").first.wait_for()
+            first_paint = time.perf_counter() - began
+            page.keyboard.press("o")
+            began, strokes = time.perf_counter(), 0
+            for _ in range(count):
+                name = page.locator("#picture").get_attribute("alt") or ""
+                label = labels[name]
+                page.keyboard.press(KEYS[classes.index(label)] if label in classes else "s")
+                strokes += 1
+                page.wait_for_function("(name) => document.querySelector('#picture').alt !== name", arg=name)
+            seconds = time.perf_counter() - began
+            shown = page.locator("#learned").inner_text()
+            browser.close()
+        server.terminate()
+    written = (folder / "labels.csv").read_text().count("\n") - 1
+    return {
+        "images": count,
+        "strokes": strokes,
+        "seconds_an_image": seconds / count,
+        "first_paint_seconds": first_paint,
+        "lines_written": written,
+        "shown": shown,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--labels", type=int, default=400)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--from", dest="source", default=AUTO)
+    parser.add_argument("--browser", type=int, default=0)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    console = Console()
+    results: list[dict[str, Any]] = []
+    if arguments.browser:
+        with tempfile.TemporaryDirectory() as work:
+            results.append(press_keys(arguments.data, Path(work), arguments.browser))
+        console.print_json(data=results)
+    features: SharedFeatures | None = None
+    for seed in range(0 if arguments.browser else arguments.seeds):
+        with tempfile.TemporaryDirectory() as work:
+            folder = Path(work)
+            if features is None:
+                (folder / "sample").mkdir()
+                make_heap(arguments.data / "train", folder / "sample", seed)
+                images = list_images(folder / "sample")
+                order = range(len(images.names))
+                features = SharedFeatures(
+                    load_features(arguments.source, images, order, pick_device("cpu"), NullReporter())
+                )
+                console.print(f"learning from {features.name}")
+            run = Run(arguments.data, folder, features, seed)
+            by_page, by_chance = run.label(arguments.labels), run.label_randomly(arguments.labels)
+            for ours, other in zip(by_page, by_chance, strict=True):
+                results.append({"seed": seed, "page": ours, "random": other})
+                estimate = "none"
+                if (own := ours["estimate"]["accuracy"]) is not None:
+                    estimate = f"{own['value']:.1%} ({own['low']:.1%} to {own['high']:.1%})"
+                console.print(
+                    f"seed {seed}, {ours['labels']:>5} labels: page {ours['accuracy']:.1%}, random "
+                    f"{other['accuracy']:.1%}; the page says {estimate}; slowest fit {ours['fit_seconds']:.2f} s"
+                )
+    if arguments.out:
+        arguments.out.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Estimate how good the model is by now, and what more labels would bring, from images that were drawn at random.
+
+The images have a random order, by the digests of their names. Those at its beginning, up to the first that is not yet
+decided, are a random sample of the folder, whatever else was labeled and why. Each of them is predicted by a model that
+was fitted without it. Its accuracy is therefore that of new images of the folder.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from megavit.config.target import TargetKind
+from megavit.evaluation.metrics.bootstrap import Interval, wilson_interval
+from megavit.labeling.probe import GrowingProbe
+
+FOLDS = 5
+MIN_IMAGES = 10
+"""Minimum number of random images for an estimate."""
+MAX_CONFUSED = 5
+
+Confused = tuple[tuple[str, str, int], ...]
+"""Pairs of a class and the one it was taken for, each with its number of images."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is known of the model.
+
+    Attributes:
+        images: number of random images that it is measured on.
+        labels: number of labeled images.
+        accuracy: share of the random images that are predicted right by models that have not seen them; None if there
+            are too few.
+        with_twice: accuracy to be expected with twice as many labels; None if that is not known.
+        confused: pairs of a class and the one it was taken for, and how often, the most frequent first.
+    """
+
+    images: int
+    labels: int
+    accuracy: Interval | None
+    with_twice: float | None
+    confused: Confused
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the estimate as plain JSON types."""
+        return asdict(self)
+
+
+class Estimator:
+    """Probes that are each fitted without a fold of the images, and on half of the others.
+
+    The fold of an image never changes, so that a probe that goes on from its own weights has never seen it.
+    """
+
+    def __init__(self, target: TargetKind) -> None:
+        self._target = target
+        self._all = [GrowingProbe(target) for _ in range(FOLDS)]
+        self._half = [GrowingProbe(target) for _ in range(FOLDS)]
+
+    def estimate(
+        self, features: Tensor, targets: Tensor, random: Tensor, digests: Sequence[bytes], classes: Sequence[str]
+    ) -> Estimate:
+        """Fit the probes, and return the estimate.
+
+        Args:
+            features: (N, D) of the labeled images, standardized.
+            targets: (N, classes), 0 or 1.
+            random: (N,) bool, whether an image is one of the random ones.
+            digests: digests of the images' names.
+        """
+        fold = torch.tensor([digest[-1] % FOLDS for digest in digests])
+        in_half = torch.tensor([digest[-2] % 2 == 0 for digest in digests])
+        predicted, by_half = torch.zeros_like(targets), torch.zeros_like(targets)
+        for number in range(FOLDS):
+            held_out = fold == number
+            for probes, kept, output in (
+                (self._all, ~held_out, predicted),
+                (self._half, ~held_out & in_half, by_half),
+            ):
+                if held_out.any() and kept.any():
+                    probes[number].fit(features[kept], targets[kept])
+                    output[held_out] = probes[number].predict(features[held_out])
+        correct, correct_by_half = (self._is_correct(one, targets)[random] for one in (predicted, by_half))
+        count = len(correct)
+        accuracy = wilson_interval(int(correct.sum()), count) if count >= MIN_IMAGES else None
+        with_twice = None if accuracy is None else _extrapolate(accuracy.value, correct_by_half.double().mean().item())
+        return Estimate(count, len(targets), accuracy, with_twice, self._confused(predicted, targets, classes))
+
+    def _is_correct(self, probabilities: Tensor, targets: Tensor) -> Tensor:
+        if self._target == "classification":
+            return probabilities.argmax(dim=1) == targets.argmax(dim=1)
+        return ((probabilities >= 0.5) == targets.bool()).all(dim=1)
+
+    def _confused(
+        self, probabilities: Tensor, targets: Tensor, classes: Sequence[str]
+    ) -> tuple[tuple[str, str, int], ...]:
+        if self._target != "classification":
+            return ()
+        pairs = zip(targets.argmax(dim=1).tolist(), probabilities.argmax(dim=1).tolist(), strict=True)
+        counts = Counter((classes[label], classes[other]) for label, other in pairs if label != other)
+        return tuple((label, other, count) for (label, other), count in counts.most_common(MAX_CONFUSED))
+
+
+def _extrapolate(accuracy: float, by_half: float) -> float | None:
+    """Return the accuracy with twice the labels, if errors go on to fall by the same factor; None if they did not."""
+    error, error_by_half = 1 - accuracy, 1 - by_half
+    if error >= error_by_half or not error:
+        return None
+    return 1 - error * error / error_by_half

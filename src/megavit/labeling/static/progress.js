@@ -1,0 +1,34 @@
+/** What the model has learned by now, in words. */
+import { make } from "./dom.js";
+import { count, percent } from "./format.js";
+
+const SOON = 10; // random images from which there is an estimate
+
+/**
+ * Shows how good the model is, and where classes are confused.
+ *
+ * @param {{text: HTMLElement, confused: HTMLElement, list: HTMLElement}} elements
+ * @param {object} learning As the server describes it.
+ */
+export function showLearning({ text, confused, list }, learning) {
+  const { estimate, features, done, total, problem, labels } = learning;
+  const sentences = [];
+  if (problem) sentences.push(`Nothing is learned: ${problem}`);
+  else if (!features) sentences.push("Getting ready to learn …");
+  else if (done < total) sentences.push(`Looking at the images: ${done} of ${total}.`);
+  if (estimate?.accuracy) {
+    const { value, low, high } = estimate.accuracy;
+    sentences.push(`${percent(value)} right (${percent(low)} to ${percent(high)}), on ${count(estimate.images, "image", "images")} drawn at random.`);
+    if (estimate.with_twice !== null) sentences.push(`About ${percent(estimate.with_twice)} with twice the ${estimate.labels} labels.`);
+  } else if (labels) {
+    sentences.push(`How good it is shows after ${SOON} random images.`);
+  }
+  text.textContent = sentences.join(" ");
+  const pairs = estimate?.confused ?? [];
+  confused.hidden = !pairs.length;
+  list.replaceChildren(
+    ...pairs.map(([label, other, images]) =>
+      make("li", {}, make("bdi", { textContent: label }), " taken for ", make("bdi", { textContent: other }), ` ${images}×`),
+    ),
+  );
+}

@@ -1,0 +1,1 @@
+"""Logits as probabilities or scores, and their means over several models."""

@@ -1,0 +1,1 @@
+"""Searching images by the embeddings of a trained model."""
