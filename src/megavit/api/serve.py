@@ -10,7 +10,7 @@ from megavit.errors import ConfigError
 from megavit.serving.background import BackgroundServer
 from megavit.serving.model_sources import parse_sources
 from megavit.serving.server import serve as run_server
-from megavit.serving.settings import Settings
+from megavit.serving.settings import Precision, Settings
 
 KEY = "MEGAVIT_API_KEY"
 
@@ -32,7 +32,7 @@ class ServeOptions(TypedDict, total=False):
     timeout: float
     load_timeout: float
     device: str
-    precision: str
+    precision: Precision
     keep_aspect: bool
     api_key: str | None
 

@@ -1,8 +1,11 @@
 """Settings of the server and its workers, and options of a request."""
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from megavit.config.checks import check_choice, check_device, check_positive, check_range
+
+Precision = Literal["float32", "bfloat16", "int8"]
 
 MAX_IMAGES = 256
 """Maximum number of images per request."""
@@ -39,7 +42,7 @@ class Settings:
     keep_alive: float = 75
     load_timeout: float = 300
     device: str = "auto"
-    precision: str = "float32"
+    precision: Precision = "float32"
     keep_aspect: bool = False
     api_key: str | None = None
     worker_module: str = "megavit.serving.workers.worker"
@@ -53,7 +56,7 @@ class Settings:
         for name in ("read_timeout", "timeout", "keep_alive", "load_timeout"):
             check_positive(name.replace("_", "-"), getattr(self, name))
         check_device("device", self.device)
-        check_choice("precision", self.precision, ("float32", "bfloat16", "int8"))
+        check_choice("precision", self.precision, get_args(Precision))
 
     @property
     def max_request_bytes(self) -> int:
