@@ -11,8 +11,8 @@ import megavit
 from megavit.cli.app import app
 
 ORDER = [
-    *("demo", "label", "check", "train", "add", "remove", "evaluate", "predict", "explain", "embed", "search"),
-    "calibrate",
+    *("demo", "label", "check", "pretrain", "train", "add", "remove"),
+    *("evaluate", "predict", "explain", "embed", "search", "calibrate"),
     *("quantize", "export", "backbones", "convert", "push", "serve", "shard", "bench", "plan"),
 ]
 DIFFERENT_HELP = {
@@ -25,6 +25,7 @@ DIFFERENT_HELP = {
     "model": "only train chooses by itself",
     "to": "each has formats of its own",
     "precision": "each has choices of its own",
+    "resume": "only train extends a finished run",
     "report": "each shows what the command computes",
     "top": "predict lists classes, search lists images",
     "minutes": "check trains only the models that find label errors",

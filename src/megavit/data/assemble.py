@@ -43,7 +43,7 @@ def assemble(
     pairs = list(zip(listing.candidates, found, strict=True))
     unusable = [(candidate, reason) for candidate, reason in pairs if isinstance(reason, str)]
     _check_extras(source, [reason for _, reason in unusable], len(pairs))
-    usable, odd_channels = _separate_odd_channels(
+    usable, odd_channels = separate_odd_channels(
         [(candidate, info) for candidate, info in pairs if isinstance(info, ImageInfo)]
     )
     unusable += odd_channels
@@ -114,7 +114,7 @@ def _suggest_inner_folder(listing: Listing) -> str:
     return f". If the folders in it, {inner}, are the classes, pass {str(listing.root / folders[0][0])!r}"
 
 
-def _separate_odd_channels(
+def separate_odd_channels(
     usable: Scanned,
 ) -> tuple[list[tuple[Candidate, ImageInfo]], list[tuple[Candidate, str]]]:
     """Split images into those with the usual number of channels and the others; 1, 3 and 4 count as one."""

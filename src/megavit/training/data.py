@@ -47,6 +47,10 @@ class TrainLoader:
         workers: number of decoding processes; None for `count_workers`.
         reserved: bytes of the main memory that are needed for something else, and not for images.
         margin: factor by which aspect-preserving images are stored larger than `preprocessing` says.
+
+    Attributes:
+        labels: targets of the images, from `megavit.data.targets.target_tensor`.
+        keys: what a batch has beside its images; the labels, unless replaced.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class TrainLoader:
         margin: float = 1.0,
     ) -> None:
         self.labels = target_tensor(samples, dataset.target, len(dataset.classes))
+        self.keys = self.labels
         self.images = ImageDataset(dataset, samples, preprocessing, margin)
         self.workers = count_workers() if workers is None else workers
         self.reporter = reporter
@@ -77,17 +82,17 @@ class TrainLoader:
         return len(self.labels)
 
     def batches(self, order: Iterable[list[int]]) -> Iterator[Batch]:
-        """Yield (images, labels) for each batch of indices in `order`, which is iterated once."""
+        """Yield (images, keys) for each batch of indices in `order`, which is iterated once."""
         if self.memory is not None:
             memory = self.memory
             for indices in order:
                 images = [memory[index] for index in indices] if isinstance(memory, list) else memory[indices]
-                yield images, self.labels[indices]
+                yield images, self.keys[indices]
             return
         requested: deque[list[int]] = deque()
         for images in iter_batches(self.images, _recorded(order, requested), self.workers):
             self._report_damage()
-            yield images, self.labels[requested.popleft()]
+            yield images, self.keys[requested.popleft()]
 
     def train_batches(
         self, task: Task, start: int, stop: int, parallel: ParallelContext | None = None
@@ -148,7 +153,7 @@ class TrainLoader:
     def subset(self, indices: Tensor) -> "TrainLoader":
         """Return a loader of the images at `indices`, without reading them again."""
         subset = copy.copy(self)
-        subset.labels = self.labels[indices]
+        subset.labels, subset.keys = self.labels[indices], self.keys[indices]
         subset._num_reported = 0
         chosen = indices.tolist()
         samples = [self.images.samples[index] for index in chosen]

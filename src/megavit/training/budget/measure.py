@@ -16,7 +16,7 @@ from megavit.model.vit import MegaVit
 from megavit.predict.forward import compute_logits
 from megavit.runtime.device import has_bfloat16, synchronize
 from megavit.training.clock import MAX_VALIDATIONS, TimeBudgetPlan
-from megavit.training.context import RunContext
+from megavit.training.context import Objective, RunContext
 from megavit.training.data import TrainLoader, short_batch_size, validation_batch_size
 from megavit.training.history import EpochRecord
 from megavit.training.loop.build import (
@@ -46,7 +46,12 @@ VALIDATION_MEASURING_SHARE = 0.01
 
 
 def measure_step(
-    state: TrainState, task: Task, batch: Batch, max_seconds: float = MAX_MEASURING_SECONDS
+    state: TrainState,
+    task: Task,
+    batch: Batch,
+    max_seconds: float = MAX_MEASURING_SECONDS,
+    *,
+    objective: Objective | None = None,
 ) -> tuple[Precision, float]:
     """Return the fastest precision that the recipe of `task` allows, and the median seconds of a step in it.
 
@@ -71,7 +76,7 @@ def measure_step(
             break
         for precision, variant in tasks.items():
             start = time.perf_counter()
-            train_step(trial, variant, batch, rate=0.0, steps=1)
+            train_step(trial, variant, batch, rate=0.0, steps=1, objective=objective)
             synchronize(state.device)
             if repetition:  # the first is slower: kernel selection and memory allocation
                 seconds[precision].append(time.perf_counter() - start)

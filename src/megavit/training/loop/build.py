@@ -8,7 +8,7 @@ import torch
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.presets import PRESETS, preset
-from megavit.config.recipe import Recipe
+from megavit.config.recipe import AugmentRecipe, Recipe
 from megavit.config.vit import Design, ViTConfig
 from megavit.data.augment import canvas_margin, canvas_size
 from megavit.data.dataset import LabeledImages, Sample
@@ -41,11 +41,15 @@ class StartingModel:
 
 
 def build_training(
-    ctx: RunContext, recipe: Recipe, preprocessing: Preprocessing | None = None
+    ctx: RunContext, recipe: Recipe, preprocessing: Preprocessing | None = None, *, teacher_dim: int = 0
 ) -> tuple[TrainState, Task]:
-    """Return the initial training state and task; without `preprocessing`, `compute_preprocessing` determines it."""
+    """Return the initial training state and task; without `preprocessing`, `compute_preprocessing` determines it.
+
+    With a teacher, the model has outputs for its `teacher_dim` features after those for the labels.
+    """
     dataset, parallel = ctx.dataset, ctx.parallel
     config = make_model_config(recipe, dataset)
+    config = replace(config, num_classes=config.num_classes + teacher_dim)
     with torch.device("meta"):
         model = MegaVit.from_config(config)
     model.transformer.gradient_checkpointing = recipe.run.gradient_checkpointing
@@ -209,10 +213,13 @@ def make_eval_loader(ctx: RunContext, task: Task, samples: Sequence[Sample]) -> 
 def _canvas(dataset: LabeledImages, task: Task) -> tuple[Preprocessing, float]:
     """Return the size at which training images are stored, and the margin for images that keep their aspect ratio."""
     size, augment = task.preprocessing, task.recipe.augment
-    if size.keep_aspect:
-        return size, canvas_margin(augment)
-    height, width = canvas_size(size, augment, median_short_side(dataset.in_split("train")))
-    return replace(size, height=height, width=width), 1.0
+    return (size, canvas_margin(augment)) if size.keep_aspect else (make_canvas(dataset, size, augment), 1.0)
+
+
+def make_canvas(dataset: LabeledImages, preprocessing: Preprocessing, augment: AugmentRecipe) -> Preprocessing:
+    """Return the preprocessing at the size from which training images are cropped."""
+    height, width = canvas_size(preprocessing, augment, median_short_side(dataset.in_split("train")))
+    return replace(preprocessing, height=height, width=width)
 
 
 def make_noise_images(dataset: LabeledImages, task: Task) -> Images:

@@ -22,7 +22,15 @@ from megavit.training.setup.sizes import (
     resolve_pretrained,
     resolve_sizes,
 )
-from megavit.training.setup.targets import check_mixing, resolve_balance, resolve_cutmix, resolve_mixing, resolve_target
+from megavit.training.setup.targets import (
+    check_distillation,
+    check_labels_used,
+    check_mixing,
+    resolve_balance,
+    resolve_cutmix,
+    resolve_mixing,
+    resolve_target,
+)
 from megavit.training.tracking.trackers import check_tracker
 from megavit.weights.pretrained.pretrained import PretrainedModel
 
@@ -45,12 +53,17 @@ def draft_recipe(name: str, overrides: dict[str, Any], dist: DistContext) -> Rec
     draft = merge(get_recipe("small" if name == "auto" else name), overrides, "the recipe")
     draft = resolve_parallel(draft, dist)
     check_mixing(draft, overrides)
+    check_distillation(draft, dist)
+    check_labels_used(draft)
     check_tracker(draft.run.track)
     return draft
 
 
-def resolve_recipe(ctx: RunContext, request: TrainRequest) -> ResolvedRecipe:
-    """Return the recipe with every choice made, or raise ConfigError if settings, images and device do not fit."""
+def resolve_recipe(ctx: RunContext, request: TrainRequest, reserved_seconds: float = 0.0) -> ResolvedRecipe:
+    """Return the recipe with every choice made, or raise ConfigError if settings, images and device do not fit.
+
+    Of a time budget, `reserved_seconds` are for other work before the first step.
+    """
     dataset, dist = ctx.dataset, ctx.dist
     base = get_base_recipe(request.recipe, dataset)
     if request.pretrained is not None:
@@ -74,7 +87,7 @@ def resolve_recipe(ctx: RunContext, request: TrainRequest) -> ResolvedRecipe:
         recipe = resolve_cutmix(recipe, request.overrides, recipe.run.epochs or 0)
     else:
         total = recipe.run.minutes * 60
-        until = dist.run_on_main(lambda: ctx.clock.started + total - estimate_finish(ctx.parallel))
+        until = dist.run_on_main(lambda: ctx.clock.started + total - reserved_seconds - estimate_finish(ctx.parallel))
         ctx.reporter.say("measuring the speed of a step")
         choice = select_model(ctx, recipe, until, total)
         ctx.reporter.say(choice.reason)
