@@ -29,7 +29,9 @@ class LabelServer:
 
     def decisions(self) -> list[Decision]:
         """Return the log as it is on the disk."""
-        return list(parse_label_log((self.folder / LABEL_LOG).read_bytes(), "log").decisions)
+        path = self.folder / LABEL_LOG
+        data = path.read_bytes() if path.exists() else b""
+        return list(parse_label_log(data, "log").decisions) if data else []
 
     def labels(self) -> dict[str, tuple[str, ...]]:
         """Return the labels that count, by image."""
