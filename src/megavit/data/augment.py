@@ -60,7 +60,7 @@ def _size_of(image: Tensor, preprocessing: Preprocessing) -> tuple[int, int]:
 
 
 def _augment(images: Tensor, size: tuple[int, int], recipe: AugmentRecipe, maps: Tensor | None = None) -> Tensor:
-    augmented = images.float() / 255
+    augmented = images.float().div_(255)  # in place, as one more copy of large images takes much memory
     if maps is None and (recipe.crop < 1 or recipe.flip or recipe.rotate or recipe.shift or images.shape[2:] != size):
         maps = draw_affine_maps(images.shape[0], size, recipe)
     if maps is not None:

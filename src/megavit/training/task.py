@@ -28,6 +28,7 @@ class Task:
 
     Attributes:
         num_classes: number of outputs for the labels, which those for a teacher's features follow.
+        step_memory: about the bytes that the activations of a step take of the main memory.
         teacher: outputs of the teacher for the training images; None without one, and before they are computed.
     """
 
@@ -38,6 +39,7 @@ class Task:
     loss: Loss
     batch_size: int
     num_images: int
+    step_memory: int = 0
     teacher: TeacherTargets | None = None
 
     @property

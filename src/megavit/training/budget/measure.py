@@ -17,7 +17,7 @@ from megavit.predict.forward import compute_logits
 from megavit.runtime.device import has_bfloat16, synchronize
 from megavit.training.clock import MAX_VALIDATIONS, TimeBudgetPlan
 from megavit.training.context import Objective, RunContext
-from megavit.training.data import TrainLoader, short_batch_size
+from megavit.training.data import TrainLoader, short_batch_size, validation_batch_size
 from megavit.training.history import EpochRecord
 from megavit.training.loop.build import (
     build_pretrained,
@@ -147,7 +147,7 @@ def make_time_plan(
 
 def measure_validation(state: TrainState, task: Task, loader: TrainLoader, max_seconds: float) -> float:
     """Return the estimated seconds of a validation on the images of `loader`, measured for up to `max_seconds`."""
-    _, indices = loader.split_in_turn(state.parallel)
+    _, indices = loader.split_in_turn(state.parallel, validation_batch_size(state.model.config, state.device))
     batches = (images for images, _ in loader.batches(indices))
     logits = compute_logits(state.ema_model, batches, task.preprocessing, task.dtype)
     return _measure_pass(logits, sum(map(len, indices)), max_seconds, state.parallel)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from megavit.config.target import Target
 from megavit.predict.forward import compute_logits
 from megavit.training.context import TrainSetup
+from megavit.training.data import validation_batch_size
 from megavit.training.history import LabelMetric, Validation
 
 
@@ -14,7 +15,9 @@ def validate(model: nn.Module, setup: TrainSetup) -> Validation:
     """Return the unsmoothed loss and the task's metric of `model` on the validation images; a collective operation."""
     task, loader = setup.task, setup.val_loader
     logits = loader.map(
-        lambda batches: compute_logits(model, batches, task.preprocessing, task.dtype), setup.state.parallel
+        lambda batches: compute_logits(model, batches, task.preprocessing, task.dtype),
+        setup.state.parallel,
+        validation_batch_size(setup.state.model.config, setup.state.device),
     )
     logits = logits[:, : task.num_classes]
     loss = task.validation_loss(logits, loader.labels)

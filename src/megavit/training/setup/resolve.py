@@ -12,7 +12,8 @@ from megavit.runtime.process_group import DistContext
 from megavit.training.budget.measure import estimate_finish, measure_recipe
 from megavit.training.budget.model_selection import Deadline, ModelChoice, choose_model
 from megavit.training.context import RunContext, TrainRequest
-from megavit.training.setup.parallel import resolve_norm, resolve_parallel
+from megavit.training.setup.norm import resolve_norm
+from megavit.training.setup.parallel import resolve_parallel
 from megavit.training.setup.resolution import check_affordable, choose_size_by_time
 from megavit.training.setup.sizes import (
     check_resources,
