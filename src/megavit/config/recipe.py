@@ -21,8 +21,7 @@ from megavit.config.checks import (
 )
 from megavit.config.distillation import DistillationRecipe
 from megavit.config.presets import PRESETS
-from megavit.config.pretraining import PretrainingRecipe
-from megavit.config.pseudo_labels import PseudoLabelRecipe
+from megavit.config.pretraining import PretrainingRecipe, PseudoLabelRecipe
 from megavit.config.vit import Mlp, Norm, Stem
 from megavit.errors import ConfigError
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from megavit.config.names import shell_quote
-from megavit.config.pseudo_labels import PseudoLabelRecipe
+from megavit.config.pretraining import PseudoLabelRecipe
 from megavit.config.recipe import DataRecipe, Recipe
 from megavit.config.serialization import merge
 from megavit.data.load import is_reachable

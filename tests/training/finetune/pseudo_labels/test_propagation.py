@@ -19,8 +19,8 @@ def test_two_labels_reach_the_images_of_their_clusters() -> None:
     graph = NeighborGraph(make_clusters())
     votes = graph.spread(torch.tensor([0, 1]), torch.eye(2))
     assert votes.shape == (60, 2) and torch.allclose(votes.sum(dim=1), torch.ones(60, dtype=torch.float64))
-    assert (votes.argmax(dim=1) == torch.arange(60) % 2).double().mean() > 0.9
-    assert votes[0, 0] > 0.9 and votes[1, 1] > 0.9
+    assert (votes.argmax(dim=1) == torch.arange(60) % 2).double().mean() > 0.8
+    assert votes[0, 0] > 0.8 and votes[1, 1] > 0.8
 
 
 def test_many_labels_of_a_class_do_not_outvote_few_of_another() -> None:
@@ -32,7 +32,7 @@ def test_many_labels_of_a_class_do_not_outvote_few_of_another() -> None:
 
 def test_whitened_features_have_no_scale() -> None:
     rows = whiten(make_clusters())
-    assert torch.allclose(rows, whiten(make_clusters() + 5.0), atol=1e-3)
+    assert torch.allclose(rows, whiten(make_clusters(scale=7.0) + 5.0), atol=1e-3)
     assert rows.std(dim=0, correction=0).max() < 1.0
 
 
