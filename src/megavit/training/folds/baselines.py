@@ -36,9 +36,7 @@ def record_baselines(summary: BaselineSummary | None) -> FoldRecord:
     )
 
 
-def pool_baselines(
-    records: Sequence[FoldRecord], accuracy: float, *, is_pretrained: bool
-) -> BaselineSummary | None:
+def pool_baselines(records: Sequence[FoldRecord], accuracy: float, *, is_pretrained: bool) -> BaselineSummary | None:
     """Return the baselines that were compared in every fold, on all images; None if there are none."""
     methods = [[counts.method for counts in record.baselines] for record in records]
     common = [method for method in methods[0] if all(method in others for others in methods)]
