@@ -23,7 +23,7 @@ def test_every_format_has_a_row_and_a_runtime():
 @pytest.mark.parametrize(
     ("request_", "told"),
     [
-        (("tensorflow", "pixels", "float32"), "to must be one of onnx, .*tensorrt.*, got 'tensorflow'"),
+        (("tensorflow", "pixels", "float32"), "to must be one of onnx, .*tensorrt; got 'tensorflow'"),
         (("coreml", "images", "int8"), "coreml can be exported in float32, float16, not in int8"),
         (("tensorrt", "pixels", "float16"), "tensorrt supports only preprocessed images: add --input images"),
         (("web", "images", "float32"), "web supports only --input pixels: leave out --input"),
@@ -31,7 +31,7 @@ def test_every_format_has_a_row_and_a_runtime():
 )
 def test_what_no_bundle_can_be_exported_as_is_told(request_, told, tmp_path):
     with pytest.raises(ConfigError, match=told):
-        check_export_request(*request_, tmp_path / "new")
+        check_export_request(*request_, out=tmp_path / "new")
 
 
 def test_a_package_that_is_missing_is_told_with_what_to_install(tmp_path, monkeypatch):
