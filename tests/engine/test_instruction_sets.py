@@ -74,4 +74,5 @@ def test_every_precision_that_there_is_computes_rightly_and_a_runtime_is_chosen(
     assert ("bfloat16" in found["errors"]) == found["bfloat16"]
     if instructions == "AVX2":
         assert found["refused"] == "this device does not support bfloat16: use precision float32"
-        assert not [kernel for kernel in found["kernels"] if "avx512" in kernel or "amx" in kernel]
+        products = [kernel for kernel in found["kernels"] if kernel.startswith(("brg", "gemm"))]
+        assert products and not [kernel for kernel in products if "avx512" in kernel or "amx" in kernel]

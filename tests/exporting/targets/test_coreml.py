@@ -61,12 +61,11 @@ def test_other_inputs_or_outputs_are_an_error(spec: SimpleNamespace) -> None:
     )
 
 
-@pytest.mark.parametrize("precision", ["float32", "float16"])
-def test_a_package_says_what_is_not_verified(precision, tmp_path: Path) -> None:
+def test_a_package_says_what_is_not_verified(tmp_path: Path) -> None:
     tools = pytest.importorskip("coremltools", reason="coremltools has no wheel for every system")
     predictor = make_predictor(tmp_path / "bundle", True, depth=1)
     out = tmp_path / "out"
-    found = export(predictor, "coreml", out, parity_images(predictor), input="images", precision=precision)
+    found = export(predictor, "coreml", out, parity_images(predictor), input="images", precision="float16")
     assert found.feature_error < 1e-4, "of the module in PyTorch"
     spec = tools.models.MLModel(str(out / "model.mlpackage"), skip_model_load=True).get_spec()
     metadata = json.loads(spec.description.metadata.userDefined["megavit"])
@@ -74,5 +73,5 @@ def test_a_package_says_what_is_not_verified(precision, tmp_path: Path) -> None:
     said = (out / "README.md").read_text()
     assert "Not verified here: Core ML runs on macOS only" in said and "module that it is converted from" in said
     weights = sum(weight.numel() * 4 for weight in predictor.model.parameters())
-    assert 0.4 * weights < model_size(out) < 3 * weights
+    assert 0.4 * weights < model_size(out) < 2 * weights
     assert (out / "reference.npz").is_file() and not (out / "predict.py").exists()
