@@ -28,9 +28,9 @@ from torch import Tensor
 
 from megavit.config.recipe import AUTO
 from megavit.data.file_names import IMAGE_SUFFIXES
-from megavit.labeling.features import Features, load_features
 from megavit.labeling.images import ImageList, digest_name, list_images
-from megavit.labeling.probe import GrowingProbe, Scaling
+from megavit.labeling.learning.features import Features, load_features
+from megavit.labeling.learning.probe import GrowingProbe, Scaling
 from megavit.labeling.session import LabelingSession
 from megavit.labeling.thumbnails import Thumbnails
 from megavit.runtime.device import pick_device

@@ -40,11 +40,13 @@ def run_megavit(folder: str, start: str, minutes: float, seed: int, options: Seq
         log = Path(out) / "run" / "log.jsonl"
         last = json.loads(log.read_text().splitlines()[-1]) if log.exists() else {}
         tuning = json.loads((Path(out) / "run" / "bundle" / "megavit.json").read_text())["tuning"]
+        held_out = {result["method"]: round(result["value"], 4) for result in tuning.get("results", ())}
     trained = json.loads(answer.stdout)
     simple = trained["baselines"]["results"] if trained["baselines"] else []
     return {
         "test": trained["test"]["accuracy"]["value"],
-        "tuning": tuning,
+        "selected": tuning.get("selected"),
+        "held_out": held_out,
         "simple": {result["method"]: result["accuracy"] for result in simple},
         "steps": last.get("step"),
         "epochs": last.get("epoch"),

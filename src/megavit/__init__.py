@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from megavit.api.convert import convert as convert
     from megavit.api.evaluate import evaluate as evaluate
     from megavit.api.export import export as export
+    from megavit.api.label import apply_labels as apply_labels
     from megavit.api.label import label as label
     from megavit.api.models import create_model as create_model
+    from megavit.api.pretrain import pretrain as pretrain
+    from megavit.api.pretrain import resume_pretraining as resume_pretraining
     from megavit.api.push import push as push
     from megavit.api.search import index_images as index_images
     from megavit.api.serve import serve as serve
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     from megavit.predict.predictor import load as load
     from megavit.training.incremental.result import ClassAddition as ClassAddition
     from megavit.training.incremental.result import ClassRemoval as ClassRemoval
+    from megavit.training.pretraining.finish import PretrainingRun as PretrainingRun
     from megavit.training.report.result import Run as Run
 
 __version__ = "0.1.0"
@@ -51,6 +55,8 @@ __version__ = "0.1.0"
 _HOME = {
     "train": "megavit.api.train",
     "resume": "megavit.api.train",
+    "pretrain": "megavit.api.pretrain",
+    "resume_pretraining": "megavit.api.pretrain",
     "add_classes": "megavit.api.classes",
     "remove_classes": "megavit.api.classes",
     "check": "megavit.api.check",
@@ -62,6 +68,7 @@ _HOME = {
     "create_model": "megavit.api.models",
     "index_images": "megavit.api.search",
     "label": "megavit.api.label",
+    "apply_labels": "megavit.api.label",
     "serve": "megavit.api.serve",
     "Design": "megavit.config.vit",
     "PLAIN_VIT": "megavit.config.vit",
@@ -81,6 +88,7 @@ _HOME = {
     "load": "megavit.predict.predictor",
     "ClassAddition": "megavit.training.incremental.result",
     "ClassRemoval": "megavit.training.incremental.result",
+    "PretrainingRun": "megavit.training.pretraining.finish",
     "Run": "megavit.training.report.result",
 }
 

@@ -1,14 +1,18 @@
 """One flag has one meaning: the same type and help text in every command, and no meaning has two flags."""
 
+import ast
+import re
 import types
 import typing
 from collections import defaultdict
+from pathlib import Path
 
+import megavit
 from megavit.cli.app import app
 
 ORDER = [
-    *("demo", "label", "check", "train", "add", "remove", "evaluate", "predict", "explain", "embed", "search"),
-    "calibrate",
+    *("demo", "label", "check", "pretrain", "train", "add", "remove"),
+    *("evaluate", "predict", "explain", "embed", "search", "calibrate"),
     *("quantize", "export", "backbones", "convert", "push", "serve", "shard", "bench", "plan"),
 ]
 DIFFERENT_HELP = {
@@ -21,6 +25,7 @@ DIFFERENT_HELP = {
     "model": "only train chooses by itself",
     "to": "each has formats of its own",
     "precision": "each has choices of its own",
+    "resume": "only train extends a finished run",
     "report": "each shows what the command computes",
     "top": "predict lists classes, search lists images",
     "minutes": "check trains only the models that find label errors",
@@ -93,3 +98,39 @@ def test_no_two_flags_have_the_same_help_text() -> None:
         for _, text in found:
             names[text].add(name)
     assert {text: found for text, found in names.items() if len(found) > 1} == {}
+
+
+OF_OTHER_PROGRAMS = {
+    *("--onnxruntime-web", "--nproc-per-node", "--only-binary", "--retries", "--timeout", "--quiet", "--prefix"),
+    *(
+        "--disable-pip-version-check",
+        "--dest",
+        "--no-input",
+        "--no-deps",
+        "--no-cache-dir",
+        "--no-fund",
+        "--no-audit",
+        "--ignore-scripts",
+        "--logdir",
+    ),
+}
+"""Options of pip, npm, torchrun and TensorBoard that the package names or passes."""
+
+
+def test_messages_name_options_that_there_are() -> None:
+    """Outside the commands too, whose functions are also called from Python."""
+    known = (
+        {f"--{one.removesuffix('_').replace('_', '-')}" for one in by_name()}
+        | {"--help", "--no-keep-aspect"}
+        | OF_OTHER_PROGRAMS
+    )
+    root = Path(megavit.__file__).parent
+    named = {
+        (str(path.relative_to(root)), option)
+        for path in root.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", node.value)
+    }
+    assert len(named) > 100
+    assert {(path, option) for path, option in named if option not in known} == set()

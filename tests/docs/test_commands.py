@@ -24,6 +24,7 @@ HOW_TO = (
     "going-on",
     "cross-validation",
     "pretrained-weights",
+    "few-labels",
     "export",
     "distributed",
     "shards",

@@ -19,7 +19,8 @@ from tests.helpers.command_line import run_megavit
 SOURCE = Path(pos_embed.__file__).parents[1]
 ON_DEVICE = ("model/", "training/loop/", "training/optim/optimizer.py", "training/optim/muon.py", "training/state.py")
 ON_DEVICE += ("predict/forward.py", "engine/engine.py", "data/augment.py", "explain/", "training/finetune/finetuner.py")
-ON_CPU = ("training/loop/validation.py",)  # metrics of logits that were copied from the device
+# Metrics and probabilities of logits that were copied from the device.
+ON_CPU = ("training/loop/validation.py", "model/outputs/logits.py")
 OPERATORS = {torch.ops.aten.mm.default, torch.ops.aten.addmm.default}
 
 

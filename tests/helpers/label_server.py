@@ -12,8 +12,8 @@ from PIL import Image
 
 from megavit.config.target import TargetKind
 from megavit.data.sources.label_log import LABEL_LOG, Decision, parse_label_log
-from megavit.labeling.features import PlainFeatures
 from megavit.labeling.images import list_images
+from megavit.labeling.learning.features import PlainFeatures
 from megavit.labeling.server import serve_page
 from megavit.labeling.session import LabelingSession
 from tests.helpers.page_images import encode_image, make_noise
@@ -29,7 +29,9 @@ class LabelServer:
 
     def decisions(self) -> list[Decision]:
         """Return the log as it is on the disk."""
-        return list(parse_label_log((self.folder / LABEL_LOG).read_bytes(), "log").decisions)
+        path = self.folder / LABEL_LOG
+        data = path.read_bytes() if path.exists() else b""
+        return list(parse_label_log(data, "log").decisions) if data else []
 
     def labels(self) -> dict[str, tuple[str, ...]]:
         """Return the labels that count, by image."""
@@ -46,9 +48,11 @@ def label_server(
     learns: bool = False,
 ) -> Iterator[LabelServer]:
     """Serve the page of a folder."""
-    session = LabelingSession(list_images(folder), lambda *_: PlainFeatures(), classes, target)
+    session = LabelingSession(
+        list_images(folder), lambda *_: PlainFeatures(), classes, target, lambda: folder.parent / "run"
+    )
     if learns:
-        session.learner.start()
+        session.start()
     ready, addresses, loops, stop = threading.Event(), list[str](), list[asyncio.AbstractEventLoop](), asyncio.Event()
 
     def get_stop() -> asyncio.Event:
@@ -68,7 +72,7 @@ def label_server(
         if thread.is_alive():
             loops[0].call_soon_threadsafe(stop.set)
         thread.join()
-        session.learner.stop()
+        session.stop()
 
 
 def write_images(folder: Path, names: Sequence[str]) -> Path:
@@ -82,6 +86,7 @@ def write_images(folder: Path, names: Sequence[str]) -> Path:
 
 def write_stripes(folder: Path, count: int = 80) -> Path:
     """Write images with stripes along or across, by even and odd number, and one that cannot be read."""
+    folder.mkdir(exist_ok=True)
     random = np.random.default_rng(0)
     for number in range(count):
         wave = np.sin(np.arange(48) * random.uniform(0.6, 0.9) + random.uniform(0, 6))

@@ -1,5 +1,6 @@
 """The page in a real browser: by keyboard, mouse and finger, in several windows, with names that are markup."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from playwright.sync_api import Page, Route, expect
 
 from megavit.config.recipe import DataRecipe
 from megavit.data.load import load_data
+from megavit.data_check.finding import Finding
+from megavit.labeling.store import LabelStore, Mark
 from tests.helpers.browser import OpenPage
 from tests.helpers.label_server import LabelServer, label_server, write_images, write_stripes
 from tests.helpers.page_colors import CONTRASTS
@@ -40,7 +43,7 @@ def active(page: Page) -> str:
 
 
 def until_saved(server: LabelServer, count: int) -> None:
-    wait_until(lambda: (server.folder / "labels.csv").exists() and len(server.decisions()) >= count)
+    wait_until(lambda: len(server.decisions()) >= count)
 
 
 def test_images_are_labeled_by_keys_alone(server: LabelServer, open_page: OpenPage) -> None:
@@ -296,3 +299,41 @@ def test_what_is_learned_is_shown_suggested_and_used_to_select(tmp_path: Path, o
         expect(page.locator("#chosen")).to_contain_text("selected of 61 images")
         shown = page.locator(".cell").nth(1).get_attribute("title") or ""
         assert shown[:3].isdigit()
+
+
+def test_what_the_check_doubts_is_corrected_with_a_key_each(tmp_path: Path, open_page: OpenPage) -> None:
+    folder = write_stripes(tmp_path)
+    store = LabelStore(folder)
+    truth = {f"{number:03}.png": ("along", "across")[number % 2] for number in range(80)}
+    wrong = {"004.png": "across", "007.png": "along"}
+    store.add("existing", [Mark(name, "labeled", (wrong.get(name, label),)) for name, label in truth.items()], "")
+    findings = [
+        Finding("label_error", "labeled across, looks like along: 99.0% against 1.0%", ("004.png",), "along", 0.999),
+        Finding("label_error", "labeled along, looks like across: 99.0% against 1.0%", ("007.png",), "across", 0.998),
+        Finding("duplicate", "the same file twice in train", ("010.png", "012.png"), score=1.0),
+        Finding("possible_label_error", "labeled along, looks like across: 60%", ("014.png",), "across", 0.9),
+        Finding("confusable_classes", "along and across: 9% of both are predicted as the other", score=0.09),
+    ]
+    with label_server(folder, (), learns=True) as server:
+        wait_until(lambda: server.session.learner.knowledge.labels == 80)
+        server.session.check.job.output = json.dumps({"findings": [one.to_dict() for one in findings]})
+        server.session.check.job.state = "done"
+        page = open_grid(open_page, server)
+        expect(page.locator("#filter")).to_have_value("check")
+        expect(page.locator(".cell")).to_have_count(4)
+        page.locator("#grid").focus()
+        page.keyboard.press("o")
+        expect(page.locator("#finding")).to_contain_text("looks like along")
+        expect(page.locator("#neighbors li")).to_have_count(6)
+        expect(page.locator("#neighbors li").first).to_contain_text("al")
+        for key, name in (("Enter", "007.png"), ("Enter", "012.png"), ("x", "014.png")):
+            page.keyboard.press(key)
+            expect(page.locator("#picture")).to_have_attribute("alt", name)
+        expect(page.locator("#finding")).to_contain_text("possibly wrong")
+        page.keyboard.press("k")
+        until_saved(server, 84)
+        expect(page.get_by_role("log")).to_contain_text("This was the last one.")
+        del truth["012.png"]
+        assert server.labels() == {name: (label,) for name, label in truth.items()}
+        last = server.decisions()[-1]
+        assert (last.path, last.labels, last.suggested) == ("014.png", ("along",), "across")

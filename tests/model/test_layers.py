@@ -80,6 +80,14 @@ def test_a_batch_norm_is_a_factor_and_a_shift_in_evaluation() -> None:
     assert torch.equal(norm.mean, before)
 
 
+def test_a_batch_norm_of_a_single_token_is_refused_in_training_only() -> None:
+    model = MegaVit.from_config(preset("hybrid-nano", image_size=8, num_classes=2)).train()
+    with pytest.raises(ValueError, match="more than one token in training: pass more images"):
+        model(torch.zeros(1, 3, 8, 8))
+    assert model(torch.zeros(2, 3, 8, 8)).shape == model.eval()(torch.zeros(2, 3, 8, 8)).shape
+    assert model(torch.zeros(1, 3, 8, 8)).isfinite().all()
+
+
 def test_queries_and_keys_of_a_design_with_batch_norms_have_layer_norms() -> None:
     model = MegaVit.from_config(preset("hybrid-nano", num_classes=2, image_size=16))
     names = {name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, torch.nn.LayerNorm)}

@@ -107,6 +107,20 @@ def test_an_index_of_another_model_is_made_anew_and_a_damaged_one_is_refused(sce
         megavit.index_images(scenes / "other", [scenes / "scenes"], data="elsewhere")
 
 
+def test_what_a_search_has_embedded_is_not_embedded_again_to_add_a_class(
+    digits_bundle: Path, added_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEGAVIT_CACHE", str(tmp_path / "cache"))
+    shutil.copytree(digits_bundle, tmp_path / "bundle")
+    assert len(megavit.index_images(tmp_path / "bundle").index.images) == 120
+    reporter = Listening()
+    folder = added_digits / "new" / "digit 3"
+    added = megavit.add_classes(tmp_path / "bundle", [folder], out=tmp_path / "four", reporter=reporter)
+    assert reporter.embedded == 30
+    reporter = Listening()
+    assert len(megavit.index_images(added, reporter=reporter).index.images) == 150 and reporter.embedded == 0
+
+
 def test_the_command_lists_what_was_found(scenes: Path) -> None:
     arguments = ("search", "bundle", "scenes/03.png", "nowhere.png", "--among", "scenes", "--top", "2")
     done = run_megavit(*arguments, cwd=scenes)

@@ -52,7 +52,7 @@ def folder(tmp_path: Path) -> Path:
 def stub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A server of a stub, for tests that leave it whole."""
     folder = stub_folder(tmp_path_factory.mktemp("serve") / "stub")
-    with stub_server(folder, read_timeout=1, timeout=2, queue_size=8, max_request_bytes=200_000) as running:
+    with stub_server(folder, read_timeout=1, timeout=2, queue_size=8, max_request_mib=200_000 / 2**20) as running:
         yield running
 
 

@@ -198,7 +198,7 @@ def test_a_timeout_is_504(stub: Running) -> None:
 
 def test_bytes_are_released_however_a_request_ends(folder: Path) -> None:
     # 8 times the largest body is the room for all: a leak of a few bodies would close the server.
-    with stub_server(folder, max_request_bytes=1000, read_timeout=1, timeout=2) as server:
+    with stub_server(folder, max_request_mib=1000 / 2**20, read_timeout=1, timeout=2) as server:
         for _ in range(4):
             assert server.post(b"x" * 1000).status_code == 200
             assert server.post(b"bad" + b"x" * 990).status_code == 422

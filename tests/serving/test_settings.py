@@ -1,5 +1,11 @@
+import inspect
+from dataclasses import fields
+from typing import get_type_hints
+
 import pytest
 
+from megavit.api.serve import ServeOptions
+from megavit.cli.commands.serve import serve as command
 from megavit.errors import ConfigError
 from megavit.serving.errors import ApiError
 from megavit.serving.request_body import ByteBudget
@@ -13,8 +19,8 @@ from megavit.serving.settings import MAX_IMAGES, Settings
         {"port": 65_536},
         {"max_batch_size": 0},
         {"queue_size": 0},
-        {"max_request_bytes": 0},
-        {"max_pixels": 0},
+        {"max_request_mib": 0},
+        {"max_megapixels": float("nan")},
         {"read_timeout": 0},
         {"timeout": float("inf")},
         {"timeout": float("nan")},
@@ -25,6 +31,16 @@ from megavit.serving.settings import MAX_IMAGES, Settings
 def test_an_invalid_setting_is_refused_by_name(wrong: dict) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong)).replace("_", ".")):
         Settings(**wrong)
+
+
+def test_python_and_the_command_line_have_the_settings_and_their_types() -> None:
+    hidden = {"keep_alive", "worker_module"}
+    types = {field.name: field.type for field in fields(Settings) if field.name not in hidden}
+    assert get_type_hints(ServeOptions) == types
+    flags = inspect.signature(command).parameters
+    for field in fields(Settings):
+        if field.name not in hidden | {"api_key"}:
+            assert flags[field.name].default == field.default
 
 
 def test_a_request_has_no_more_images_than_the_queue() -> None:

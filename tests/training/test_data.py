@@ -9,13 +9,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from megavit.config.preprocessing import Preprocessing
+from megavit.config.presets import preset
 from megavit.data.byte_range import content_digest
 from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.loader.loader import pack, stack, unpack
 from megavit.data.loader.sampler import ResumableBatchSampler
+from megavit.distributed.context import ParallelContext
 from megavit.errors import DataError
+from megavit.model.activation_memory import inference_memory
 from megavit.training import data as module
-from megavit.training.data import TrainLoader
+from megavit.training.data import TrainLoader, validation_batch_size
 from megavit.training.progress import NullReporter
 
 COUNT, SIZE = 6, (1, 4, 4)
@@ -155,3 +158,32 @@ def test_batches_of_inference_hold_fewer_large_images(tmp_path, monkeypatch, sid
     size = Preprocessing(height=side, width=side, channels=3)
     loader = TrainLoader(labeled, labeled.samples, size, workers=0, reporter=NullReporter())
     assert loader.inference_batch_size == expected
+
+
+@pytest.mark.parametrize(("reserved", "in_memory"), [(0, True), (2**30, False)])
+def test_images_leave_the_memory_that_steps_need(tmp_path, monkeypatch, reserved, in_memory):
+    labeled = images(tmp_path)
+    monkeypatch.setattr(module, "free_memory", lambda: 2**30)
+    size = Preprocessing(height=4, width=4, channels=1)
+    loader = TrainLoader(labeled, labeled.samples, size, workers=0, reporter=NullReporter(), reserved=reserved)
+    assert (loader.memory is not None) == in_memory
+
+
+@pytest.mark.parametrize("config", [preset("hybrid-mini", image_size=384), preset("S"), preset("pico")])
+def test_a_batch_of_validation_takes_a_bounded_part_of_the_memory(config):
+    count, one = validation_batch_size(config, torch.device("cpu")), inference_memory(config)
+    assert count * one <= module.MAX_FORWARD_BYTES
+    assert count == 256 or (count + 1) * one > module.MAX_FORWARD_BYTES
+    assert validation_batch_size(config, torch.device("cuda")) == 256
+
+
+def test_batches_of_a_pass_have_at_most_the_images_that_are_asked_for(tmp_path, monkeypatch):
+    loader, counts = make_feed(tmp_path, monkeypatch, memory=True), []
+
+    def compute(batches):
+        for batch in batches:
+            counts.append(len(batch))
+            yield batch[:, :, 0, 0].float()
+
+    assert loader.map(compute, ParallelContext(), 4)[:, 0].tolist() == [10 * number for number in range(COUNT)]
+    assert counts == [4, 2]

@@ -130,7 +130,7 @@ def test_a_damaged_last_checkpoint_is_named_before_anything_is_changed(finished,
 def test_a_fine_tuned_run_says_how_its_bundle_is_trained_further(finished):
     plan = read_plan(finished)
     tuned = replace(plan, length=None, pretrained="0" * 64)
-    with pytest.raises(ConfigError, match=r"only a run from scratch can be extended: .*--from"):
+    with pytest.raises(ConfigError, match=r"only a run from scratch can be .* megavit train demo:digits --from"):
         check_extendable(finished, tuned)
 
 

@@ -3,13 +3,14 @@
 import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, overload
+from dataclasses import replace
+from typing import Literal, TypedDict, Unpack, overload
 
 from megavit.errors import ConfigError
 from megavit.serving.background import BackgroundServer
 from megavit.serving.model_sources import parse_sources
 from megavit.serving.server import serve as run_server
-from megavit.serving.settings import Settings
+from megavit.serving.settings import Precision, Settings
 
 KEY = "MEGAVIT_API_KEY"
 
@@ -18,64 +19,38 @@ Models = Source | Sequence[Source] | Mapping[str, Source]
 OnReady = Callable[[str, Sequence[str]], None]
 
 
+class ServeOptions(TypedDict, total=False):
+    """The settings of a server, whose defaults are those of `megavit.serving.settings.Settings`."""
+
+    host: str
+    port: int
+    max_batch_size: int
+    queue_size: int
+    max_request_mib: float
+    max_megapixels: float
+    read_timeout: float
+    timeout: float
+    load_timeout: float
+    device: str
+    precision: Precision
+    keep_aspect: bool
+    api_key: str | None
+
+
 @overload
 def serve(
-    models: Models,
-    *,
-    host: str = ...,
-    port: int = ...,
-    max_batch_size: int = ...,
-    queue_size: int = ...,
-    max_request_mib: float = ...,
-    max_megapixels: float = ...,
-    read_timeout: float = ...,
-    timeout: float = ...,
-    load_timeout: float = ...,
-    device: str = ...,
-    precision: str = ...,
-    keep_aspect: bool = ...,
-    api_key: str | None = ...,
-    on_ready: OnReady | None = ...,
-    background: Literal[True],
+    models: Models, *, background: Literal[True], on_ready: OnReady | None = ..., **options: Unpack[ServeOptions]
 ) -> BackgroundServer: ...
 @overload
 def serve(
     models: Models,
     *,
-    host: str = ...,
-    port: int = ...,
-    max_batch_size: int = ...,
-    queue_size: int = ...,
-    max_request_mib: float = ...,
-    max_megapixels: float = ...,
-    read_timeout: float = ...,
-    timeout: float = ...,
-    load_timeout: float = ...,
-    device: str = ...,
-    precision: str = ...,
-    keep_aspect: bool = ...,
-    api_key: str | None = ...,
-    on_ready: OnReady | None = ...,
     background: Literal[False] = ...,
+    on_ready: OnReady | None = ...,
+    **options: Unpack[ServeOptions],
 ) -> None: ...
 def serve(
-    models: Models,
-    *,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    max_batch_size: int = 32,
-    queue_size: int = 128,
-    max_request_mib: float = 32,
-    max_megapixels: float = 50,
-    read_timeout: float = 10,
-    timeout: float = 30,
-    load_timeout: float = 300,
-    device: str = "auto",
-    precision: str = "float32",
-    keep_aspect: bool = False,
-    api_key: str | None = None,
-    background: bool = False,
-    on_ready: OnReady | None = None,
+    models: Models, *, background: bool = False, on_ready: OnReady | None = None, **options: Unpack[ServeOptions]
 ) -> BackgroundServer | None:
     """Serve models over HTTP, with a web page to drop images on.
 
@@ -87,39 +62,21 @@ def serve(
 
     Args:
         models: bundle, `Run` or `Export`, a list of them, or a dictionary of names and them.
-        host: address to listen on; 127.0.0.1 can be reached from this machine only.
-        port: port to listen on; 0 picks a free one.
-        max_batch_size: maximum number of images per batch.
-        queue_size: maximum number of images waiting or in progress, per model.
-        max_request_mib: maximum size of a request in MiB.
-        max_megapixels: maximum size of an image in millions of pixels.
-        read_timeout: seconds within which a request must have arrived.
-        timeout: seconds within which a request is answered or refused.
-        load_timeout: seconds within which a model must have loaded.
-        device, precision, keep_aspect: as for `megavit.load`.
-        api_key: key that requests must carry; None for that of the environment variable MEGAVIT_API_KEY, if it is set.
         background: whether to serve in a thread of this process, and return.
         on_ready: called with the URL and the names of the models when all are ready.
+        options: host and port (127.0.0.1, which can be reached from this machine only, and 8000; 0 picks a free one);
+            max_batch_size: images per batch (32); queue_size: images waiting or in progress, per model (128);
+            max_request_mib: size of a request in MiB (32); max_megapixels: size of an image in millions of pixels (50);
+            read_timeout, timeout, load_timeout: seconds within which a request must have arrived (10), is answered or
+            refused (30), and a model must have loaded (300); device, precision, keep_aspect: as for `megavit.load`;
+            api_key: key that requests must carry (that of the environment variable MEGAVIT_API_KEY, if it is set).
 
     Raises:
         ConfigError: if settings are invalid, the server cannot listen on the address, or it must be in the background.
         BundleError: if a model cannot be served.
     """
-    settings = Settings(
-        host=host,
-        port=port,
-        max_batch_size=max_batch_size,
-        queue_size=queue_size,
-        max_request_bytes=round(max_request_mib * 2**20),
-        max_pixels=round(max_megapixels * 10**6),
-        read_timeout=read_timeout,
-        timeout=timeout,
-        load_timeout=load_timeout,
-        device=device,
-        precision=precision,
-        keep_aspect=keep_aspect,
-        api_key=api_key or os.environ.get(KEY) or None,
-    )
+    settings = Settings(**options)
+    settings = replace(settings, api_key=settings.api_key or os.environ.get(KEY) or None)
     sources = parse_sources(_list_arguments(models))
     names = [name for name, _ in sources]
     if background:

@@ -51,6 +51,7 @@ def read_settings(recipe: str | os.PathLike[str], settings: Settings) -> TrainSe
     prefer_minutes(from_file)
     prefer_minutes(given)
     merged = {table: from_file.get(table, {}) | given.get(table, {}) for table in from_file | given}
+    merged = {table: keys for table, keys in merged.items() if keys}
     return TrainSettings(base, merged)
 
 

@@ -24,6 +24,7 @@ def train(
     recipe: str | os.PathLike[str] = "auto",
     from_: str | os.PathLike[str] | None = None,
     finetune: FinetuneMethod | None = None,
+    teacher: str | os.PathLike[str] | None = None,
     minutes: float | None = None,
     epochs: int | None = None,
     model: str | None = None,
@@ -55,6 +56,8 @@ def train(
             checkpoint, timm:NAME or hf-hub:USER/NAME; None for "auto" for photographs, else "scratch".
         finetune: with pretrained weights, which of them to train: "probe", "lora", "last", "all", or "auto" for the
             best on held-out images.
+        teacher: larger model whose features, and logits if it is a bundle with the same classes, the trained one
+            imitates beside the labels: a source as for `from_`, of which this run then starts from "scratch".
         minutes: time budget in minutes; None for 10.
         epochs: number of epochs, instead of `minutes`.
         model: name of a preset; None to choose by images and time budget.
@@ -79,6 +82,7 @@ def train(
     arguments: dict[str, dict[str, Any]] = {
         "model": {"pretrained": None if from_ is None else os.fspath(from_), "preset": model, "image_size": image_size},
         "finetune": {"method": finetune},
+        "distillation": {"teacher": None if teacher is None else os.fspath(teacher)},
         "data": {"folds": folds},
         "optimizer": {"learning_rate": learning_rate},
         "run": {"minutes": minutes, "epochs": epochs, "batch_size": batch_size, "seed": seed, "device": device},

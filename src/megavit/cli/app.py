@@ -29,6 +29,7 @@ from megavit.cli.commands.export import export
 from megavit.cli.commands.label import label
 from megavit.cli.commands.plan import plan
 from megavit.cli.commands.predict import predict
+from megavit.cli.commands.pretrain import pretrain
 from megavit.cli.commands.push import push
 from megavit.cli.commands.quantize import quantize
 from megavit.cli.commands.remove import remove
@@ -55,7 +56,7 @@ app = App(
 )
 # In the order of --help.
 _COMMANDS = (
-    *(demo, label, check, train, add, remove, evaluate, predict, explain, embed, search, calibrate),
+    *(demo, label, check, pretrain, train, add, remove, evaluate, predict, explain, embed, search, calibrate),
     *(quantize, export, backbones, convert, push, serve, shard, bench, plan),
 )
 for position, command in enumerate(_COMMANDS):

@@ -19,7 +19,9 @@ from megavit.config.checks import (
     check_text,
     checked,
 )
+from megavit.config.distillation import DistillationRecipe
 from megavit.config.presets import PRESETS
+from megavit.config.pretraining import PretrainingRecipe
 from megavit.config.vit import Mlp, Norm, Stem
 from megavit.errors import ConfigError
 
@@ -309,7 +311,7 @@ class ParallelRecipe(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The complete settings of a training run."""
+    """The complete settings of a training run; `distillation` is None without a teacher, `pretraining` with labels."""
 
     model: ModelRecipe = field(default_factory=ModelRecipe)
     data: DataRecipe = field(default_factory=DataRecipe)
@@ -318,4 +320,6 @@ class Recipe:
     schedule: ScheduleRecipe = field(default_factory=ScheduleRecipe)
     run: RunRecipe = field(default_factory=RunRecipe)
     finetune: FinetuneRecipe = field(default_factory=FinetuneRecipe)
+    distillation: DistillationRecipe | None = None
+    pretraining: PretrainingRecipe | None = None
     parallel: ParallelRecipe = field(default_factory=ParallelRecipe)

@@ -32,17 +32,22 @@ def canvas_margin(recipe: AugmentRecipe) -> float:
 
 
 @overload
-def augment(images: Tensor, preprocessing: Preprocessing, recipe: AugmentRecipe) -> Tensor: ...
+def augment(
+    images: Tensor, preprocessing: Preprocessing, recipe: AugmentRecipe, maps: Tensor | None = None
+) -> Tensor: ...
 @overload
-def augment(images: Images, preprocessing: Preprocessing, recipe: AugmentRecipe) -> Images: ...
-def augment(images: Images, preprocessing: Preprocessing, recipe: AugmentRecipe) -> Images:
+def augment(
+    images: Images, preprocessing: Preprocessing, recipe: AugmentRecipe, maps: Tensor | None = None
+) -> Images: ...
+def augment(images: Images, preprocessing: Preprocessing, recipe: AugmentRecipe, maps: Tensor | None = None) -> Images:
     """Augment uint8 (B, C, canvas height, canvas width) to floats (B, C, height, width) in [0, 1].
 
     With `keep_aspect`, each image of a list (C, canvas height, canvas width) gets the size that fits its aspect.
+    Otherwise affine `maps` (B, 2, 3), as from `draw_affine_maps`, replace those that would be drawn.
     """
     if isinstance(images, list):
         return [_augment(image[None], _size_of(image, preprocessing), recipe)[0] for image in images]
-    return _augment(images, (preprocessing.height, preprocessing.width), recipe)
+    return _augment(images, (preprocessing.height, preprocessing.width), recipe, maps)
 
 
 def _size_of(image: Tensor, preprocessing: Preprocessing) -> tuple[int, int]:
@@ -54,10 +59,11 @@ def _size_of(image: Tensor, preprocessing: Preprocessing) -> tuple[int, int]:
     return (height, width) if fits and is_multiple else preprocessing.size_for(height, width)
 
 
-def _augment(images: Tensor, size: tuple[int, int], recipe: AugmentRecipe) -> Tensor:
-    augmented = images.float() / 255
-    if recipe.crop < 1 or recipe.flip or recipe.rotate or recipe.shift or images.shape[2:] != size:
-        maps = _draw_affine_maps(images.shape[0], size, recipe)
+def _augment(images: Tensor, size: tuple[int, int], recipe: AugmentRecipe, maps: Tensor | None = None) -> Tensor:
+    augmented = images.float().div_(255)  # in place, as one more copy of large images takes much memory
+    if maps is None and (recipe.crop < 1 or recipe.flip or recipe.rotate or recipe.shift or images.shape[2:] != size):
+        maps = draw_affine_maps(images.shape[0], size, recipe)
+    if maps is not None:
         augmented = _resample(augmented, to_device(maps, images.device), size)
     if recipe.color:
         augmented = _recolor(augmented, recipe.color)
@@ -88,9 +94,9 @@ def _by_channel(value: float | tuple[float, ...], scale: int, device: torch.devi
     return to_device(torch.tensor([channel * scale for channel in value]), device).view(-1, 1, 1)
 
 
-def _draw_affine_maps(batch: int, size: tuple[int, int], recipe: AugmentRecipe) -> Tensor:
-    """Draw affine maps (B, 2, 3) from output to input coordinates, both in [-1, 1]."""
-    area = torch.empty(batch).uniform_(recipe.crop, 1)
+def draw_affine_maps(batch: int, size: tuple[int, int], recipe: AugmentRecipe, max_area: float = 1.0) -> Tensor:
+    """Draw affine maps (B, 2, 3) from output to input coordinates, both in [-1, 1], of crops of up to `max_area`."""
+    area = torch.empty(batch).uniform_(recipe.crop, max_area)
     # The aspect varies as far as the crop stays within the image.
     stretch = torch.empty(batch).uniform_(-1, 1) * area.log().neg().clamp(max=math.log(4 / 3))
     scale_x, scale_y = (area.sqrt() * (stretch / 2).exp()), (area.sqrt() * (-stretch / 2).exp())
@@ -122,3 +128,12 @@ def _recolor(images: Tensor, strength: float) -> Tensor:
         weights = to_device(torch.tensor(GRAY), images.device).view(1, 3, 1, 1)
         images = (images * weights).sum(dim=1, keepdim=True).expand_as(images).lerp(images, saturation)
     return images.clamp(0, 1)
+
+
+def drop_color(images: Tensor, share: float) -> Tensor:
+    """Return images (B, 3, height, width), of which a random `share` is gray; other channels are left as they are."""
+    if images.shape[1] != 3 or not share:
+        return images
+    is_gray = to_device(torch.rand(images.shape[0], 1, 1, 1) < share, images.device)
+    weights = to_device(torch.tensor(GRAY), images.device).view(1, 3, 1, 1)
+    return torch.where(is_gray, (images * weights).sum(dim=1, keepdim=True), images)

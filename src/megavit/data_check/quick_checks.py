@@ -9,10 +9,10 @@ from statistics import median
 import numpy as np
 
 from megavit.config.names import find_look_alikes, is_missing, show_code_points
+from megavit.data.assemble import OTHER_CHANNELS
 from megavit.data.dataset import LabeledImages, Sample, Skipped
 from megavit.data.decode.image_file import NOT_AN_IMAGE
 from megavit.data.file_names import HIDDEN, IMAGE_SUFFIXES, WRITTEN
-from megavit.data.load import OTHER_CHANNELS
 from megavit.data.sources.folder import OUTSIDE
 from megavit.data.sources.rows import LISTED_TWICE
 from megavit.data.sources.tree import ALREADY_READ

@@ -7,7 +7,7 @@ from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from megavit.data.sources.label_log import Status
 from megavit.errors import ConfigError, DataError, ImageError, OutputError
@@ -20,6 +20,15 @@ from megavit.serving.http.page_files import add_page
 
 MAX_QUEUE = 1_000
 """Maximum number of images that are offered at once."""
+
+MAX_MINUTES = 7 * 24 * 60
+# That of the report's own page, which has no script.
+_REPORT_HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'; sandbox"
+    )
+}
 
 _Text = Annotated[str, Field(max_length=200)]
 _StrokeId = Annotated[str, Field(pattern="^[0-9a-f-]{8,64}$")]
@@ -52,6 +61,14 @@ class Stroke(_Body):
     status: Status
     labels: Annotated[list[_Text], Field(max_length=100)] = []
     marks: Annotated[list[ImageMark], Field(min_length=1, max_length=100_000)]
+
+
+class TrainingRequest(BaseModel):
+    """The minutes of a training."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    minutes: Annotated[float, Field(gt=0, le=MAX_MINUTES)]
 
 
 class Undo(_Body):
@@ -107,6 +124,28 @@ def make_app(session: LabelingSession) -> FastAPI:
     def undo(body: Undo) -> Response:
         session.undo(body.stroke, body.undone)
         return respond(body)
+
+    @app.post("/api/training")
+    def train(body: TrainingRequest) -> Response:
+        session.training.start(body.minutes)
+        return JSONResponse(session.training.describe())
+
+    @app.get("/api/training")
+    def training() -> Response:
+        return JSONResponse(session.training.describe())
+
+    @app.post("/api/check")
+    def start_check() -> Response:
+        session.check.start()
+        return JSONResponse(session.check.describe())
+
+    @app.get("/api/check")
+    def check_state() -> Response:
+        return JSONResponse(session.check.describe() | {"findings": session.findings()})
+
+    @app.get("/report")
+    def report() -> Response:
+        return HTMLResponse(session.training.read_report(), headers=_REPORT_HEADERS)
 
     @app.get("/thumbnails/{index}")
     def thumbnail(index: int) -> Response:

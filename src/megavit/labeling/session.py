@@ -3,15 +3,18 @@
 import getpass
 import secrets
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from megavit.config.target import TargetKind
 from megavit.data.sources.label_log import Decision, Status
+from megavit.data_check.finding import KINDS
 from megavit.errors import ConfigError
-from megavit.labeling.features import Features
 from megavit.labeling.images import ImageList, check_class, check_classes, digest_name
-from megavit.labeling.labels import Labels
-from megavit.labeling.learner import Learner
+from megavit.labeling.jobs import CheckJob, TrainingJob
+from megavit.labeling.learning.features import Features
+from megavit.labeling.learning.labels import Labels
+from megavit.labeling.learning.learner import Learner
 from megavit.labeling.store import LabelStore, Mark
 from megavit.labeling.thumbnails import Thumbnails
 
@@ -23,6 +26,7 @@ class LabelingSession:
 
     Args:
         load_features: function that returns the features to learn from, of the images and their random order.
+        choose_out: function that returns a new folder for a training run.
         classes: names of classes to begin with; others are added as they are used.
 
     Raises:
@@ -36,10 +40,12 @@ class LabelingSession:
         load_features: LoadFeatures,
         classes: Sequence[str] = (),
         target: TargetKind = "classification",
+        choose_out: Callable[[], Path] = lambda: Path("run"),
     ) -> None:
         self.images, self.target = images, target
         self.thumbnails = Thumbnails(images)
         self.store = LabelStore(images.folder, target)
+        self.training, self.check = TrainingJob(images.folder, choose_out), CheckJob(images.folder)
         self.by = _user_name()
         self._id = secrets.token_hex(4)
         self._classes = check_classes(classes)
@@ -139,6 +145,30 @@ class LabelingSession:
         """Undo an earlier stroke by another one; errors are those of `LabelStore.undo`."""
         self.store.undo(stroke, undone, self.by)
         self.learner.wake()
+
+    def findings(self) -> list[dict[str, Any]]:
+        """Return the findings of the check that are about images, the most serious first, as plain JSON types."""
+        return [
+            {
+                "kind": finding["kind"],
+                "title": KINDS[finding["kind"]].title,
+                "message": finding["message"],
+                "suggested": finding["suggested_label"],
+                "images": images,
+            }
+            for finding in self.check.read_findings()
+            if (images := [self._indices[name] for name in finding["images"] if name in self._indices])
+        ]
+
+    def start(self) -> None:
+        """Start to learn."""
+        self.learner.start()
+
+    def stop(self) -> None:
+        """Stop to learn, and what else is running."""
+        self.training.job.stop()
+        self.check.job.stop()
+        self.learner.stop()
 
     def _check(self, status: Status, labels: Sequence[str]) -> tuple[str, ...]:
         if status != "labeled":

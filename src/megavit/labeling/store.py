@@ -44,6 +44,7 @@ class Mark:
         status, labels: what was decided.
         seen: stroke of the decision that it replaces; "" if there was none.
         suggested, probability: as in `Decision`.
+        split: as in `Decision`; "" for that of the decision before.
     """
 
     path: str
@@ -52,6 +53,7 @@ class Mark:
     seen: str = ""
     suggested: str = ""
     probability: str = ""
+    split: str = ""
 
 
 class LabelStore:
@@ -108,10 +110,7 @@ class LabelStore:
             if stale:
                 raise StaleError(f"labeled in the meantime: {abbreviate(stale, 3)}")
             at = datetime.now(UTC).isoformat(timespec="milliseconds")
-            new = [
-                Decision(one.path, one.labels, one.status, by, at, one.suggested, one.probability, stroke)
-                for one in marks
-            ]
+            new = [self._decide(mark, stroke, by, at) for mark in marks]
             self._append(handle, format_decisions(new, self.target))
             self._take(new)
 
@@ -140,6 +139,12 @@ class LabelStore:
             if marks:
                 self.add(stroke, marks, by)
             return (*present, *(mark.path for mark in marks))
+
+    def _decide(self, mark: Mark, stroke: str, by: str, at: str) -> Decision:
+        last = self.last(mark.path)
+        split = mark.split or (last.split if last else "")
+        suggested, probability = mark.suggested, mark.probability
+        return Decision(mark.path, mark.labels, mark.status, split, by, at, suggested, probability, stroke)
 
     def _stroke_of(self, path: str) -> str:
         last = self.last(path)

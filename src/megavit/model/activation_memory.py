@@ -112,6 +112,31 @@ def compute_saved_activations(config: ViTConfig, numerics: Numerics, tensor: int
     )
 
 
+def activation_memory(config: ViTConfig, gradient_checkpointing: bool = False) -> int:
+    """Return the bytes of activations per image at the peak of a step in float32, without dropout.
+
+    With gradient checkpointing, each block saves its input, and only one block at a time saves everything.
+    """
+    saved = compute_saved_activations(config, Numerics())
+    trunk = saved.before + config.depth * (saved.stream if gradient_checkpointing else saved.block)
+    recomputed = saved.recomputed if gradient_checkpointing else 0
+    return trunk + max(saved.after, recomputed + saved.backward)
+
+
+def inference_memory(config: ViTConfig) -> int:
+    """Return about the bytes of one image at the peak of a float32 forward pass that saves nothing.
+
+    Of the image there are three copies while it is normalized, and of a convolution's output five.
+    """
+    saved = compute_saved_activations(config, Numerics())
+    image = FLOAT32 * config.channels * config.image_hw[0] * config.image_hw[1]
+    widths = [width for width, _ in config.stem_layers] if config.design.stem == "conv" else []
+    stem = max((4**left * width for left, width in enumerate(reversed(widths))), default=0)
+    return max(
+        3 * image, 2 * image + 5 * FLOAT32 * config.num_patches * stem, image + saved.stream + saved.forward_unsaved
+    )
+
+
 def _embedding(config: ViTConfig, numerics: Numerics) -> int:
     """Return the bytes that the patch embedding saves: its input, and for a stem also those of its norms and ReLUs."""
     pixels = config.channels * config.image_hw[0] * config.image_hw[1]

@@ -11,8 +11,8 @@ from megavit.model.packing import Packing
 class BatchNorm(nn.Module):
     """A norm of each channel over all tokens of a batch (arXiv 1502.03167): (..., D) -> (..., D).
 
-    In training, `mean` and `variance` become those of the batch; a moving average of the model averages them like its
-    weights, and normalizes by them.
+    In training, `mean` and `variance` become those of the batch, which must have more than one token; a moving average
+    of the model averages them like its weights, and normalizes by them.
     """
 
     def __init__(self, width: int, eps: float) -> None:
@@ -27,6 +27,10 @@ class BatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.float().flatten(0, -2)
+        if self.training and len(rows) < 2:
+            raise ValueError(
+                "batch norms need more than one token in training: pass more images, or larger ones, or call eval()"
+            )
         statistics = (self.mean, self.variance)
         # With a momentum of 1, they are replaced.
         normed = F.batch_norm(rows, *statistics, self.weight, self.bias, self.training, momentum=1.0, eps=self.eps)

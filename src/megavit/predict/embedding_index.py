@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -57,12 +58,16 @@ class EmbeddingIndex:
         (docs/benchmarks.md).
         """
         count = min(count, len(self.images))
-        unit, lengths = F.normalize(queries, dim=1), self.vectors.norm(dim=1).clamp_min(1e-12)
+        unit = F.normalize(queries, dim=1)
         found = [
-            (rows @ self.vectors.T / lengths).topk(count, dim=1)
+            (rows @ self.vectors.T / self._lengths).topk(count, dim=1)
             for rows in unit.split(max(1, MAX_COSINES // max(1, len(self.images))))
         ]
         return torch.cat([top.indices for top in found]), torch.cat([top.values for top in found])
+
+    @cached_property
+    def _lengths(self) -> Tensor:
+        return self.vectors.norm(dim=1).clamp_min(1e-12)
 
 
 def share_embeddings(predictor: Predictor, say: Callable[[str], None]) -> SharedEmbeddings:

@@ -3,18 +3,20 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor, nn
 
 from megavit.data.dataset import LabeledImages
 from megavit.distributed.context import ParallelContext
 from megavit.runtime.process_group import DistContext
 from megavit.training.clock import Budget, Clock
 from megavit.training.data import TrainLoader
+from megavit.training.history import MetricName, Validation
 from megavit.training.progress import Reporter
 from megavit.training.state import TrainState
-from megavit.training.task import Task
+from megavit.training.task import Batch, Task
 from megavit.weights.pretrained.pretrained import PretrainedModel
 
 
@@ -57,12 +59,30 @@ class RunContext:
         return self.parallel.dist
 
 
+class Objective(Protocol):
+    """What a model is trained for, in place of the labels of its images."""
+
+    @property
+    def metric(self) -> MetricName:
+        """Metric of a validation; higher is better, at most 1."""
+        ...
+
+    def accumulate_gradient(self, state: TrainState, task: Task, batch: Batch) -> list[Tensor]:
+        """Accumulate the gradient of the loss of a batch, and return the parts () of which that loss is the sum."""
+        ...
+
+    def validate(self, model: nn.Module, setup: "TrainSetup") -> Validation:
+        """Return the loss and the metric of `model` on the validation images."""
+        ...
+
+
 @dataclass(frozen=True)
 class TrainSetup:
-    """The inputs of the training loop: state, task, data loaders and budget."""
+    """The inputs of the training loop: state, task, data loaders, budget, and objective, None for the labels."""
 
     state: TrainState
     task: Task
     train_loader: TrainLoader
     val_loader: TrainLoader
     budget: Budget
+    objective: Objective | None = None

@@ -12,6 +12,7 @@ from pathlib import Path
 from megavit.config.checks import check_integer, check_positive
 from megavit.config.names import shell_quote
 from megavit.config.recipe import MAX_DURATION, Recipe
+from megavit.data.sources.records.memory import IN_MEMORY
 from megavit.errors import BundleError, ConfigError
 from megavit.training.budget.measure import make_time_plan, measure_recipe
 from megavit.training.checkpoint.checkpoint import get_step, list_checkpoints
@@ -50,11 +51,12 @@ def check_extendable(run_dir: Path, plan: Plan) -> StateNumbers:
         ConfigError: if the run was fine-tuned, or is not finished.
     """
     folder = shell_quote(str(run_dir))
-    instead = f"train its bundle further as a new run, with megavit train DATA --from {folder}"
+    source = shell_quote(plan.source) if plan.source != IN_MEMORY else "DATA"
+    instead = f"train its bundle further as a new run, with megavit train {source} --from {folder}"
     if plan.length is None:
         raise ConfigError(
-            f"{run_dir} was fine-tuned from {plan.recipe.model.pretrained}, and only a run from scratch can be "
-            f"extended: {instead}"
+            f"{run_dir} was fine-tuned from {plan.recipe.model.pretrained}, by methods whose length is part of their "
+            f"comparison, and only a run from scratch can be extended: {instead}"
         )
     checkpoint = next(iter(list_checkpoints(run_dir / "checkpoints")), None)
     if checkpoint is None:

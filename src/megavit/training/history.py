@@ -1,9 +1,23 @@
 """Records of a run: one per validation, and the results of fine-tuning."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-MetricName = Literal["accuracy", "balanced accuracy", "mean average precision", "R²"]
+LabelMetric = Literal["accuracy", "balanced accuracy", "mean average precision", "R²"]
+MetricName = LabelMetric | Literal["nearest-neighbor accuracy", "rank of embeddings"]
+
+
+class Validation(NamedTuple):
+    """The result of a validation: loss, metric, and for embeddings their effective rank and standard deviation.
+
+    A `warning` is for the user, if there is one.
+    """
+
+    loss: float
+    metric: float
+    effective_rank: float | None = None
+    embedding_std: float | None = None
+    warning: str = ""
 
 
 @dataclass(frozen=True)
@@ -23,6 +37,8 @@ class EpochRecord:
         metric: name of the metric.
         attention_logit: largest |q · k| / √K of the trained model on a few validation images; None if not finite.
         head_logit: largest absolute model output on these images; None if not finite.
+        effective_rank: effective rank of the embeddings of the validation images, in pretraining only.
+        embedding_std: mean standard deviation of their projections, 1 for normally distributed ones, likewise.
     """
 
     epoch: float
@@ -35,6 +51,8 @@ class EpochRecord:
     metric: MetricName = "accuracy"
     attention_logit: float | None = None
     head_logit: float | None = None
+    effective_rank: float | None = None
+    embedding_std: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -17,17 +17,20 @@ from typing import Any
 
 import torch
 
+from megavit.config.backbones import BACKBONES
 from megavit.config.names import shell_quote
 from megavit.config.recipe import Recipe
 from megavit.data.load import DataSource, is_named
 from megavit.distributed.context import ParallelContext
-from megavit.errors import BundleError, DataError
+from megavit.errors import BundleError, ConfigError, DataError
 from megavit.runtime.process_group import get_dist_context
 from megavit.runtime.storage import check_writable
 from megavit.training.budget.measure import make_time_plan
 from megavit.training.checkpoint.checkpoint import list_checkpoints, load_checkpoint, remove_incomplete
 from megavit.training.clock import Clock, RunLength, TimeBudget
 from megavit.training.context import RunContext, TrainRequest, TrainSetup
+from megavit.training.distillation.targets import compute_targets, open_outputs
+from megavit.training.distillation.teacher import Teacher, choose_views, load_teacher
 from megavit.training.extend import Extension, check_extendable, extend_recipe, plan_extension
 from megavit.training.finetune.finetune import resume_finetuning, start_finetuning
 from megavit.training.loop.build import build_training, make_eval_loader, make_train_loader
@@ -97,7 +100,9 @@ def train(
             ctx = replace(_open_run(run_dir, source, draft, reporter, clock), write_report=report)
             request = TrainRequest(portable_name(ctx.dataset), recipe, overrides, pretrained)
             request = replace(request, pretrained=choose_weights(ctx, request))
-            return _start(ctx, request) if request.pretrained is None else start_finetuning(ctx, request)
+            if request.pretrained is not None:
+                return start_finetuning(ctx, request)
+            return _start(ctx, request, draft)
 
 
 def resume(
@@ -153,9 +158,14 @@ def _open_run(run_dir: Path, source: DataSource, recipe: Recipe, reporter: Repor
     return RunContext(run_dir, dataset, device, ParallelContext(dist, recipe.parallel, device), reporter, clock)
 
 
-def _start(ctx: RunContext, request: TrainRequest) -> Run:
-    resolved = resolve_recipe(ctx, request)
-    state, task = build_training(ctx, resolved.recipe)
+def _start(ctx: RunContext, request: TrainRequest, draft: Recipe) -> Run:
+    teacher, teacher_seconds = load_teacher(ctx, draft), 0.0
+    if teacher is not None:
+        views, teacher_seconds = choose_views(ctx, draft, teacher)
+        settings = request.overrides["distillation"] | {"views": views, "teacher": _portable_source(teacher)}
+        request = replace(request, overrides=request.overrides | {"distillation": settings})
+    resolved = resolve_recipe(ctx, request, teacher_seconds)
+    state, task = build_training(ctx, resolved.recipe, teacher_dim=teacher.dim if teacher else 0)
     ctx.dist.run_on_main(lambda: check_writable(ctx.run_dir, "the run with its checkpoints", need=_disk_space(state)))
     train_loader = make_train_loader(ctx, task)
     began = ctx.clock.now()
@@ -172,11 +182,12 @@ def _start(ctx: RunContext, request: TrainRequest) -> Run:
         source=request.source,
         fingerprint=ctx.dataset.fingerprint(),
         recipe=resolved.recipe,
+        teacher=teacher.fingerprint if teacher else None,
         length=length,
         threads=torch.get_num_threads(),
     )
     ctx.dist.run_on_main(lambda: write_plan(ctx.run_dir, plan, ctx.dataset))
-    return _run_loop(ctx, TrainSetup(state, task, train_loader, val_loader, length.make_budget()))
+    return _run_loop(ctx, TrainSetup(state, task, train_loader, val_loader, length.make_budget()), teacher)
 
 
 def _resume(
@@ -191,6 +202,10 @@ def _resume(
 ) -> Run:
     dist, planned = get_dist_context(), read_plan(run_dir)
     recipe = planned.recipe
+    if recipe.pretraining is not None:
+        raise ConfigError(
+            f"{run_dir} is a pretraining: resume it with megavit pretrain --resume {shell_quote(str(run_dir))}"
+        )
     if extension is not None:
         numbers = dist.run_on_main(lambda: check_extendable(run_dir, planned))
         recipe = extend_recipe(recipe, numbers, extension)
@@ -216,7 +231,13 @@ def _resume(
             # Initial estimate for the new number of processes, updated by the budget.
             speedup = plan.recipe.parallel.dp_world_size / planned.recipe.parallel.dp_world_size
             length = replace(length, time=replace(length.time, step=length.time.step / speedup))
-        setup, length = _restore(ctx, plan.recipe, length, extension)
+        teacher = load_teacher(ctx, plan.recipe)
+        if teacher is not None and teacher.fingerprint != plan.teacher:
+            raise DataError(
+                f"the weights of the teacher {teacher.pretrained.name} have changed since the run began: restore them, "
+                "or start a new run"
+            )
+        setup, length = _restore(ctx, plan.recipe, length, extension, teacher_dim=teacher.dim if teacher else 0)
         if extension is not None:
             extended = replace(planned, recipe=recipe, length=length)
             dist.run_on_main(lambda: write_plan(run_dir, extended, ctx.dataset))
@@ -230,15 +251,15 @@ def _resume(
             )
         else:
             reporter.say(f"resuming after step {state.step:,}, {state.progress:.0%} of the run")
-        return _run_loop(replace(ctx, clock=ctx.clock.after(state.seconds)), setup)
+        return _run_loop(replace(ctx, clock=ctx.clock.after(state.seconds)), setup, teacher)
 
 
 def _restore(
-    ctx: RunContext, recipe: Recipe, length: RunLength, extension: Extension | None
+    ctx: RunContext, recipe: Recipe, length: RunLength, extension: Extension | None, *, teacher_dim: int
 ) -> tuple[TrainSetup, RunLength]:
     """Return the run at its newest intact checkpoint, or at its first step if there is none, and its length."""
     check_resources(recipe, ctx.dataset, ctx.device)
-    state, task = build_training(ctx, recipe)
+    state, task = build_training(ctx, recipe, teacher_dim=teacher_dim)
     train_loader = make_train_loader(ctx, task)
     began = ctx.clock.now()
     val_loader = make_eval_loader(ctx, task, ctx.dataset.in_split("val"))
@@ -258,9 +279,20 @@ def _restore(
     return TrainSetup(state, task, train_loader, val_loader, length.make_budget()), length
 
 
-def _run_loop(ctx: RunContext, setup: TrainSetup) -> Run:
+def _run_loop(ctx: RunContext, setup: TrainSetup, teacher: Teacher | None) -> Run:
     with tracking(ctx, setup.task.recipe) as tracked, advise_resuming(ctx.run_dir):
+        if teacher is not None:
+            tracked, setup = _add_targets(tracked, setup, teacher)
         return _fit(tracked, setup)
+
+
+def _add_targets(ctx: RunContext, setup: TrainSetup, teacher: Teacher) -> tuple[RunContext, TrainSetup]:
+    """Return the inputs of the loop with the teacher's outputs; the time that they took before a stop counts."""
+    outputs = open_outputs(ctx, setup.task, teacher)
+    ctx = replace(ctx, clock=ctx.clock.after(max(0.0, outputs.elapsed - setup.state.seconds)))
+    targets = compute_targets(ctx, setup.task, teacher, outputs)
+    setup.train_loader.keys = torch.arange(len(setup.train_loader))
+    return ctx, replace(setup, task=replace(setup.task, teacher=targets))
 
 
 def _fit(ctx: RunContext, setup: TrainSetup) -> Run:
@@ -278,6 +310,11 @@ def _fit(ctx: RunContext, setup: TrainSetup) -> Run:
     train_images = shrink_training_images(setup.train_loader, setup.task.preprocessing)
     inputs = EvalInputs(setup.val_loader, train_images=train_images)
     return ctx.dist.run_on_main(lambda: finalize(ctx, state, setup.task, inputs), wait_long=True)
+
+
+def _portable_source(teacher: Teacher) -> str:
+    name = teacher.pretrained.name
+    return str(Path(name).absolute()) if name not in BACKBONES and Path(name).exists() else name
 
 
 def _disk_space(state: TrainState) -> int:

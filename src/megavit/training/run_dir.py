@@ -37,7 +37,8 @@ class Plan:
         source: data source, demo:NAME or an absolute path.
         fingerprint: fingerprint of the images, their labels and splits.
         pretrained: fingerprint of the pretrained weights; None for new initialization.
-        length: length of the run; None for fine-tuning, where each stage records its own.
+        teacher: fingerprint of the weights of the teacher; None without one.
+        length: length of the run; None for fine-tuning with labels, where each stage records its own.
         threads: number of torch threads; it affects the last bits of sums.
     """
 
@@ -45,11 +46,12 @@ class Plan:
     fingerprint: str
     recipe: Recipe
     pretrained: str | None = None
+    teacher: str | None = None
     length: RunLength | None
     threads: int
 
     def __post_init__(self) -> None:
-        if (self.pretrained is None) == (self.length is None):
+        if self.recipe.pretraining is None and (self.pretrained is None) == (self.length is None):
             raise ConfigError(
                 f"a run has either pretrained (fine-tuning) or length, got {self.pretrained} and {self.length}"
             )
@@ -175,22 +177,22 @@ _is_advised: ContextVar[bool] = ContextVar("_is_advised", default=False)
 
 
 @contextmanager
-def advise_resuming(run_dir: Path) -> Iterator[None]:
+def advise_resuming(run_dir: Path, command: str = "megavit train") -> Iterator[None]:
     """Add the resume command to the message of any external error or interruption, once: of a fold, the whole run's."""
     if _is_advised.get():
         yield
         return
     token = _is_advised.set(True)
     try:
-        with _add_advice(run_dir):
+        with _add_advice(run_dir, command):
             yield
     finally:
         _is_advised.reset(token)
 
 
 @contextmanager
-def _add_advice(run_dir: Path) -> Iterator[None]:
-    advice = f"resume it with megavit train --resume {shell_quote(str(run_dir))}"
+def _add_advice(run_dir: Path, command: str) -> Iterator[None]:
+    advice = f"resume it with {command} --resume {shell_quote(str(run_dir))}"
     try:
         yield
     except Interrupted as error:

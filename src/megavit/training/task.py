@@ -14,16 +14,23 @@ from megavit.data.dataset import LabeledImages
 from megavit.data.image_dataset import Images
 from megavit.data.targets import num_outputs, target_tensor
 from megavit.errors import DataError
-from megavit.training.history import MetricName
+from megavit.training.history import LabelMetric
+from megavit.training.optim.distillation import DistillationLoss, TeacherTargets
 from megavit.training.optim.loss import Loss, make_loss, soft_targets
 
 Batch = tuple[Images, Tensor]
-"""uint8 images, and their targets from `megavit.data.targets.target_tensor`."""
+"""uint8 images, and their targets from `megavit.data.targets.target_tensor`, or with a teacher their indices."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """The settings of training that stay the same in every step, with global batch size and images per epoch."""
+    """The settings of training that stay the same in every step, with global batch size and images per epoch.
+
+    Attributes:
+        num_classes: number of outputs for the labels, which those for a teacher's features follow.
+        step_memory: about the bytes that the activations of a step take of the main memory.
+        teacher: outputs of the teacher for the training images; None without one, and before they are computed.
+    """
 
     recipe: Recipe
     preprocessing: Preprocessing
@@ -32,6 +39,8 @@ class Task:
     loss: Loss
     batch_size: int
     num_images: int
+    step_memory: int = 0
+    teacher: TeacherTargets | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -39,7 +48,7 @@ class Task:
         return torch.bfloat16 if self.recipe.run.precision == "bfloat16" else torch.float32
 
     @property
-    def metric(self) -> MetricName:
+    def metric(self) -> LabelMetric:
         """Metric that selects the best epoch; it weights classes equally if class imbalance is handled."""
         match self.target.kind:
             case "classification":
@@ -65,6 +74,13 @@ class Task:
     def augmentation_at(self, step: int) -> AugmentRecipe:
         has_begun = step * self.batch_size >= self.recipe.augment.after * self.num_images
         return self.recipe.augment if has_begun else AugmentRecipe()
+
+    def compute_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean loss of a model's outputs, and of soft targets that those of the teacher follow, if any."""
+        distillation = self.recipe.distillation
+        if self.teacher is None or distillation is None:
+            return self.loss(outputs, targets)
+        return DistillationLoss(self.loss, self.num_classes, distillation)(outputs, targets)
 
     def soft_targets(self, labels: Tensor) -> Tensor:
         """Return the targets of `labels` for the loss and for mixing: float (B, num_classes)."""

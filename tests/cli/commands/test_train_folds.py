@@ -30,7 +30,7 @@ def test_a_finished_one_is_shown_again_by_resuming_it(trained, capsys):
     assert [fold["images"]["test"] for fold in found["cross_validation"]["folds"]] == [20, 20]
     assert run(["train", "--resume", str(out)]) == 0
     shown = capsys.readouterr().out
-    assert "cross-validated accuracy" in shown and "model of fold" in shown and "predictions.csv" in shown
+    assert "cross-validated accuracy" in shown and "that of fold" in shown and "predictions.csv" in shown
 
 
 def test_images_that_were_moved_are_recorded(trained, tmp_path, capsys):

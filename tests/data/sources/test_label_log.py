@@ -20,8 +20,8 @@ from megavit.errors import DataError
 from tests.helpers.page_images import encode_image, make_noise
 
 
-def decide(path: str, *labels: str, status: Status = "labeled", stroke: str = "1") -> Decision:
-    return Decision(path, labels, status, "ada", "2026-01-01T00:00:00+00:00", "dog", "0.61", stroke)
+def decide(path: str, *labels: str, status: Status = "labeled", stroke: str = "1", split: str = "") -> Decision:
+    return Decision(path, labels, status, split, "ada", "2026-01-01T00:00:00+00:00", "dog", "0.61", stroke)
 
 
 DECISIONS = (

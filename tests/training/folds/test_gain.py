@@ -81,7 +81,7 @@ def test_scores_gain_what_their_errors_lose():
 
 
 def test_what_is_said_is_what_was_measured():
-    def found(gain: EnsembleGain | None, *, is_ensemble: bool) -> list[str]:
+    def found(gain: EnsembleGain | None, *, is_ensemble: bool, minutes: float | None = None) -> list[str]:
         metric = Interval(0.9, 0.8, 1.0)
         folds = tuple(
             FoldResult(fold=number, run=f"run/{number}", images={"train": 6, "val": 2, "test": 4}, metric=metric)
@@ -95,6 +95,7 @@ def test_what_is_said_is_what_was_measured():
             selected=2,
             is_ensemble=is_ensemble,
             gain=gain,
+            minutes=minutes,
         ).describe()
 
     difference = Interval(0.1, 0.02, 0.2)
@@ -103,6 +104,9 @@ def test_what_is_said_is_what_was_measured():
     assert "+10.00 points (95%: +2.00 to +20.00) in accuracy; sign test: p = 0.01, which is more than chance" in said[1]
     assert "mean of the calibrated outputs of all 2 models" in said[2] and "could not be measured" in said[3]
     chance = replace(better, p_value=0.2)
+    assert not any("minutes" in line for line in said)
+    timed = found(better, is_ensemble=True, minutes=2.0)
+    assert timed[:-1] == said and "trained for 2 minutes, the time divided by the folds" in timed[-1]
     said = found(chance, is_ensemble=False)
     assert "may be chance" in said[1] and said[2].startswith("So the bundle has one model, that of fold 2")
     assert found(None, is_ensemble=False)[1].startswith("The bundle has one model")

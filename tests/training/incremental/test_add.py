@@ -105,6 +105,15 @@ def test_a_bundle_with_added_classes_finds_all_its_images_again(
         assert torch.equal(old[others], new[others])
 
 
+def test_more_images_of_every_class_are_only_calibrated_and_measured_on(digits_bundle: Path, tmp_path: Path) -> None:
+    make_digits_folder(tmp_path / "more", range(OLD), slice(40, 60), "digit ")
+    added = megavit.add_classes(digits_bundle, sorted((tmp_path / "more").iterdir()), out=tmp_path / "out")
+    before, after = megavit.load(digits_bundle), megavit.load(added)
+    for old, new in zip(head_of(before), head_of(after), strict=True):
+        assert torch.equal(old, new)
+    assert added.metrics.images == 12 + 3 * 2 and [one.is_new for one in added.added] == [False] * OLD
+
+
 def test_images_that_the_bundle_has_are_left_out_and_said(digits_bundle: Path, tmp_path: Path) -> None:
     digits = digits_bundle.parent / "digits"
     folder = make_digits_folder(tmp_path / "new", (3,), slice(12), "digit ") / "digit 3"
@@ -160,6 +169,7 @@ def test_images_that_were_moved_are_found_where_they_are_said_to_be(
     reporter = Saying()
     added = megavit.add_classes(digits_bundle, folders, out=tmp_path / "out", data=moved, reporter=reporter)
     assert added.metrics.images in (14, 15)
+    assert megavit.load(added).info.data["location"] == str(moved)
     assert reporter.said == [
         "1 of the 120 images of the bundle are no longer there, or have changed: the others are used"
     ]

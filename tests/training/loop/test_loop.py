@@ -14,7 +14,7 @@ from megavit.errors import Interrupted, TrainingError
 from megavit.predict.forward import compute_logits
 from megavit.training.checkpoint.checkpoint import load_checkpoint
 from megavit.training.clock import Clock, TimeBudget, TimeBudgetPlan
-from megavit.training.history import EpochRecord
+from megavit.training.history import EpochRecord, Validation
 from megavit.training.loop import loop
 from megavit.training.loop.logit_monitor import MaxLogits
 from megavit.training.loop.loop import fit
@@ -166,7 +166,7 @@ def test_class_weights_change_what_counts():
 
 def test_a_validation_loss_that_is_no_number_ends_the_run_and_is_not_recorded(tmp_path, monkeypatch):
     task, state = make_task(), fresh_state(make_task())
-    monkeypatch.setattr(loop, "validate", lambda *_: (math.nan, 0.5))
+    monkeypatch.setattr(loop, "validate", lambda *_: Validation(math.nan, 0.5))
     with pytest.raises(TrainingError, match="the validation loss is not finite"):
         run(state, task, tmp_path)
     assert state.step == 3 and not state.history and not (tmp_path / "log.jsonl").exists()
@@ -182,7 +182,7 @@ def make_patient_task(patience: int) -> Task:
 
 @pytest.mark.parametrize(("patience", "last"), [(1, 8), (2, 12), (3, 12)])
 def test_a_run_ends_when_validation_has_not_become_better_for_so_many_epochs(tmp_path, monkeypatch, patience, last):
-    monkeypatch.setattr(loop, "validate", lambda _, setup: (1.0, BY_STEP[setup.state.step]))
+    monkeypatch.setattr(loop, "validate", lambda _, setup: Validation(1.0, BY_STEP[setup.state.step]))
     said, state = Listener(), fresh_state(make_task())
     run(state, make_patient_task(patience), tmp_path, reporter=said)
     assert (state.step, state.progress, state.stopped_early) == (last, 1, last == 8)
@@ -193,7 +193,7 @@ def test_a_run_ends_when_validation_has_not_become_better_for_so_many_epochs(tmp
 
 
 def test_a_run_that_was_stopped_and_resumed_ends_early_at_the_same_step(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "validate", lambda _, setup: (1.0, BY_STEP[setup.state.step]))
+    monkeypatch.setattr(loop, "validate", lambda _, setup: Validation(1.0, BY_STEP[setup.state.step]))
     task, stop = make_patient_task(1), StopRequest()
     stop.signal = signal.SIGTERM
     for _ in range(7):

@@ -5,11 +5,12 @@ from megavit.config.presets import preset
 from megavit.config.recipe import RunRecipe
 from megavit.config.vit import PLAIN_VIT, Design
 from megavit.errors import ConfigError
+from megavit.model.activation_memory import activation_memory
 from megavit.model.statistics import parameter_count
 from megavit.model.vit import MegaVit
 from megavit.runtime.memory import main_memory
 from megavit.training.setup import memory as module
-from megavit.training.setup.memory import activation_memory, check_memory, choose_gradient_accumulation, min_memory
+from megavit.training.setup.memory import check_memory, choose_gradient_accumulation, min_memory
 
 CPU = torch.device("cpu")
 
@@ -75,6 +76,17 @@ def test_a_step_is_divided_only_where_it_must(monkeypatch):
     fixed = 4 * module.COPIES * parameter_count(config)
     for images, parts in ((64, 1), (63, 2), (16, 4), (5, 13), (1, 64), (0, 64)):
         there_is = int((fixed + (images + 0.5) * one) / module.USABLE)
+        monkeypatch.setattr(module, "MIN_OTHERS", 0)
         monkeypatch.setattr(module, "total_memory", lambda device, there_is=there_is: there_is)
         assert choose_gradient_accumulation(config, 64, False, CPU) == parts
     assert choose_gradient_accumulation(config, 64, True, CPU) < 64
+
+
+def test_of_a_small_main_memory_much_is_left_for_libraries_and_batches(monkeypatch):
+    config = preset("Ti", num_classes=2)
+    fixed = 4 * module.COPIES * parameter_count(config)
+    there_is = module.MIN_OTHERS + fixed + int(16.5 * activation_memory(config))
+    monkeypatch.setattr(module, "total_memory", lambda device: there_is)
+    assert choose_gradient_accumulation(config, 64, False, CPU) == 4
+    monkeypatch.setattr(module, "total_memory", lambda device: module.MIN_OTHERS)
+    assert choose_gradient_accumulation(config, 64, False, CPU) == 64

@@ -5,7 +5,8 @@ import pytest
 from megavit.config.recipe import DataRecipe, ModelRecipe, ParallelRecipe, Recipe, RunRecipe
 from megavit.errors import ConfigError
 from megavit.runtime.process_group import DistContext
-from megavit.training.setup.parallel import override_parallel, resolve_norm, resolve_parallel
+from megavit.training.setup.norm import resolve_norm
+from megavit.training.setup.parallel import override_parallel, resolve_parallel
 
 RECIPE = Recipe(run=RunRecipe(epochs=1, batch_size=16, gradient_accumulation=2))
 FOUR = DistContext(world_size=4)

@@ -14,6 +14,7 @@ from megavit.distributed.context import ParallelContext
 from megavit.errors import ConfigError
 from megavit.runtime.process_group import DistContext
 from megavit.training.context import RunContext, TrainRequest
+from megavit.training.setup import pretrained
 from megavit.training.setup.pretrained import choose_weights
 from megavit.weights.pretrained.pretrained import PretrainedModel
 from tests.helpers.backbones import HUB, WHEEL, make_dinov2, make_folder, make_onnx, make_row, make_wheel, use_table
@@ -114,6 +115,16 @@ def test_a_damaged_backbone_is_said_and_the_next_is_used(choose: Choose, tmp_pat
     found, said = choose()
     assert found is not None and found.name == "other"
     assert said[0].startswith(f"{HUB} in {weights.parent} cannot be used: ") and "damaged or truncated" in said[0]
+
+
+@pytest.mark.parametrize("lack", ["find_lack_of_time", "find_lack_of_pixels"])
+def test_where_one_is_too_slow_none_is_fetched_in_its_place(choose: Choose, monkeypatch, lack) -> None:
+    monkeypatch.setattr(pretrained, lack, lambda *_: "it would take too long")
+    monkeypatch.setattr(pretrained, "fetch_backbone", lambda *_: pytest.fail("nothing is to be fetched"))
+    assert choose() == (
+        None,
+        ["training starts from scratch: it would take too long; --from NAME uses a backbone all the same"],
+    )
 
 
 def test_without_a_network_one_line_says_what_to_do(choose: Choose, monkeypatch) -> None:

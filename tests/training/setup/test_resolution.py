@@ -16,6 +16,7 @@ from megavit.training.setup.resolution import (
     check_affordable,
     choose_size_by_time,
     default_image_size,
+    find_lack_of_pixels,
     list_image_sizes,
     measure_image,
 )
@@ -127,6 +128,41 @@ def test_more_images_than_the_time_suffices_for_are_refused_with_advice(monkeypa
         check_affordable(make_context(), recipe, make_weights(224))
     # Once it has begun, a machine that became slower does not end a run.
     assert choose_size_by_time(make_context(), recipe, make_weights(224)) == 56
+
+
+@pytest.mark.parametrize(
+    ("side", "count", "image_seconds", "is_lacking"),
+    [
+        (500, 800, 0.07, True),  # 56 s of 120 at 84 pixels
+        (500, 800, 0.05, False),  # 40 s
+        (500, 180, 0.9, False),  # fewer images a class
+        (60, 800, 0.07, False),  # no pixels are lost
+    ],
+)
+def test_many_photographs_with_time_for_few_pixels_only_are_better_trained_from_scratch(
+    monkeypatch, side, count, image_seconds, is_lacking
+):
+    sizes = []
+
+    def measure(ctx, recipe, _):
+        sizes.append(recipe.model.image_size)
+        return image_seconds
+
+    monkeypatch.setattr(resolution, "measure_image", measure)
+    recipe = Recipe(model=ModelRecipe(pretrained="tiny"), run=RunRecipe(minutes=2, batch_size=32))
+    reason = find_lack_of_pixels(make_context(side, count), recipe, make_weights(224))
+    assert (reason is not None) == is_lacking and set(sizes) <= {84}
+    if reason is not None:
+        assert "images a class" in reason and "fewer than 84 pixels" in reason
+
+
+def test_a_size_or_epochs_that_were_asked_for_are_taken(monkeypatch):
+    monkeypatch.setattr(resolution, "measure_image", lambda *_: pytest.fail("nothing is to be measured"))
+    for recipe in (
+        Recipe(model=ModelRecipe(pretrained="tiny", image_size=56), run=RunRecipe(minutes=2)),
+        Recipe(model=ModelRecipe(pretrained="tiny"), run=RunRecipe(epochs=2)),
+    ):
+        assert find_lack_of_pixels(make_context(500, 800), recipe, make_weights(224)) is None
 
 
 def test_a_run_by_epochs_takes_the_time_it_needs(monkeypatch):

@@ -47,9 +47,10 @@ def describe_plan(recipe: "Recipe", steps: int, parameters: int) -> str:
 def describe_epoch(record: "EpochRecord") -> str:
     """Return a line on a validation."""
     loss = "  none" if record.train_loss is None else f"{record.train_loss:.3f}"
+    rank = "" if record.effective_rank is None else f"  effective rank {record.effective_rank:.1f}"
     return (
         f"epoch {record.epoch:>5g}  {record.seconds:6.1f} s  loss {loss}  "
-        f"validation {record.metric} {record.val_metric:{'.3f' if record.metric == 'R²' else '.1%'}}"
+        f"validation {record.metric} {record.val_metric:{'.3f' if record.metric == 'R²' else '.1%'}}{rank}"
     )
 
 

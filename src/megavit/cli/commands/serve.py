@@ -4,24 +4,25 @@ import sys
 from collections.abc import Sequence
 
 from megavit.cli.options import Device, InferencePrecision, Json, KeepAspect
+from megavit.serving.settings import Settings
 
 
 def serve(
     models: list[str],
     /,
     *,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    max_batch_size: int = 32,
-    queue_size: int = 128,
-    max_request_mib: float = 32,
-    max_megapixels: float = 50,
-    read_timeout: float = 10,
-    timeout: float = 30,
-    load_timeout: float = 300,
-    device: Device = "auto",
-    precision: InferencePrecision = "float32",
-    keep_aspect: KeepAspect = False,
+    host: str = Settings.host,
+    port: int = Settings.port,
+    max_batch_size: int = Settings.max_batch_size,
+    queue_size: int = Settings.queue_size,
+    max_request_mib: float = Settings.max_request_mib,
+    max_megapixels: float = Settings.max_megapixels,
+    read_timeout: float = Settings.read_timeout,
+    timeout: float = Settings.timeout,
+    load_timeout: float = Settings.load_timeout,
+    device: Device = Settings.device,
+    precision: InferencePrecision = Settings.precision,
+    keep_aspect: KeepAspect = Settings.keep_aspect,
     json: Json = False,
 ) -> int:
     """Serve models over HTTP, with a web page to drop images on.

@@ -32,6 +32,7 @@ def train(
     recipe: str = "auto",
     from_: Annotated[str | None, Parameter(name="--from")] = None,
     finetune: FinetuneMethod | None = None,
+    teacher: str | None = None,
     minutes: float | None = None,
     epochs: int | None = None,
     patience: int | None = None,
@@ -87,6 +88,7 @@ def train(
         from_: Weights to start from: auto, scratch, a name of megavit backbones, a bundle, another library's
             checkpoint, timm:NAME, or hf-hub:USER/NAME. Default: auto for photographs, else scratch.
         finetune: With pretrained weights: which of them to train. Default: auto, the best on held-out images.
+        teacher: Larger model that the trained one imitates from scratch, beside the labels: a source as for --from.
         minutes: Time budget in minutes for the whole command. Default: 10.
         epochs: Number of epochs, instead of --minutes.
         patience: With --epochs, from scratch: stop after as many epochs without a better validation.
@@ -111,6 +113,7 @@ def train(
     changes: dict[str, Any] = {
         "model": {"pretrained": from_, "preset": model, "image_size": image_size, "patch_size": patch_size},
         "finetune": {"method": finetune},
+        "distillation": {"teacher": teacher},
         "data": {
             "folds": folds,
             "balance": balance,

@@ -17,6 +17,7 @@ from megavit.data.file_names import IMAGE_SUFFIXES
 from megavit.data.scan import Candidate, Listing
 from megavit.data.sources.table_cells import read_class, read_labels
 from megavit.data.sources.tree import FolderTree
+from megavit.data.split.split_names import SPLITS
 from megavit.errors import DataError
 from megavit.runtime.csv_files import csv_text, unescape_row
 
@@ -44,6 +45,7 @@ class Decision:
         path: name of the image relative to the log's folder, with "/".
         labels: its class, or any number of labels; empty unless the status is "labeled".
         status: what was decided.
+        split: "train", "val" or "test", if the data had one before it was labeled; else "".
         by: name of the person who decided.
         at: time in UTC, in ISO 8601.
         suggested: class that a model suggested; "" if none was.
@@ -54,6 +56,7 @@ class Decision:
     path: str
     labels: tuple[str, ...]
     status: Status
+    split: str
     by: str
     at: str
     suggested: str
@@ -74,7 +77,7 @@ class LabelLog:
 def columns(target: TargetKind) -> tuple[str, ...]:
     """Return the columns of a log, of which the second is "label" or "labels"."""
     column = "label" if target == "classification" else "labels"
-    return ("path", column, "status", "by", "at", "suggested", "probability", "stroke")
+    return ("path", column, "status", "split", "by", "at", "suggested", "probability", "stroke")
 
 
 def format_header(target: TargetKind) -> bytes:
@@ -88,7 +91,15 @@ def format_decisions(decisions: Iterable[Decision], target: TargetKind) -> bytes
         (
             decision.path,
             "".join(decision.labels) if target == "classification" else join_labels(decision.labels),
-            *(decision.status, decision.by, decision.at, decision.suggested, decision.probability, decision.stroke),
+            *(
+                decision.status,
+                decision.split,
+                decision.by,
+                decision.at,
+                decision.suggested,
+                decision.probability,
+                decision.stroke,
+            ),
         )
         for decision in decisions
     ]
@@ -161,7 +172,7 @@ def list_label_log(path: Path) -> Listing:
         )
     if log.is_torn:
         notes.append(f"the last line of {path.name} is incomplete and left out")
-    candidates = [Candidate(one.path, one.labels[0] if is_single else one.labels, None) for one in labeled]
+    candidates = [Candidate(one.path, one.labels[0] if is_single else one.labels, one.split or None) for one in labeled]
     return Listing(path.parent, tuple(classes), tuple(candidates), tuple(skipped), log.target, tuple(notes))
 
 
@@ -193,5 +204,7 @@ def _parse(cells: list[str], target: TargetKind, where: str) -> Decision:
             labels = (read_class(label),) if target == "classification" else read_labels(label, "|")
         except DataError as error:
             raise DataError(f"{where}: {error}") from error
-    by, at, suggested, probability, stroke = rest
-    return Decision(path, labels, known, by, at, suggested, probability, stroke)
+    split, by, at, suggested, probability, stroke = rest
+    if split not in ("", *SPLITS):
+        raise DataError(f"{where}: expected a split of {', '.join(SPLITS)}, or none; got {split!r}")
+    return Decision(path, labels, known, split, by, at, suggested, probability, stroke)

@@ -13,6 +13,10 @@ export const getChanges = ({ generation, since }) => request(`api/changes?genera
 export const getQueue = (count) => request(`api/queue?count=${count}`);
 export const getSuggestions = (images) => request(`api/suggestions?images=${images.join(",")}`);
 export const getSimilar = (image, count) => request(`api/similar/${image}?count=${count}`);
+export const getCheck = () => request("api/check");
+export const postCheck = () => request("api/check", {});
+export const getTraining = () => request("api/training");
+export const postTraining = (minutes) => request("api/training", { minutes });
 export const postStroke = (body) => request("api/strokes", body);
 export const postUndo = (body) => request("api/undo", body);
 

@@ -140,11 +140,11 @@ export class Grid {
   #describe(position, cell) {
     const image = this.list[position];
     const decision = this.labels.describe(image);
-    const suggestion = this.labels.suggestions.get(image);
+    const suggestion = this.labels.suggestion(image);
     const name = this.labels.names[image];
     const suggested = suggestion ? `${suggestion.label}?` : "";
     cell.classList.toggle("decided", decision !== "");
-    cell.classList.toggle("suggested", suggestion !== undefined);
+    cell.classList.toggle("suggested", suggestion !== null);
     cell.lastElementChild.textContent = decision || suggested || name;
     cell.title = name;
     cell.ariaLabel = `${name}: ${decision || (suggested ? `suggested ${suggestion.label}` : "not labeled")}`;

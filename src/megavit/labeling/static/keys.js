@@ -8,6 +8,7 @@ const LETTERS = {
   t: "type",
   n: "next",
   r: "similar",
+  k: "keep",
   "?": "help",
 };
 

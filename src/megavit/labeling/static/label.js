@@ -1,5 +1,6 @@
 /** The labeling page: which images are shown, and what keys and buttons do with them. */
 import { getQueue, getSession, getSimilar, getSuggestions } from "./api.js";
+import { Check } from "./check.js";
 import { Classes } from "./classes.js";
 import { make } from "./dom.js";
 import { Grid } from "./grid.js";
@@ -8,6 +9,7 @@ import { Labels } from "./labels.js";
 import { showLearning } from "./progress.js";
 import { Single } from "./single.js";
 import { Strokes } from "./strokes.js";
+import { Training } from "./training.js";
 import { count, sentence } from "./format.js";
 
 const QUEUE = 60; // images that are offered at once
@@ -18,9 +20,11 @@ const REFRESH_MILLISECONDS = 2000;
 const MAX_ANNOUNCED = 20; // sentences kept for screen readers
 
 const byId = (id) => document.getElementById(id);
-let labels, strokes, grid, single, classes;
+let labels, strokes, grid, single, classes, check;
+const reviewed = new Set(); // doubted images that were decided on this page
 let view = "grid";
 let filter = "next";
+let shownInCheck = -1; // the image whose findings are shown
 let version = 0; // of what the server has learned
 
 function announce(text) {
@@ -67,7 +71,7 @@ function accept() {
   }
   const groups = new Map();
   for (const image of images) {
-    const suggestion = labels.suggestions.get(image);
+    const suggestion = labels.suggestion(image);
     if (suggestion) groups.set(suggestion.label, [...(groups.get(suggestion.label) ?? []), image]);
   }
   if (!groups.size) {
@@ -94,7 +98,29 @@ function chosen() {
   return view === "grid" ? grid.chosen : grid.list.slice(grid.active, grid.active + 1);
 }
 
+/** Confirms the labels of the chosen images. */
+function keep() {
+  const images = chosen().filter((image) => labels.isDecided(image));
+  for (const image of images) {
+    const { status, labels: names } = labels.decisions.get(image);
+    strokes.decide([image], status, names);
+  }
+  announce(images.length ? `Kept: ${labels.describe(images[0])}` : "There is no label to keep.");
+  if (images.length) moveOn();
+}
+
 function moveOn() {
+  if (filter === "check") {
+    for (const image of chosen()) {
+      reviewed.add(image);
+      labels.doubts.delete(image);
+    }
+    const next = grid.list.findIndex((image, position) => position > grid.active && !reviewed.has(image));
+    grid.select([]);
+    if (next >= 0) grid.goTo(next);
+    else announce("This was the last one.");
+    return;
+  }
   grid.select([]);
   if (filter === "next" && grid.list.every((image) => labels.isDecided(image))) showNext();
   else grid.moveOn();
@@ -104,6 +130,7 @@ function moveOn() {
 async function showNext() {
   const { images } = await getQueue(QUEUE);
   takeSuggestions(images);
+  if (filter !== "next") return; // chosen in the meantime
   showList(images.map(({ image }) => image).filter((image) => !labels.isDecided(image)));
 }
 
@@ -161,6 +188,10 @@ function showFiltered({ keep = false } = {}) {
     showNext();
     return;
   }
+  if (filter === "check") {
+    showList(check.images, { keep });
+    return;
+  }
   const all = labels.names.map((_, image) => image);
   const [kind, name] = [filter.slice(0, filter.indexOf(":")), filter.slice(filter.indexOf(":") + 1)];
   const keeps = {
@@ -194,6 +225,10 @@ function showActive() {
   byId("chosen").textContent = list.length ? `${number}${count(list.length, "image", "images")}` : "";
   if (image === undefined) return;
   if (view === "single") single.show(image, list[active + 1]);
+  if (view === "single" && image !== shownInCheck) {
+    shownInCheck = image;
+    check.show(image).catch(() => {});
+  }
   classes.press(labels.labelsOf(image));
 }
 
@@ -213,6 +248,7 @@ function showCounts() {
   classes.show(labels.classes, byClass);
   const options = [
     ["next", "To label next"],
+    ...(check?.images.length ? [["check", `Doubts of the check (${check.images.filter((image) => !reviewed.has(image)).length})`]] : []),
     ...(filter === "similar" ? [["similar", "Similar images"]] : []),
     ["all:", `All (${labels.names.length})`],
     ["open:", `Not labeled (${labels.names.length - decided})`],
@@ -254,6 +290,7 @@ const actions = {
   view: setView,
   next: () => filter === "next" && showNext(),
   similar: showSimilar,
+  keep,
   help: () => byId("help").togglePopover(),
 };
 
@@ -306,7 +343,25 @@ async function start() {
     },
   });
   single = new Single({ picture: byId("picture"), name: byId("picture-name"), label: byId("picture-label") }, labels);
+  check = new Check(
+    { button: byId("check"), state: byId("check-state"), finding: byId("finding"), neighbors: byId("neighbors") },
+    labels,
+    (found) => {
+      shownInCheck = -1;
+      announce(`The check doubts ${count(found, "image", "images")}.`);
+      if (found) filter = "check";
+      showCounts();
+      if (found) showFiltered();
+    },
+  );
   classes = new Classes({ list: byId("classes"), names: byId("class-names") }, (name) => decide("labeled", [name]));
+  new Training({
+    form: byId("training-form"),
+    minutes: byId("minutes"),
+    button: byId("train"),
+    text: byId("training-state"),
+    report: byId("training-report"),
+  });
   byId("folder").textContent = session.folder;
   document.title = `${session.folder} · labels`;
   if (!labels.isSingle) byId("enter-help").textContent = "go on; an image without labels has none";

@@ -8,6 +8,7 @@ export class Labels {
     this.isSingle = target === "classification";
     this.decisions = new Map(); // index of an image -> {status, labels, stroke}
     this.suggestions = new Map(); // index of an image -> {label, probability}
+    this.doubts = new Map(); // index of an image whose label is in doubt -> the one that is suggested instead
     this.classes = [];
     this.generation = "";
     this.since = 0;
@@ -36,6 +37,12 @@ export class Labels {
 
   isDecided(image) {
     return (this.decisions.get(image)?.status ?? "unlabeled") !== "unlabeled";
+  }
+
+  /** What is suggested for an image: {label, probability}, where the probability may be null; or null. */
+  suggestion(image) {
+    const doubt = this.doubts.get(image);
+    return doubt ? { label: doubt, probability: null } : (this.suggestions.get(image) ?? null);
   }
 
   labelsOf(image) {

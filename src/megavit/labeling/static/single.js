@@ -20,9 +20,11 @@ export class Single {
     if (this.picture.src !== source) this.picture.src = source;
     this.picture.alt = name;
     this.name.textContent = name;
-    const suggestion = this.labels.suggestions.get(image);
-    const suggested = suggestion ? `${suggestion.label}? ${Math.round(100 * suggestion.probability)}%` : "";
-    this.label.textContent = this.labels.describe(image) || suggested;
+    const suggestion = this.labels.suggestion(image);
+    const share = suggestion?.probability ? ` ${Math.round(100 * suggestion.probability)}%` : "";
+    const suggested = suggestion ? `${suggestion.label}?${share}` : "";
+    const decision = this.labels.describe(image);
+    this.label.textContent = decision && this.labels.doubts.has(image) ? `${decision}, or ${suggested}` : decision || suggested;
     if (next !== undefined) new Image().src = `previews/${next}`;
   }
 }

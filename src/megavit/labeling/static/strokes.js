@@ -99,7 +99,7 @@ export class Strokes {
   }
 
   #suggested(image) {
-    const suggestion = this.labels.suggestions.get(image);
-    return suggestion ? { suggested: suggestion.label, probability: suggestion.probability.toFixed(4) } : {};
+    const suggestion = this.labels.suggestion(image);
+    return suggestion ? { suggested: suggestion.label, probability: suggestion.probability?.toFixed(4) ?? "" } : {};
   }
 }

@@ -16,8 +16,8 @@ from megavit.model.vit import MegaVit
 from megavit.predict.forward import compute_logits
 from megavit.runtime.device import has_bfloat16, synchronize
 from megavit.training.clock import MAX_VALIDATIONS, TimeBudgetPlan
-from megavit.training.context import RunContext
-from megavit.training.data import TrainLoader, short_batch_size
+from megavit.training.context import Objective, RunContext
+from megavit.training.data import TrainLoader, short_batch_size, validation_batch_size
 from megavit.training.history import EpochRecord
 from megavit.training.loop.build import (
     build_pretrained,
@@ -46,7 +46,12 @@ VALIDATION_MEASURING_SHARE = 0.01
 
 
 def measure_step(
-    state: TrainState, task: Task, batch: Batch, max_seconds: float = MAX_MEASURING_SECONDS
+    state: TrainState,
+    task: Task,
+    batch: Batch,
+    max_seconds: float = MAX_MEASURING_SECONDS,
+    *,
+    objective: Objective | None = None,
 ) -> tuple[Precision, float]:
     """Return the fastest precision that the recipe of `task` allows, and the median seconds of a step in it.
 
@@ -71,7 +76,7 @@ def measure_step(
             break
         for precision, variant in tasks.items():
             start = time.perf_counter()
-            train_step(trial, variant, batch, rate=0.0, steps=1)
+            train_step(trial, variant, batch, rate=0.0, steps=1, objective=objective)
             synchronize(state.device)
             if repetition:  # the first is slower: kernel selection and memory allocation
                 seconds[precision].append(time.perf_counter() - start)
@@ -142,7 +147,7 @@ def make_time_plan(
 
 def measure_validation(state: TrainState, task: Task, loader: TrainLoader, max_seconds: float) -> float:
     """Return the estimated seconds of a validation on the images of `loader`, measured for up to `max_seconds`."""
-    _, indices = loader.split_in_turn(state.parallel)
+    _, indices = loader.split_in_turn(state.parallel, validation_batch_size(state.model.config, state.device))
     batches = (images for images, _ in loader.batches(indices))
     logits = compute_logits(state.ema_model, batches, task.preprocessing, task.dtype)
     return _measure_pass(logits, sum(map(len, indices)), max_seconds, state.parallel)

@@ -10,7 +10,7 @@ from megavit.engine.engine import Engine
 from megavit.predict.embedding_files import EmbeddingFiles, SharedEmbeddings, embedding_key
 from megavit.predict.forward import compute_embeddings
 from megavit.training.context import RunContext
-from megavit.training.data import TrainLoader, short_batch_size
+from megavit.training.data import TrainLoader, short_batch_size, validation_batch_size
 from megavit.training.loop.build import StartingModel
 
 # Largest time between two files.
@@ -89,7 +89,11 @@ class Embeddings:
     def _share(self, loader: TrainLoader) -> Tensor:
         began = time.monotonic()
         model, preprocessing = self.start.model, self.start.task.preprocessing
-        rows = loader.map(lambda batches: compute_embeddings(model, batches, preprocessing), self.ctx.parallel)
+        rows = loader.map(
+            lambda batches: compute_embeddings(model, batches, preprocessing),
+            self.ctx.parallel,
+            validation_batch_size(model.config, self.ctx.device),
+        )
         self.seconds += time.monotonic() - began
         self._rows |= zip((sample.digest for sample in loader.images.samples), rows, strict=True)
         return rows

@@ -24,7 +24,7 @@ from megavit.training.budget.measure import measure_step, measure_validation
 from megavit.training.checkpoint.checkpoint import list_checkpoints, load_checkpoint, remove_incomplete
 from megavit.training.clock import Clock, RunLength, TimeBudgetPlan
 from megavit.training.context import RunContext, TrainSetup
-from megavit.training.data import TrainLoader
+from megavit.training.data import TrainLoader, validation_batch_size
 from megavit.training.history import EpochRecord
 from megavit.training.loop.recovery import fit_with_recovery
 from megavit.training.optim.lora import FinetuneMethod, merge_lora, scale_learning_rate, unfreeze
@@ -109,7 +109,9 @@ def train_stage(
     fit_with_recovery(replace(ctx, clock=clock.after(state.seconds)), setup)
     model = state.ema_model if dist.is_distributed else merge_lora(state.ema_model)
     logits = inputs.held_out_loader.map(
-        lambda batches: compute_logits(model, batches, task.preprocessing), ctx.parallel
+        lambda batches: compute_logits(model, batches, task.preprocessing),
+        ctx.parallel,
+        validation_batch_size(model.config, ctx.device),
     )
     if dist.is_distributed:
         from megavit.training.checkpoint.distributed import gather_full_state

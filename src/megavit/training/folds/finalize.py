@@ -53,6 +53,7 @@ def finalize_folds(run_dir: Path, data: FoldsData, recipe: Recipe, reporter: Rep
         write_file(run_dir / PREDICTIONS, write_predictions(outputs, data.whole))
     metrics = compute_pooled_metrics(outputs, classes)
     chosen, found = choose_model(run_dir, outputs, _summarize(run_dir, outputs, data, metrics))
+    found = replace(found, minutes=recipe.run.minutes if recipe.run.epochs is None else None)
     test = predict_test(chosen, data, recipe.run.device, reporter)
     if test is not None:
         found = replace(found, test=compute_metrics(test.predicted, test.targets, classes, chosen.info.target))

@@ -161,7 +161,7 @@ def _run_fold(run_dir: Path, plan: FoldsPlan, scanned: DataSource, fold: int, re
     changes: dict[str, dict[str, Any]] = {"data": {"fold": fold}, "run": {"seed": plan.seed + fold - 1}}
     if plan.minutes is not None:
         changes["run"] |= {"minutes": plan.minutes, "epochs": None}
-    overrides = overrides | {table: overrides.get(table, {}) | keys for table, keys in changes.items()}
+    overrides = overrides | {table: (overrides.get(table) or {}) | keys for table, keys in changes.items()}
     return train(scanned, folder, recipe=plan.recipe, overrides=overrides, reporter=reporter, report=False)
 
 

@@ -28,6 +28,7 @@ from megavit.training.incremental.result import ClassAddition
 from megavit.training.incremental.run_images import ADDED, read_data_recipe, read_run_images
 from megavit.training.incremental.separability import SeparabilityCheck
 from megavit.training.progress import Reporter
+from megavit.training.setup.source import portable_name
 from megavit.weights.bundle.bundle import SAMPLES
 
 
@@ -48,7 +49,8 @@ def add_classes(
     target = check_out(predictor, out)
     rows = read_samples(predictor.folder / SAMPLES)
     new = read_new_images(folders, predictor.labels, rows, read_data_recipe(predictor), reporter)
-    former = compute_outputs(predictor, read_run_images(predictor, data, reporter), reporter)
+    former_images = read_run_images(predictor, data, reporter)
+    former = compute_outputs(predictor, former_images, reporter)
     added = compute_outputs(predictor, new.parts, reporter)
     fitted = _fit(predictor, new, former, added)
     measured = measure_head(predictor, fitted.head, {split: former[split].plus(added[split]) for split in former})
@@ -57,18 +59,20 @@ def add_classes(
     still_correct = measured.outputs[:count].argmax(dim=1) == labels
     before = wilson_interval(int(correct.sum()), count)
     check = SeparabilityCheck(fitted.head, former, added, fitted.train_logits)
+    classes = tuple(check.describe(label, new, len(predictor.labels)) for label in new.with_images)
     write_changed(
         predictor,
         target,
         fitted.head,
         measured,
+        location=portable_name(former_images[0].images),
         data={ADDED: [*predictor.info.data.get(ADDED, []), *_records(folders, new, len(predictor.labels))]},
         rows=[*rows, *new.rows],
         examples=select_examples(new.parts),
     )
     return ClassAddition(
         folder=target,
-        added=tuple(check.describe(label, new, len(predictor.labels)) for label in new.with_images),
+        added=classes,
         metrics=measured.test,
         uncertainty=measured.uncertainty,
         before=before,
@@ -92,9 +96,11 @@ def _fit(predictor: Predictor, new: NewImages, former: Outputs, added: Outputs) 
     The latter are used if they lower the loss on the validation images.
     """
     train, val = (former[split].plus(added[split]) for split in ("train", "val"))
-    is_new = [label for label in new.with_images if label >= len(predictor.labels)]
+    known = len(predictor.labels)
+    is_new = [label for label in new.with_images if label >= known]
     fitted = _fit_rows(predictor, new.labels, is_new, train, val)
-    if is_new == new.with_images:
+    changed = len(new.with_images) - len(is_new)
+    if changed in (0, known):  # of the rows of former classes, some must stay for the others to be fitted to them
         return fitted
     others = _fit_rows(predictor, new.labels, new.with_images, train, val)
     return min((fitted, others), key=lambda one: _loss(predictor, one.head, val))

@@ -20,7 +20,7 @@ from megavit.model.vit import MegaVit
 from megavit.predict.postprocess.postprocess import Calibrator
 from megavit.predict.predictor import Predictor
 from megavit.training.incremental.outputs import SplitOutputs
-from megavit.training.incremental.run_images import ImagePart
+from megavit.training.incremental.run_images import LOCATION, ImagePart
 from megavit.training.report.examples import REFERENCE_SIDE
 from megavit.weights.bundle.bundle import REFERENCE, find_bundle, is_bundle, save_bundle
 from megavit.weights.bundle.info import library_versions
@@ -120,6 +120,7 @@ def write_changed(
     head: NewHead,
     measured: HeadMetrics,
     *,
+    location: str,
     data: dict[str, Any],
     rows: Sequence[SampleRow],
     examples: Sequence[Tensor] = (),
@@ -127,6 +128,7 @@ def write_changed(
     """Write the bundle with another head to `out`.
 
     Args:
+        location: where the bundle's own images are.
         data: entries that are added to the record of the bundle's data.
         rows: rows of `samples.csv`.
         examples: images to append to the reference images.
@@ -145,7 +147,7 @@ def write_changed(
         labels=list(head.labels),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         metrics=measured.test.to_dict(),
-        data=predictor.info.data | data,
+        data=predictor.info.data | {LOCATION: location} | data,
         versions=library_versions(),
         files={},
         calibration=measured.calibration,

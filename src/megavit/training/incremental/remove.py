@@ -14,6 +14,7 @@ from megavit.training.incremental.outputs import compute_outputs
 from megavit.training.incremental.result import ClassRemoval
 from megavit.training.incremental.run_images import ImagePart, read_run_images
 from megavit.training.progress import Reporter
+from megavit.training.setup.source import portable_name
 from megavit.weights.bundle.bundle import SAMPLES
 
 MIN_CLASSES = 2
@@ -50,6 +51,7 @@ def remove_classes(
         target,
         head,
         measured,
+        location=portable_name(parts[0].images),
         data={"removed": [*predictor.info.data.get("removed", []), *removed]},
         rows=read_samples(predictor.folder / SAMPLES),
     )

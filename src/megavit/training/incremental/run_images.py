@@ -19,8 +19,8 @@ from megavit.training.progress import Reporter
 from megavit.training.run_dir import PLAN, read_plan
 from megavit.weights.bundle.bundle import SAMPLES
 
-ADDED = "added"
-"""Entry of a bundle's `data` that lists the folders of images that were added to it, by class."""
+ADDED, LOCATION = "added", "location"
+"""Entries of a bundle's `data`: the folders of images that were added to it, by class, and where the others are."""
 
 
 @dataclass(frozen=True)
@@ -135,11 +135,13 @@ def read_data_recipe(predictor: Predictor) -> DataRecipe:
 
 
 def _find_source(predictor: Predictor) -> str:
-    """Return the place of the data that a bundle was trained on: that of its run, if it is in one, is absolute."""
-    run_dir = predictor.folder.parent
-    source = read_plan(run_dir).source if (run_dir / PLAN).is_file() else predictor.info.data.get("source")
+    """Return the place of the data that a bundle was trained on, as its run or a change of its classes recorded it."""
+    run_dir, recorded = predictor.folder.parent, predictor.info.data
+    source = recorded.get(LOCATION, recorded.get("source"))
+    if LOCATION not in recorded and (run_dir / PLAN).is_file():
+        source = read_plan(run_dir).source
     advice = "pass its images with --data DATA, as for megavit train"
-    if "division" not in predictor.info.data or not isinstance(source, str):
+    if "division" not in recorded or not isinstance(source, str):
         raise BundleError(
             f"{predictor.folder} was not trained by megavit, so it does not say what its images are: {advice}"
         )

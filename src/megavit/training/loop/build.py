@@ -8,12 +8,13 @@ import torch
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.presets import PRESETS, preset
-from megavit.config.recipe import Recipe
+from megavit.config.recipe import AugmentRecipe, Recipe
 from megavit.config.vit import Design, ViTConfig
 from megavit.data.augment import canvas_margin, canvas_size
 from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.image_dataset import COLOR_CHANNELS, ImageDataset, Images, compute_channel_statistics, make_batch
 from megavit.data.targets import num_outputs, target_tensor
+from megavit.model.activation_memory import activation_memory
 from megavit.model.vit import MegaVit
 from megavit.runtime.seeds import seed_all
 from megavit.training.context import RunContext
@@ -40,17 +41,23 @@ class StartingModel:
 
 
 def build_training(
-    ctx: RunContext, recipe: Recipe, preprocessing: Preprocessing | None = None
+    ctx: RunContext, recipe: Recipe, preprocessing: Preprocessing | None = None, *, teacher_dim: int = 0
 ) -> tuple[TrainState, Task]:
-    """Return the initial training state and task; without `preprocessing`, `compute_preprocessing` determines it."""
+    """Return the initial training state and task; without `preprocessing`, `compute_preprocessing` determines it.
+
+    With a teacher, the model has outputs for its `teacher_dim` features after those for the labels.
+    """
     dataset, parallel = ctx.dataset, ctx.parallel
     config = make_model_config(recipe, dataset)
+    config = replace(config, num_classes=config.num_classes + teacher_dim)
     with torch.device("meta"):
         model = MegaVit.from_config(config)
     model.transformer.gradient_checkpointing = recipe.run.gradient_checkpointing
     if preprocessing is None:
         preprocessing = compute_preprocessing(config, dataset, keep_aspect=recipe.data.keep_aspect)
-    task = make_task(recipe, preprocessing, dataset, ctx.device)
+    task = replace(
+        make_task(recipe, preprocessing, dataset, ctx.device), step_memory=_step_memory(config, recipe, ctx.device)
+    )
 
     seed_all(recipe.run.seed)
     parallel.param_dtype = task.dtype
@@ -75,11 +82,31 @@ def build_pretrained(ctx: RunContext, recipe: Recipe, pretrained: PretrainedMode
     seed_all(recipe.run.seed)
     model = MegaVit.from_config(config)
     model.transformer.gradient_checkpointing = recipe.run.gradient_checkpointing
-    changes = initialize_from(model, pretrained)
+    changes = [*initialize_from(model, pretrained), *_seen_note(pretrained, ctx.dataset)]
     _init_head(model, ctx)
     preprocessing = adapt_preprocessing(config, pretrained, keep_aspect=recipe.data.keep_aspect)
     task = make_task(recipe, preprocessing, ctx.dataset, ctx.device)
+    task = replace(task, step_memory=_step_memory(config, recipe, ctx.device))
     return StartingModel(model.to(ctx.device), task, changes, pretrained.origin)
+
+
+def _seen_note(pretrained: PretrainedModel, dataset: LabeledImages) -> list[str]:
+    """Return a note if the pretrained weights have learned from some of the test images."""
+    test = dataset.in_split("test")
+    count = sum(sample.digest in pretrained.seen for sample in test)
+    if not count:
+        return []
+    return [
+        f"{count:,} of the {len(test):,} test images were already trained on, so that the results are too good: use "
+        "the data and splits of its run, or other test images"
+    ]
+
+
+def _step_memory(config: ViTConfig, recipe: Recipe, device: torch.device) -> int:
+    if device.type != "cpu":
+        return 0
+    images = (recipe.run.batch_size or 1) // recipe.parallel.dp_world_size // (recipe.run.gradient_accumulation or 1)
+    return max(1, images) * activation_memory(config, recipe.run.gradient_checkpointing)
 
 
 def _init_head(model: MegaVit, ctx: RunContext) -> None:
@@ -160,23 +187,39 @@ def make_train_loader(ctx: RunContext, task: Task, samples: Sequence[Sample] | N
     size, margin = _canvas(ctx.dataset, task)
     if samples is None:
         samples = ctx.dataset.in_split("train")
-    workers = task.recipe.run.workers
-    return TrainLoader(ctx.dataset, samples, size, workers=workers, reporter=ctx.reporter, margin=margin)
+    return TrainLoader(
+        ctx.dataset,
+        samples,
+        size,
+        workers=task.recipe.run.workers,
+        reporter=ctx.reporter,
+        reserved=task.step_memory,
+        margin=margin,
+    )
 
 
 def make_eval_loader(ctx: RunContext, task: Task, samples: Sequence[Sample]) -> TrainLoader:
     """Return a loader of `samples` with the evaluation preprocessing."""
-    workers = task.recipe.run.workers
-    return TrainLoader(ctx.dataset, samples, task.preprocessing, workers=workers, reporter=ctx.reporter)
+    return TrainLoader(
+        ctx.dataset,
+        samples,
+        task.preprocessing,
+        workers=task.recipe.run.workers,
+        reporter=ctx.reporter,
+        reserved=task.step_memory,
+    )
 
 
 def _canvas(dataset: LabeledImages, task: Task) -> tuple[Preprocessing, float]:
     """Return the size at which training images are stored, and the margin for images that keep their aspect ratio."""
     size, augment = task.preprocessing, task.recipe.augment
-    if size.keep_aspect:
-        return size, canvas_margin(augment)
-    height, width = canvas_size(size, augment, median_short_side(dataset.in_split("train")))
-    return replace(size, height=height, width=width), 1.0
+    return (size, canvas_margin(augment)) if size.keep_aspect else (make_canvas(dataset, size, augment), 1.0)
+
+
+def make_canvas(dataset: LabeledImages, preprocessing: Preprocessing, augment: AugmentRecipe) -> Preprocessing:
+    """Return the preprocessing at the size from which training images are cropped."""
+    height, width = canvas_size(preprocessing, augment, median_short_side(dataset.in_split("train")))
+    return replace(preprocessing, height=height, width=width)
 
 
 def make_noise_images(dataset: LabeledImages, task: Task) -> Images:

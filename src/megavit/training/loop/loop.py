@@ -76,7 +76,7 @@ def fit(ctx: RunContext, setup: TrainSetup, stop: StopRequest) -> None:
             step = budget.next_step(state.step, state.progress, elapsed)
             batch = next(batches)
             rate = learning_rate(step.middle, EXTENSION_PEAK if state.extended_at else 1.0, recipe.schedule)
-            loss = train_step(state, task, batch, rate, step.steps)
+            loss = train_step(state, task, batch, rate, step.steps, objective=setup.objective)
             state.progress = step.after
             step_seconds = clock.now() - began
             log.step(state, loss, step_seconds, rate * recipe.optimizer.learning_rate)
@@ -87,22 +87,26 @@ def fit(ctx: RunContext, setup: TrainSetup, stop: StopRequest) -> None:
 
 def record_epoch(ctx: RunContext, setup: TrainSetup, monitor: LogitMonitor, learning_rate: float) -> None:
     """Validate the averaged weights, and add the metrics to the history."""
-    state, task = setup.state, setup.task
-    loss, metric = validate(state.ema_model, setup)
-    if not math.isfinite(loss):
+    state, task, objective = setup.state, setup.task, setup.objective
+    found = validate(state.ema_model, setup) if objective is None else objective.validate(state.ema_model, setup)
+    if not math.isfinite(found.loss):
         raise DivergedError(f"the validation loss is not finite after step {state.step:,}", state.step)
+    if found.warning:
+        ctx.reporter.say(found.warning)
     largest = monitor(state.model)
     record = EpochRecord(
         epoch=task.fractional_epoch_at(state.step),
         step=state.step,
         seconds=ctx.clock.elapsed,
         train_loss=state.loss_sum / state.loss_steps if state.loss_steps else None,
-        val_loss=loss,
-        val_metric=metric,
+        val_loss=found.loss,
+        val_metric=found.metric,
         learning_rate=learning_rate,
-        metric=task.metric,
+        metric=task.metric if objective is None else objective.metric,
         attention_logit=_finite(largest.attention),
         head_logit=_finite(largest.head),
+        effective_rank=found.effective_rank,
+        embedding_std=found.embedding_std,
     )
     state.loss_sum, state.loss_steps = 0.0, 0
     state.validated = state.progress

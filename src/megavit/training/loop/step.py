@@ -14,6 +14,7 @@ from megavit.data.image_dataset import Images, to_device
 from megavit.distributed.context import ParallelContext
 from megavit.errors import DivergedError
 from megavit.runtime.seeds import seed_all
+from megavit.training.context import Objective
 from megavit.training.spike_detection import PATIENCE
 from megavit.training.state import TrainState
 from megavit.training.task import Batch, Task
@@ -22,17 +23,19 @@ from megavit.training.task import Batch, Task
 MAX_SKIPPED_IN_A_ROW = 20
 
 
-def train_step(state: TrainState, task: Task, batch: Batch, rate: float, steps: int) -> float:
+def train_step(
+    state: TrainState, task: Task, batch: Batch, rate: float, steps: int, *, objective: Objective | None = None
+) -> float:
     """Perform one optimizer step and return its loss, or NaN if the step was skipped.
 
     Args:
         rate: learning rate as a fraction of its peak, in [0, 1].
         steps: expected number of steps in the run.
+        objective: what is trained for; None for the labels.
 
     Raises:
         DivergedError: if the loss is not finite for many steps, or stays far above its previous values.
     """
-    images, labels = batch
     recipe = task.recipe.optimizer
     seed_all(task.recipe.run.seed, state.step, *state.parallel.seed_suffix)
     state.model.train()
@@ -42,13 +45,8 @@ def train_step(state: TrainState, task: Task, batch: Batch, rate: float, steps: 
             group["lr"] = group["peak"] * rate
 
     augmentation = task.augmentation_at(state.step)
-    augmented = augment(to_device(images, state.device), task.preprocessing, augmentation)
-    inputs = normalize(augmented, task.preprocessing)
-    del augmented  # frees its memory for the rest of the step
-    targets = task.soft_targets(to_device(labels, state.device))
-    inputs, targets = mix(inputs, targets, augmentation)
-    inputs = progressive_resize(inputs, state, task.recipe.schedule)
-    losses = backward(state.wrapped or state.model, (inputs, targets), task, state.parallel)
+    accumulate = accumulate_gradient if objective is None else objective.accumulate_gradient
+    losses = accumulate(state, task, batch)
     gradient_norm = state.parallel.clip_grad_norm(state.model, recipe.clip_norm)
     # The only point of a step at which Python waits for the device.
     *losses, norm = torch.stack([*losses, gradient_norm]).tolist()
@@ -73,6 +71,29 @@ def train_step(state: TrainState, task: Task, batch: Batch, rate: float, steps: 
     return loss
 
 
+def accumulate_gradient(state: TrainState, task: Task, batch: Batch) -> list[Tensor]:
+    """Accumulate the gradient of the loss of a batch's labels, and return the share of each micro-batch in it."""
+    augmentation = task.augmentation_at(state.step)
+    inputs, targets = mix(*augment_batch(batch, task, augmentation, state.device), augmentation)
+    inputs = progressive_resize(inputs, state, task.recipe.schedule)
+    return backward(state.wrapped or state.model, (inputs, targets), task, state.parallel)
+
+
+def augment_batch(batch: Batch, task: Task, augmentation: AugmentRecipe, device: torch.device) -> Batch:
+    """Return augmented and normalized images of a batch on the device, and the targets of the task's loss."""
+    images, labels = batch
+    maps = None
+    if task.teacher is None:
+        targets = task.soft_targets(to_device(labels, device))
+    else:
+        views = task.teacher.draw_views(len(labels), is_whole=augmentation != task.recipe.augment)
+        maps = task.teacher.select_maps(views, labels)
+        imitated = task.teacher.look_up(views, labels)
+        targets = to_device(torch.cat([task.soft_targets(task.teacher.labels[labels]), imitated], dim=1), device)
+    augmented = augment(to_device(images, device), task.preprocessing, augmentation, maps)
+    return normalize(augmented, task.preprocessing), targets
+
+
 def backward(model: nn.Module, batch: Batch, task: Task, parallel: ParallelContext) -> list[Tensor]:
     """Accumulate the gradient of the mean loss of normalized images and soft targets.
 
@@ -89,7 +110,7 @@ def backward(model: nn.Module, batch: Batch, task: Task, parallel: ParallelConte
         with parallel.no_sync(model, enabled=stop < len(targets)):
             with torch.autocast(micro_targets.device.type, dtype=torch.bfloat16, enabled=autocast):
                 logits = model(micro_inputs)
-            loss = task.loss(logits.float(), micro_targets) * (len(micro_targets) / len(targets))
+            loss = task.compute_loss(logits.float(), micro_targets) * (len(micro_targets) / len(targets))
             loss.backward()
         losses.append(loss.detach())
     return losses

@@ -7,20 +7,24 @@ from torch import Tensor, nn
 from megavit.config.target import Target
 from megavit.predict.forward import compute_logits
 from megavit.training.context import TrainSetup
-from megavit.training.history import MetricName
+from megavit.training.data import validation_batch_size
+from megavit.training.history import LabelMetric, Validation
 
 
-def validate(model: nn.Module, setup: TrainSetup) -> tuple[float, float]:
+def validate(model: nn.Module, setup: TrainSetup) -> Validation:
     """Return the unsmoothed loss and the task's metric of `model` on the validation images; a collective operation."""
     task, loader = setup.task, setup.val_loader
     logits = loader.map(
-        lambda batches: compute_logits(model, batches, task.preprocessing, task.dtype), setup.state.parallel
+        lambda batches: compute_logits(model, batches, task.preprocessing, task.dtype),
+        setup.state.parallel,
+        validation_batch_size(setup.state.model.config, setup.state.device),
     )
+    logits = logits[:, : task.num_classes]
     loss = task.validation_loss(logits, loader.labels)
-    return loss.item(), compute_metric(task.metric, logits, loader.labels, task.target)
+    return Validation(loss.item(), compute_metric(task.metric, logits, loader.labels, task.target))
 
 
-def compute_metric(metric: MetricName, logits: Tensor, labels: Tensor, target: Target) -> float:
+def compute_metric(metric: LabelMetric, logits: Tensor, labels: Tensor, target: Target) -> float:
     """Return the metric (higher is better) of logits (N, outputs) for `megavit.data.targets.target_tensor` labels."""
     match metric:
         case "accuracy":

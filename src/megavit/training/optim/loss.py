@@ -104,9 +104,10 @@ def soft_targets(targets: Tensor, classes: int) -> Tensor:
 
 @torch.no_grad()
 def init_head_bias(head: nn.Module, labels: Tensor) -> None:
-    """Set the head's bias to the log odds of each label in `labels` (N, labels)."""
+    """Set the head's bias to the log odds of each label in `labels` (N, labels); further outputs keep theirs."""
     # One image is added on either side, so that the odds are finite.
     images = labels.sum(dim=0)
     assert isinstance(head, nn.Linear)  # as in every model with outputs
     odds = (images + 1) / (len(labels) - images + 1)
-    to_local(head.bias).copy_(take_shard(odds.log(), head.bias))
+    bias = F.pad(odds.log(), (0, head.out_features - len(odds)))
+    to_local(head.bias).copy_(take_shard(bias, head.bias))

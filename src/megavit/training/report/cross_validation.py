@@ -66,6 +66,7 @@ class CrossValidation:
         selected: fold of median quality, whose model the bundle has, or is the first of its ensemble.
         is_ensemble: whether the bundle is an ensemble of the models of all folds.
         gain: what averaging brings; None if it could not be measured, or the models differ in their sizes.
+        minutes: time budget of each fold's training; None if it was by epochs.
         test: metrics of the bundle on the test images that the data defines, which are in no fold; None without any.
     """
 
@@ -76,6 +77,7 @@ class CrossValidation:
     selected: int
     is_ensemble: bool = False
     gain: EnsembleGain | None = None
+    minutes: float | None = None
     test: Metrics | None = None
 
     @property
@@ -121,6 +123,11 @@ class CrossValidation:
                 f"On the {self.test.images:,} test images that the data defines, which are in no fold, the bundle has "
                 f"{describe_primary(self.test)}."
             )
+        if self.minutes is not None:
+            lines.append(
+                f"Each model was trained for {self.minutes:.2g} minutes, the time divided by the folds. A run without "
+                "--folds has all of the time for one model, which may well be better than these figures."
+            )
         if self.untested:
             lines.append(f"{self.untested:,} images are the only ones of their class, so they are in no fold.")
         return lines
@@ -143,6 +150,7 @@ class CrossValidation:
             "untested": self.untested,
             "selected": self.selected,
             "is_ensemble": self.is_ensemble,
+            "minutes": self.minutes,
             "gain": asdict(self.gain) | {"is_significant": self.gain.is_significant} if self.gain else None,
             "test": self.test.to_dict() if self.test else None,
         }

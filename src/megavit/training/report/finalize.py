@@ -6,14 +6,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from megavit.config.serialization import dump_toml, to_dict
-from megavit.config.vit import ViTConfig
 from megavit.data.dataset import LabeledImages
 from megavit.data_check.quick_checks import data_warnings
 from megavit.explain.explanation import make_overlays
+from megavit.model.vit import MegaVit
 from megavit.runtime.device import device_name
 from megavit.training.context import RunContext
 from megavit.training.history import EpochRecord, TuneSummary
 from megavit.training.loop.build import make_eval_loader
+from megavit.training.optim.distillation import drop_teacher_outputs
 from megavit.training.optim.optimizer import EXTENSION_PEAK
 from megavit.training.report.evaluation import EvalInputs, evaluate_model
 from megavit.training.report.examples import Explanations, explanation_seconds, select_examples, select_reference_images
@@ -39,6 +40,8 @@ def finalize(
     """Write the bundle and the report of a run that has completed its steps, with the results of fine-tuning if any."""
     dataset, run_dir, model = ctx.dataset, ctx.run_dir, state.ema_model
     model.load_state_dict(state.best)
+    if task.teacher is not None:
+        model = drop_teacher_outputs(model, task.num_classes)
     ctx.reporter.say("evaluating on the test images")
     test_loader = make_eval_loader(ctx, task, dataset.in_split("test"))
     result = evaluate_model(ctx, model, task, inputs, test_loader)
@@ -55,6 +58,7 @@ def finalize(
             "division": dataset.split_description,
             "counts": dataset.split_sizes(),
             "skipped": dataset.skipped_by_reason(),
+            **({"teacher": task.teacher.record} if task.teacher else {}),
         },
         recipe=to_dict(task.recipe),
         target=result.target,
@@ -92,7 +96,7 @@ def finalize(
             skipped=dataset.skipped_by_reason(),
             findings=data_warnings(dataset),
         ),
-        model=_describe_model(model.config, state),
+        model=_describe_model(model),
         recipe_toml=dump_toml(task.recipe),
         environment=describe_environment(state, task),
         history=state.history,
@@ -129,11 +133,12 @@ def _make_title(dataset: LabeledImages) -> str:
             return f"A regression model of the scores from {dataset.source}"
 
 
-def _describe_model(config: ViTConfig, state: TrainState) -> list[tuple[str, str]]:
+def _describe_model(model: MegaVit) -> list[tuple[str, str]]:
+    config = model.config
     (height, width), (patch_height, patch_width) = config.image_hw, config.patch_hw
     sizes = ("num_classes", "dim", "depth", "heads", "dim_head", "mlp_dim", "pool", "channels", "dropout")
     return [
-        ("parameters", f"{sum(p.numel() for p in state.model.parameters()):,}"),
+        ("parameters", f"{sum(p.numel() for p in model.parameters()):,}"),
         ("image size", f"{height} × {width}"),
         ("patch size", f"{patch_height} × {patch_width}"),
         *((name.replace("_", " "), str(getattr(config, name))) for name in sizes),
@@ -148,6 +153,9 @@ def describe_environment(state: TrainState, task: Task) -> list[tuple[str, str]]
         *library_versions().items(),
         ("precision", str(task.dtype).removeprefix("torch.")),
     ]
+    if task.teacher is not None:
+        record = task.teacher.record
+        rows.append(("teacher", f"{record['name']}: {record['imitated']} of {record['views']} views of an image"))
     layout = task.recipe.parallel
     if (layout.nproc or 1) > 1:
         rows.append(

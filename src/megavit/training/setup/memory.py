@@ -7,7 +7,7 @@ import torch
 from megavit.config.recipe import RunRecipe
 from megavit.config.vit import ViTConfig
 from megavit.errors import ConfigError
-from megavit.model.activation_memory import BFLOAT16, Numerics, compute_saved_activations
+from megavit.model.activation_memory import BFLOAT16, Numerics, activation_memory, compute_saved_activations
 from megavit.model.statistics import parameter_count
 from megavit.runtime.device import total_memory
 
@@ -15,6 +15,8 @@ from megavit.runtime.device import total_memory
 COPIES = 6
 # Usable share of the device's memory; the rest is for images, libraries and other programs.
 USABLE = 0.7
+# Of the main memory, at least these bytes are for libraries, and for the processes that read images and their batches.
+MIN_OTHERS = 3 * 2**29
 
 
 def check_memory(config: ViTConfig, run: RunRecipe, device: torch.device) -> None:
@@ -32,8 +34,9 @@ def choose_gradient_accumulation(
     config: ViTConfig, batch_size: int, gradient_checkpointing: bool, device: torch.device
 ) -> int:
     """Return the smallest number of micro-batches that are likely to fit into memory; `batch_size` if none is."""
-    free = USABLE * total_memory(device) - 4 * COPIES * parameter_count(config)
-    images = free // activation_memory(config, gradient_checkpointing)
+    total = total_memory(device)
+    usable = min(USABLE * total, total - MIN_OTHERS) if device.type == "cpu" else USABLE * total
+    images = (usable - 4 * COPIES * parameter_count(config)) // activation_memory(config, gradient_checkpointing)
     return min(batch_size, math.ceil(batch_size / images)) if images >= 1 else batch_size
 
 
@@ -48,14 +51,3 @@ def min_memory(config: ViTConfig, run: RunRecipe) -> int:
     images = micro_batch_size(run.batch_size or 1, run.gradient_accumulation or 1)
     blocks = config.depth * (saved.stream if run.gradient_checkpointing else saved.block)
     return 4 * COPIES * parameter_count(config) + images * blocks
-
-
-def activation_memory(config: ViTConfig, gradient_checkpointing: bool = False) -> int:
-    """Return the bytes of activations per image at the peak of a step in float32, without dropout.
-
-    With gradient checkpointing, each block saves its input, and only one block at a time saves everything.
-    """
-    saved = compute_saved_activations(config, Numerics())
-    trunk = saved.before + config.depth * (saved.stream if gradient_checkpointing else saved.block)
-    recomputed = saved.recomputed if gradient_checkpointing else 0
-    return trunk + max(saved.after, recomputed + saved.backward)

@@ -8,6 +8,7 @@ from megavit.config.presets import PRESETS
 from megavit.config.recipe import Recipe
 from megavit.errors import ConfigError
 from megavit.runtime.process_group import DistContext
+from megavit.training.setup.norm import resolve_norm
 
 
 def resolve_parallel(recipe: Recipe, dist: DistContext) -> Recipe:
@@ -29,20 +30,6 @@ def resolve_parallel(recipe: Recipe, dist: DistContext) -> Recipe:
             "omit --nproc"
         )
     return replace(recipe, parallel=replace(parallel, nproc=dist.world_size))
-
-
-def resolve_norm(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:
-    """Return `recipe` without BatchNorm where it does not fit, or raise ConfigError if `overrides` requests it.
-
-    Several processes would normalize by different batches, and images of different sizes come in parts of a batch.
-    """
-    several, norm = (recipe.parallel.nproc or 1) > 1, overrides.get("model", {}).get("norm")
-    if not (several or recipe.data.keep_aspect):
-        return recipe
-    if norm == "batch":
-        what = "by several processes" if several else "with keep_aspect"
-        raise ConfigError(f'norm "batch" cannot be trained {what}: choose "layer"')
-    return replace(recipe, model=replace(recipe.model, norm=recipe.model.norm or "layer"))
 
 
 def override_parallel(recipe: Recipe, overrides: dict[str, Any], dist: DistContext) -> Recipe:

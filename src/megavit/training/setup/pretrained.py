@@ -14,7 +14,7 @@ from megavit.runtime.hub import is_offline
 from megavit.training.context import RunContext, TrainRequest
 from megavit.training.loop.build import adapt_preprocessing, make_model_config
 from megavit.training.progress import Reporter
-from megavit.training.setup.resolution import check_affordable
+from megavit.training.setup.resolution import find_lack_of_pixels, find_lack_of_time
 from megavit.training.setup.sizes import check_resources, choose_recipe, get_base_recipe, resolve_pretrained
 from megavit.weights.backbones.download import OnBytes, Patience
 from megavit.weights.backbones.fetch import describe_download, fetch_backbone, load_backbone
@@ -39,7 +39,7 @@ def choose_weights(ctx: RunContext, request: TrainRequest) -> PretrainedModel | 
     if request.pretrained is not None:
         return request.pretrained
     recipe = merge(get_base_recipe(request.recipe, ctx.dataset), request.overrides, "the recipe")
-    if recipe.model.pretrained == AUTO:
+    if recipe.model.pretrained == AUTO and recipe.distillation is None:
         # Also sent to the other processes, whose machines may have other files.
         found = ctx.dist.run_on_main(lambda: Search(ctx, recipe, request.overrides).find(), wait_long=True)
         if found is not None:
@@ -67,6 +67,7 @@ class Search:
 
     def __init__(self, ctx: RunContext, recipe: Recipe, overrides: dict[str, Any]) -> None:
         self.ctx, self.recipe, self.overrides = ctx, recipe, overrides
+        self._too_slow: str | None = None
 
     def find(self) -> PretrainedModel | None:
         """Return the weights of the first backbone that can be used, or None."""
@@ -78,19 +79,28 @@ class Search:
         for local in find_backbones():
             if self._fits(local.backbone) and (found := self._load(local.backbone, local.path)) is not None:
                 return found
-        if is_offline():
-            say(f"training starts from scratch: no backbone is on this machine, and HF_HUB_OFFLINE is set; {HELP}")
-            return None
-        for backbone in self._downloads():
-            say(describe_download(backbone))
+        if self._too_slow is None and (found := self._fetch()) is not None:
+            return found
+        if self._too_slow is not None:
+            reason = f"{self._too_slow}; --from NAME uses a backbone all the same"
+        elif is_offline():
+            reason = f"no backbone is on this machine, and HF_HUB_OFFLINE is set; {HELP}"
+        else:
+            reason = f"no backbone is on this machine, and none could be fetched; {HELP}"
+        say(f"training starts from scratch: {reason}")
+        return None
+
+    def _fetch(self) -> PretrainedModel | None:
+        """Return the weights of the first backbone that can be fetched, or None."""
+        for backbone in () if is_offline() else self._downloads():
+            self.ctx.reporter.say(describe_download(backbone))
             try:
                 path = fetch_backbone(backbone, self._patience(), fetch_progress(self.ctx.reporter)(backbone))
             except BundleError as error:
-                say(str(error))
+                self.ctx.reporter.say(str(error))
             else:
                 if (found := self._load(backbone, path)) is not None:
                     return found
-        say(f"training starts from scratch: no backbone is on this machine, and none could be fetched; {HELP}")
         return None
 
     def _obstacle(self) -> str | None:
@@ -134,7 +144,7 @@ class Search:
         return Patience(answer=ANSWER_SECONDS, begin=BEGIN_SECONDS, stall=STALL_SECONDS, total=total)
 
     def _load(self, backbone: Backbone, path: Path) -> PretrainedModel | None:
-        """Return a backbone's weights; report the reason and return None if they cannot be read or do not fit."""
+        """Return a backbone's weights; None if they cannot be read, do not fit, or would take too long."""
         dataset, device = self.ctx.dataset, self.ctx.device
         try:
             found = load_backbone(backbone, path)
@@ -142,11 +152,14 @@ class Search:
             config = make_model_config(resolved, dataset, found)
             adapt_preprocessing(config, found, keep_aspect=resolved.data.keep_aspect)
             check_resources(resolved, dataset, device, found)
-            size = self.recipe.model.image_size
-            check_affordable(self.ctx, replace(resolved, model=replace(resolved.model, image_size=size)), found)
         except (BundleError, ConfigError) as error:
             self.ctx.reporter.say(f"{backbone.name} in {path} cannot be used: {error}")
             return None
+        as_asked = replace(resolved, model=replace(resolved.model, image_size=self.recipe.model.image_size))
+        for find_lack in (find_lack_of_time, find_lack_of_pixels):
+            if (lack := find_lack(self.ctx, as_asked, found)) is not None:
+                self._too_slow = lack
+                return None
         self.ctx.reporter.say(
             f"starting from {backbone.name} in {path}: weights of {backbone.source}, license {backbone.license}; "
             "--from scratch trains without them"

@@ -12,7 +12,8 @@ from megavit.runtime.process_group import DistContext
 from megavit.training.budget.measure import estimate_finish, measure_recipe
 from megavit.training.budget.model_selection import Deadline, ModelChoice, choose_model
 from megavit.training.context import RunContext, TrainRequest
-from megavit.training.setup.parallel import resolve_norm, resolve_parallel
+from megavit.training.setup.norm import resolve_norm
+from megavit.training.setup.parallel import resolve_parallel
 from megavit.training.setup.resolution import check_affordable, choose_size_by_time
 from megavit.training.setup.sizes import (
     check_resources,
@@ -21,7 +22,15 @@ from megavit.training.setup.sizes import (
     resolve_pretrained,
     resolve_sizes,
 )
-from megavit.training.setup.targets import check_mixing, resolve_balance, resolve_cutmix, resolve_mixing, resolve_target
+from megavit.training.setup.targets import (
+    check_distillation,
+    check_labels_used,
+    check_mixing,
+    resolve_balance,
+    resolve_cutmix,
+    resolve_mixing,
+    resolve_target,
+)
 from megavit.training.tracking.trackers import check_tracker
 from megavit.weights.pretrained.pretrained import PretrainedModel
 
@@ -44,12 +53,17 @@ def draft_recipe(name: str, overrides: dict[str, Any], dist: DistContext) -> Rec
     draft = merge(get_recipe("small" if name == "auto" else name), overrides, "the recipe")
     draft = resolve_parallel(draft, dist)
     check_mixing(draft, overrides)
+    check_distillation(draft, dist)
+    check_labels_used(draft)
     check_tracker(draft.run.track)
     return draft
 
 
-def resolve_recipe(ctx: RunContext, request: TrainRequest) -> ResolvedRecipe:
-    """Return the recipe with every choice made, or raise ConfigError if settings, images and device do not fit."""
+def resolve_recipe(ctx: RunContext, request: TrainRequest, reserved_seconds: float = 0.0) -> ResolvedRecipe:
+    """Return the recipe with every choice made, or raise ConfigError if settings, images and device do not fit.
+
+    Of a time budget, `reserved_seconds` are for other work before the first step.
+    """
     dataset, dist = ctx.dataset, ctx.dist
     base = get_base_recipe(request.recipe, dataset)
     if request.pretrained is not None:
@@ -73,7 +87,7 @@ def resolve_recipe(ctx: RunContext, request: TrainRequest) -> ResolvedRecipe:
         recipe = resolve_cutmix(recipe, request.overrides, recipe.run.epochs or 0)
     else:
         total = recipe.run.minutes * 60
-        until = dist.run_on_main(lambda: ctx.clock.started + total - estimate_finish(ctx.parallel))
+        until = dist.run_on_main(lambda: ctx.clock.started + total - reserved_seconds - estimate_finish(ctx.parallel))
         ctx.reporter.say("measuring the speed of a step")
         choice = select_model(ctx, recipe, until, total)
         ctx.reporter.say(choice.reason)
@@ -91,13 +105,10 @@ def resolve_finetuning(ctx: RunContext, recipe: Recipe, request: TrainRequest) -
     pretrained, dataset = request.pretrained, ctx.dataset
     assert pretrained is not None
     resolved = resolve_pretrained(recipe, request.overrides, pretrained, dataset, ctx.device)
-    if recipe.run.epochs:
+    if recipe.model.image_size or recipe.run.epochs:
         return resolved
     if request.overrides.get("model", {}).get("pretrained", AUTO) != AUTO:  # as for those that were found by themselves
-        requested = replace(resolved.model, image_size=recipe.model.image_size)
-        check_affordable(ctx, replace(resolved, model=requested), pretrained)
-    if recipe.model.image_size:
-        return resolved
+        check_affordable(ctx, replace(resolved, model=replace(resolved.model, image_size=None)), pretrained)
     size = choose_size_by_time(ctx, resolved, pretrained)
     if size is None:
         return resolved

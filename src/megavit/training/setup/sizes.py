@@ -21,6 +21,7 @@ from megavit.runtime.device import KINDS
 from megavit.training.budget.model_selection import CANDIDATES, PHOTOS, Candidate
 from megavit.training.loop.build import make_model_config, median_short_side
 from megavit.training.setup.memory import check_memory, choose_gradient_accumulation
+from megavit.training.setup.norm import check_batch_norm
 from megavit.training.setup.resolution import default_image_size
 from megavit.training.setup.symmetry import can_mirror
 from megavit.weights.pretrained.pretrained import PretrainedModel
@@ -225,6 +226,7 @@ def check_resources(
             f"--batch-size divisible by {parallel.dp_world_size}"
         )
     check_tensor_parallel(config, parallel.tp)
+    check_batch_norm(config, recipe)
     if recipe.run.compile and not KINDS[device.type].compiles:
         raise ConfigError(f"PyTorch cannot compile models for {device.type} yet: leave out --compile")
     if not parallel.is_sharded:  # `megavit plan` estimates sharded models

@@ -6,6 +6,7 @@ from typing import Any
 from megavit.config.recipe import Balance, Recipe
 from megavit.data.dataset import LabeledImages
 from megavit.errors import ConfigError
+from megavit.runtime.process_group import DistContext
 from megavit.training.progress import Reporter
 
 IMBALANCE = 10.0
@@ -14,6 +15,27 @@ IMBALANCE = 10.0
 
 # CutMix costs accuracy in short runs and helps in long ones (docs/tried.md).
 MIN_CUTMIX_EPOCHS = 40
+
+
+def check_labels_used(recipe: Recipe) -> None:
+    """Raise ConfigError if a training with labels has the settings of one without."""
+    if recipe.pretraining is not None:
+        raise ConfigError("[pretraining] is for megavit pretrain, which learns without labels: leave it out")
+
+
+def check_distillation(recipe: Recipe, dist: DistContext) -> None:
+    """Raise ConfigError if the settings of a run with a teacher exclude each other."""
+    if recipe.distillation is None:
+        return
+    if recipe.model.source is not None:
+        raise ConfigError(
+            f"--teacher trains a model from scratch, but --from {recipe.model.source} names weights to start from: "
+            "leave out one of them"
+        )
+    if dist.is_distributed:
+        raise ConfigError("--teacher is for one process: leave out --nproc")
+    if recipe.data.keep_aspect:
+        raise ConfigError("--teacher is for images of one size: leave out --keep-aspect")
 
 
 def check_mixing(recipe: Recipe, overrides: dict[str, Any]) -> None:

@@ -19,6 +19,8 @@ def render_model_card(info: BundleInfo) -> str:
     """Return a bundle's model card in Markdown, with a model hub's metadata header."""
     labels, metrics, data, target = info.labels, info.metrics, info.data, info.target
     match target.kind:
+        case _ if "pretraining" in data:
+            text = _pretrained(data)
         case _ if not metrics:
             text = _unmeasured(labels, target, len(info.ensemble))
         case "classification":
@@ -38,7 +40,7 @@ pipeline_tag: {"image-classification" if labels or target.kind == "regression" e
 
 {text}
 {_calibration_lines(target, info.calibration)}{_change_lines(data, info.int8.get("measured"))}- {origin}
-{_pretrained_line(info)}- Images are resized {describe_resizing(info.preprocessing)}.
+{_pretrained_line(info)}{_teacher_line(data)}- Images are resized {describe_resizing(info.preprocessing)}.
 - Written on {info.created} by megavit.
 
 ```python
@@ -60,6 +62,15 @@ def _pretrained_line(info: BundleInfo) -> str:
         return ""
     stated = f"their license is {literal(license_name)}" if license_name else "their license is not stated there"
     return f"- Its pretrained weights come from {literal(place)}; {stated}.\n"
+
+
+def _teacher_line(data: dict[str, Any]) -> str:
+    teacher = data.get("teacher")
+    if not teacher:
+        return ""
+    license_name = teacher["license"]
+    stated = f"whose license is {literal(license_name)}" if license_name else "whose license is not stated there"
+    return f"- It imitates the {teacher['imitated']} of a teacher from {literal(teacher['origin'])}, {stated}.\n"
 
 
 def literal(name: object) -> str:
@@ -138,6 +149,25 @@ def describe_resizing(preprocessing: Preprocessing) -> str:
 
 def _names(labels: Sequence[str]) -> str:
     return ", ".join(map(literal, labels[:50])) + (f", and {len(labels) - 50} more" if len(labels) > 50 else "")
+
+
+def _pretrained(data: dict[str, Any]) -> str:
+    about, images = data["pretraining"], data["counts"]["train"]
+    accuracy, lines = about["neighbor_accuracy"], ""
+    if accuracy is not None:
+        lines += (
+            f"\n- The nearest neighbors of an image among them are of its class for {accuracy:.1%} of the images "
+            "watched, which are among those that it has learned from."
+        )
+    if about["warning"]:
+        lines += f"\n- **Warning**: {about['warning']}."
+    return f"""# A pretrained Vision Transformer
+
+It has no classifier: its features were learned from {images} images without their labels by {about["method"]}.
+
+- `megavit embed THIS_FOLDER` returns the features of images, and `megavit train DATA --from THIS_FOLDER` trains a
+  classifier from them.
+- The effective rank of its features was {about["effective_rank"]:.1f} at the end.{lines}"""
 
 
 def _unmeasured(labels: Sequence[str], target: Target, models: int) -> str:

@@ -11,9 +11,10 @@ from megavit.config.calibration import Calibration
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.target import Target, TargetKind
 from megavit.config.vit import ViTConfig
+from megavit.data.dataset import read_samples
 from megavit.errors import BundleError, ConfigError
 from megavit.runtime.hub import HUB, TIMM, download, is_hub_name
-from megavit.weights.bundle.bundle import is_bundle, load_bundle
+from megavit.weights.bundle.bundle import SAMPLES, find_bundle, is_bundle, load_bundle
 from megavit.weights.pretrained.classifier import unfold_target
 from megavit.weights.pretrained.load_checkpoint import ForeignCheckpoint, load_checkpoint
 from megavit.weights.pretrained.mappings.config_from_shapes import Overrides
@@ -42,6 +43,7 @@ class PretrainedModel:
         calibration: calibration of a bundle's probabilities; the default for other sources.
         origin: place that the weights come from, and their license.
         image_size: side in pixels of the square that its own images are prepared to; None if unknown or oblong.
+        seen: digests of the images that a bundle was trained on or selected by; none for other sources.
     """
 
     name: str
@@ -55,6 +57,7 @@ class PretrainedModel:
     calibration: Calibration = field(default_factory=Calibration)
     origin: Origin = field(default_factory=Origin)
     image_size: int | None = None
+    seen: frozenset[str] = frozenset()
 
 
 def load_pretrained(
@@ -143,6 +146,7 @@ def _from_bundle(source: str, path: Path) -> PretrainedModel:
         calibration=bundle.info.calibration,
         origin=bundle_origin(path, bundle.info),
         image_size=model.config.image_hw[0] if len(set(model.config.image_hw)) == 1 else None,
+        seen=frozenset(row.digest for row in read_samples(find_bundle(path) / SAMPLES) if row.split != "test"),
     )
 
 

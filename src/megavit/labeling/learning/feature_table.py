@@ -13,7 +13,7 @@ from torch import Tensor
 
 from megavit.config.serialization import parse_json
 from megavit.errors import ConfigError, ImageError
-from megavit.labeling.features import Features
+from megavit.labeling.learning.features import Features
 from megavit.labeling.thumbnails import CACHE_FOLDER, Thumbnails
 from megavit.runtime.storage import writing
 from megavit.weights.bundle.safetensors_io import write_tensors

@@ -1,12 +1,21 @@
 """The estimate is that of new images, however the others were chosen."""
 
 import hashlib
+from typing import Any
 
 import torch
 
-from megavit.labeling.estimate import Estimator
+from megavit.labeling.learning.estimate import Estimate, Estimator
 
 CLASSES = ("cat", "dog", "bird")
+
+
+def run(estimator: Estimator, *arguments: Any) -> Estimate:
+    """Return the estimate, which comes last."""
+    *steps, estimate = estimator.estimate(*arguments)
+    assert steps == [None] * len(steps)
+    assert estimate is not None
+    return estimate
 
 
 def make_problem(count: int, noise: float) -> tuple[torch.Tensor, torch.Tensor, list[bytes]]:
@@ -23,8 +32,8 @@ def test_labels_that_cannot_be_learned_are_not_said_to_be() -> None:
     features, targets, digests = make_problem(300, noise=1.0)
     estimator = Estimator("classification")
     for count in (100, 200, 300):  # each fit goes on from the one before
-        estimate = estimator.estimate(
-            features[:count], targets[:count], torch.ones(count, dtype=torch.bool), digests[:count], CLASSES
+        estimate = run(
+            estimator, features[:count], targets[:count], torch.ones(count, dtype=torch.bool), digests[:count], CLASSES
         )
     assert estimate.accuracy is not None
     assert estimate.accuracy.low < 1 / 3 < estimate.accuracy.high
@@ -35,7 +44,7 @@ def test_it_counts_random_images_only_and_says_what_is_confused() -> None:
     random = torch.arange(200) < 60
     hard = targets.clone()
     hard[~random] = targets[~random].roll(1, dims=1)  # the others are all labeled otherwise
-    estimate = Estimator("classification").estimate(features, hard, random, digests, CLASSES)
+    estimate = run(Estimator("classification"), features, hard, random, digests, CLASSES)
     assert (estimate.images, estimate.labels) == (60, 200)
     assert estimate.accuracy is not None and estimate.accuracy.value < 0.4
     label, taken_for, count = estimate.confused[0]
@@ -45,14 +54,12 @@ def test_it_counts_random_images_only_and_says_what_is_confused() -> None:
 
 def test_there_is_none_of_few_random_images() -> None:
     features, targets, digests = make_problem(50, noise=0.0)
-    estimate = Estimator("classification").estimate(features, targets, torch.arange(50) < 9, digests, CLASSES)
+    estimate = run(Estimator("classification"), features, targets, torch.arange(50) < 9, digests, CLASSES)
     assert estimate.accuracy is None and estimate.with_twice is None
 
 
 def test_more_labels_are_expected_to_bring_more() -> None:
     features, targets, digests = make_problem(120, noise=0.0)
-    estimate = Estimator("classification").estimate(
-        features, targets, torch.ones(120, dtype=torch.bool), digests, CLASSES
-    )
+    estimate = run(Estimator("classification"), features, targets, torch.ones(120, dtype=torch.bool), digests, CLASSES)
     assert estimate.accuracy is not None
     assert estimate.with_twice is None or estimate.accuracy.value < estimate.with_twice <= 1

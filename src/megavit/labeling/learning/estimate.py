@@ -6,7 +6,7 @@ was fitted without it. Its accuracy is therefore that of new images of the folde
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from megavit.config.target import TargetKind
 from megavit.evaluation.metrics.bootstrap import Interval, wilson_interval
-from megavit.labeling.probe import GrowingProbe
+from megavit.labeling.learning.probe import GrowingProbe
 
 FOLDS = 5
 MIN_IMAGES = 10
@@ -63,8 +63,8 @@ class Estimator:
 
     def estimate(
         self, features: Tensor, targets: Tensor, random: Tensor, digests: Sequence[bytes], classes: Sequence[str]
-    ) -> Estimate:
-        """Fit the probes, and return the estimate.
+    ) -> Iterator[Estimate | None]:
+        """Fit the probes, yielding None after each so that something else can be done first, and yield the estimate.
 
         Args:
             features: (N, D) of the labeled images, standardized.
@@ -84,11 +84,12 @@ class Estimator:
                 if held_out.any() and kept.any():
                     probes[number].fit(features[kept], targets[kept])
                     output[held_out] = probes[number].predict(features[held_out])
+                    yield None
         correct, correct_by_half = (self._is_correct(one, targets)[random] for one in (predicted, by_half))
         count = len(correct)
         accuracy = wilson_interval(int(correct.sum()), count) if count >= MIN_IMAGES else None
         with_twice = None if accuracy is None else _extrapolate(accuracy.value, correct_by_half.double().mean().item())
-        return Estimate(count, len(targets), accuracy, with_twice, self._confused(predicted, targets, classes))
+        yield Estimate(count, len(targets), accuracy, with_twice, self._confused(predicted, targets, classes))
 
     def _is_correct(self, probabilities: Tensor, targets: Tensor) -> Tensor:
         if self._target == "classification":

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -12,16 +12,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from megavit.errors import MegavitError
-from megavit.labeling.estimate import Estimate, Estimator
-from megavit.labeling.feature_table import FeatureTable
-from megavit.labeling.features import Features
 from megavit.labeling.images import digest_name
-from megavit.labeling.labels import Labels
-from megavit.labeling.order import choose_diverse, choose_typical, mix, score_usefulness
-from megavit.labeling.probe import GrowingProbe, Scaling
+from megavit.labeling.learning.estimate import Estimate, Estimator
+from megavit.labeling.learning.feature_table import FeatureTable
+from megavit.labeling.learning.features import Features
+from megavit.labeling.learning.labels import Labels
+from megavit.labeling.learning.order import choose_diverse, choose_typical, mix, score_usefulness
+from megavit.labeling.learning.probe import GrowingProbe, Scaling
 from megavit.labeling.thumbnails import Thumbnails
 
-ORDERED = 1_000
+ORDERED = 240
 """Number of images that are put in order after a fit."""
 TYPICAL = 32
 """Number of images that are typical of all and come first, while there are no labels."""
@@ -80,6 +80,7 @@ class Learner:
         self.estimate: Estimate | None = None
         self.table: FeatureTable | None = None
         self._estimate_labels = 0
+        self._estimating: Iterator[Estimate | None] | None = None
         self._wake, self._stopped = threading.Event(), threading.Event()
         self._fitted: tuple[tuple[int, int], int, int] | None = None
         self._thread = threading.Thread(target=self._run, name="megavit-label", daemon=True)
@@ -165,7 +166,7 @@ class Learner:
             self._scaling = Scaling.of(table.rows[self._known])
             self._rows = self._scaling(table.rows)
             self._probe, self._estimator = GrowingProbe(labels.target), Estimator(labels.target)
-            self._estimate_labels = 0
+            self._estimate_labels, self._estimating = 0, None
         self._fitted = state
         undecided = [index for index in self._known.tolist() if index not in labels.decided]
         open_ = torch.tensor(undecided, dtype=torch.int64)
@@ -206,9 +207,14 @@ class Learner:
         return [index for index in self._order if index not in labels.decided]
 
     def _measure(self, labels: Labels) -> bool:
-        """Estimate the accuracy if there are enough new labels, and return whether there were."""
+        """Go on with an estimate, or begin one if there are enough new labels, and return whether there was a step."""
         table = self.table
         assert table is not None and table.rows is not None
+        if self._estimating is not None:
+            found = next(self._estimating)
+            if found is not None:
+                self.estimate, self._estimating = found, None
+            return True
         indices = [index for index in labels.targets if table.is_known[index]]
         if len(indices) < ESTIMATE_GROWTH * self._estimate_labels or len(indices) == self._estimate_labels:
             return False
@@ -219,11 +225,11 @@ class Learner:
                 break
             drawn.add(index)
         names = self._thumbnails.images.names
-        self.estimate = self._estimator.estimate(
+        self._estimating = self._estimator.estimate(
             self._scaling(table.rows[torch.tensor(indices)]),
             labels.encode(indices),
             torch.tensor([index in drawn for index in indices]),
             [digest_name(names[index]) for index in indices],
             labels.classes,
         )
-        return False
+        return True

@@ -2,7 +2,7 @@
 
 import torch
 
-from megavit.labeling.order import choose_diverse, choose_typical, mix, score_usefulness
+from megavit.labeling.learning.order import choose_diverse, choose_typical, mix, score_usefulness
 
 
 def test_doubt_counts_and_rare_classes_count_more() -> None:

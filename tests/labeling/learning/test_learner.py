@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from megavit.labeling.features import PlainFeatures
 from megavit.labeling.images import list_images
+from megavit.labeling.learning.features import PlainFeatures
 from megavit.labeling.session import LabelingSession
 from tests.helpers.label_server import write_stripes
 from tests.helpers.waiting import wait_until

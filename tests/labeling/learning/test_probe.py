@@ -2,7 +2,7 @@
 
 import torch
 
-from megavit.labeling.probe import GrowingProbe, Scaling
+from megavit.labeling.learning.probe import GrowingProbe, Scaling
 
 
 def make_clusters(count: int, classes: int = 3, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,0 +1,1 @@
+"""Pretraining without labels: the views of an image, the loss of their embeddings, and the run."""

@@ -1,0 +1,52 @@
+"""Images to learn from without labels: every structure of folders, with classes where every image has one."""
+
+from pathlib import Path
+
+import pytest
+
+from megavit.config.recipe import DataRecipe
+from megavit.data.dataset import LabeledImages
+from megavit.data.unlabeled import NO_CLASS, load_unlabeled
+from megavit.errors import DataError
+from tests.helpers.digits import make_digits_folder
+
+
+def load(folder: Path) -> LabeledImages:
+    return load_unlabeled(folder, DataRecipe())
+
+
+def test_folders_are_classes_and_their_test_images_are_left_out(tmp_path: Path) -> None:
+    for split, chosen in (("train", slice(0, 12)), ("val", slice(12, 15)), ("test", slice(15, 20))):
+        make_digits_folder(tmp_path / split, range(2), chosen)
+    found = load(tmp_path)
+    assert found.classes == ("0", "1") and found.split_sizes() == {"train": 30, "val": 0, "test": 0}
+    assert found.split_description == "without labels; 10 test images were left out"
+    assert [sample.label for sample in found.samples] == [int(sample.name.split("/")[1]) for sample in found.samples]
+
+
+def test_images_of_any_structure_are_found_and_have_no_class(tmp_path: Path) -> None:
+    make_digits_folder(tmp_path / "a" / "b", range(2), slice(0, 8))
+    make_digits_folder(tmp_path / "c", range(2, 3), slice(0, 8))
+    (tmp_path / "c" / "2" / "000.png").rename(tmp_path / "alone.png")
+    (tmp_path / "notes.txt").write_text("no image")
+    found = load(tmp_path)
+    assert len(found.samples) == 24 and found.classes == (NO_CLASS,)
+    assert "alone.png" in [sample.name for sample in found.samples]
+    assert [skipped.name for skipped in found.skipped] == ["notes.txt"]
+
+
+def test_files_beside_class_folders_do_not_take_the_classes_away(tmp_path: Path) -> None:
+    make_digits_folder(tmp_path / "data", range(3), slice(0, 8))
+    (tmp_path / "data" / "README.md").write_text("about these images")
+    assert load(tmp_path / "data").classes == ("0", "1", "2")
+
+
+def test_too_few_images_are_refused(tmp_path: Path) -> None:
+    make_digits_folder(tmp_path / "few", range(2), slice(0, 5))
+    with pytest.raises(DataError, match="has 10 images to learn from without labels, but at least 16 are needed"):
+        load(tmp_path / "few")
+
+
+def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        load(tmp_path / "nothing")
