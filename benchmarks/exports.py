@@ -25,10 +25,10 @@ import torch
 from benchmarks.pages import page_with
 from megavit.bench.run import describe_machine
 from megavit.bench.timing import time_interleaved
-from megavit.config.export_targets import EXPORT_TARGETS
 from megavit.data.decode.image_file import read_image_file
 from megavit.exporting.export import RUNTIMES as EXPORT_RUNTIMES
 from megavit.exporting.export import export, model_size
+from megavit.exporting.formats import EXPORT_TARGETS
 from megavit.exporting.metadata import bundle_name
 from megavit.exporting.parity_images import ParityImage, load_parity_images
 from megavit.exporting.resize import input_channels

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from megavit.config.checks import check_range
 from megavit.config.export_info import ExportPrecision, InputKind
-from megavit.config.export_targets import check_export_request
+from megavit.exporting.formats import check_export_request
 
 if TYPE_CHECKING:
     from megavit.api.reporters.choose import ReporterChoice

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from megavit.config.export_info import PIXELS, ExportInfo, ExportPrecision, InputKind
-from megavit.config.export_targets import ExportTarget, TargetName, check_export_request
 from megavit.data.scan import Progress
 from megavit.errors import ConfigError
 from megavit.exporting.docs.example_script import render_example_script
 from megavit.exporting.docs.readme import describe_parity, render_readme
+from megavit.exporting.formats import ExportTarget, TargetName, check_export_request
 from megavit.exporting.metadata import as_json, export_info
 from megavit.exporting.module import ExportModule, check_size, output_names, run_eagerly
 from megavit.exporting.parity import ParityResult, check_parity, compare, prepared_inputs

@@ -23,8 +23,8 @@ def described(inputs: dict[str, tuple[int, ...]], outputs: tuple[str, ...]) -> S
     def one(name: str, shape: tuple[int, ...] = ()) -> SimpleNamespace:
         return SimpleNamespace(name=name, type=SimpleNamespace(multiArrayType=SimpleNamespace(shape=shape)))
 
-    told = SimpleNamespace(input=[one(*item) for item in inputs.items()], output=[one(name) for name in outputs])
-    return SimpleNamespace(description=told)
+    interface = SimpleNamespace(input=[one(*item) for item in inputs.items()], output=[one(name) for name in outputs])
+    return SimpleNamespace(description=interface)
 
 
 @pytest.mark.parametrize("design", [Design(), Design(stem="conv", norm="batch"), Design(positions="rope", registers=2)])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from megavit.cli.options import Bundle, ImageRoot, Json, LabelColumn, MaxAccuracyDrop, PathColumn, name_columns
 from megavit.config.export_info import ExportPrecision, InputKind
-from megavit.config.export_targets import TargetName
+from megavit.exporting.formats import TargetName
 
 
 def export(

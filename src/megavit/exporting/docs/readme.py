@@ -1,7 +1,7 @@
 """Create the README of an exported model."""
 
 from megavit.config.export_info import DISTANCE, EMBEDDING, PIXELS, PROBABILITIES, SCORE, ExportInfo
-from megavit.config.export_targets import EXPORT_TARGETS, TargetName
+from megavit.exporting.formats import EXPORT_TARGETS, TargetName
 from megavit.exporting.parity import TOLERANCES, ParityResult
 from megavit.weights.bundle.model_card import describe_resizing
 

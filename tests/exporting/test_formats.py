@@ -7,10 +7,10 @@ from typing import get_args
 
 import pytest
 
-from megavit.config import export_targets as module
-from megavit.config.export_targets import EXPORT_TARGETS, TargetName, check_export_request
 from megavit.errors import ConfigError, OutputError
+from megavit.exporting import formats as module
 from megavit.exporting.export import RUNTIMES
+from megavit.exporting.formats import EXPORT_TARGETS, TargetName, check_export_request
 
 
 def test_every_format_has_a_row_and_a_runtime():
@@ -21,7 +21,7 @@ def test_every_format_has_a_row_and_a_runtime():
 
 
 @pytest.mark.parametrize(
-    ("request_", "told"),
+    ("request_", "message"),
     [
         (("tensorflow", "pixels", "float32"), "to must be one of onnx, .*tensorrt; got 'tensorflow'"),
         (("coreml", "images", "int8"), "coreml can be exported in float32, float16, not in int8"),
@@ -29,8 +29,8 @@ def test_every_format_has_a_row_and_a_runtime():
         (("web", "images", "float32"), "web supports only --input pixels: leave out --input"),
     ],
 )
-def test_what_no_bundle_can_be_exported_as_is_told(request_, told, tmp_path):
-    with pytest.raises(ConfigError, match=told):
+def test_what_no_bundle_can_be_exported_as_is_told(request_, message, tmp_path):
+    with pytest.raises(ConfigError, match=message):
         check_export_request(*request_, out=tmp_path / "new")
 
 
