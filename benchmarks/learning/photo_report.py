@@ -44,11 +44,11 @@ def tabulate(runs: Sequence[Run], row: Callable[[Run], str], column: Callable[[R
 
 
 def list_simple(runs: Sequence[Run]) -> list[Run]:
-    """Return the simple methods that `megavit train` reports as runs of their own; they do not depend on the seed."""
-    first = {run["data"]: run for run in reversed(runs) if run.get("simple")}
+    """Return the simple methods that `megavit train` reports as runs of their own, for runs in the order of minutes."""
+    longest = {run["data"]: run for run in runs if run.get("simple")}
     return [
         {"data": data, "contender": f"{method}, on thumbnails", "test": accuracy}
-        for data, run in first.items()
+        for data, run in longest.items()
         for method, accuracy in run["simple"].items()
     ]
 

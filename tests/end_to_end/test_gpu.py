@@ -62,7 +62,7 @@ def test_a_step_waits_for_the_gpu_once(session):
 
 def test_what_a_step_must_not_do_is_found(session):
     faults = session["faults"]
-    assert ["_local_scalar_dense", "training/loop/step.py:train_step"] in faults["hidden_wait"]
+    assert ["_local_scalar_dense", "training/loop/step.py:accumulate_gradient"] in faults["hidden_wait"]
     assert faults["host_copy"].count(LOSS_READ[0]) == 2
     assert "expected all tensors on one device" in faults["wrong_device"]
 

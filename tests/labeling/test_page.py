@@ -196,10 +196,13 @@ def test_an_answer_that_was_lost_does_not_double_a_stroke(server: LabelServer, o
 
     page.route("**/api/strokes", lose_first)
     page.keyboard.press("1")
-    while len(asked) < 2:
-        page.wait_for_timeout(50)  # as the route is handled only while the browser is waited for
     page.keyboard.press("2")
-    until_saved(server, 2)
+
+    def have_arrived() -> bool:
+        page.wait_for_timeout(50)  # as a request is routed only while the browser is waited for
+        return len(asked) >= 3 and len(server.decisions()) >= 2
+
+    wait_until(have_arrived)
     assert len(server.decisions()) == 2
 
 

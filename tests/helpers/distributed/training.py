@@ -25,7 +25,7 @@ from megavit.runtime.seeds import seed_all
 from megavit.training.checkpoint.checkpoint import load_checkpoint, save_checkpoint
 from megavit.training.clock import Clock, TimeBudget, TimeBudgetPlan
 from megavit.training.context import RunContext, TrainSetup
-from megavit.training.history import EpochRecord
+from megavit.training.history import EpochRecord, Validation
 from megavit.training.loop import loop
 from megavit.training.loop.logit_monitor import MaxLogits
 from megavit.training.loop.loop import fit
@@ -164,9 +164,9 @@ def train_on_time_budget(state: TrainState, seconds: float, nap: float, folder: 
     folder.mkdir(exist_ok=True)
     budget = TimeBudget(TimeBudgetPlan(total=seconds, step=0.01, validation=0.001, final_passes=1, finish=0.0))
 
-    def validate(*_: object) -> tuple[float, float]:
+    def validate(*_: object) -> Validation:
         fake.sleep(nap)
-        return 1.0, 0.5
+        return Validation(1.0, 0.5)
 
     loader: Any = SlowLoader(state, fake, nap)
     dataset = LabeledImages("noise", None, (), (), (), "")

@@ -63,7 +63,7 @@ def test_it_knows_how_good_it_is(session: LabelingSession) -> None:
     described = session.changes()["learning"]
     assert described["labels"] == 40 and described["problem"] == ""
     assert described["done"] == described["total"] == COUNT + 1
-    assert described["estimate"]["images"] >= 10  # one in four was the next random one
+    assert 10 <= described["estimate"]["images"] < 40  # one in four was the next random one
     assert described["estimate"]["accuracy"]["value"] > 0.85
 
 

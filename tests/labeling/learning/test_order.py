@@ -40,5 +40,6 @@ def test_one_in_four_is_random_and_none_comes_twice() -> None:
     found = list(mix([1, 2, 3, 4], [9, 2, 8, 7, 6, 5]))
     assert found[:5] == [9, 1, 2, 3, 8]
     assert sorted(found) == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert [next(mix([1], [9], decided)) for decided in range(8)] == [9, 1, 1, 1, 9, 1, 1, 1]
     assert list(mix([], [3, 2])) == [3, 2]
     assert list(mix([3, 2], [])) == [3, 2]

@@ -200,7 +200,8 @@ class Learner:
         """Return the next `count` images: useful ones, and every so often a random one."""
         useful = [index for index in self.knowledge.useful if index not in labels.decided]
         failed = self.table.failed if self.table else set()
-        found = mix(useful, [index for index in self._next_random(labels) if index not in failed])
+        random = [index for index in self._next_random(labels) if index not in failed]
+        found = mix(useful, random, len(labels.decided))
         return list(islice(found, count))
 
     def _next_random(self, labels: Labels) -> list[int]:

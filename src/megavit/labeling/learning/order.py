@@ -62,11 +62,15 @@ def choose_typical(features: Tensor, count: int) -> list[int]:
     return list(dict.fromkeys(nearest.tolist()))
 
 
-def mix(useful: Sequence[int], random: Sequence[int]) -> Iterator[int]:
-    """Yield images, one in `RANDOM_EVERY` of them, the first included, from `random`, each once."""
+def mix(useful: Sequence[int], random: Sequence[int], decided: int = 0) -> Iterator[int]:
+    """Yield images, each once, and one in `RANDOM_EVERY` of them from `random`.
+
+    Args:
+        decided: number of images before these, so that it is one in so many whatever the number that is asked for.
+    """
     seen: set[int] = set()
     sources = {True: iter(random), False: iter(useful)}
-    place = 0
+    place = decided
     while sources:
         wants_random = place % RANDOM_EVERY == 0
         key = wants_random if wants_random in sources else not wants_random
