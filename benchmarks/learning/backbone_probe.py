@@ -94,7 +94,7 @@ def load_engine(contender: str) -> Engine:
         torch.manual_seed(0)
         config = preset(contender.removeprefix(RANDOM), num_classes=0)
         return Engine(MegaVit.from_config(config).eval(), make_preprocessing(config))
-    pretrained = load_source(contender, sys.stderr.write)
+    pretrained = load_source(contender, print)
     config = replace(pretrained.config, num_classes=0, image_size=choose_teacher_size(pretrained))
     model = MegaVit.from_config(config)
     initialize_from(model, pretrained)

@@ -115,14 +115,14 @@ def make_student(arguments: argparse.Namespace, teacher: PretrainedModel) -> Meg
     depth, size = len(arguments.layers), arguments.image_size
     config = replace(teacher.config, num_classes=0, image_size=size, depth=depth, pool="cls_mean")
     tensors = {name: tensor for name, tensor in teacher.tensors.items() if ".layers." not in name}
+    # The teacher's last norm is for other layers.
+    tensors |= {"norm.weight": torch.ones(config.dim), "norm.bias": torch.zeros(config.dim)}
     for new, old in enumerate(arguments.layers):
         prefix = f"transformer.layers.{old}."
         own = {name.removeprefix(prefix): x for name, x in teacher.tensors.items() if name.startswith(prefix)}
         tensors |= {f"transformer.layers.{new}.{name}": tensor for name, tensor in own.items()}
     student = MegaVit.from_config(config)
     initialize_from(student, replace(teacher, config=replace(teacher.config, depth=depth), tensors=tensors))
-    nn.init.ones_(student.norm.weight)  # the teacher's is for other layers
-    nn.init.zeros_(student.norm.bias)
     return student
 
 
