@@ -17,7 +17,9 @@ def function(command: str):
 
 
 def test_each_command_is_listed_with_the_first_sentence_of_its_docstring():
-    found = {command: parse(function(command).__doc__).short_description.replace("\n", " ") for command in COMMANDS}
+    found = {
+        command: (parse(function(command).__doc__).short_description or "").replace("\n", " ") for command in COMMANDS
+    }
     assert found == COMMANDS
 
 
