@@ -11,6 +11,7 @@ import torch
 
 from megavit.bench.case import OURS, Case
 from megavit.bench.inference import benchmark_inference
+from megavit.bench.instructions import list_instructions, read_limits
 from megavit.bench.training import benchmark_training
 from megavit.config.presets import preset
 from megavit.config.vit import PLAIN_VIT, ViTConfig
@@ -79,9 +80,13 @@ def warn_if_slower(precision: Precision, measured: Mapping[Precision, Case]) -> 
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
-    """Return the machine's name and the versions of the installed libraries."""
+    """Return the machine's name, a CPU's instructions with what limits them, and the versions of installed libraries."""
     versions = {}
     for name in LIBRARIES:
         with suppress(PackageNotFoundError):
             versions[name] = version(name)
-    return {"machine": device_name(device), "versions": versions}
+    about: dict[str, Any] = {"machine": device_name(device), "versions": versions}
+    if device.type == "cpu":
+        about["instructions"] = list_instructions()
+        about |= {"limits": limits} if (limits := read_limits()) else {}
+    return about

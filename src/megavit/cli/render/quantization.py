@@ -11,8 +11,8 @@ def describe_accuracy(result: Int8Result) -> str:
     """Return a sentence on the accuracy in int8 and float32, with the interval of its change."""
     low, high = (f"{end * 100:+.2f}" for end in (result.change.low, result.change.high))
     return (
-        f"accuracy on {result.images:,} images: {result.float32:.2%} in float32, {result.int8:.2%} in int8, a change of "
-        f"{result.change.value * 100:+.2f} points (95%: {low} to {high})"
+        f"accuracy on {result.images:,} images: {result.float32:.2%} in float32, {result.int8:.2%} in int8, a change "
+        f"of {result.change.value * 100:+.2f} points (95%: {low} to {high})"
     )
 
 
