@@ -1,8 +1,9 @@
 """What `megavit bench --out` measured, as tables in docs/benchmarks.md.
 
 megavit bench --out benchmarks/results/speed/MACHINE.json
-ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 megavit bench --out ...  # a lesser machine
-python -m benchmarks.speed_page benchmarks/results/speed/*.json
+python -m benchmarks.speed_page benchmarks/results/speed/*_threads*.json
+
+For a lesser processor, set ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 before `bench`.
 """
 
 import argparse

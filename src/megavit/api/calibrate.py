@@ -86,8 +86,8 @@ def quantize(
 ) -> Quantization:
     """Quantize a bundle to int8 for CPUs, and write it to `out` if the loss of accuracy is small.
 
-    Accuracy in int8 and float32 is compared on those images that the model was not trained on, and speed with float32 and
-    bfloat16 on this machine: int8 is slower on some processors.
+    Accuracy in int8 and float32 is compared on those images that the model was not trained on. Speed is compared with
+    float32 and bfloat16 on this machine, as int8 is slower on some processors.
 
     Args:
         bundle: bundle or `Run`, as for `megavit.load`.

@@ -80,7 +80,7 @@ def warn_if_slower(precision: Precision, measured: Mapping[Precision, Case]) -> 
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
-    """Return the machine's name, a CPU's instructions with what limits them, and the versions of installed libraries."""
+    """Return the machine's name, a CPU's instructions and their limits, and the versions of installed libraries."""
     versions = {}
     for name in LIBRARIES:
         with suppress(PackageNotFoundError):
