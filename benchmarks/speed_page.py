@@ -3,7 +3,7 @@
 megavit bench --out benchmarks/results/speed/MACHINE.json
 python -m benchmarks.speed_page benchmarks/results/speed/*_threads*.json
 
-For a lesser processor, set ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 before `bench`.
+For a lesser processor, put ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 before it.
 """
 
 import argparse
