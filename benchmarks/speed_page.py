@@ -1,7 +1,9 @@
 """What `megavit bench --out` measured, as tables in docs/benchmarks.md.
 
 megavit bench --out benchmarks/results/speed/MACHINE.json
-python -m benchmarks.speed_page benchmarks/results/speed/*.json
+python -m benchmarks.speed_page benchmarks/results/speed/*_threads*.json
+
+For a lesser processor, put ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 before it.
 """
 
 import argparse
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.pages import page_with
+from megavit.bench.instructions import describe_limits
 from megavit.runtime.storage import write_file
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
@@ -19,7 +22,13 @@ BEGIN, END = "<!-- speed: written by `python -m benchmarks.speed_page` -->", "<!
 def tables(figures: dict[str, Any]) -> list[str]:
     """A heading for the machine, and a table a case, the fastest contender first."""
     versions = ", ".join(f"{name} {number}" for name, number in figures["versions"].items())
-    lines = [f"### {figures['machine']}", "", f"{versions}.", ""]
+    limits = figures.get("limits", {})
+    limited = f", limited to {limits.get('ONEDNN_MAX_CPU_ISA', 'fewer instructions')}" if limits else ""
+    lines = [f"### {figures['machine']}{limited}", "", f"{versions}.", ""]
+    if "instructions" in figures:
+        lines += [f"Instructions: {', '.join(figures['instructions'])}.", ""]
+    if limits:
+        lines += [f"{describe_limits(limits)}.", ""]
     for case in figures["cases"]:
         with_memory = any("memory" in entry for entry in case["entries"])
         heads = [case["title"], "ms", "±", "images/s", "share of matmul speed", "megavit speedup"]

@@ -23,6 +23,21 @@ def test_a_case_is_a_table_and_memory_a_column_where_it_was_measured() -> None:
         ],
     }
     lines = tables(figures)
+    assert "limited" not in " ".join(lines) and "Instructions" not in " ".join(lines)
     assert lines[:3] == ["### a laptop", "", "torch 2."]
     assert "| megavit | 12.3 | 2% | 81.3 | 50% | 1.00 |" in lines
     assert "| megavit | 12.3 | 2% | 81.3 | 50% | 1.00 | 1,024 MiB |" in lines
+
+
+def test_a_limit_of_the_instructions_is_said_in_the_heading_and_with_what_does_not_heed_it() -> None:
+    figures = {
+        "machine": "a laptop",
+        "versions": {"torch": "2"},
+        "instructions": ["AVX2", "AVX-512"],
+        "limits": {"ONEDNN_MAX_CPU_ISA": "AVX2"},
+        "cases": [{"title": "S, batch 1, bfloat16", "entries": [], "note": "none here"}],
+    }
+    heading, _, _, _, instructions, _, limits, _, note = tables(figures)
+    assert heading == "### a laptop, limited to AVX2" and instructions == "Instructions: AVX2, AVX-512."
+    assert limits.startswith("Limited by ONEDNN_MAX_CPU_ISA=AVX2") and "ONNX Runtime does not heed" in limits
+    assert note == "S, batch 1, bfloat16: none here."
