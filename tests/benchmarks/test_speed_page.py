@@ -1,6 +1,6 @@
 import pytest
 
-from benchmarks.speed_page import tables
+from benchmarks.speed_page import ratios, tables
 
 pytestmark = pytest.mark.benchmarks
 
@@ -41,3 +41,27 @@ def test_a_limit_of_the_instructions_is_said_in_the_heading_and_with_what_does_n
     assert heading == "### a laptop, limited to AVX2" and instructions == "Instructions: AVX2, AVX-512."
     assert limits.startswith("Limited by ONEDNN_MAX_CPU_ISA=AVX2") and "ONNX Runtime does not heed" in limits
     assert note == "S, batch 1, bfloat16: none here."
+
+
+def test_ratios_are_one_table_with_a_row_a_case_and_a_column_a_contender() -> None:
+    others = {
+        name: {"name": name, **ENTRY, "megavit_speedup": 1.25} for name in ("timm in PyTorch", "timm in X, dynamic")
+    }
+    figures = {
+        "machine": "a laptop",
+        "versions": {"torch": "2"},
+        "cases": [
+            {"title": "float32", "entries": [{"name": "megavit", **ENTRY}, others["timm in PyTorch"]]},
+            {"title": "bfloat16", "entries": [], "note": "none here"},
+            {"title": "int8", "entries": [others["timm in X, dynamic"], {"name": "megavit", **ENTRY}]},
+        ],
+    }
+    assert ratios(figures)[4:] == [
+        "| | megavit, ms | timm in X | timm in PyTorch |",
+        "|---|---:|---:|---:|",
+        "| float32 | 12.3 | - | 1.25 |",
+        "| bfloat16 | none | - | - |",
+        "| int8 | 12.3 | 1.25 | - |",
+        "",
+        "- bfloat16: none here.",
+    ]
