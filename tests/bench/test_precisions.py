@@ -39,7 +39,7 @@ def test_int8_is_faster_only_if_it_beats_the_fastest_other_precision_by_more_tha
 @pytest.mark.parametrize("bfloat16", [True, False])
 def test_each_batch_is_computed_in_every_precision_of_the_machine(bfloat16, monkeypatch) -> None:
     model = MegaVit.from_config(preset("pico", num_classes=5)).eval()
-    torch.nn.init.normal_(model.mlp_head.weight)
+    torch.nn.init.normal_(model.get_parameter("mlp_head.weight"))
     sizes: list[int] = []
 
     def time_once(contenders, seconds, device):

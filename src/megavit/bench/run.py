@@ -55,7 +55,7 @@ def run_cases(
         precisions.append("int8")
     for name, config in configs.items():
         for batch in INFERENCE_BATCHES[:1] if quick else INFERENCE_BATCHES:
-            measured: dict[Precision, Case] = {}
+            measured: dict[str, Case] = {}
             for precision in precisions:
                 if precision == "bfloat16" and not has_bfloat16(device):
                     yield Case(f"{name}, batch {batch}, {precision}", note=NO_BFLOAT16)
@@ -70,7 +70,7 @@ def run_cases(
             yield benchmark_training(name, config, batch, device, seconds)
 
 
-def warn_if_slower(precision: Precision, measured: Mapping[Precision, Case]) -> str:
+def warn_if_slower(precision: str, measured: Mapping[str, Case]) -> str:
     """Return a warning if megavit is slower in `precision` than in another one, which has more digits, else ""."""
     times = {name: case.get_seconds(OURS) for name, case in measured.items()}
     best = min(times, key=times.__getitem__)
