@@ -1,4 +1,4 @@
-"""Rows that are added to a linear layer as another part leave the outputs of the former rows as they are, to the bit."""
+"""Rows added to a linear layer as another part leave the outputs of the former rows the same, to the bit."""
 
 import pytest
 import torch
