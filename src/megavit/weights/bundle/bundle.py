@@ -186,7 +186,7 @@ def build_model(info: BundleInfo) -> MegaVit | Ensemble:
             return Ensemble.from_config(info.model, info.ensemble, info.target)
         model = MegaVit.from_config(info.model)
         if info.head_parts:
-            model.mlp_head = SplitLinear(info.model.pooled_dim, info.head_parts)
+            model.set_submodule("mlp_head", SplitLinear(info.model.pooled_dim, info.head_parts))
         return model
 
 
