@@ -24,8 +24,8 @@ from megavit.weights.pretrained.pretrained import fingerprint
 
 def start_finetuning(ctx: RunContext, request: TrainRequest) -> Run:
     """Fine-tune the requested pretrained weights from the first step."""
-    assert request.pretrained is not None
     ctx, request = add_unlabeled(ctx, request)
+    assert request.pretrained is not None
     recipe = resolve_recipe(ctx, request).recipe
     start = build_pretrained(ctx, recipe, request.pretrained)
     weights = sum(p.numel() * p.element_size() for p in start.model.parameters())

@@ -21,7 +21,7 @@ class NeighborGraph:
         from sklearn.neighbors import NearestNeighbors
 
         rows = F.normalize(whiten(embeddings), dim=1).numpy()
-        count = min(NEIGHBORS, len(rows) - 1)
+        self._count, count = len(rows), min(NEIGHBORS, len(rows) - 1)
         index = NearestNeighbors(n_neighbors=count, metric="cosine", algorithm="brute").fit(rows)
         distances, neighbors = index.kneighbors()  # of each row, without itself
         weights = np.clip(1 - distances, 0, None).astype(np.float64) ** POWER
@@ -36,7 +36,7 @@ class NeighborGraph:
 
         Classes begin with equal weight, whatever their number of images; `targets` (M, C) are their soft targets.
         """
-        given: NDArray[np.float64] = np.zeros((self._edges.shape[0], targets.shape[1]))
+        given: NDArray[np.float64] = np.zeros((self._count, targets.shape[1]))
         given[indices.numpy()] = (targets.double() / targets.double().sum(dim=0).clamp_min(1e-12)).numpy()
         votes = given
         for _ in range(STEPS):
