@@ -72,9 +72,17 @@ def test_images_are_labeled_by_keys_alone(server: LabelServer, open_page: OpenPa
     expect(page.locator("#done")).to_have_text("3 images labeled, 7 left")
     expect(page.get_by_role("log")).to_contain_text(f"{sixth}: bird")
     page.keyboard.press("u")
-    until_saved(server, 7)
+    page.keyboard.press("1")  # upon what is undone, whether or not the server has answered
+    until_saved(server, 8)
+    assert server.labels()[sixth] == ("cat",)
+    page.reload()
+    expect(page.locator(".cell").first).to_be_visible()
+    for _ in range(2):
+        page.keyboard.press("u")
+    until_saved(server, 10)
     assert sixth not in server.labels()
-    assert active(page) == sixth
+    assert {one.path: one.status for one in server.decisions()}[fifth] == "unlabeled"
+    expect(page.locator("#trouble")).to_be_hidden()
 
 
 def test_many_are_selected_and_labeled_at_once_and_undone_at_once(server: LabelServer, open_page: OpenPage) -> None:

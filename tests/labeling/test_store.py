@@ -10,6 +10,7 @@ import pytest
 
 from megavit.data.sources.label_log import LABEL_LOG, format_header, parse_label_log
 from megavit.errors import DataError, OutputError
+from megavit.labeling.history import MAX_STROKES, find_undoable
 from megavit.labeling.store import LabelStore, Mark, StaleError
 
 
@@ -76,6 +77,35 @@ def test_undo_is_another_line_that_restores_what_was_before(tmp_path: Path) -> N
     with pytest.raises(StaleError):
         store.undo("4", "2", "ada")
     assert store.undo("5", "unknown", "ada") == ()
+
+
+def test_strokes_on_one_image_are_undone_one_after_the_other(tmp_path: Path) -> None:
+    store = LabelStore(tmp_path)
+    for number, name in enumerate(("cat", "dog", "bird")):
+        last = store.last("a.jpg")
+        store.add(str(number), [label("a.jpg", name, seen=last.stroke if last else "")], "ada")
+    found = [states(tmp_path)["a.jpg"]]
+    for undone in "210":
+        assert list(find_undoable(store.decisions, "ada"))[-1] == undone
+        store.undo(f"undo-{undone}", undone, "ada")
+        found.append(states(tmp_path)["a.jpg"])
+    assert found == [("bird",), ("dog",), ("cat",), ()]
+    assert find_undoable(store.decisions, "ada") == {}
+
+
+def test_the_last_strokes_of_a_user_can_be_undone(tmp_path: Path) -> None:
+    store = LabelStore(tmp_path)
+    store.add("1", [label("a.jpg", "cat"), label("b.jpg", "cat")], "ada")
+    store.add("2", [label("c.jpg", "dog")], "bob")
+    store.add("3", [label("d.jpg", "dog")], "ada")
+    assert {stroke: sorted(paths) for stroke, paths in find_undoable(store.decisions, "ada").items()} == {
+        "1": ["a.jpg", "b.jpg"],
+        "3": ["d.jpg"],
+    }
+    for number in range(MAX_STROKES):
+        store.add(f"many-{number}", [label(f"{number}.jpg", "dog")], "ada")
+    assert list(find_undoable(store.decisions, "ada")) == [f"many-{number}" for number in range(MAX_STROKES)]
+    assert find_undoable(store.decisions, "") == {}
 
 
 @pytest.mark.parametrize("left", [b'"b.jpg","ca', b'"b.jpg"', b"\xff"])
