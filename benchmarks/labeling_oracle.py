@@ -18,9 +18,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.console import Console
@@ -35,6 +36,9 @@ from megavit.labeling.session import LabelingSession
 from megavit.labeling.thumbnails import Thumbnails
 from megavit.runtime.device import pick_device
 from megavit.training.progress import NullReporter
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 CHECKPOINTS = (10, 20, 30, 50, 75, 100, 150, 200, 300, 400, 600, 800, 1200)
 KEYS = "1234567890"
@@ -141,44 +145,55 @@ class Run:
         return {"labels": len(labeled), "accuracy": (predicted == self.truth).double().mean().item()}
 
 
-def press_keys(data: Path, work: Path, count: int) -> dict[str, Any]:
-    """Label `count` images by the keys of the page, one by one."""
+@contextmanager
+def open_page(folder: Path, *options: str) -> "Iterator[Page]":
+    """Yield the page of `megavit label` in a headless Chromium."""
     from playwright.sync_api import sync_playwright
 
+    command = [sys.executable, "-m", "megavit", "label", str(folder), *options, "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            url = json.loads(server.stdout.readline())["url"]
+            with sync_playwright() as playwright:
+                browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+                page = browser.new_page()
+                page.set_default_timeout(600_000)
+                page.goto(url)
+                page.locator(".cell img").first.wait_for()
+                yield page
+                browser.close()
+        finally:
+            server.terminate()
+
+
+def press_keys(data: Path, work: Path, count: int) -> dict[str, Any]:
+    """Label `count` images by the keys of the page, one by one."""
     folder = work / "heap"
     folder.mkdir()
     labels = make_heap(data / "train", folder, 0)
     classes = sorted(set(labels.values()))[: len(KEYS)]
-    command = [sys.executable, "-m", "megavit", "label", str(folder), "--classes", ",".join(classes), "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        url = json.loads(server.stdout.readline())["url"]
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-            page = browser.new_page()
-            began = time.perf_counter()
-            page.goto(url)
-            page.locator(".cell img").first.wait_for()
-            first_paint = time.perf_counter() - began
-            page.keyboard.press("o")
-            began, strokes = time.perf_counter(), 0
-            for _ in range(count):
-                name = page.locator("#picture").get_attribute("alt") or ""
-                label = labels[name]
-                page.keyboard.press(KEYS[classes.index(label)] if label in classes else "s")
-                strokes += 1
-                page.wait_for_function("(name) => document.querySelector('#picture').alt !== name", arg=name)
-            seconds = time.perf_counter() - began
-            shown = page.locator("#learned").inner_text()
-            browser.close()
-        server.terminate()
-    written = (folder / "labels.csv").read_text().count("\n") - 1
+    with open_page(folder, "--classes", ",".join(classes)) as page:
+        page.keyboard.press("o")
+        began, strokes, accepted = time.perf_counter(), 0, 0
+        for _ in range(count):
+            name = page.locator("#picture").get_attribute("alt") or ""
+            suggested = page.locator("#picture-label").inner_text().partition("?")[0]
+            label = labels[name]
+            accepted += label == suggested
+            key = "Enter" if label == suggested else KEYS[classes.index(label)] if label in classes else "s"
+            page.keyboard.press(key)
+            strokes += 1
+            page.wait_for_function("(name) => document.querySelector('#picture').alt !== name", arg=name)
+        seconds = time.perf_counter() - began
+        page.wait_for_function("() => document.querySelector('#learned').textContent.includes('%')")
+        shown = page.locator("#learned").inner_text()
     return {
         "images": count,
         "strokes": strokes,
+        "suggestions_taken": accepted,
         "seconds_an_image": seconds / count,
-        "first_paint_seconds": first_paint,
-        "lines_written": written,
+        "lines_written": (folder / "labels.csv").read_text().count("\n") - 1,
         "shown": shown,
     }
 
