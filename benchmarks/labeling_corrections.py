@@ -17,7 +17,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from benchmarks.labeling_oracle import KEYS, open_page
+from benchmarks.labeling_oracle import KEYS, open_page, serve_folder
 from benchmarks.planted_faults import Planted, plant
 from megavit.data.sources.label_log import LABEL_LOG, parse_label_log
 from megavit.errors import MegavitError
@@ -32,7 +32,7 @@ def correct(folder: Path, planted: Planted) -> dict[str, Any]:
         partners.setdefault(copy, set()).add(name)
     useless, excluded, keys = {*planted.corrupt, *planted.blank}, set[str](), Counter[str]()
     began = time.perf_counter()
-    with open_page(folder, "--correct") as page:
+    with serve_folder(folder, "--correct") as (_, url), open_page(url) as page:
         page.wait_for_function("() => document.querySelector('#filter').value === 'check'")
         checked = time.perf_counter()
         doubted = page.evaluate(
