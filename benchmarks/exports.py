@@ -26,7 +26,9 @@ from benchmarks.pages import page_with
 from megavit.bench.run import describe_machine
 from megavit.bench.timing import time_interleaved
 from megavit.data.decode.image_file import read_image_file
-from megavit.exporting.export import TARGETS, export, model_size
+from megavit.exporting.export import RUNTIMES as EXPORT_RUNTIMES
+from megavit.exporting.export import export, model_size
+from megavit.exporting.formats import EXPORT_TARGETS
 from megavit.exporting.metadata import bundle_name
 from megavit.exporting.parity_images import ParityImage, load_parity_images
 from megavit.exporting.resize import input_channels
@@ -35,7 +37,7 @@ from megavit.runtime.storage import write_file
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- exports: written by `python -m benchmarks.exports --page` -->", "<!-- end of exports -->"
-EXCLUDED = ("web", "executorch")  # web is ONNX in another runtime; executorch takes only preprocessed images
+EXCLUDED = ("web", "executorch", "coreml", "tensorrt")  # ONNX in another runtime, or only for preprocessed images
 BATCHES = (1, 16)
 MAX_IMAGES = 10_000
 RUNTIMES = ("torch", "onnxruntime", "openvino")
@@ -68,12 +70,12 @@ def measure(bundle: str, images: Path | None, seconds: float) -> dict[str, Any]:
     facts: dict[str, dict[str, Any]] = {}
     runs: dict[str, Callable[[np.ndarray], Any]] = {"PyTorch float32": _run_pytorch(predictor)}
     with TemporaryDirectory() as scratch:
-        for target, kind in TARGETS.items():
-            for precision in () if target in EXCLUDED else kind.precisions:
+        for target, row in EXPORT_TARGETS.items():
+            for precision in () if target in EXCLUDED else row.precisions:
                 out = Path(scratch) / f"{target}-{precision}"
                 sys.stderr.write(f"{target} {precision} …\n")
                 result = export(predictor, target, out, parity_images, precision=precision, max_accuracy_drop=100)
-                runs[f"{target} {precision}"] = kind.open(out, predictor)
+                runs[f"{target} {precision}"] = EXPORT_RUNTIMES[target].open(out, predictor)
                 facts[f"{target} {precision}"] = {"bytes": model_size(out)} | result.to_dict()
         rates: dict[str, dict[str, float]] = {name: {} for name in runs}
         for count, batch in inputs.items():

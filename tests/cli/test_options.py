@@ -102,6 +102,7 @@ def test_no_two_flags_have_the_same_help_text() -> None:
 
 OF_OTHER_PROGRAMS = {
     *("--onnxruntime-web", "--nproc-per-node", "--only-binary", "--retries", "--timeout", "--quiet", "--prefix"),
+    *("--onnx", "--strongly", "--save"),  # of trtexec, whose options go on with a capital letter
     *(
         "--disable-pip-version-check",
         "--dest",

@@ -29,7 +29,7 @@ def test_it_answers_as_the_predictor(case, trusted, input, tmp_path):
         ParityImage(str(place), one)
         for place, one in enumerate(make_images(input_channels(predictor.info.preprocessing)))
     ]
-    found = compare(predictor, run, export_info(predictor, input, "float32"), images)
+    found = compare(predictor, run, export_info(predictor, input, "float32"), images, batch_sizes=(1, 2, 5))
     assert found.images > len(images) if input == "pixels" else found.images == len(images)
     assert found.feature_error < 1e-4 and found.output_error < 1e-4
 

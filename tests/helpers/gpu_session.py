@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import numpy as np
 import torch
 
 import megavit
 from megavit.config.recipe import Recipe
 from megavit.config.target import Target
 from megavit.exporting.metadata import export_info
-from megavit.exporting.module import ExportModule, output_names
+from megavit.exporting.module import ExportModule, output_names, run_eagerly
 from megavit.exporting.parity import compare
 from megavit.exporting.parity_images import ParityImage
 from megavit.model.vit import MegaVit
@@ -151,13 +150,9 @@ def use(predictor: Predictor, images: list[Path]) -> dict[str, Any]:
 
 def compare_export(predictor: Predictor, images: list[Path]) -> list[float]:
     """Return the largest errors of outputs and features of the module that is exported, on the CPU, for images."""
-    module, names = ExportModule(predictor), output_names(predictor)
-
-    def run(inputs: np.ndarray) -> dict[str, np.ndarray]:
-        return {name: value.numpy() for name, value in zip(names, module(torch.from_numpy(inputs)), strict=True)}
-
+    run = run_eagerly(ExportModule(predictor), output_names(predictor))
     shown = [ParityImage(path.name, predictor.prepare(path).permute(1, 2, 0).numpy()) for path in images]
-    parity = compare(predictor, run, export_info(predictor, "pixels", "float32"), shown)
+    parity = compare(predictor, run, export_info(predictor, "pixels", "float32"), shown, batch_sizes=(1, 2))
     return [parity.output_error, parity.feature_error]
 
 

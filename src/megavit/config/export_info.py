@@ -50,6 +50,7 @@ class ExportInfo:
         preprocessing: preprocessing of the pixels, within the model or before it.
         precision: precision of the matrix products or the weights.
         recorded: whether `megavit-export.json`, with the SHA-256 of the files, is in the same folder.
+        unverified: why the outputs have not been compared in the model's own runtime; "" if they have.
     """
 
     format: int = EXPORT_FORMAT
@@ -68,6 +69,7 @@ class ExportInfo:
     preprocessing: Preprocessing
     precision: ExportPrecision = "float32"
     recorded: bool = False
+    unverified: str = ""
 
     def __post_init__(self) -> None:
         check_integer("format", self.format, minimum=1)

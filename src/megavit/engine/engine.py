@@ -24,6 +24,7 @@ Precision = Literal["float32", "bfloat16", "int8"]
 
 PATIENCE_SECONDS = 0.3
 """OpenVINO's graph takes about this long to build, and is built once PyTorch has computed for as long."""
+MAX_TURNS = 3  # of short batches, of which the fastest counts: other processes slow down single ones
 MAX_RELATIVE_ERROR = 1e-4  # between PyTorch and OpenVINO in float32; a wrong graph is off by far more
 
 
@@ -125,6 +126,11 @@ class Engine:
             self.note = f"PyTorch: OpenVINO does not run here ({error})"
             return
         (expected, torch_seconds), (_, seconds) = _timed(self.run_pytorch, images), _timed(openvino, images)
+        turns = 1
+        while turns < MAX_TURNS and torch_seconds + seconds < PATIENCE_SECONDS:
+            torch_seconds = min(torch_seconds, _timed(self.run_pytorch, images)[1])
+            seconds = min(seconds, _timed(openvino, images)[1])
+            turns += 1
         error = max(_relative_error(a, b) for a, b in zip(outputs, expected, strict=True))
         if self.precision == "float32" and not error <= MAX_RELATIVE_ERROR:
             self.note = f"PyTorch: OpenVINO's outputs differ by {error:.1g} of the largest value"

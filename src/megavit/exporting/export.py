@@ -5,15 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from megavit.config.checks import check_choice
-from megavit.config.export_info import IMAGES, PIXELS, ExportPrecision, InputKind
+from megavit.config.export_info import PIXELS, ExportInfo, ExportPrecision, InputKind
 from megavit.data.scan import Progress
-from megavit.errors import ConfigError, OutputError
+from megavit.errors import ConfigError
 from megavit.exporting.docs.example_script import render_example_script
 from megavit.exporting.docs.readme import describe_parity, render_readme
+from megavit.exporting.formats import ExportTarget, TargetName, check_export_request
 from megavit.exporting.metadata import as_json, export_info
-from megavit.exporting.module import check_size, output_names
-from megavit.exporting.parity import BATCH_SIZES, ParityResult, check_parity, compare
+from megavit.exporting.module import ExportModule, check_size, output_names, run_eagerly
+from megavit.exporting.parity import ParityResult, check_parity, compare, prepared_inputs
 from megavit.exporting.parity_images import ParityImage, calibration_batches
 from megavit.exporting.targets.onnx import write_onnx
 from megavit.exporting.targets.torch_export import open_aotinductor, open_torch, write_aotinductor, write_torch
@@ -37,13 +37,11 @@ class ExportJob(NamedTuple):
     runtime: Path | None
 
 
-class ExportTarget(NamedTuple):
-    """A runtime to export to, with functions that write and open a model, and batch sizes for verification."""
+class ExportRuntime(NamedTuple):
+    """Functions that write a model, and open it in its runtime, or what it is made from where that is not here."""
 
-    precisions: tuple[ExportPrecision, ...]
     write: Callable[[ExportJob], None]
     open: Callable[[Path, Predictor], Run]
-    batch_sizes: tuple[int, ...] = BATCH_SIZES
 
 
 def export(
@@ -72,54 +70,46 @@ def export(
         ExportError: if the runtime's outputs differ from PyTorch's; nothing is written.
         OutputError: if `out` exists, or cannot be written.
     """
-    check_export_options(target, input, precision, out, runtime)
-    export_target = TARGETS[target]
+    name, row = check_export_request(target, input, precision, out, runtime)
     if precision == "int8" and not any(image.label is not None for image in images):
         raise ConfigError("int8 is verified by its accuracy, which needs labeled images: pass them with --data")
     check_size(predictor)
-    info = replace(export_info(predictor, input, precision), recorded=input == PIXELS and target != "web")
+    info = make_info(predictor, row, input, precision)
     outputs = output_names(predictor)
     with writing("the exported model", out), new_folder(out) as new:
-        export_target.write(ExportJob(predictor, new, input, precision, as_json(info), images, runtime))
-        run, sizes = export_target.open(new, predictor), export_target.batch_sizes
-        result = compare(predictor, run, info, images, batch_sizes=sizes, progress=progress)
-        check_parity(result, precision, max_accuracy_drop, target)
-        if info.recorded:
+        RUNTIMES[name].write(ExportJob(predictor, new, input, precision, as_json(info), images, runtime))
+        run = RUNTIMES[name].open(new, predictor)
+        result = compare(predictor, run, info, images, batch_sizes=row.batch_sizes, progress=progress)
+        check_parity(result, precision, max_accuracy_drop, name)
+        if info.unverified:
+            write_record(
+                new,
+                prepared_inputs(predictor, images[:REFERENCE_IMAGES]),
+                run_eagerly(ExportModule(predictor, input).eval(), outputs),
+            )
+        elif info.recorded:
             pixels = [to_input_channels(image.pixels, info) for image in images[:REFERENCE_IMAGES]]
             write_record(new, reference_inputs(pixels, info.height, info.width), run)
-        script = None if target == "web" else render_example_script(target, info, outputs)
+        script = render_example_script(name, info, outputs)
         if script is not None:
             write_file(new / "predict.py", script)
         parity = describe_parity(result, info, source)
-        write_file(new / "README.md", render_readme(target, info, outputs, parity, has_script=script is not None))
+        write_file(new / "README.md", render_readme(name, info, outputs, parity, has_script=script is not None))
     return result
 
 
-def check_export_options(
-    target: str, input: InputKind, precision: ExportPrecision, out: Path, runtime: Path | None
-) -> None:
-    """Raise a ConfigError or an OutputError for options that are invalid for every bundle."""
-    check_choice("to", target, tuple(TARGETS))
-    precisions = TARGETS[target].precisions
-    if precision not in precisions:
-        raise ConfigError(f"{target} can be exported in {', '.join(precisions)}, not in {precision}")
-    if target == "web" and input != PIXELS:
-        raise ConfigError("--to web supports only --input pixels: leave out --input")
-    if target == "executorch":
-        from megavit.exporting.targets.executorch import check_installed
-
-        check_installed()
-        if input != IMAGES:
-            raise ConfigError("executorch supports only preprocessed images: add --input images")
-    if runtime is not None and target != "web":
-        raise ConfigError(f"--onnxruntime-web is only for --to web, not for {target}")
-    if out.exists():
-        raise OutputError(f"{out} already exists: choose a new folder")
+def make_info(predictor: Predictor, row: ExportTarget, input: InputKind, precision: ExportPrecision) -> ExportInfo:
+    """Return the metadata of a bundle's export to a target, with what is not verified on this machine."""
+    unverified = "" if row.is_verified else row.unverified
+    is_recorded = bool(unverified) or (input == PIXELS and row.has_record)
+    return replace(export_info(predictor, input, precision), recorded=is_recorded, unverified=unverified)
 
 
 def model_size(folder: Path) -> int:
     """Return the size in bytes of the exported model in a folder, without the other files."""
-    return sum(path.stat().st_size for path in folder.rglob("model.*") if path.suffix != ".json")
+    models = [path for path in folder.rglob("model.*") if path.suffix != ".json"]
+    files = [file for path in models for file in (path.rglob("*") if path.is_dir() else [path])]
+    return sum(file.stat().st_size for file in {*files} if file.is_file())
 
 
 def _write_onnx(job: ExportJob) -> None:
@@ -159,6 +149,20 @@ def _write_executorch(job: ExportJob) -> None:
     write_executorch(job.predictor, job.folder, job.metadata)
 
 
+def _write_tensorrt(job: ExportJob) -> None:
+    from onnx import checker
+
+    path = job.folder / "model.onnx"
+    write_onnx(job.predictor, path, job.input, job.precision, job.metadata)
+    checker.check_model(path, full_check=True)  # every type, as the engine's builder takes them literally
+
+
+def _write_coreml(job: ExportJob) -> None:
+    from megavit.exporting.targets.coreml import write_coreml
+
+    write_coreml(job.predictor, job.folder / "model.mlpackage", job.precision, job.metadata)
+
+
 def _open_in_folder(folder: Path, _: Predictor) -> Run:
     return open_exported(folder)[0]
 
@@ -169,15 +173,22 @@ def _open_executorch(folder: Path, predictor: Predictor) -> Run:
     return open_executorch(folder, predictor)
 
 
-TARGETS: dict[str, ExportTarget] = {
-    "onnx": ExportTarget(("float32", "float16", "int8"), _write_onnx, _open_in_folder),
-    "openvino": ExportTarget(("float32", "float16", "int8"), _write_openvino, _open_in_folder),
-    "web": ExportTarget(
-        ("float32", "float16", "int8"), _write_web, lambda folder, p: _open_in_folder(folder / "page", p)
+def _open_coreml(folder: Path, predictor: Predictor) -> Run:
+    from megavit.exporting.targets.coreml import open_coreml
+
+    return open_coreml(folder / "model.mlpackage", predictor)
+
+
+RUNTIMES: dict[TargetName, ExportRuntime] = {
+    "onnx": ExportRuntime(_write_onnx, _open_in_folder),
+    "openvino": ExportRuntime(_write_openvino, _open_in_folder),
+    "web": ExportRuntime(_write_web, lambda folder, predictor: _open_in_folder(folder / "page", predictor)),
+    "torch": ExportRuntime(_write_torch, lambda folder, predictor: open_torch(folder / "model.pt2", predictor)),
+    "aotinductor": ExportRuntime(
+        _write_aotinductor, lambda folder, predictor: open_aotinductor(folder / "model.pt2", predictor)
     ),
-    "torch": ExportTarget(("float32", "bfloat16"), _write_torch, lambda folder, p: open_torch(folder / "model.pt2", p)),
-    "aotinductor": ExportTarget(
-        ("float32", "bfloat16"), _write_aotinductor, lambda folder, p: open_aotinductor(folder / "model.pt2", p)
-    ),
-    "executorch": ExportTarget(("float32",), _write_executorch, _open_executorch, batch_sizes=(1,)),
+    "executorch": ExportRuntime(_write_executorch, _open_executorch),
+    "coreml": ExportRuntime(_write_coreml, _open_coreml),
+    "tensorrt": ExportRuntime(_write_tensorrt, _open_in_folder),  # what it is built from, in ONNX Runtime
 }
+"""How each row of `EXPORT_TARGETS` is written and run."""

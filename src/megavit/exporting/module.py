@@ -1,7 +1,9 @@
 """Define the module that is exported: a bundle from pixels to calibrated outputs."""
 
 import copy
+from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -52,6 +54,16 @@ class ExportModule(nn.Module):
             whitened = (embedding - self.center) @ self.whitening
             outputs.append((whitened[:, None] - self.groups).square().sum(dim=2).amin(dim=1).sqrt())
         return tuple(outputs)
+
+
+def run_eagerly(module: ExportModule, names: tuple[str, ...]) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """Return a function that runs a module in PyTorch, from the model's input to its outputs by name."""
+
+    def run(inputs: np.ndarray) -> dict[str, np.ndarray]:
+        with torch.no_grad():
+            return {name: values.numpy() for name, values in zip(names, module(torch.from_numpy(inputs)), strict=True)}
+
+    return run
 
 
 def output_names(predictor: Predictor) -> tuple[str, ...]:

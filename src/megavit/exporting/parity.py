@@ -19,8 +19,6 @@ from megavit.exporting.parity_images import ParityImage, stretch_images
 from megavit.predict.exported_predictor import Run, to_input_channels
 from megavit.predict.predictor import Predictor
 
-BATCH_SIZES = (1, 2, 5, 16)
-
 
 @dataclass(frozen=True)
 class Tolerance:
@@ -85,7 +83,7 @@ def compare(
     info: ExportInfo,
     images: Sequence[ParityImage],
     *,
-    batch_sizes: Sequence[int] = BATCH_SIZES,
+    batch_sizes: Sequence[int],
     progress: Progress | None = None,
 ) -> ParityResult:
     """Return how far an exported model is from PyTorch in float32 on the images, some of them also resized."""
@@ -174,11 +172,16 @@ def _run_exported(predictor: Predictor, run: Run, info: ExportInfo, batch: Seque
     if info.input == "pixels":
         inputs = np.stack([to_input_channels(image.pixels, info) for image in batch])
     else:
-        prepared = torch.stack([predictor.prepare(image.pixels) for image in batch])
-        inputs = normalize(prepared, predictor.info.preprocessing).numpy()
+        inputs = prepared_inputs(predictor, batch)
     outputs = {name: torch.from_numpy(np.asarray(values)) for name, values in run(inputs).items()}
     values = outputs.get(PROBABILITIES, outputs.get(SCORE))
     return _to_outputs(predictor, values, outputs[EMBEDDING], outputs.get(DISTANCE))
+
+
+def prepared_inputs(predictor: Predictor, images: Sequence[ParityImage]) -> np.ndarray:
+    """Return images as the input "images": resized and normalized, float32 (B, C, height, width)."""
+    prepared = torch.stack([predictor.prepare(image.pixels) for image in images])
+    return normalize(prepared, predictor.info.preprocessing).numpy()
 
 
 def _to_outputs(predictor: Predictor, values: Tensor | None, embedding: Tensor, distance: Tensor | None) -> Outputs:

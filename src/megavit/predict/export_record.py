@@ -31,7 +31,9 @@ def write_record(folder: Path, inputs: np.ndarray, run: Run) -> None:
     """Write `reference.npz`, a small batch of inputs with their outputs, and the record of all model files."""
     arrays: dict[str, Any] = {INPUT: inputs} | run(inputs)
     np.savez(folder / REFERENCE, **arrays)
-    files = sorted(path.name for path in folder.iterdir() if path.name == REFERENCE or path.stem == "model")
+    files = sorted(
+        path.name for path in folder.iterdir() if path.name == REFERENCE or (path.stem == "model" and path.is_file())
+    )
     digests = {name: sha256(folder / name) for name in files}
     (folder / RECORD).write_text(json.dumps({"files": digests}, indent=1) + "\n")
 

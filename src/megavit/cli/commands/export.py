@@ -1,19 +1,17 @@
 """The command `megavit export`."""
 
 from pathlib import Path
-from typing import Literal
 
 from megavit.cli.options import Bundle, ImageRoot, Json, LabelColumn, MaxAccuracyDrop, PathColumn, name_columns
 from megavit.config.export_info import ExportPrecision, InputKind
-
-Target = Literal["onnx", "openvino", "web", "torch", "aotinductor", "executorch"]
+from megavit.exporting.formats import TargetName
 
 
 def export(
     bundle: Bundle,
     /,
     *,
-    to: Target,
+    to: TargetName,
     out: Path,
     precision: ExportPrecision = "float32",
     input: InputKind = "pixels",
@@ -29,14 +27,15 @@ def export(
 
     The exported model is run on real images and its outputs are compared with
     PyTorch's. If they differ by more than rounding, nothing is written and
-    the exit code is 1. Resizing, normalization, class names, calibration and
-    thresholds are part of the export; the predict.py written with it shows how
-    to use it without megavit.
+    the exit code is 1. Where a format cannot be run here (coreml, tensorrt), the
+    output, the README and the file say so. Resizing, normalization, class names,
+    calibration and thresholds are part of the export; the predict.py written
+    with it shows how to use it without megavit.
 
     Args:
         to: Format to write; web is a page that runs the model in a browser.
         out: New folder for the exported model.
-        precision: Numeric precision: float16 for onnx, openvino and web, bfloat16 for torch and aotinductor.
+        precision: Numeric precision: bfloat16 for torch and aotinductor, float16 for most others.
         input: Model input: raw pixels of any size, or images that are already preprocessed.
         data: Labeled images for the parity check. Default: the bundle's own test images.
         onnxruntime_web: Folder of the npm package onnxruntime-web, for --to web. Default: npm fetches it.
@@ -58,6 +57,6 @@ def export(
     if json:
         print_json(exported.to_dict())
         return 0
-    results.print(exported.description)
+    results.print(exported.description, style=None if exported.is_verified else "yellow")
     results.print(f"{out}: {exported.num_bytes / 1e6:.1f} MB; its README.md explains how to use it")
     return 0

@@ -109,8 +109,8 @@ PRINT_MARK = """    unlike = outputs["distance"][0] > about["ood_threshold"]
 
 
 def render_example_script(target: str, info: ExportInfo, names: tuple[str, ...]) -> str | None:
-    """Return the script, or None for a model without a classifier or with already prepared input images."""
-    if info.input == IMAGES or (not info.labels and info.target != "regression"):
+    """Return the script, or None for a page, a model without a classifier, or already prepared input images."""
+    if target not in LIBRARIES or info.input == IMAGES or (not info.labels and info.target != "regression"):
         return None
     color = info.channels == 3
     libraries = [f"import {name}" for name in sorted(("numpy as np", LIBRARIES[target]))]

@@ -1,19 +1,16 @@
 """Create the README of an exported model."""
 
 from megavit.config.export_info import DISTANCE, EMBEDDING, PIXELS, PROBABILITIES, SCORE, ExportInfo
+from megavit.exporting.formats import EXPORT_TARGETS, TargetName
 from megavit.exporting.parity import TOLERANCES, ParityResult
 from megavit.weights.bundle.model_card import describe_resizing
 
-RUNTIMES = {
-    "onnx": "`model.onnx`, for ONNX Runtime and other runtimes that read ONNX",
-    "openvino": "`model.xml` and `model.bin`, for OpenVINO",
-    "torch": "`model.pt2`, for `torch.export.load`: needs PyTorch only, not megavit",
-    "aotinductor": "`model.pt2`, compiled for CPUs like the one that it was exported on, for "
-    "`torch._inductor.aoti_load_package`, from Python or C++",
-    "executorch": "`model.pte`, for ExecuTorch, one image at a time",
-    "web": "`index.html`, a page that predicts in the browser: put the folder on any web server; no image is sent",
+METADATA_IN = {
+    "web": "in `page/model.json`",
+    "executorch": "in `model.json`",
+    "coreml": 'among the user-defined metadata, under the name "megavit"',
 }
-METADATA_IN = {"web": "in `page/model.json`", "executorch": "in `model.json`"}
+PROFILE = (("min", 1), ("opt", 16), ("max", 64))  # images in a batch of TensorRT
 OUTPUTS = {
     PROBABILITIES: "float32 (batch, {labels}): calibrated, in the order of the labels",
     SCORE: "float32 (batch,): in the unit of the training scores",
@@ -23,7 +20,9 @@ OUTPUTS = {
 }
 
 
-def render_readme(target: str, info: ExportInfo, outputs: tuple[str, ...], parity: str, *, has_script: bool) -> str:
+def render_readme(
+    target: TargetName, info: ExportInfo, outputs: tuple[str, ...], parity: str, *, has_script: bool
+) -> str:
     """Return the README in Markdown, with the model's output names and the text of `describe_parity`."""
     values = {"labels": len(info.labels), "ood_threshold": info.ood_threshold or 0.0}
     output_lines = "\n".join(f"- `{name}`: {OUTPUTS[name].format(**values)}" for name in outputs)
@@ -45,13 +44,13 @@ def render_readme(target: str, info: ExportInfo, outputs: tuple[str, ...], parit
     script = " `predict.py` shows how to use all of it." if has_script else ""
     return f"""# {info.name}, exported by megavit
 
-{RUNTIMES[target]}. Exported from the bundle of {info.created}; {info.precision}.
+{EXPORT_TARGETS[target].files}. Exported from the bundle of {info.created}; {info.precision}.
 
 ## Input
 
 - {inputs}.
 
-## Outputs
+{_describe_build(target, info)}## Outputs
 
 {output_lines}
 
@@ -63,9 +62,28 @@ Labels, thresholds and the other metadata are JSON {metadata_in}.{script}
 """
 
 
+def _describe_build(target: TargetName, info: ExportInfo) -> str:
+    """Return how the engine is built, for a target that needs that, else ""."""
+    if target != "tensorrt":
+        return ""
+    shapes = (f"--{name}Shapes=images:{count}x{info.channels}x{info.height}x{info.width}" for name, count in PROFILE)
+    return f"""## Building the engine
+
+With TensorRT 10 or later, on the GPU that will run it, for batches of 1 to 64 images:
+
+```
+trtexec --onnx=model.onnx --stronglyTyped --saveEngine=model.engine {" ".join(shapes)}
+```
+
+`reference.npz` has inputs (`input`) and the outputs that PyTorch computed in float32 for them.
+
+"""
+
+
 def describe_parity(result: ParityResult, info: ExportInfo, source: str) -> str:
     """Return a few sentences on what was compared and the result; `source` describes the images."""
-    text = (
+    text = f"Not verified here: {info.unverified}. " if info.unverified else ""
+    text += (
         f"Compared with PyTorch in float32 on {source}"
         + (f" and {result.stretched} of them at other sizes" if result.stretched else "")
         + f": outputs differ by at most {result.output_error:.2g}, features by {result.feature_error:.2g} of the "

@@ -2,22 +2,14 @@
 
 from collections.abc import Callable
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from megavit.errors import ConfigError
 from megavit.exporting.module import ExportModule, example_input, output_names
 from megavit.exporting.targets.onnx import suppress_output
 from megavit.predict.predictor import Predictor
-
-
-def check_installed() -> None:
-    """Raise a ConfigError unless ExecuTorch is installed."""
-    if find_spec("executorch") is None:
-        raise ConfigError("executorch is not installed: pip install 'megavit[executorch]'")
 
 
 def write_executorch(predictor: Predictor, folder: Path, metadata: str) -> None:
