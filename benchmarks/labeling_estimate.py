@@ -76,8 +76,8 @@ class Heap:
         useful = choose_typical(self.rows, TYPICAL)
         while len(labeled) < max(points):
             decided = set(labeled)
-            left = [[one for one in images if one not in decided] for images in (useful, self.random)]
-            labeled += islice(mix(*left, len(labeled)), STEP)
+            teaching = [one for one in useful if one not in decided]
+            labeled += islice(mix(teaching, [one for one in self.random if one not in decided], len(labeled)), STEP)
             places, undecided = torch.tensor(labeled), torch.ones(len(self.rows), dtype=torch.bool)
             undecided[places] = False
             if self.targets[places].any(dim=0).sum() < 2:
