@@ -112,7 +112,8 @@ def _predict(
     predicted = torch.zeros_like(targets)
     for probe, held_out in parts:
         if held_out.any() and not held_out.all():
-            probe.fit(features[~held_out], targets[~held_out])
+            while not probe.fit(features[~held_out], targets[~held_out]):
+                yield None
             predicted[held_out] = probe.predict(features[held_out])
             yield None
     return predicted

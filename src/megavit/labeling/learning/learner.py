@@ -168,7 +168,7 @@ class Learner:
             self._rows = self._scaling(table.rows)
             self._probe, self._estimator = GrowingProbe(labels.target), Estimator(labels.target)
             self._estimate_labels, self._estimating = 0, None
-        self._fitted = state
+        self._fitted, self._is_settled = state, True
         undecided = [index for index in self._known.tolist() if index not in labels.decided]
         open_ = torch.tensor(undecided, dtype=torch.int64)
         suggested = torch.full((len(self._order),), -1)
