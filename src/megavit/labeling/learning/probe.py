@@ -53,14 +53,13 @@ class GrowingProbe:
             line_search_fn="strong_wolfe",
         )
 
-        def closure() -> Tensor:
+        def closure() -> float:
             optimizer.zero_grad()
             loss = self._loss(features @ weight.T + bias, targets) + penalty * weight.square().sum()
             loss.backward()
-            return loss
+            return float(loss.detach())
 
-        before = float(optimizer.step(closure))
-        after = float(closure())
+        before, after = optimizer.step(closure), closure()
         self.weight, self.bias = weight.detach(), bias.detach()
         return steps == MAX_STEPS or before - after < SETTLED * before
 
