@@ -50,7 +50,7 @@ docs: $(DEV)  ## build the documentation site into site/, and run the commands o
 	mkdir -p $(CACHE)
 	$(BIN)/python tools/make_cli_reference.py
 	$(BIN)/zensical build --strict --clean
-	$(BIN)/python -m pytest -m docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal -m docs
 
 readme: $(RUNTIME)  ## put a run of the demo into README.md
 	$(BIN)/python tools/make_readme.py

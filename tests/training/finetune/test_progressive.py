@@ -46,7 +46,7 @@ def always(logits: torch.Tensor) -> TrainMethod:
     return lambda method, probe: (logits, 1.0, "")
 
 
-def tuned(accuracy, spread=1.5, methods=("lora", "last", "all"), requested=None, certainty=None):
+def tuned(accuracy, spread=1.5, methods=("last", "lora", "all"), requested=None, certainty=None):
     reported: list[TuneResult] = []
     features = frozen(spread)
     train, asked = answering(features, accuracy, certainty or {})
@@ -56,37 +56,37 @@ def tuned(accuracy, spread=1.5, methods=("lora", "last", "all"), requested=None,
 
 
 def test_every_method_is_tried_and_the_highest_is_kept_even_if_its_gain_may_be_chance():
-    found, kept, reason, asked = tuned({"lora": 0.85, "last": 0.9, "all": 0.3})
-    assert [result.method for result in found] == ["knn", "probe", *asked] and asked == ["lora", "last", "all"]
-    assert [result.baseline for result in found[2:]] == ["probe", "lora", "last"]
+    found, kept, reason, asked = tuned({"last": 0.85, "lora": 0.9, "all": 0.3})
+    assert [result.method for result in found] == ["knn", "probe", *asked] and asked == ["last", "lora", "all"]
+    assert [result.baseline for result in found[2:]] == ["probe", "last", "lora"]
     p_value = found[3].p_value
     assert p_value is not None and p_value > 0.1  # chance may well do that
-    assert (kept, reason) == ("last", "it is the best on the held-out images")
+    assert (kept, reason) == ("lora", "it is the best on the held-out images")
 
 
 def test_a_worse_method_does_not_keep_the_next_from_its_turn():
-    _, kept, _, asked = tuned({"lora": 0.2, "last": 0.1, "all": 1.0})
+    _, kept, _, asked = tuned({"last": 0.2, "lora": 0.1, "all": 1.0})
     assert kept == "all" and len(asked) == 3
 
 
 def test_where_no_method_is_better_the_probe_stays():
-    found, kept, reason, _ = tuned({"lora": 0.2, "last": 0.2, "all": 0.2}, spread=0.2)
+    found, kept, reason, _ = tuned({"last": 0.2, "lora": 0.2, "all": 0.2}, spread=0.2)
     assert (kept, reason) == ("probe", "no other method is better on the held-out images")
     assert found[-1].p_value == 1
 
 
 def test_of_equal_methods_the_one_with_the_lower_loss_is_kept():
-    equal = {"lora": 1.0, "last": 1.0, "all": 1.0}
-    assert tuned(equal, certainty={"last": 3.0, "all": 2.0})[1] == "last"
-    assert tuned(equal)[1] == "lora"
+    equal = {"last": 1.0, "lora": 1.0, "all": 1.0}
+    assert tuned(equal, certainty={"lora": 3.0, "all": 2.0})[1] == "lora"
+    assert tuned(equal)[1] == "last"
 
 
 def test_where_there_is_no_time_it_says_so():
     found, kept, reason, asked = tuned({})
-    assert (kept, reason) == ("probe", "there was no time left for lora") and len(found) == 2 and asked == ["lora"]
-    _, kept, reason, asked = tuned({"lora": 1.0})
-    assert kept == "lora" and asked == ["lora", "last"]
-    assert reason == "it is the best on the held-out images; there was no time left for last"
+    assert (kept, reason) == ("probe", "there was no time left for last") and len(found) == 2 and asked == ["last"]
+    _, kept, reason, asked = tuned({"last": 1.0})
+    assert kept == "last" and asked == ["last", "lora"]
+    assert reason == "it is the best on the held-out images; there was no time left for lora"
 
 
 def test_a_requested_method_is_kept_unless_it_is_worse_than_its_start():

@@ -54,13 +54,13 @@ def test_baselines_are_compared_on_the_images_of_all_folds():
         )
         return FoldRecord(baselines=[counts], baseline_images=80, baseline_available=90, baseline_seconds=0.5)
 
-    found = pool_baselines([record(9, 1, "k = 1"), record(8, 0, "k = 3")], 0.9)
+    found = pool_baselines([record(9, 1, "k = 1"), record(8, 0, "k = 3")], 0.9, is_pretrained=False)
     assert found is not None and found.seconds == 1.0 and (found.images, found.available) == (80, 90)
     (result,) = found.results
     assert (result.comparison.only_a, result.comparison.only_b, result.comparison.images) == (17, 1, 42)
     assert result.accuracy == pytest.approx(21 / 42) and result.is_surpassed
     assert result.setting == "by fold: k = 1; k = 3"
-    assert pool_baselines([record(9, 1, "k = 1"), FoldRecord()], 0.9) is None
+    assert pool_baselines([record(9, 1, "k = 1"), FoldRecord()], 0.9, is_pretrained=False) is None
 
 
 def test_targets_are_pooled_by_their_means():

@@ -32,6 +32,8 @@ def test_the_best_baseline_that_is_not_surpassed_is_named_with_what_to_do():
     level = summary(102, 100)
     assert level.warning is not None and "not better, by more than chance, than nearest neighbors" in level.warning
     assert level.advice is not None and "more test images" in level.advice
+    tuned = summary(102, 100, is_pretrained=True)
+    assert tuned.advice is not None and " other pretrained weights (--from)" in tuned.advice
 
 
 @pytest.fixture(scope="module")

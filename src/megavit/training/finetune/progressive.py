@@ -2,8 +2,8 @@
 
 knn     nearest neighbors' labels; evaluated only
 probe   linear head on frozen embeddings
-lora    low-rank adaptation of the weight matrices
 last    last layers
+lora    low-rank adaptation of the weight matrices
 all     all layers
 
 Methods after the probe start from the pretrained weights and the probe's head, since a new head would distort the

@@ -27,13 +27,14 @@ from megavit.training.context import RunContext, TrainSetup
 from megavit.training.data import TrainLoader, validation_batch_size
 from megavit.training.history import EpochRecord
 from megavit.training.loop.recovery import fit_with_recovery
-from megavit.training.optim.lora import FinetuneMethod, merge_lora, scale_learning_rate, unfreeze
+from megavit.training.optim.lora import FINETUNE_METHODS, FinetuneMethod, merge_lora, scale_learning_rate, unfreeze
 from megavit.training.state import TrainState
 from megavit.training.task import Task
 
 STAGE = "stage.json"
 # Upper limit of a stage with a time budget, the larger of the two; longer training would memorize small datasets.
-MAX_EPOCHS, MAX_STEPS = 30, 300
+# Where others may follow, the last layers leave them time.
+MAX_EPOCHS, MAX_STEPS, MAX_EPOCHS_BEFORE_OTHERS = 30, 300, 5
 # A stage is skipped if the time suffices only for fewer steps.
 MIN_STEPS = 20
 MEASURING_SECONDS = 0.5
@@ -94,7 +95,7 @@ def train_stage(
     seed_all(task.recipe.run.seed)
     model = copy.deepcopy(inputs.model)
     unfreeze(model, method, task.recipe.finetune.rank)
-    length = dist.run_on_main(lambda: read_stage(folder)) or plan_stage(ctx, inputs, model, budget_seconds)
+    length = dist.run_on_main(lambda: read_stage(folder)) or plan_stage(ctx, inputs, model, method, budget_seconds)
     if length is None and not force:
         return None
     length = length or RunLength(steps=MIN_STEPS, time=None)
@@ -121,7 +122,9 @@ def train_stage(
     return StageResult(model, logits, state.history, state.seconds, state.step, state.skipped)
 
 
-def plan_stage(ctx: RunContext, inputs: StageInputs, model: MegaVit, budget_seconds: float | None) -> RunLength | None:
+def plan_stage(
+    ctx: RunContext, inputs: StageInputs, model: MegaVit, method: FinetuneMethod, budget_seconds: float | None
+) -> RunLength | None:
     """Return the length of a stage, by the recipe's epochs or `budget_seconds`, or None if too few steps fit."""
     task = inputs.task
     if budget_seconds is None:
@@ -134,7 +137,9 @@ def plan_stage(ctx: RunContext, inputs: StageInputs, model: MegaVit, budget_seco
     some = inputs.held_out_loader.subset(torch.arange(min(MEASURED_IMAGES * ctx.parallel.dp_world_size, count)))
     validation = measure_validation(state, task, some, MEASURING_SECONDS) * count / len(some)
     total = ctx.dist.run_on_main(lambda: until - ctx.clock.now())
-    enough = max(MAX_STEPS, math.ceil(MAX_EPOCHS * task.num_images / task.batch_size))
+    is_first = method == FINETUNE_METHODS[0] and task.recipe.finetune.method == "auto"
+    epochs = MAX_EPOCHS_BEFORE_OTHERS if is_first else MAX_EPOCHS
+    enough = max(MAX_STEPS, math.ceil(epochs * task.num_images / task.batch_size))
     if enough * step + validation * enough * task.batch_size / task.num_images <= total:
         return RunLength(steps=enough, time=None)
     if total < MIN_STEPS * step + 2 * validation:

@@ -36,7 +36,7 @@ def record_baselines(summary: BaselineSummary | None) -> FoldRecord:
     )
 
 
-def pool_baselines(records: Sequence[FoldRecord], accuracy: float) -> BaselineSummary | None:
+def pool_baselines(records: Sequence[FoldRecord], accuracy: float, *, is_pretrained: bool) -> BaselineSummary | None:
     """Return the baselines that were compared in every fold, on all images; None if there are none."""
     methods = [[counts.method for counts in record.baselines] for record in records]
     common = [method for method in methods[0] if all(method in others for others in methods)]
@@ -61,6 +61,7 @@ def pool_baselines(records: Sequence[FoldRecord], accuracy: float) -> BaselineSu
         images=round(fmean(record.baseline_images for record in records)),
         available=round(fmean(record.baseline_available for record in records)),
         seconds=sum(record.baseline_seconds for record in records),
+        is_pretrained=is_pretrained,
     )
 
 

@@ -59,7 +59,7 @@ def finalize_folds(run_dir: Path, data: FoldsData, recipe: Recipe, reporter: Rep
         found = replace(found, test=compute_metrics(test.predicted, test.targets, classes, chosen.info.target))
     bundle = write_bundle(run_dir, chosen, found, data, test)
     uncertainty = compute_pooled_uncertainty([fold.test for fold in outputs])
-    baselines = _pool_baselines(run_dir, len(data.folds), metrics)
+    baselines = _pool_baselines(run_dir, len(data.folds), metrics, recipe)
     run = Run(
         folder=run_dir,
         bundle=bundle,
@@ -95,11 +95,12 @@ def _summarize(run_dir: Path, outputs: Sequence[FoldOutputs], data: FoldsData, m
     )
 
 
-def _pool_baselines(run_dir: Path, folds: int, metrics: Metrics) -> BaselineSummary | None:
+def _pool_baselines(run_dir: Path, folds: int, metrics: Metrics, recipe: Recipe) -> BaselineSummary | None:
     records = [read_record(get_fold_dir(run_dir, fold)) for fold in range(1, folds + 1)]
     if not isinstance(metrics, ClassificationMetrics):
         return None
-    return pool_baselines([record for record in records if record is not None], metrics.accuracy.value)
+    found = [record for record in records if record is not None]
+    return pool_baselines(found, metrics.accuracy.value, is_pretrained=recipe.model.source is not None)
 
 
 def _make_report(

@@ -66,6 +66,7 @@ class BaselineSummary:
     Attributes:
         images: number of training images that the baselines were fitted on, of `available`.
         seconds: time that they took.
+        is_pretrained: whether the model began from pretrained weights.
     """
 
     accuracy: float
@@ -73,6 +74,7 @@ class BaselineSummary:
     images: int
     available: int
     seconds: float
+    is_pretrained: bool
 
     @property
     def rival(self) -> BaselineResult | None:
@@ -100,7 +102,7 @@ class BaselineSummary:
             return None
         helps = [
             "more time (--minutes)",
-            "pretrained weights (--from)",
+            "other pretrained weights (--from)" if self.is_pretrained else "pretrained weights (--from)",
             "better labels (megavit check lists doubtful ones)",
         ]
         if self.rival.comparison.better == "neither":
@@ -110,7 +112,7 @@ class BaselineSummary:
     def to_dict(self) -> dict[str, Any]:
         """Return the results as plain JSON types."""
         results = asdict(self)
-        del results["seconds"]  # the only part that differs between equal runs
+        del results["seconds"], results["is_pretrained"]  # equal runs differ in the first; the bundle has the second
         return results | {"warning": self.warning}
 
 
@@ -171,6 +173,7 @@ def compare_with_baselines(dataset: LabeledImages, task: Task, images: Split, ou
         images=plan.images,
         available=dataset.split_sizes()["train"],
         seconds=time.monotonic() - began,
+        is_pretrained=task.recipe.model.source is not None,
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 
-from megavit.config.recipe import Recipe
+from megavit.config.recipe import AUTO, Recipe
 from megavit.data.dataset import LabeledImages
 from megavit.engine.engine import Engine
 from megavit.errors import ConfigError
@@ -13,6 +13,7 @@ from megavit.model.statistics import forward_flops
 from megavit.training.context import RunContext
 from megavit.training.data import short_batch_size
 from megavit.training.loop.build import build_pretrained, make_model_config, median_short_side
+from megavit.training.optim.lora import FINETUNE_METHODS
 from megavit.weights.pretrained.pretrained import PretrainedModel
 
 # Sides in pixels that are tried, rounded to whole patches; the smallest are only for many images in little time.
@@ -22,9 +23,10 @@ MIN_TUNING_SIZE = 112
 SIZE_WITHOUT_BUDGET, MAX_ENLARGEMENT = 224, 2.0
 # Share of the remaining time for embedding all images once, and the largest share with which a run is still begun.
 EMBEDDING_SHARE, MAX_EMBEDDING_SHARE = 0.45, 0.7
-# A smaller size is better if it leaves time to tune the weights: for this number of steps, whose images each take about
-# so many times as long as embedding them, and for evaluating the tuned model, in this share of the remaining time.
-TUNING_STEPS, TUNING_PASSES, TUNING_SHARE = 100, 5, 0.85
+# A smaller size is better if it leaves time to tune the weights: for this number of steps, and for evaluating the tuned
+# model, in this share of the remaining time. An image of a step takes about so many times as long as embedding it, by a
+# method that trains the last layers, and by others.
+TUNING_STEPS, LAST_PASSES, TUNING_PASSES, TUNING_SHARE = 100, 2, 5, 0.85
 # Of photographs with fewer pixels, a backbone learned less than training from scratch, given as many images a class:
 # 67.8% at 56 pixels instead of 81.8% on clothing in one minute.
 MIN_PHOTO_SIZE, MANY_IMAGES = 80, 100
@@ -67,7 +69,8 @@ def choose_size_by_time(ctx: RunContext, recipe: Recipe, pretrained: PretrainedM
     """
     counts = ctx.dataset.split_sizes()
     total, batch_size = len(ctx.dataset.samples), min(recipe.run.batch_size or 1, counts["train"])
-    tuning = total + counts["val"] + counts["test"] + TUNING_STEPS * TUNING_PASSES * batch_size
+    passes = LAST_PASSES if recipe.finetune.method in (AUTO, FINETUNE_METHODS[0]) else TUNING_PASSES
+    tuning = total + counts["val"] + counts["test"] + TUNING_STEPS * passes * batch_size
     sizes = list_image_sizes(pretrained, ctx.dataset)
     if len(sizes) < 2:
         return sizes[0] if sizes else None
