@@ -15,28 +15,7 @@ from typing import TextIO
 
 from cyclopts import App, CycloptsError, Parameter
 
-from megavit.cli.commands.add import add
-from megavit.cli.commands.backbones import backbones
-from megavit.cli.commands.bench import bench
-from megavit.cli.commands.calibrate import calibrate
-from megavit.cli.commands.check import check
-from megavit.cli.commands.convert import convert
-from megavit.cli.commands.demo import demo
-from megavit.cli.commands.embed import embed
-from megavit.cli.commands.evaluate import evaluate
-from megavit.cli.commands.explain import explain
-from megavit.cli.commands.export import export
-from megavit.cli.commands.label import label
-from megavit.cli.commands.plan import plan
-from megavit.cli.commands.predict import predict
-from megavit.cli.commands.pretrain import pretrain
-from megavit.cli.commands.push import push
-from megavit.cli.commands.quantize import quantize
-from megavit.cli.commands.remove import remove
-from megavit.cli.commands.search import search
-from megavit.cli.commands.serve import serve
-from megavit.cli.commands.shard import shard
-from megavit.cli.commands.train import train
+from megavit.cli.command_list import COMMANDS
 from megavit.cli.numbers import check_numbers
 from megavit.config.names import printable
 from megavit.errors import ConfigError, MegavitError, get_signal
@@ -54,13 +33,13 @@ app = App(
     suppress_keyboard_interrupt=False,
     default_parameter=Parameter(negative="", show_default=lambda value: None if value is False else value),
 )
-# In the order of --help.
-_COMMANDS = (
-    *(demo, label, check, pretrain, train, add, remove, evaluate, predict, explain, embed, search, calibrate),
-    *(quantize, export, backbones, convert, push, serve, shard, bench, plan),
-)
-for position, command in enumerate(_COMMANDS):
-    app.command(command, sort_key=position)
+for position, (name, summary) in enumerate(COMMANDS.items()):
+    app.command(f"megavit.cli.commands.{name}:{name}", name=name, help=summary, sort_key=position)
+
+
+def load_command(name: str) -> None:
+    """Import a command, so that its help page is its whole docstring and not only the first sentence."""
+    app[name].help = None
 
 
 def main() -> None:
@@ -81,6 +60,8 @@ def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code."""
     try:
         check_arguments(arguments)
+        if (name := next((word for word in arguments if not word.startswith("-")), "")) in COMMANDS:
+            load_command(name)
         command, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
         check_numbers(bound.arguments)
         code = command(*bound.args, **bound.kwargs)
