@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import torch
 from rich.console import Console
 from torch import Tensor
@@ -174,6 +175,14 @@ def open_page(url: str) -> "Iterator[Page]":
         browser.close()
 
 
+def wait_until_seen(url: str) -> int:
+    """Wait until all images have features, and return their number."""
+    with httpx.Client(base_url=url, timeout=600) as client:
+        while (learning := client.get("api/changes").json()["learning"])["done"] < learning["total"]:
+            time.sleep(0.5)
+        return learning["total"]
+
+
 def press_keys(page: "Page", labels: dict[str, str], count: int) -> dict[str, Any]:
     """Label `count` images by the keys of the page, one by one, taking what is suggested where it is right."""
     classes = page.locator("#classes bdi").all_inner_texts()
@@ -192,11 +201,12 @@ def label_by_page(data: Path, heap: Path, count: int) -> dict[str, Any]:
     """Label images of a heap by the keys of the page, and return what it then says of itself, and what is true."""
     heap.mkdir(exist_ok=True)
     labels = make_heap(data / "train", heap, 0)
-    with serve_folder(heap, "--classes", ",".join(sorted(set(labels.values())))) as (_, url), open_page(url) as page:
-        page.wait_for_function("() => !/Looking|Getting/.test(document.querySelector('#learned').textContent)")
-        found = press_keys(page, labels, count)
-        page.wait_for_function("() => document.querySelector('#learned').textContent.includes('%')")
-        found["shown"] = page.locator("#learned").inner_text()
+    with serve_folder(heap, "--classes", ",".join(sorted(set(labels.values())))) as (_, url):
+        wait_until_seen(url)
+        with open_page(url) as page:
+            found = press_keys(page, labels, count)
+            page.wait_for_function("() => document.querySelector('#learned').textContent.includes('%')")
+            found["shown"] = page.locator("#learned").inner_text()
     decisions = parse_label_log((heap / LABEL_LOG).read_bytes(), LABEL_LOG).decisions
     found["lines_written"] = len(decisions)
     found["strokes"] = len({one.stroke for one in decisions})

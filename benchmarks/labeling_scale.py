@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 from playwright.sync_api import Page
 
-from benchmarks.labeling_oracle import open_page, serve_folder
+from benchmarks.labeling_oracle import open_page, serve_folder, wait_until_seen
 
 SCROLL = """async () => {
   const box = document.querySelector("#grid");
@@ -107,12 +107,7 @@ def main() -> None:
     began = time.perf_counter()
     with serve_folder(arguments.folder, "--from", arguments.source) as (server, url):
         ready = time.perf_counter() - began
-        with httpx.Client(base_url=url, timeout=600) as client:
-            changes = client.get("api/changes").json()
-            while changes["learning"]["done"] < changes["learning"]["total"]:
-                time.sleep(0.5)
-                changes = client.get("api/changes").json()
-        found: dict[str, Any] = {"images": changes["learning"]["total"], "seconds_to_address": ready}
+        found: dict[str, Any] = {"images": wait_until_seen(url), "seconds_to_address": ready}
         before = read_process(server.pid)
         with open_page(url) as page:
             found |= look(page)

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from megavit.config.target import TargetKind
 
 MIN_STEPS, MAX_STEPS, WORK = 5, 30, 1e9
-"""L-BFGS steps of a fit, which begins with the weights of the one before: as many as are `WORK` in images times features
-times classes, within limits. A fit to 10,000 images of 964 features and 20 classes takes less than half a second."""
+"""L-BFGS steps of a fit, which begins with the weights of the one before: as many as are `WORK` in images times
+features times classes. A fit to 10,000 images of 964 features and 20 classes takes less than half a second."""
 SETTLED = 0.01
 """Share of the loss; a fit of less than `MAX_STEPS` by which it falls more is to go on."""
 STRENGTH, MIN_PENALTY, MAX_PENALTY = 10.0, 0.001, 0.3
