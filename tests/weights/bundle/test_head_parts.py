@@ -1,6 +1,7 @@
 """A bundle whose head has parts answers for the classes of the first as the bundle without the others, to the bit."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ def names(count: int) -> list[str]:
     return [f"class {number}" for number in range(count)]
 
 
-def save_pair(folder: Path, classes: int, **changes: object) -> tuple[Predictor, Predictor]:
+def save_pair(folder: Path, classes: int, **changes: Any) -> tuple[Predictor, Predictor]:
     """Return the predictor of a bundle, and of one with `ADDED` more classes in a part of their own."""
     former = make_bundle(folder / "former", make_model(classes, **changes), names(classes), metrics={})
     wider = make_model(classes + ADDED, seed=1, **changes)
