@@ -35,7 +35,7 @@ OOD_SHARE = 0.04
 REPEAT_FACTOR = 1.25
 # A training step takes about three forward passes.
 STEP_PASSES = 3
-# A tuned model takes so much longer for an image than the frozen one, and its engine so long to find the faster runtime.
+# A tuned model takes so much longer for an image than the frozen one, and its engine so long to find the faster way.
 TUNED_FACTOR, ENGINE_SECONDS = 1.2, 2.0
 
 
