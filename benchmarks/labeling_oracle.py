@@ -18,16 +18,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import httpx
 import torch
 from rich.console import Console
 from torch import Tensor
 
 from megavit.config.recipe import AUTO
 from megavit.data.file_names import IMAGE_SUFFIXES
+from megavit.data.sources.label_log import LABEL_LOG, parse_label_log
 from megavit.labeling.images import ImageList, digest_name, list_images
 from megavit.labeling.learning.features import Features, load_features
 from megavit.labeling.learning.probe import GrowingProbe, Scaling
@@ -35,6 +38,9 @@ from megavit.labeling.session import LabelingSession
 from megavit.labeling.thumbnails import Thumbnails
 from megavit.runtime.device import pick_device
 from megavit.training.progress import NullReporter
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 CHECKPOINTS = (10, 20, 30, 50, 75, 100, 150, 200, 300, 400, 600, 800, 1200)
 KEYS = "1234567890"
@@ -56,13 +62,14 @@ class SharedFeatures:
 
 
 def make_heap(source: Path, folder: Path, seed: int) -> dict[str, str]:
-    """Link the images of class folders into one folder, and return the class of each new name."""
+    """Link the images of class folders into one folder unless they are there, and return the class of each new name."""
     names = random.Random(seed)
     labels: dict[str, str] = {}
     for path in sorted(source.glob("*/*")):
         if path.suffix[1:].lower() in IMAGE_SUFFIXES:
             name = f"{names.getrandbits(64):016x}{path.suffix}"
-            (folder / name).symlink_to(path.resolve())
+            if not (folder / name).is_symlink():
+                (folder / name).symlink_to(path.resolve())
             labels[name] = path.parent.name
     return labels
 
@@ -141,46 +148,70 @@ class Run:
         return {"labels": len(labeled), "accuracy": (predicted == self.truth).double().mean().item()}
 
 
-def press_keys(data: Path, work: Path, count: int) -> dict[str, Any]:
-    """Label `count` images by the keys of the page, one by one."""
-    from playwright.sync_api import sync_playwright
-
-    folder = work / "heap"
-    folder.mkdir()
-    labels = make_heap(data / "train", folder, 0)
-    classes = sorted(set(labels.values()))[: len(KEYS)]
-    command = [sys.executable, "-m", "megavit", "label", str(folder), "--classes", ",".join(classes), "--json"]
+@contextmanager
+def serve_folder(folder: Path, *options: str) -> "Iterator[tuple[subprocess.Popen[str], str]]":
+    """Yield a process of `megavit label` and its address."""
+    command = [sys.executable, "-m", "megavit", "label", str(folder), *options, "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
-        url = json.loads(server.stdout.readline())["url"]
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-            page = browser.new_page()
-            began = time.perf_counter()
-            page.goto(url)
-            page.locator(".cell img").first.wait_for()
-            first_paint = time.perf_counter() - began
-            page.keyboard.press("o")
-            began, strokes = time.perf_counter(), 0
-            for _ in range(count):
-                name = page.locator("#picture").get_attribute("alt") or ""
-                label = labels[name]
-                page.keyboard.press(KEYS[classes.index(label)] if label in classes else "s")
-                strokes += 1
-                page.wait_for_function("(name) => document.querySelector('#picture').alt !== name", arg=name)
-            seconds = time.perf_counter() - began
-            shown = page.locator("#learned").inner_text()
-            browser.close()
-        server.terminate()
-    written = (folder / "labels.csv").read_text().count("\n") - 1
-    return {
-        "images": count,
-        "strokes": strokes,
-        "seconds_an_image": seconds / count,
-        "first_paint_seconds": first_paint,
-        "lines_written": written,
-        "shown": shown,
-    }
+        try:
+            yield server, json.loads(server.stdout.readline())["url"]
+        finally:
+            server.terminate()
+
+
+@contextmanager
+def open_page(url: str) -> "Iterator[Page]":
+    """Yield a page in a headless Chromium, with images."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        page = browser.new_page()
+        page.set_default_timeout(600_000)
+        page.goto(url)
+        page.locator(".cell img").first.wait_for()
+        yield page
+        browser.close()
+
+
+def wait_until_seen(url: str) -> int:
+    """Wait until all images have features, and return their number."""
+    with httpx.Client(base_url=url, timeout=600) as client:
+        while (learning := client.get("api/changes").json()["learning"])["done"] < learning["total"]:
+            time.sleep(0.5)
+        return learning["total"]
+
+
+def press_keys(page: "Page", labels: dict[str, str], count: int) -> dict[str, Any]:
+    """Label `count` images by the keys of the page, one by one, taking what is suggested where it is right."""
+    classes = page.locator("#classes bdi").all_inner_texts()
+    page.keyboard.press("o")
+    began, taken = time.perf_counter(), 0
+    for _ in range(count):
+        name = page.locator("#picture").get_attribute("alt") or ""
+        suggested = page.locator("#picture-label").inner_text().partition("?")[0]
+        taken += labels[name] == suggested
+        page.keyboard.press("Enter" if labels[name] == suggested else KEYS[classes.index(labels[name])])
+        page.wait_for_function("(name) => document.querySelector('#picture').alt !== name", arg=name)
+    return {"images": count, "suggestions_taken": taken, "seconds_an_image": (time.perf_counter() - began) / count}
+
+
+def label_by_page(data: Path, heap: Path, count: int) -> dict[str, Any]:
+    """Label images of a heap by the keys of the page, and return what it then says of itself, and what is true."""
+    heap.mkdir(exist_ok=True)
+    labels = make_heap(data / "train", heap, 0)
+    with serve_folder(heap, "--classes", ",".join(sorted(set(labels.values())))) as (_, url):
+        wait_until_seen(url)
+        with open_page(url) as page:
+            found = press_keys(page, labels, count)
+            page.wait_for_function("() => document.querySelector('#learned').textContent.includes('%')")
+            found["shown"] = page.locator("#learned").inner_text()
+    decisions = parse_label_log((heap / LABEL_LOG).read_bytes(), LABEL_LOG).decisions
+    found["lines_written"] = len(decisions)
+    found["strokes"] = len({one.stroke for one in decisions})
+    found["right"] = sum(one.labels == (labels[one.path],) for one in decisions)
+    return found
 
 
 def main() -> None:
@@ -190,13 +221,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--from", dest="source", default=AUTO)
     parser.add_argument("--browser", type=int, default=0)
+    parser.add_argument("--heap", type=Path, help="with --browser: folder for the heap, whose features stay there")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     console = Console()
     results: list[dict[str, Any]] = []
     if arguments.browser:
         with tempfile.TemporaryDirectory() as work:
-            results.append(press_keys(arguments.data, Path(work), arguments.browser))
+            results.append(label_by_page(arguments.data, arguments.heap or Path(work) / "heap", arguments.browser))
         console.print_json(data=results)
     features: SharedFeatures | None = None
     for seed in range(0 if arguments.browser else arguments.seeds):

@@ -39,6 +39,7 @@ class Planted:
     exact: list[tuple[str, str]] = field(default_factory=list)
     near: dict[str, list[tuple[str, str]]] = field(default_factory=lambda: {"cropped": [], "brightness": []})
     swapped: list[str] = field(default_factory=list)
+    truth: dict[str, str] = field(default_factory=dict)  # the class of each that was moved to another
     corrupt: list[str] = field(default_factory=list)
     blank: list[str] = field(default_factory=list)
 
@@ -57,8 +58,8 @@ class Score:
         return self.planted - self.found
 
 
-def plant(source: Path, folder: Path, count: int, seed: int) -> Planted:
-    """Copy about `count` images of `source` to `folder`, and plant the faults among them.
+def plant(source: Path, folder: Path, count: int, seed: int, *, part: float = 1.0) -> Planted:
+    """Copy about `count` images of `source` to `folder`, and plant the faults among them, or a part of their number.
 
     Raises:
         DataError: where `source` has too few images, or no train and test.
@@ -68,34 +69,36 @@ def plant(source: Path, folder: Path, count: int, seed: int) -> Planted:
         split: _copy_images(source, folder, split, amount, rng)
         for split, amount in (("train", round(count * (1 - TEST_SHARE))), ("test", round(count * TEST_SHARE)))
     }
-    need = EXACT + NEAR + SWAPPED + CORRUPT + BLANK
+    exact, near, swapped, corrupt, blank = (round(part * number) for number in (EXACT, NEAR, SWAPPED, CORRUPT, BLANK))
+    need = exact + near + swapped + corrupt + blank
     if len(chosen["train"]) < 2 * need:
         raise DataError(f"{source} has {len(chosen['train'])} training images, but at least {2 * need} are needed")
     classes = sorted({name.split("/")[1] for name in chosen["train"]})
     unused = iter(rng.sample(chosen["train"], need))
     planted = Planted()
-    for number in range(EXACT):
+    for number in range(exact):
         name = next(unused)
         copy = f"test/{name.split('/')[1]}/exact{number}.png"
         shutil.copyfile(folder / name, folder / copy)
         planted.exact.append((name, copy))
-    for number in range(NEAR):
+    for number in range(near):
         name, alteration = next(unused), "cropped" if number % 2 else "brightness"
         copy = f"test/{name.split('/')[1]}/near{number}.jpg"
         _alter(Image.open(folder / name), alteration, rng).save(folder / copy, quality=rng.randint(70, 90))
         planted.near[alteration].append((name, copy))
-    for number in range(SWAPPED):
+    for number in range(swapped):
         name = next(unused)
         wrong = rng.choice([one for one in classes if one != name.split("/")[1]])
         moved = f"train/{wrong}/swapped{number}.png"
         (folder / name).rename(folder / moved)
         planted.swapped.append(moved)
-    for _ in range(CORRUPT):
+        planted.truth[moved] = name.split("/")[1]
+    for _ in range(corrupt):
         name = next(unused)
         data = (folder / name).read_bytes()
         (folder / name).write_bytes(data[: rng.randrange(len(data) // 4, len(data) * 3 // 4)])
         planted.corrupt.append(name)
-    for _ in range(BLANK):
+    for _ in range(blank):
         name = next(unused)
         with Image.open(folder / name) as image:
             blank = Image.new(image.mode, image.size, rng.choice([0, 128, 255, rng.randrange(256)]))

@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.learning.results import RESULTS, read_results, write_results
 from megavit.config.recipe import DataRecipe
-from megavit.data.dataset import Sample
+from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.load import load_data
 
 FILE = RESULTS / "fewer_labels.json"
@@ -36,10 +36,8 @@ def link(folder: Path, root: Path, samples: list[Sample], classes: tuple[str, ..
         path.symlink_to(root.absolute() / sample.name)
 
 
-def divide(source: str, labels: int, seed: int, out: Path) -> tuple[Path, Path, dict[str, int]]:
-    """Return a folder with train, val and test, one of all images but those for the test, and the counts."""
-    dataset = load_data(source, DataRecipe())
-    assert dataset.root is not None
+def choose_parts(dataset: LabeledImages, labels: int, seed: int) -> dict[str, list[Sample]]:
+    """Return the images of each class for train, val and test, and under "unlabeled" all but those for the test."""
     by_class: dict[int, list[Sample]] = defaultdict(list)
     for sample in sorted(dataset.samples, key=lambda sample: sample.digest):
         by_class[sample.label].append(sample)
@@ -56,6 +54,14 @@ def divide(source: str, labels: int, seed: int, out: Path) -> tuple[Path, Path, 
         held_out = max(1, len(known) // 5)
         parts["val"] += known[:held_out]
         parts["train"] += known[held_out:]
+    return parts
+
+
+def divide(source: str, labels: int, seed: int, out: Path) -> tuple[Path, Path, dict[str, int]]:
+    """Return a folder with train, val and test, one of all images but those for the test, and the counts."""
+    dataset = load_data(source, DataRecipe())
+    assert dataset.root is not None
+    parts = choose_parts(dataset, labels, seed)
     for split in ("train", "val", "test"):
         link(out / "labeled" / split, dataset.root, parts[split], dataset.classes)
     link(out / "unlabeled", dataset.root, parts["unlabeled"], dataset.classes)

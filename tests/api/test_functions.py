@@ -84,7 +84,9 @@ def test_quantize_writes_a_bundle_only_if_little_is_lost(run: megavit.Run, tmp_p
     quantization = megavit.quantize(run, "demo:digits", out=tmp_path / "int8", max_accuracy_drop=100)
     assert quantization.folder == tmp_path / "int8"
     assert megavit.load(tmp_path / "int8", precision="int8").predict(bytes_of_a_digit()).label
-    assert quantization.to_dict()["out"] == str(tmp_path / "int8")
+    described = quantization.to_dict()
+    assert described["out"] == str(tmp_path / "int8")
+    assert [speed["batch"] for speed in described["speeds"]] == [1, 16]
     with pytest.raises(ConfigError, match="max_accuracy_drop must be a number from 0 to 100"):
         megavit.quantize(run, "demo:digits", out=tmp_path / "other", max_accuracy_drop=-1)
 

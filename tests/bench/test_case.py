@@ -37,7 +37,14 @@ def test_without_a_dtype_nothing_is_set_beside_a_matrix_product() -> None:
     assert "matmul_share" not in found.to_dict()["entries"][0]
 
 
-def test_a_precision_that_is_slower_than_float32_is_said_to_be() -> None:
-    float32, int8 = (Case("", (Entry(OURS, seconds, 0.0, 1.0, None, 1.0),)) for seconds in (0.0195, 0.0222))
-    assert warn_if_slower(float32, float32) == warn_if_slower(float32, int8) == ""
-    assert warn_if_slower(int8, float32) == "slower than float32 on this machine, which took 19.5 ms: use float32 here"
+def test_a_precision_that_is_slower_than_one_with_more_digits_is_said_to_be() -> None:
+    def measured(**seconds: float):
+        return {name: Case("", (Entry(OURS, one, 0.0, 1.0, None, 1.0),)) for name, one in seconds.items()}
+
+    assert warn_if_slower("float32", measured(float32=0.0195)) == ""
+    assert warn_if_slower("int8", measured(float32=0.0195, bfloat16=0.01, int8=0.008)) == ""
+    assert (
+        warn_if_slower("int8", measured(float32=0.0195, int8=0.0222))
+        == "slower than float32 on this machine, which took 19.5 ms: use float32 here"
+    )
+    assert "slower than bfloat16" in warn_if_slower("int8", measured(float32=0.0195, bfloat16=0.01, int8=0.012))

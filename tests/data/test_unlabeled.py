@@ -1,12 +1,15 @@
 """Images to learn from without labels: every structure of folders, with classes where every image has one."""
 
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from megavit.config.recipe import DataRecipe
 from megavit.data.dataset import LabeledImages
-from megavit.data.unlabeled import NO_CLASS, load_unlabeled
+from megavit.data.load import load_data
+from megavit.data.unlabeled import NO_CLASS, load_unlabeled, select_new_images
 from megavit.errors import DataError
 from tests.helpers.digits import make_digits_folder
 
@@ -50,3 +53,32 @@ def test_too_few_images_are_refused(tmp_path: Path) -> None:
 def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         load(tmp_path / "nothing")
+
+
+def test_new_images_are_those_that_no_labeled_file_equals(tmp_path: Path) -> None:
+    for split, chosen in (("train", slice(0, 6)), ("val", slice(6, 9)), ("test", slice(9, 12))):
+        make_digits_folder(tmp_path / "labeled" / split, range(2), chosen)
+    make_digits_folder(tmp_path / "heap", range(1), slice(5, 30))
+    shutil.copy(tmp_path / "heap" / "0" / "024.png", tmp_path / "heap" / "twice.png")
+    (tmp_path / "heap" / "broken.png").write_bytes(b"no image")
+    found = select_new_images(load(tmp_path / "heap"), load_data(tmp_path / "labeled", DataRecipe()))
+    assert found.refused_by_reason() == {
+        "the same file as a validation image": 3,
+        "the same file as a test image": 3,
+        "the same file as a training image": 1,
+        "the same file as another image without a label": 1,
+        "not an image (.png)": 1,
+    }
+    assert len(found.samples) == 25 - 7
+
+
+def test_images_that_the_model_does_not_take_are_refused_and_none_at_all_is_an_error(tmp_path: Path) -> None:
+    make_digits_folder(tmp_path / "labeled", range(2), slice(0, 10))
+    labeled = load_data(tmp_path / "labeled", DataRecipe())
+    (tmp_path / "bands").mkdir()
+    for number in range(16):
+        np.save(tmp_path / "bands" / f"{number}.npy", np.full((8, 8, 5), number, np.uint8))
+    with pytest.raises(DataError, match=r"no image of .*bands.* \(16: 5 channels, but the labeled images have 3\)"):
+        select_new_images(load(tmp_path / "bands"), labeled)
+    with pytest.raises(DataError, match="the same file as a training image"):
+        select_new_images(load(tmp_path / "labeled"), labeled)

@@ -6,6 +6,7 @@ import pytest
 
 from tests.helpers.command_line import run_megavit_process
 from tests.helpers.digits import make_digits_folder
+from tests.helpers.digits_bundle import digits_bundle  # noqa: F401
 from tests.helpers.shared_folder import BuildOnce
 
 PER_CLASS = 30

@@ -22,6 +22,9 @@ def test_it_says_what_int8_costs_and_the_bundle_keeps_it(quantized: tuple[Path, 
     info = json.loads((bundle / "megavit.json").read_text())
     measured = info["int8"]["measured"]
     assert f"accuracy on {measured['images']} images: {measured['float32']:.2%} in float32" in reported
+    assert "single images, on this machine: " in reported and "batches of 16, on this machine: " in reported
+    assert "small: " in reported.splitlines()[-1] and "--precision" in reported.splitlines()[-1]
+    assert "speeds" not in measured, "which are of one machine"
     assert measured["change"]["low"] <= measured["change"]["value"] <= measured["change"]["high"]
     assert measured["change"]["value"] == pytest.approx(measured["int8"] - measured["float32"])
     assert 0 < measured["images"] < 90  # what the model learned from is left out

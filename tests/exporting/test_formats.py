@@ -55,6 +55,26 @@ def test_outputs_are_verified_where_the_runtime_is(monkeypatch):
         assert not EXPORT_TARGETS["tensorrt"].is_verified and EXPORT_TARGETS["onnx"].is_verified
 
 
+def read_tables(page: Path) -> list[list[list[str]]]:
+    """Return the cells of each table of a page, by row, without the heading."""
+    blocks = [block.strip().splitlines() for block in page.read_text(encoding="utf-8").split("\n\n")]
+    tables = [lines[2:] for lines in blocks if lines[0].startswith("| `--to`")]
+    return [[[cell.strip() for cell in line.strip("|").split("|")] for line in lines] for lines in tables]
+
+
+def test_the_guide_lists_every_format_as_the_table_does():
+    formats, verified = read_tables(Path(__file__).parents[2] / "docs" / "how-to" / "export.md")
+    names = [f"`{name}`" for name in EXPORT_TARGETS]
+    assert [cells[0] for cells in formats] == [cells[0] for cells in verified] == names
+    for cells, row in zip(formats, EXPORT_TARGETS.values(), strict=True):
+        assert cells[2:] == [", ".join(row.precisions), ", ".join(row.inputs)], cells
+        assert [package in cells[1] for _, package in row.needs] == [True] * len(row.needs), cells
+    for cells, row in zip(verified, EXPORT_TARGETS.values(), strict=True):
+        assert cells[2] == ("never" if not row.unverified else "except on macOS" if row.runs_on else "always"), cells
+        assert all(cells), cells
+    assert {row.runs_on for row in EXPORT_TARGETS.values()} == {(), ("darwin",)}
+
+
 def test_a_request_is_refused_before_anything_heavy_is_imported(tmp_path: Path):
     code = """
 import sys, megavit

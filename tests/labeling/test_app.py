@@ -134,4 +134,4 @@ def test_a_stroke_is_refused_if_another_window_was_first(server: LabelServer, cl
     assert mine in news["decisions"]
     assert news["classes"] == ["cat", "dog", "<b>"]
     undone = client.post("api/undo", json={"stroke": "00000007", "undone": "00000005"}).raise_for_status().json()
-    assert {"image": image, "status": "unlabeled", "labels": [], "stroke": "00000007"} in undone["decisions"]
+    assert {"image": image, "status": "unlabeled", "labels": [], "stroke": "00000007~00000005"} in undone["decisions"]

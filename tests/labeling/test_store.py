@@ -1,7 +1,6 @@
 """Strokes are written once, each upon what was seen, whatever else writes to the log."""
 
 import errno
-import multiprocessing
 import os
 import threading
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 
 from megavit.data.sources.label_log import LABEL_LOG, format_header, parse_label_log
 from megavit.errors import DataError, OutputError
+from megavit.labeling.history import MAX_STROKES, find_undoable
 from megavit.labeling.store import LabelStore, Mark, StaleError
 
 
@@ -78,6 +78,35 @@ def test_undo_is_another_line_that_restores_what_was_before(tmp_path: Path) -> N
     assert store.undo("5", "unknown", "ada") == ()
 
 
+def test_strokes_on_one_image_are_undone_one_after_the_other(tmp_path: Path) -> None:
+    store = LabelStore(tmp_path)
+    for number, name in enumerate(("cat", "dog", "bird")):
+        last = store.last("a.jpg")
+        store.add(str(number), [label("a.jpg", name, seen=last.stroke if last else "")], "ada")
+    found = [states(tmp_path)["a.jpg"]]
+    for undone in "210":
+        assert list(find_undoable(store.decisions, "ada"))[-1] == undone
+        store.undo(f"undo-{undone}", undone, "ada")
+        found.append(states(tmp_path)["a.jpg"])
+    assert found == [("bird",), ("dog",), ("cat",), ()]
+    assert find_undoable(store.decisions, "ada") == {}
+
+
+def test_the_last_strokes_of_a_user_can_be_undone(tmp_path: Path) -> None:
+    store = LabelStore(tmp_path)
+    store.add("1", [label("a.jpg", "cat"), label("b.jpg", "cat")], "ada")
+    store.add("2", [label("c.jpg", "dog")], "bob")
+    store.add("3", [label("d.jpg", "dog")], "ada")
+    assert {stroke: sorted(paths) for stroke, paths in find_undoable(store.decisions, "ada").items()} == {
+        "1": ["a.jpg", "b.jpg"],
+        "3": ["d.jpg"],
+    }
+    for number in range(MAX_STROKES):
+        store.add(f"many-{number}", [label(f"{number}.jpg", "dog")], "ada")
+    assert list(find_undoable(store.decisions, "ada")) == [f"many-{number}" for number in range(MAX_STROKES)]
+    assert find_undoable(store.decisions, "") == {}
+
+
 @pytest.mark.parametrize("left", [b'"b.jpg","ca', b'"b.jpg"', b"\xff"])
 def test_what_a_crash_left_of_a_line_is_dropped_by_the_next_stroke(tmp_path: Path, left: bytes) -> None:
     LabelStore(tmp_path).add("1", [label("a.jpg", "cat")], "ada")
@@ -141,25 +170,19 @@ def test_a_log_that_cannot_be_written_is_as_it_was(tmp_path: Path, monkeypatch: 
     assert states(tmp_path) == {"a.jpg": ("cat",), "b.jpg": ("dog",)}
 
 
-def work(folder: Path, name: str, count: int) -> None:
-    store = LabelStore(folder)
-    for index in range(count):
-        store.add(f"{name}-{index}", [label(f"{name}/{index}.jpg", "cat")], name)
-
-
-def test_threads_and_processes_do_not_overwrite_each_other(tmp_path: Path) -> None:
+def test_threads_and_other_windows_do_not_overwrite_each_other(tmp_path: Path) -> None:
     shared = LabelStore(tmp_path)
 
-    def work_in_thread(name: str) -> None:
+    def work(store: LabelStore, name: str) -> None:
         for index in range(20):
-            shared.add(f"{name}-{index}", [label(f"{name}/{index}.jpg", "cat")], name)
+            store.add(f"{name}-{index}", [label(f"{name}/{index}.jpg", "cat")], name)
 
-    context = multiprocessing.get_context("forkserver")
-    processes = [context.Process(target=work, args=(tmp_path, name, 20)) for name in "ab"]
-    threads = [threading.Thread(target=work_in_thread, args=(name,)) for name in "cd"]
-    for one in (*processes, *threads):
+    # Files that are opened apart are locked as those of processes are, of which test_kills has some.
+    stores = {"a": LabelStore(tmp_path), "b": LabelStore(tmp_path), "c": shared, "d": shared}
+    threads = [threading.Thread(target=work, args=(store, name)) for name, store in stores.items()]
+    for one in threads:
         one.start()
-    for one in (*processes, *threads):
+    for one in threads:
         one.join()
     log = parse_label_log((tmp_path / LABEL_LOG).read_bytes(), "log")
     assert sorted(one.stroke for one in log.decisions) == sorted(f"{name}-{i}" for name in "abcd" for i in range(20))

@@ -8,6 +8,7 @@ from typing import Any
 
 from megavit.api.held_out import read_held_out
 from megavit.api.reporters.choose import ReporterChoice, open_reporter
+from megavit.bench.precisions import BatchSpeed, time_precisions
 from megavit.config.checks import check_range
 from megavit.data.load import DataSource
 from megavit.engine.engine import check_precision
@@ -57,14 +58,22 @@ def calibrate(
 
 @dataclass(frozen=True)
 class Quantization:
-    """The accuracy of a bundle in int8 and float32, and the folder of the int8 bundle; None if too much was lost."""
+    """What int8 costs a bundle in accuracy, and where it is faster on this machine.
+
+    Attributes:
+        result: accuracies in int8 and float32.
+        speeds: for single images and for batches of 16, the time in each precision.
+        folder: folder of the int8 bundle; None if too much accuracy was lost.
+    """
 
     result: Int8Result
+    speeds: tuple[BatchSpeed, ...]
     folder: Path | None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the results as plain JSON types."""
-        return self.result.to_dict() | {"out": None if self.folder is None else str(self.folder)}
+        speeds = [speed.to_dict() for speed in self.speeds]
+        return self.result.to_dict() | {"speeds": speeds, "out": None if self.folder is None else str(self.folder)}
 
 
 def quantize(
@@ -77,7 +86,8 @@ def quantize(
 ) -> Quantization:
     """Quantize a bundle to int8 for CPUs, and write it to `out` if the loss of accuracy is small.
 
-    Accuracy in int8 and float32 is compared on those images that the model was not trained on.
+    Accuracy in int8 and float32 is compared on those images that the model was not trained on. Speed is compared with
+    float32 and bfloat16 on this machine, as int8 is slower on some processors.
 
     Args:
         bundle: bundle or `Run`, as for `megavit.load`.
@@ -97,10 +107,11 @@ def quantize(
     with open_reporter(reporter) as shown:
         images, selection = read_held_out([predictor], data, shown)
         bounds, result = evaluate_int8(predictor, images, selection, partial(shown.progress, "evaluating"))
+    speeds = time_precisions(predictor.model, predictor.info.preprocessing, bounds)
     if result.change.value * 100 < -max_accuracy_drop:
-        return Quantization(result, None)
+        return Quantization(result, speeds, None)
     copy_bundle(predictor.folder, folder, with_int8(predictor.info, bounds, result))
-    return Quantization(result, folder)
+    return Quantization(result, speeds, folder)
 
 
 def _new_folder(out: str | os.PathLike[str]) -> Path:

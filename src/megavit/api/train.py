@@ -25,6 +25,7 @@ def train(
     from_: str | os.PathLike[str] | None = None,
     finetune: FinetuneMethod | None = None,
     teacher: str | os.PathLike[str] | None = None,
+    unlabeled: str | os.PathLike[str] | None = None,
     minutes: float | None = None,
     epochs: int | None = None,
     model: str | None = None,
@@ -58,6 +59,8 @@ def train(
             best on held-out images.
         teacher: larger model whose features, and logits if it is a bundle with the same classes, the trained one
             imitates beside the labels: a source as for `from_`, of which this run then starts from "scratch".
+        unlabeled: images without labels, a folder of any structure, shards or a table: with pretrained weights, those
+            whose predicted class is likely are trained on too, if that is better in cross-validation.
         minutes: time budget in minutes; None for 10.
         epochs: number of epochs, instead of `minutes`.
         model: name of a preset; None to choose by images and time budget.
@@ -83,6 +86,7 @@ def train(
         "model": {"pretrained": None if from_ is None else os.fspath(from_), "preset": model, "image_size": image_size},
         "finetune": {"method": finetune},
         "distillation": {"teacher": None if teacher is None else os.fspath(teacher)},
+        "pseudo_labels": {"unlabeled": None if unlabeled is None else os.fspath(unlabeled)},
         "data": {"folds": folds},
         "optimizer": {"learning_rate": learning_rate},
         "run": {"minutes": minutes, "epochs": epochs, "batch_size": batch_size, "seed": seed, "device": device},

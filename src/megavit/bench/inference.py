@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from megavit.bench.case import OURS, Case, run_case
+from megavit.bench.instructions import read_limits
 from megavit.bench.peers import fits_peers, get_installed_peers
 from megavit.bench.runtimes import to_onnxruntime, to_openvino
 from megavit.config.preprocessing import Preprocessing
@@ -88,7 +89,7 @@ def _peers(
     if device.type == "cpu" and find_spec("openvino"):
         yield f"{REPRESENTATIVE} in OpenVINO", partial(to_openvino(model, images, precision), images)
     if device.type == "cpu" and precision == "float32" and find_spec("onnxruntime") and find_spec("onnxscript"):
-        yield f"{REPRESENTATIVE} in ONNX Runtime", partial(to_onnxruntime(model, images), images)
+        yield name_onnxruntime(), partial(to_onnxruntime(model, images), images)
 
 
 def _peers_in_int8(config: ViTConfig, images: Tensor) -> Iterator[tuple[str, Run]]:
@@ -99,4 +100,9 @@ def _peers_in_int8(config: ViTConfig, images: Tensor) -> Iterator[tuple[str, Run
         rest: Precision = "bfloat16" if has_bfloat16(torch.device("cpu")) else "float32"
         yield f"{REPRESENTATIVE} in OpenVINO, by NNCF", partial(to_openvino(model, images, rest, int8=True), images)
     if find_spec("onnxruntime") and find_spec("onnxscript"):
-        yield f"{REPRESENTATIVE} in ONNX Runtime, dynamic", partial(to_onnxruntime(model, images, int8=True), images)
+        yield name_onnxruntime(", dynamic"), partial(to_onnxruntime(model, images, int8=True), images)
+
+
+def name_onnxruntime(kind: str = "") -> str:
+    """Return the name of ONNX Runtime's contender, with a mark if the others do without some instructions."""
+    return f"{REPRESENTATIVE} in ONNX Runtime{kind}" + (", not limited" if read_limits() else "")

@@ -1,6 +1,6 @@
 """Run the comparisons of `megavit bench`."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -11,6 +11,7 @@ import torch
 
 from megavit.bench.case import OURS, Case
 from megavit.bench.inference import benchmark_inference
+from megavit.bench.instructions import list_instructions, read_limits
 from megavit.bench.training import benchmark_training
 from megavit.config.presets import preset
 from megavit.config.vit import PLAIN_VIT, ViTConfig
@@ -54,7 +55,7 @@ def run_cases(
         precisions.append("int8")
     for name, config in configs.items():
         for batch in INFERENCE_BATCHES[:1] if quick else INFERENCE_BATCHES:
-            measured: dict[Precision, Case] = {}
+            measured: dict[str, Case] = {}
             for precision in precisions:
                 if precision == "bfloat16" and not has_bfloat16(device):
                     yield Case(f"{name}, batch {batch}, {precision}", note=NO_BFLOAT16)
@@ -63,24 +64,29 @@ def run_cases(
                 measured[precision] = benchmark_inference(
                     name, config, batch, precision, device=device, seconds=seconds, quick=quick
                 )
-                yield replace(measured[precision], note=warn_if_slower(measured[precision], measured["float32"]))
+                yield replace(measured[precision], note=warn_if_slower(precision, measured))
         for batch in TRAINING_BATCHES[:1] if quick else TRAINING_BATCHES:
             announce(f"{name}: training step, batch {batch}")
             yield benchmark_training(name, config, batch, device, seconds)
 
 
-def warn_if_slower(case: Case, float32: Case) -> str:
-    """Return a warning if megavit is slower in the precision of `case` than in float32, else ""."""
-    seconds, baseline = (measured.get_seconds(OURS) for measured in (case, float32))
-    if seconds <= baseline:
+def warn_if_slower(precision: str, measured: Mapping[str, Case]) -> str:
+    """Return a warning if megavit is slower in `precision` than in another one, which has more digits, else ""."""
+    times = {name: case.get_seconds(OURS) for name, case in measured.items()}
+    best = min(times, key=times.__getitem__)
+    if times[precision] <= times[best]:
         return ""
-    return f"slower than float32 on this machine, which took {baseline * 1e3:.1f} ms: use float32 here"
+    return f"slower than {best} on this machine, which took {times[best] * 1e3:.1f} ms: use {best} here"
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
-    """Return the machine's name and the versions of the installed libraries."""
+    """Return the machine's name, a CPU's instructions and their limits, and the versions of installed libraries."""
     versions = {}
     for name in LIBRARIES:
         with suppress(PackageNotFoundError):
             versions[name] = version(name)
-    return {"machine": device_name(device), "versions": versions}
+    about: dict[str, Any] = {"machine": device_name(device), "versions": versions}
+    if device.type == "cpu":
+        about["instructions"] = list_instructions()
+        about |= {"limits": limits} if (limits := read_limits()) else {}
+    return about

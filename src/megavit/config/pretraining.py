@@ -1,8 +1,16 @@
-"""Define the settings of pretraining without labels."""
+"""Define the settings of learning from images without labels: of pretraining, and of pseudo-labels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from megavit.config.checks import Settings, check_factor, check_integer, check_range, checked
+from megavit.config.checks import (
+    Settings,
+    check_factor,
+    check_fraction,
+    check_integer,
+    check_range,
+    check_text,
+    checked,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,3 +38,16 @@ class PretrainingRecipe(Settings):
     regularization: float = checked(check_range, 0.05, low=0, high=1)
     projection: int = checked(check_integer, 64, minimum=2, maximum=65_536)
     directions: int = checked(check_integer, 256, minimum=1, maximum=65_536)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PseudoLabelRecipe(Settings):
+    """The use of images without labels, of which some get the class that is predicted for them, a pseudo-label.
+
+    Attributes:
+        unlabeled: their source: a folder of any structure, shards or a table; its labels, if any, are ignored.
+        confidence: smallest calibrated probability in [0, 1) of a class that becomes a pseudo-label.
+    """
+
+    unlabeled: str = field(metadata={"check": check_text})
+    confidence: float = checked(check_fraction, 0.5)

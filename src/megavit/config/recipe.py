@@ -21,7 +21,7 @@ from megavit.config.checks import (
 )
 from megavit.config.distillation import DistillationRecipe
 from megavit.config.presets import PRESETS
-from megavit.config.pretraining import PretrainingRecipe
+from megavit.config.pretraining import PretrainingRecipe, PseudoLabelRecipe
 from megavit.config.vit import Mlp, Norm, Stem
 from megavit.errors import ConfigError
 
@@ -311,7 +311,10 @@ class ParallelRecipe(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The complete settings of a training run; `distillation` is None without a teacher, `pretraining` with labels."""
+    """The complete settings of a training run.
+
+    `distillation` is None without a teacher, `pseudo_labels` if all images have labels, `pretraining` if any has.
+    """
 
     model: ModelRecipe = field(default_factory=ModelRecipe)
     data: DataRecipe = field(default_factory=DataRecipe)
@@ -321,5 +324,6 @@ class Recipe:
     run: RunRecipe = field(default_factory=RunRecipe)
     finetune: FinetuneRecipe = field(default_factory=FinetuneRecipe)
     distillation: DistillationRecipe | None = None
+    pseudo_labels: PseudoLabelRecipe | None = None
     pretraining: PretrainingRecipe | None = None
     parallel: ParallelRecipe = field(default_factory=ParallelRecipe)

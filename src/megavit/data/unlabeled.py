@@ -1,11 +1,14 @@
 """Load images to learn from without their labels."""
 
 import os
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 from megavit.config.recipe import DataRecipe
 from megavit.data.assemble import separate_odd_channels
 from megavit.data.dataset import LabeledImages, Sample, Skipped
+from megavit.data.image_dataset import can_convert_channels
 from megavit.data.load import DataSource, is_named, name_source, scan_source
 from megavit.data.scan import Candidate, ImageInfo, Listing, Progress, scan_images
 from megavit.data.shards.open import is_shards
@@ -18,6 +21,56 @@ from megavit.errors import DataError
 MIN_IMAGES = 16
 NO_CLASS = ""
 """Class of images without one."""
+
+_SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
+
+
+@dataclass(frozen=True)
+class UnlabeledImages:
+    """Images to label by prediction, out of `images`, and those refused with the reason."""
+
+    images: LabeledImages
+    samples: tuple[Sample, ...]
+    refused: tuple[Skipped, ...]
+
+    def refused_by_reason(self) -> dict[str, int]:
+        """Return the number of refused images by reason, the most frequent first."""
+        return dict(Counter(one.reason for one in self.refused).most_common())
+
+
+def select_new_images(images: LabeledImages, labeled: LabeledImages) -> UnlabeledImages:
+    """Return the images without labels that are not among the labeled ones, and that the same model takes.
+
+    Raises:
+        DataError: if there are none.
+    """
+    splits = {sample.digest: sample.split for sample in labeled.samples}
+    wanted = labeled.samples[0].channels
+    wanted = 3 if wanted in (1, 3, 4) else wanted
+    chosen: list[Sample] = []
+    seen: set[str] = set()
+    refused = [*images.skipped]
+    for sample in images.samples:
+        reason = ""
+        if sample.digest in splits:
+            reason = f"the same file as a {_SPLIT_NAMES[splits[sample.digest]]} image"
+        elif sample.digest in seen:
+            reason = "the same file as another image without a label"
+        elif not can_convert_channels(sample.channels, wanted):
+            reason = f"{sample.channels} channels, but the labeled images have {wanted}"
+        if reason:
+            refused.append(Skipped(sample.name, reason))
+        else:
+            chosen.append(sample)
+            seen.add(sample.digest)
+    found = UnlabeledImages(images, tuple(chosen), tuple(refused))
+    if not chosen:
+        reasons = "; ".join(f"{count:,}: {reason}" for reason, count in found.refused_by_reason().items())
+        raise DataError(
+            f"no image of {images.source!r} can be used without its label ({reasons}): pass other images with "
+            "--unlabeled, or leave it out"
+        )
+    return found
 
 
 def load_unlabeled(source: DataSource, recipe: DataRecipe, progress: Progress | None = None) -> LabeledImages:

@@ -4,12 +4,13 @@ import torch
 from torch import Tensor, nn
 
 from megavit.model.layers import BatchNorm
+from megavit.model.outputs.split_linear import SplitLinear
 
 Matrix = tuple[Tensor, Tensor | None]
 """Weight (out, in) and bias (out,) or None, in float64, so that fusing loses no float32 precision."""
 
 
-def fuse(linear: nn.Linear, norm: nn.Module | None = None, scale: nn.Module | None = None) -> Matrix:
+def fuse(linear: nn.Linear | SplitLinear, norm: nn.Module | None = None, scale: nn.Module | None = None) -> Matrix:
     """Return `linear` fused with the norm's affine part before it and the LayerScale after it, if any."""
     weight = linear.weight.detach().double()
     bias = None if linear.bias is None else linear.bias.detach().double()

@@ -6,6 +6,7 @@ layer is computed only for the tokens that pooling needs. For the letters of the
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from megavit.model.block import ParallelBlock, SerialBlock
 from megavit.model.conv_stem import ConvLayer, ConvStem, ResidualLayer
 from megavit.model.layers import BatchNorm
 from megavit.model.mlp import FeedForward
+from megavit.model.outputs.split_linear import SplitLinear
 from megavit.model.patch_embed import PatchEmbedding
 from megavit.model.pooling import AttentionPool
 from megavit.model.vit import MegaVit
@@ -83,9 +85,19 @@ class _Builder:
         x = self.layer(x, last, self.select_pooled(x))
         x = self.pool(self.norm(x, model.norm) if config.design.final_norm == "tokens" else x)
         x = self.norm(x, model.norm) if config.design.final_norm == "pooled" else x
-        logits = linear(x, fuse(model.mlp_head)) if isinstance(model.mlp_head, nn.Linear) else x
-        results = [op.result(x), op.result(logits)]
+        results = [op.result(x), op.result(self.head(x))]
         return ov.Model(results, inputs, "megavit")  # pyrefly: ignore[no-matching-overload] - calls results nodes
+
+    def head(self, x: Node) -> Node:
+        """Return the logits of pooled features, or the features if there is no head."""
+        head = self.model.mlp_head
+        if isinstance(head, nn.Linear):
+            return linear(x, fuse(head))
+        if not isinstance(head, SplitLinear):
+            return x
+        ends = list(accumulate(head.parts))
+        parts = (slice_rows(fuse(head), stop - rows, stop) for rows, stop in zip(head.parts, ends, strict=True))
+        return op.concat([linear(x, part) for part in parts], -1)
 
     def embed(self, pixels: Node) -> Node:
         """Return the tokens of the patches; without a norm between, the projection normalizes the pixels too."""

@@ -1,8 +1,7 @@
-"""Calibrate a bundle for int8, and measure its accuracy and speed on held-out images."""
+"""Calibrate a bundle for int8, and measure its accuracy on held-out images."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -27,13 +26,12 @@ BATCH_SIZE = 64
 
 @dataclass(frozen=True)
 class Int8Result:
-    """The accuracies of int8 and float32, their difference paired by image, and the speedup of int8 over float32."""
+    """The accuracies of int8 and float32, and their difference paired by image."""
 
     images: int
     float32: float
     int8: float
     change: Interval
-    speedup: float
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -64,17 +62,12 @@ def evaluate_int8(
     float32, int8 = Engine(predictor.model, preprocessing), Engine(predictor.model, preprocessing, "int8", bounds)
     targets = target_tensor(choice.samples, "classification", len(predictor.labels))
     correct: dict[str, list[Tensor]] = {"float32": [], "int8": []}
-    seconds = dict.fromkeys(correct, 0.0)
     done = 0
     for batch in _tensors(predictor, images, choice.samples):
         if not done:
             float32.choose_runtime(batch)
-            int8(batch)
         for name, engine in (("float32", float32), ("int8", int8)):
-            started = perf_counter()
-            logits = engine(batch).logits
-            seconds[name] += perf_counter() - started
-            correct[name].append(logits.argmax(dim=1) == targets[done : done + len(batch)])
+            correct[name].append(engine(batch).logits.argmax(dim=1) == targets[done : done + len(batch)])
         done += len(batch)
         progress(done, len(targets))
     float32_correct, int8_correct = (torch.cat(correct[name]) for name in ("float32", "int8"))
@@ -83,7 +76,6 @@ def evaluate_int8(
         float32=float32_correct.double().mean().item(),
         int8=int8_correct.double().mean().item(),
         change=bootstrap_accuracy_difference(float32_correct, int8_correct),
-        speedup=seconds["float32"] / seconds["int8"],
     )
 
 

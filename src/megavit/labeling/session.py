@@ -10,6 +10,7 @@ from megavit.config.target import TargetKind
 from megavit.data.sources.label_log import Decision, Status
 from megavit.data_check.finding import KINDS
 from megavit.errors import ConfigError
+from megavit.labeling.history import find_undoable
 from megavit.labeling.images import ImageList, check_class, check_classes, digest_name
 from megavit.labeling.jobs import CheckJob, TrainingJob
 from megavit.labeling.learning.features import Features
@@ -62,13 +63,19 @@ class LabelingSession:
         return list(dict.fromkeys((*self._classes, *used)))
 
     def describe(self) -> dict[str, Any]:
-        """Return what does not change while the session lasts, as plain JSON types."""
+        """Return what a page needs when it is loaded, as plain JSON types."""
+        self.store.refresh()
+        undoable = find_undoable(list(self.store.decisions), self.by)
         return {
             "folder": self.images.folder.absolute().name,
             "names": self.images.names,
             "left_out": len(self.images.unnamed),
             "target": self.target,
             "by": self.by,
+            "strokes": [
+                {"stroke": stroke, "images": [self._indices[name] for name in names if name in self._indices]}
+                for stroke, names in undoable.items()
+            ],
         }
 
     def changes(self, generation: str = "", since: int = 0) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from megavit.data.sources.label_log import (
     parse_label_log,
 )
 from megavit.errors import DataError, MegavitError
+from megavit.labeling.history import UNDOES, drop_undone
 from megavit.runtime.file_locks import lock_opened
 from megavit.runtime.storage import sync_file, sync_folder, writing
 
@@ -117,28 +118,31 @@ class LabelStore:
     def undo(self, stroke: str, undone: str, by: str) -> tuple[str, ...]:
         """Append, as a stroke, what was decided before another one on each of its images; return their names.
 
+        The stroke of the new lines names both, so that what is undone is known from the log.
+
         Raises:
             DataError, OutputError: as for `add`.
             StaleError: if one of the images has a newer decision than the one to be undone.
         """
+        stroke = f"{stroke}{UNDOES}{undone}"
         with self._mutex:
             self.refresh()
             present = [self.decisions[index].path for index in self._by_stroke.get(stroke, ())]
-            marks: list[Mark] = []
-            for index in self._by_stroke.get(undone, ()):
-                path = self.decisions[index].path
-                if path in present:
-                    continue
-                history = self._by_path[path]
-                place = history.index(index)
-                if place == 0:
-                    marks.append(Mark(path, "unlabeled", seen=undone))
-                else:
-                    before = self.decisions[history[place - 1]]
-                    marks.append(Mark(path, before.status, before.labels, undone, before.suggested, before.probability))
+            paths = [self.decisions[index].path for index in self._by_stroke.get(undone, ())]
+            marks = [self._before(path, undone) for path in paths if path not in present]
             if marks:
                 self.add(stroke, marks, by)
             return (*present, *(mark.path for mark in marks))
+
+    def _before(self, path: str, undone: str) -> Mark:
+        """Return what was decided on an image before its last stroke, which is to be undone."""
+        *before, last = [None, *drop_undone(self.decisions[index] for index in self._by_path[path])]
+        if last is None or last.stroke != undone:
+            raise StaleError(f"labeled in the meantime: {path}")
+        seen = self._stroke_of(path)
+        if (then := before[-1]) is None:
+            return Mark(path, "unlabeled", seen=seen)
+        return Mark(path, then.status, then.labels, seen, then.suggested, then.probability)
 
     def _decide(self, mark: Mark, stroke: str, by: str, at: str) -> Decision:
         last = self.last(mark.path)

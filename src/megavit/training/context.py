@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from megavit.data.dataset import LabeledImages
+from megavit.data.unlabeled import UnlabeledImages
 from megavit.distributed.context import ParallelContext
 from megavit.runtime.process_group import DistContext
 from megavit.training.clock import Budget, Clock
@@ -42,7 +43,7 @@ class RunContext:
     """The environment of a run: output folder, images, device, processes, reporter, and clock.
 
     `check_tracker` is called at each validation, and says if the experiment tracker has failed; `write_report` says
-    whether the run ends with a report.
+    whether the run ends with a report. `unlabeled` are the images that may get pseudo-labels, if any.
     """
 
     run_dir: Path
@@ -53,6 +54,7 @@ class RunContext:
     clock: Clock = field(default_factory=Clock)
     check_tracker: Callable[[], None] = lambda: None
     write_report: bool = True
+    unlabeled: UnlabeledImages | None = None
 
     @property
     def dist(self) -> DistContext:

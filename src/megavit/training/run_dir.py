@@ -38,6 +38,7 @@ class Plan:
         fingerprint: fingerprint of the images, their labels and splits.
         pretrained: fingerprint of the pretrained weights; None for new initialization.
         teacher: fingerprint of the weights of the teacher; None without one.
+        unlabeled: fingerprint of the images without labels; None without any.
         length: length of the run; None for fine-tuning with labels, where each stage records its own.
         threads: number of torch threads; it affects the last bits of sums.
     """
@@ -47,6 +48,7 @@ class Plan:
     recipe: Recipe
     pretrained: str | None = None
     teacher: str | None = None
+    unlabeled: str | None = None
     length: RunLength | None
     threads: int
 

@@ -52,6 +52,15 @@ def test_it_counts_random_images_only_and_says_what_is_confused() -> None:
     assert set(estimate.to_dict()) == {"images", "labels", "accuracy", "with_twice", "confused"}
 
 
+def test_only_random_images_are_left_out_of_a_fit() -> None:
+    labels = torch.tensor([0] * 10 + [1] * 10 + [1] * 4)
+    targets = torch.nn.functional.one_hot(labels, 3).float()
+    digests = [bytes([index % 2, 3 if label else index % 3]) for index, label in enumerate(labels.tolist())]
+    random = torch.arange(24) < 20  # all dogs among them are in one part, and a model knows the chosen ones only
+    estimate = run(Estimator("classification"), 10 * targets, targets, random, digests, CLASSES)
+    assert estimate.accuracy is not None and estimate.accuracy.value == 1.0
+
+
 def test_there_is_none_of_few_random_images() -> None:
     features, targets, digests = make_problem(50, noise=0.0)
     estimate = run(Estimator("classification"), features, targets, torch.arange(50) < 9, digests, CLASSES)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -37,12 +38,15 @@ def session(folder: Path) -> LabelingSession:
     session = LabelingSession(list_images(folder), lambda *_: CountingFeatures(), ("along", "across"))
     session.learner.start()
     wait_until(lambda: session.learner.knowledge.useful != (), why=lambda: session.learner.problem)
-    for number in range(40):
-        index = session.queue(1)[0]["image"]
-        version = session.learner.knowledge.version
-        mark = {"image": index, "seen": "", "suggested": "", "probability": ""}
-        session.label(f"{number:08}", "labeled", [label_of(session, index)], [mark])
-        wait_until(lambda version=version: session.learner.knowledge.version > version)
+    for number in range(5):
+        by_class: dict[str, list[dict[str, Any]]] = {}
+        for offered in session.queue(8):
+            mark = {"image": offered["image"], "seen": "", "suggested": "", "probability": ""}
+            by_class.setdefault(label_of(session, offered["image"]), []).append(mark)
+        for name, marks in by_class.items():
+            version = session.learner.knowledge.version
+            session.label(f"{name}-{number}", "labeled", [name], marks)
+            wait_until(lambda version=version: session.learner.knowledge.version > version)
     wait_until(lambda: (found := session.learner.estimate) is not None and found.labels == 40)
     session.learner.stop()
     return session

@@ -1,5 +1,6 @@
 """A probe that grows learns what there is to learn, from where it was."""
 
+import pytest
 import torch
 
 from megavit.labeling.learning.probe import GrowingProbe, Scaling
@@ -34,6 +35,20 @@ def test_a_fit_ends_where_one_from_nothing_ends() -> None:
     for count in (20, 60, 120, 200):
         other.fit(standardized[:count], targets[:count])
     torch.testing.assert_close(one.predict(standardized), other.predict(standardized), atol=0.01, rtol=0.0)
+
+
+def test_a_fit_to_many_images_ends_early_and_another_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, targets = make_clusters(200)
+    standardized = Scaling.of(features)(features)
+    whole, parts = GrowingProbe("classification"), GrowingProbe("classification")
+    assert whole.fit(standardized, targets)
+    monkeypatch.setattr("megavit.labeling.learning.probe.WORK", 1.0)
+    assert not parts.fit(standardized, targets)
+    fits = 1
+    while not parts.fit(standardized, targets):
+        fits += 1
+    assert fits < 10
+    torch.testing.assert_close(whole.predict(standardized), parts.predict(standardized), atol=0.05, rtol=0.0)
 
 
 def test_labels_are_independent_where_an_image_has_several() -> None:

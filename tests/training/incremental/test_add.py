@@ -54,6 +54,23 @@ def test_the_rows_of_other_classes_and_the_features_stay_as_they_are(
     assert torch.equal(before.embed(images), after.embed(images))
 
 
+def test_logits_of_other_classes_stay_the_same_to_the_bit_however_often_classes_are_added(
+    five: megavit.ClassAddition, digits_bundle: Path, added_digits: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(added_digits / "more" / "digit 1", tmp_path / "one")
+    six = megavit.add_classes(
+        megavit.remove_classes(five, ["digit 3"], out=tmp_path / "four"), [tmp_path / "one"], out=tmp_path / "six"
+    )
+    assert [megavit.load(bundle).info.head_parts for bundle in (digits_bundle, five, six)] == [[], [3, 2], [3, 1, 1]]
+    images = [megavit.load(digits_bundle).prepare(path) for path in sorted(added_digits.rglob("*.png"))[:17]]
+    for count in (1, 2, 5, 17):
+        before, *after = (
+            megavit.load(bundle).engine.run_pytorch(torch.stack(images[:count]))
+            for bundle in (digits_bundle, five, six)
+        )
+        assert all(torch.equal(before.logits, one.logits[:, :OLD]) for one in after)
+
+
 def test_the_new_classes_are_recognized_and_everything_is_measured_anew(
     five: megavit.ClassAddition, digits_bundle: Path
 ) -> None:

@@ -34,6 +34,7 @@ def bench(
     # PyTorch's profiler, which measures memory, would log to standard error; set before PyTorch is imported.
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")
 
+    from megavit.bench.instructions import describe_limits
     from megavit.bench.run import EXAMPLE, describe_machine, get_config, run_cases
     from megavit.cli.console import notes, print_json
     from megavit.errors import OutputError
@@ -54,6 +55,8 @@ def bench(
                 write_file(out, dumps(measurements, indent=1) + "\n")
 
     save()  # fails early if the file cannot be written
+    if "limits" in measurements:
+        notes.print(describe_limits(measurements["limits"]), style="yellow")
     for case in run_cases(names, torch_device, quick=quick, announce=lambda text: notes.print(text, style="dim")):
         measurements["cases"].append(case.to_dict())
         save()

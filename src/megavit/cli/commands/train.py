@@ -33,6 +33,7 @@ def train(
     from_: Annotated[str | None, Parameter(name="--from")] = None,
     finetune: FinetuneMethod | None = None,
     teacher: str | None = None,
+    unlabeled: str | None = None,
     minutes: float | None = None,
     epochs: int | None = None,
     patience: int | None = None,
@@ -89,6 +90,8 @@ def train(
             checkpoint, timm:NAME, or hf-hub:USER/NAME. Default: auto for photographs, else scratch.
         finetune: With pretrained weights: which of them to train. Default: auto, the best on held-out images.
         teacher: Larger model that the trained one imitates from scratch, beside the labels: a source as for --from.
+        unlabeled: Images without labels, a folder or shards: with pretrained weights, those whose predicted class is
+            likely are trained on too, if that is better in cross-validation.
         minutes: Time budget in minutes for the whole command. Default: 10.
         epochs: Number of epochs, instead of --minutes.
         patience: With --epochs, from scratch: stop after as many epochs without a better validation.
@@ -114,6 +117,7 @@ def train(
         "model": {"pretrained": from_, "preset": model, "image_size": image_size, "patch_size": patch_size},
         "finetune": {"method": finetune},
         "distillation": {"teacher": teacher},
+        "pseudo_labels": {"unlabeled": unlabeled},
         "data": {
             "folds": folds,
             "balance": balance,

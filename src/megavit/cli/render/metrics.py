@@ -121,6 +121,8 @@ def show_trained(trained: Run, *, as_json: bool) -> None:
     results.print(trained.headline, style="bold")
     for sentence in trained.cross_validation.describe() if trained.cross_validation else []:
         results.print(sentence)
+    for sentence in trained.pseudo_labels.describe() if trained.pseudo_labels else []:
+        results.print(sentence)
     if trained.baselines:
         results.print(describe_baselines(trained.baselines))
     if trained.uncertainty.calibrated:

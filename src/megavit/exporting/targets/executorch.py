@@ -14,9 +14,9 @@ from megavit.predict.predictor import Predictor
 
 def write_executorch(predictor: Predictor, folder: Path, metadata: str) -> None:
     """Write model.pte, lowered to the CPU by XNNPACK, and `metadata` as model.json to `folder`."""
-    lower = import_module("executorch.exir").to_edge_transform_and_lower
-    xnnpack = import_module("executorch.backends.xnnpack.partition.xnnpack_partitioner")
     with suppress_output():
+        lower = import_module("executorch.exir").to_edge_transform_and_lower
+        xnnpack = import_module("executorch.backends.xnnpack.partition.xnnpack_partitioner")
         program = torch.export.export(
             ExportModule(predictor, "images").eval(), (example_input(predictor, "images")[:1],)
         )
@@ -27,7 +27,9 @@ def write_executorch(predictor: Predictor, folder: Path, metadata: str) -> None:
 
 def open_executorch(folder: Path, predictor: Predictor) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     """Return a function that runs the program for one image at a time."""
-    method = import_module("executorch.runtime").Runtime.get().load_program(folder / "model.pte").load_method("forward")
+    with suppress_output():
+        runtime = import_module("executorch.runtime").Runtime.get()
+    method = runtime.load_program(folder / "model.pte").load_method("forward")
     names = output_names(predictor)
 
     def run(inputs: np.ndarray) -> dict[str, np.ndarray]:

@@ -83,6 +83,7 @@ class Learner:
         self._estimating: Iterator[Estimate | None] | None = None
         self._wake, self._stopped = threading.Event(), threading.Event()
         self._fitted: tuple[tuple[int, int], int, int] | None = None
+        self._is_settled = True
         self._thread = threading.Thread(target=self._run, name="megavit-label", daemon=True)
 
     def start(self) -> None:
@@ -157,7 +158,7 @@ class Learner:
         state = (labels.version, len(indices), known if table.is_complete else known.bit_length())
         if table.rows is None or known < min(MIN_SCALING_IMAGES, len(self._order) - len(table.failed)):
             return False
-        if state == self._fitted:
+        if state == self._fitted and self._is_settled:
             return self._measure(labels)
         began = time.perf_counter()
         is_other = labels.classes[: len(self.knowledge.classes)] != self.knowledge.classes
@@ -167,7 +168,7 @@ class Learner:
             self._rows = self._scaling(table.rows)
             self._probe, self._estimator = GrowingProbe(labels.target), Estimator(labels.target)
             self._estimate_labels, self._estimating = 0, None
-        self._fitted = state
+        self._fitted, self._is_settled = state, True
         undecided = [index for index in self._known.tolist() if index not in labels.decided]
         open_ = torch.tensor(undecided, dtype=torch.int64)
         suggested = torch.full((len(self._order),), -1)
@@ -175,7 +176,7 @@ class Learner:
         useful: list[int] = []
         targets = labels.encode(indices)
         if len(open_) and targets.any(dim=0).sum() >= (2 if labels.target == "classification" else 1):
-            self._probe.fit(self._scaling(table.rows[torch.tensor(indices)]), targets)
+            self._is_settled = self._probe.fit(self._scaling(table.rows[torch.tensor(indices)]), targets)
             probabilities = self._probe.predict(self._rows[open_])
             usefulness = score_usefulness(probabilities, targets.sum(dim=0), labels.target)
             chosen = choose_diverse(self._rows[open_], usefulness.clamp_min(1e-9), ORDERED)

@@ -326,7 +326,7 @@ function listen() {
 async function start() {
   const session = await getSession();
   labels = new Labels(session);
-  strokes = new Strokes(labels, {
+  const calls = {
     onChange,
     onTrouble: showTrouble,
     onLearning: (learning) => onLearning(learning).catch(() => {}),
@@ -334,7 +334,8 @@ async function start() {
       showTrouble(message);
       announce(sentence(message));
     },
-  });
+  };
+  strokes = new Strokes(labels, calls, session.strokes);
   grid = new Grid({ box: byId("grid"), space: byId("space") }, labels, {
     onSelect: showActive,
     onOpen: (position) => {

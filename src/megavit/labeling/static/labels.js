@@ -35,6 +35,11 @@ export class Labels {
     this.classes = [...new Set([...this.classes, ...labels])];
   }
 
+  /** Expects a stroke to be undone; what was decided before is shown when the server says it. */
+  expectUndo(images, stroke) {
+    for (const image of images) this.decisions.set(image, { ...this.decisions.get(image), stroke });
+  }
+
   isDecided(image) {
     return (this.decisions.get(image)?.status ?? "unlabeled") !== "unlabeled";
   }

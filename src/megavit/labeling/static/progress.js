@@ -1,8 +1,11 @@
 /** What the model has learned by now, in words. */
 import { make } from "./dom.js";
-import { count, percent } from "./format.js";
+import { count } from "./format.js";
 
 const SOON = 10; // random images from which there is an estimate
+
+// With few images, tenths would say more than is known.
+const percent = (share) => `${Math.round(100 * share)}%`;
 
 /**
  * Shows how good the model is, and where classes are confused.

@@ -8,12 +8,13 @@ export class Strokes {
    * @param {Labels} labels
    * @param {{onChange: (images: number[]) => void, onRefused: (message: string) => void, onTrouble: (message: string) => void, onLearning: (learning: object) => void}} calls
    *   onTrouble: strokes are not saved, for this reason; "" when they are again.
+   * @param {{stroke: string, images: number[]}[]} done Earlier strokes that can be undone.
    */
-  constructor(labels, calls) {
+  constructor(labels, calls, done) {
     this.labels = labels;
     this.calls = calls;
     this.waiting = [];
-    this.done = [];
+    this.done = done;
     this.isSending = false;
   }
 
@@ -33,6 +34,8 @@ export class Strokes {
     const last = this.done.pop();
     if (!last) return [];
     const stroke = newStroke();
+    // As the server will name it, so that a stroke that follows at once is made upon it.
+    this.labels.expectUndo(last.images, `${stroke}~${last.stroke}`);
     this.waiting.push({ stroke, images: last.images, send: (at) => postUndo({ ...at, stroke, undone: last.stroke }) });
     this.send();
     return last.images;

@@ -2,10 +2,12 @@
 
 import math
 import time
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from megavit.data.dataset import Sample
 from megavit.engine.engine import Engine
 from megavit.predict.embedding_files import EmbeddingFiles, SharedEmbeddings, embedding_key
 from megavit.predict.forward import compute_embeddings
@@ -55,6 +57,11 @@ class Embeddings:
         if self._shared and not self._rows:
             return self._shared.image_seconds
         return self.seconds / max(1, len(self._rows))
+
+    def count_missing(self, samples: Sequence[Sample]) -> int:
+        """Return for how many of the samples there is no embedding yet."""
+        shared = self._shared.rows if self._shared else {}
+        return sum(sample.digest not in self._rows and sample.digest not in shared for sample in samples)
 
     def of(self, loader: TrainLoader) -> Tensor:
         """Return the embeddings (N, D) of a loader's images; several processes share the work and keep nothing."""

@@ -16,6 +16,7 @@ from megavit.training.run_dir import Plan, advise_resuming, write_plan
 from megavit.training.setup.pretrained import fetch_progress
 from megavit.training.setup.resolve import resolve_recipe
 from megavit.training.setup.sizes import check_resources
+from megavit.training.setup.unlabeled import add_unlabeled, restore_unlabeled
 from megavit.training.tracking.tracking import tracking
 from megavit.weights.backbones.fetch import load_source
 from megavit.weights.pretrained.pretrained import fingerprint
@@ -23,6 +24,7 @@ from megavit.weights.pretrained.pretrained import fingerprint
 
 def start_finetuning(ctx: RunContext, request: TrainRequest) -> Run:
     """Fine-tune the requested pretrained weights from the first step."""
+    ctx, request = add_unlabeled(ctx, request)
     assert request.pretrained is not None
     recipe = resolve_recipe(ctx, request).recipe
     start = build_pretrained(ctx, recipe, request.pretrained)
@@ -38,6 +40,7 @@ def start_finetuning(ctx: RunContext, request: TrainRequest) -> Run:
         fingerprint=ctx.dataset.fingerprint(),
         recipe=recipe,
         pretrained=fingerprint(request.pretrained),
+        unlabeled=None if ctx.unlabeled is None else ctx.unlabeled.images.fingerprint(),
         length=None,
         threads=torch.get_num_threads(),
     )
@@ -52,6 +55,7 @@ def resume_finetuning(ctx: RunContext, plan: Plan) -> Run:
         raise DataError(
             f"the weights of {source.name} have changed since the run began: restore them, or start a new run"
         )
+    ctx = restore_unlabeled(ctx, plan.recipe, plan.unlabeled)
     check_resources(plan.recipe, ctx.dataset, ctx.device, source)
     return _finetune(ctx, build_pretrained(ctx, plan.recipe, source), plan)
 
@@ -61,6 +65,7 @@ def _finetune(ctx: RunContext, start: StartingModel, plan: Plan) -> Run:
     method = recipe.finetune.method
     with tracking(ctx, recipe) as ctx, advise_resuming(ctx.run_dir):
         tuner = Finetuner(ctx, start, str(plan.pretrained))
+        pseudo_labels = tuner.finish_pseudo_labels()
         selection = progressive_finetune(
             tuner.frozen,
             tuple(name for name in FINETUNE_METHODS if method in ("auto", name)),
@@ -79,6 +84,7 @@ def _finetune(ctx: RunContext, start: StartingModel, plan: Plan) -> Run:
             results=selection.results,
             selected=selection.method,
             reason=selection.reason,
+            pseudo_labels=pseudo_labels,
         )
         state, inputs = tuner.make_state(selection.method, selection.probe), tuner.eval_inputs(selection.method)
         return ctx.dist.run_on_main(lambda: finalize(ctx, state, start.task, inputs, summary), wait_long=True)

@@ -16,7 +16,9 @@ from megavit.training.budget.measure import estimate_finish
 from megavit.training.context import RunContext
 from megavit.training.finetune.embeddings import Embeddings
 from megavit.training.finetune.progressive import FrozenFeatures
+from megavit.training.finetune.pseudo_labels.collect import label_by_prediction
 from megavit.training.finetune.stage import StageInputs, StageResult, train_stage
+from megavit.training.history import PseudoLabelSummary
 from megavit.training.loop.build import StartingModel, make_eval_loader, make_train_loader
 from megavit.training.optim.lora import FINETUNE_METHODS, FinetuneMethod
 from megavit.training.report.baselines import estimate_baselines, shrink_training_images
@@ -76,6 +78,9 @@ class Finetuner:
         self.frozen = FrozenFeatures(embeddings, labels, task, bias, seconds=self.embeddings.seconds, split=split)
         ctx.reporter.say(f"methods are compared on {self.held_out}")
         self.finish_seconds = self._estimate_finish(reading_seconds)
+        self.pseudo = label_by_prediction(ctx, self.embeddings, self.frozen, self.pool, self.finish_seconds)
+        if self.pseudo is not None and self.pseudo.labels.gain.is_better:
+            self.frozen = replace(self.frozen, fit_student=self.pseudo.labels.fit_probe)
 
     def train_method(self, name: str, probe: LinearProbe) -> tuple[Tensor, float, str] | None:
         """Train by a method, as `megavit.training.finetune.progressive.TrainMethod`."""
@@ -108,6 +113,14 @@ class Finetuner:
         stage = self._train_stage(method, method, (self.whole, probe), force=True)
         assert stage is not None  # because of `force`
         return finished_state(stage.model, stage)
+
+    def finish_pseudo_labels(self) -> PseudoLabelSummary | None:
+        """Write the table of the pseudo-labels of all training images, and return its summary; None without any."""
+        if self.pseudo is None:
+            return None
+        summary = self.pseudo.finish(self.ctx.run_dir, self.whole.train, self.ctx.dataset.classes)
+        self.ctx.reporter.say(summary.describe()[-1])
+        return summary
 
     def eval_inputs(self, name: str) -> EvalInputs:
         """Return the images to evaluate a method's model on, and for a probe their embeddings."""

@@ -39,6 +39,7 @@ class FrozenFeatures:
         bias: (outputs,) initial bias of the head.
         seconds: time that the embeddings took.
         split: the images that methods are trained on, and those that they are compared on.
+        fit_student: function that fits a probe on the images at indices and on pseudo-labels; None without these.
     """
 
     embeddings: Tensor
@@ -47,6 +48,7 @@ class FrozenFeatures:
     bias: Tensor
     seconds: float
     split: Fold
+    fit_student: Callable[[Tensor], LinearProbe] | None = None
 
     def evaluate(self, logits: Tensor) -> float:
         """Return the metric of the logits of the held-out images."""
@@ -64,7 +66,12 @@ class FrozenFeatures:
         return in_float64(self.task.loss)(logits.double(), targets.double())
 
     def fit_probe(self, indices: Tensor, penalty: float | None = None) -> LinearProbe:
-        """Return a linear probe fitted on the images at `indices`, with the best penalty unless one is given."""
+        """Return a linear probe fitted on the images at `indices`, with the best penalty unless one is given.
+
+        With pseudo-labels, the penalty is the one chosen for them.
+        """
+        if self.fit_student is not None:
+            return self.fit_student(indices)
         embeddings, labels = self.embeddings[indices], self.labels[indices]
         soft_targets = self.task.soft_targets(labels)
         if penalty is not None:

@@ -17,6 +17,7 @@ from megavit.training.incremental.change import (
     NewHead,
     check_changeable,
     check_out,
+    get_head_parts,
     measure_head,
     select_examples,
     write_changed,
@@ -137,7 +138,8 @@ def _fit_rows(
         shift = fit_shift((inputs(train), held_out_logits), (inputs(val), fitted.logits(val.pooled)))
         logits[:, rows] = held_out_logits + shift
         weight[rows], bias[rows] = fitted.weight * temperature, (fitted.bias + shift) * temperature
-    return _Fitted(NewHead(labels, weight, bias), logits)
+    added = (len(labels) - known,) if len(labels) > known else ()
+    return _Fitted(NewHead(labels, weight, bias, (*get_head_parts(predictor), *added)), logits)
 
 
 def _loss(predictor: Predictor, head: NewHead, val: SplitOutputs) -> float:

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from megavit.config.calibration import Calibration
@@ -16,13 +15,12 @@ from megavit.engine.engine import ModelOutput
 from megavit.errors import BundleError, OutputError
 from megavit.evaluation.metrics.dispatch import Metrics, compute_metrics
 from megavit.evaluation.uncertainty.uncertainty import UncertaintyMetrics, compute_uncertainty, fit_uncertainty
-from megavit.model.vit import MegaVit
 from megavit.predict.postprocess.postprocess import Calibrator
 from megavit.predict.predictor import Predictor
 from megavit.training.incremental.outputs import SplitOutputs
 from megavit.training.incremental.run_images import LOCATION, ImagePart
 from megavit.training.report.examples import REFERENCE_SIDE
-from megavit.weights.bundle.bundle import REFERENCE, find_bundle, is_bundle, save_bundle
+from megavit.weights.bundle.bundle import REFERENCE, build_model, find_bundle, is_bundle, save_bundle
 from megavit.weights.bundle.info import library_versions
 from megavit.weights.bundle.safetensors_io import load_weights, read_tensors
 
@@ -31,11 +29,16 @@ WEIGHT, BIAS = "mlp_head.weight", "mlp_head.bias"
 
 @dataclass(frozen=True)
 class NewHead:
-    """The classes of a changed bundle, and the head's weight (C, D) and bias (C,)."""
+    """The classes of a changed bundle, and the head's weight (C, D) and bias (C,).
+
+    Attributes:
+        parts: number of classes in each part of the head that is computed by itself.
+    """
 
     labels: tuple[str, ...]
     weight: Tensor
     bias: Tensor
+    parts: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,11 @@ def measure_head(predictor: Predictor, head: NewHead, images: Mapping[str, Split
         test=compute_metrics(probabilities, test.labels, head.labels, target),
         uncertainty=uncertainty,
     )
+
+
+def get_head_parts(predictor: Predictor) -> tuple[int, ...]:
+    """Return the number of classes in each part of a bundle's head that is computed by itself."""
+    return tuple(predictor.info.head_parts) or (len(predictor.labels),)
 
 
 def check_changeable(predictor: Predictor) -> None:
@@ -137,10 +145,6 @@ def write_changed(
         OutputError: if `out` cannot be written.
     """
     config = replace(predictor.model.config, num_classes=len(head.labels))
-    with torch.device("meta"):
-        model = MegaVit.from_config(config)
-    tensors = {name: tensor.cpu() for name, tensor in predictor.model.state_dict().items()}
-    load_weights(model, tensors | {WEIGHT: head.weight, BIAS: head.bias}, str(predictor.folder))
     info = replace(
         predictor.info,
         model=config,
@@ -152,7 +156,11 @@ def write_changed(
         files={},
         calibration=measured.calibration,
         int8={},  # its accuracy was that of the other classes
+        head_parts=list(head.parts) if len(head.parts) > 1 else [],
     )
+    model = build_model(info)
+    tensors = {name: tensor.cpu() for name, tensor in predictor.model.state_dict().items()}
+    load_weights(model, tensors | {WEIGHT: head.weight, BIAS: head.bias}, str(predictor.folder))
     save_bundle(
         out,
         model.eval(),

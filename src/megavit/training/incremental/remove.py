@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 
 from megavit.config.names import abbreviate, index_by_name
@@ -9,7 +10,14 @@ from megavit.data.dataset import read_samples
 from megavit.data.load import DataSource
 from megavit.errors import ConfigError
 from megavit.predict.predictor import Predictor
-from megavit.training.incremental.change import NewHead, check_changeable, check_out, measure_head, write_changed
+from megavit.training.incremental.change import (
+    NewHead,
+    check_changeable,
+    check_out,
+    get_head_parts,
+    measure_head,
+    write_changed,
+)
 from megavit.training.incremental.outputs import compute_outputs
 from megavit.training.incremental.result import ClassRemoval
 from megavit.training.incremental.run_images import ImagePart, read_run_images
@@ -39,11 +47,13 @@ def remove_classes(
     check_changeable(predictor)
     kept = _kept(predictor, classes)
     target = check_out(predictor, out)
-    parts = [_without(part, kept) for part in read_run_images(predictor, data, reporter)]
-    outputs = compute_outputs(predictor, parts, reporter)
+    images = [_without(part, kept) for part in read_run_images(predictor, data, reporter)]
+    outputs = compute_outputs(predictor, images, reporter)
     own = predictor.model.mlp_head.state_dict()
     labels = tuple(predictor.labels[label] for label in kept)
-    head = NewHead(labels, own["weight"].cpu()[kept], own["bias"].cpu()[kept])
+    ends = list(accumulate(get_head_parts(predictor)))
+    parts = [sum(start <= label < stop for label in kept) for start, stop in zip([0, *ends], ends, strict=False)]
+    head = NewHead(labels, own["weight"].cpu()[kept], own["bias"].cpu()[kept], tuple(filter(None, parts)))
     measured = measure_head(predictor, head, outputs)
     removed = tuple(label for label in predictor.labels if label not in labels)
     write_changed(
@@ -51,7 +61,7 @@ def remove_classes(
         target,
         head,
         measured,
-        location=portable_name(parts[0].images),
+        location=portable_name(images[0].images),
         data={"removed": [*predictor.info.data.get("removed", []), *removed]},
         rows=read_samples(predictor.folder / SAMPLES),
     )

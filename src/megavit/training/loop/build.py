@@ -198,10 +198,12 @@ def make_train_loader(ctx: RunContext, task: Task, samples: Sequence[Sample] | N
     )
 
 
-def make_eval_loader(ctx: RunContext, task: Task, samples: Sequence[Sample]) -> TrainLoader:
-    """Return a loader of `samples` with the evaluation preprocessing."""
+def make_eval_loader(
+    ctx: RunContext, task: Task, samples: Sequence[Sample], dataset: LabeledImages | None = None
+) -> TrainLoader:
+    """Return a loader of `samples`, of the run's images unless of others, with the evaluation preprocessing."""
     return TrainLoader(
-        ctx.dataset,
+        dataset or ctx.dataset,
         samples,
         task.preprocessing,
         workers=task.recipe.run.workers,

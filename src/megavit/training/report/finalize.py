@@ -81,6 +81,7 @@ def finalize(
         metrics=result.test,
         uncertainty=result.uncertainty,
         baselines=result.baselines,
+        pseudo_labels=tuning.pseudo_labels if tuning else None,
     )
     append_line(run_dir / LOG, "test", _last_line(state) | {"metrics": result.test.to_dict()})
     if not ctx.write_report:

@@ -10,6 +10,7 @@ from megavit.evaluation.report.summary import headline, list_uncertainty
 from megavit.evaluation.uncertainty.measure import UncertaintyMetrics
 from megavit.page import inline
 from megavit.predict.predictor import Predictor, load
+from megavit.training.history import PseudoLabelSummary
 from megavit.training.report.baselines import BaselineSummary, describe_baselines
 from megavit.training.report.cross_validation import CrossValidation
 
@@ -27,6 +28,7 @@ class Run:
         uncertainty: calibration error, coverage of prediction sets and false alarms, on the test images.
         baselines: accuracies of simple methods on the same images; None unless each image has one class.
         cross_validation: results of the folds, and which of their models the bundle has; None for a single run.
+        pseudo_labels: what became of images without labels, and what they brought; None without any.
     """
 
     folder: Path
@@ -36,6 +38,7 @@ class Run:
     uncertainty: UncertaintyMetrics = field(repr=False)
     baselines: BaselineSummary | None = field(default=None, repr=False)
     cross_validation: CrossValidation | None = field(default=None, repr=False)
+    pseudo_labels: PseudoLabelSummary | None = field(default=None, repr=False)
 
     @property
     def headline(self) -> str:
@@ -56,6 +59,7 @@ class Run:
         return inline.block(
             inline.heading(self.headline),
             *(inline.line(text) for text in (self.cross_validation.describe() if self.cross_validation else [])),
+            *(inline.line(text) for text in (self.pseudo_labels.describe() if self.pseudo_labels else [])),
             *baselines,
             inline.table([*uncertainty, *report, ("bundle", str(self.bundle))]),
         )
@@ -73,4 +77,5 @@ class Run:
             "uncertainty": self.uncertainty.to_dict(),
             "baselines": self.baselines.to_dict() if self.baselines else None,
             "cross_validation": self.cross_validation.to_dict() if self.cross_validation else None,
+            "pseudo_labels": self.pseudo_labels.to_dict() if self.pseudo_labels else None,
         }

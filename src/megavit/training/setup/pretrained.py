@@ -16,6 +16,7 @@ from megavit.training.loop.build import adapt_preprocessing, make_model_config
 from megavit.training.progress import Reporter
 from megavit.training.setup.resolution import find_lack_of_pixels, find_lack_of_time
 from megavit.training.setup.sizes import check_resources, choose_recipe, get_base_recipe, resolve_pretrained
+from megavit.training.setup.targets import NEEDS_WEIGHTS
 from megavit.weights.backbones.download import OnBytes, Patience
 from megavit.weights.backbones.fetch import describe_download, fetch_backbone, load_backbone
 from megavit.weights.backbones.local import FOLDER_SETTING, find_backbones
@@ -49,6 +50,8 @@ def choose_weights(ctx: RunContext, request: TrainRequest) -> PretrainedModel | 
             f"fine-tuning (--finetune {recipe.finetune.method}) needs pretrained weights, but this run has none: name "
             "them with --from, or leave --finetune out"
         )
+    if recipe.pseudo_labels is not None:
+        raise ConfigError(NEEDS_WEIGHTS)
     return None
 
 

@@ -30,6 +30,8 @@ TUNING_STEPS, LAST_PASSES, TUNING_PASSES, TUNING_SHARE = 100, 2, 5, 0.85
 # Of photographs with fewer pixels, a backbone learned less than training from scratch, given as many images a class:
 # 67.8% at 56 pixels instead of 81.8% on clothing in one minute.
 MIN_PHOTO_SIZE, MANY_IMAGES = 80, 100
+# Largest number of images without labels for which a size is chosen; of more, those are used that there is time for.
+MAX_COUNTED = 2_000
 # A size is measured for this share of the time budget.
 MEASURING_SHARE = 0.004
 
@@ -68,7 +70,10 @@ def choose_size_by_time(ctx: RunContext, recipe: Recipe, pretrained: PretrainedM
     If none is so fast it is the smallest; None if there are no sizes to choose from.
     """
     counts = ctx.dataset.split_sizes()
-    total, batch_size = len(ctx.dataset.samples), min(recipe.run.batch_size or 1, counts["train"])
+    total = len(ctx.dataset.samples)
+    if ctx.unlabeled is not None:
+        total += min(len(ctx.unlabeled.samples), MAX_COUNTED)
+    batch_size = min(recipe.run.batch_size or 1, counts["train"])
     passes = LAST_PASSES if recipe.finetune.method in (AUTO, FINETUNE_METHODS[0]) else TUNING_PASSES
     tuning = total + counts["val"] + counts["test"] + TUNING_STEPS * passes * batch_size
     sizes = list_image_sizes(pretrained, ctx.dataset)

@@ -26,6 +26,7 @@ from megavit.training.setup.targets import (
     check_distillation,
     check_labels_used,
     check_mixing,
+    check_pseudo_labels,
     resolve_balance,
     resolve_cutmix,
     resolve_mixing,
@@ -54,6 +55,7 @@ def draft_recipe(name: str, overrides: dict[str, Any], dist: DistContext) -> Rec
     draft = resolve_parallel(draft, dist)
     check_mixing(draft, overrides)
     check_distillation(draft, dist)
+    check_pseudo_labels(draft, overrides, dist)
     check_labels_used(draft)
     check_tracker(draft.run.track)
     return draft

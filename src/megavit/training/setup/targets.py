@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from megavit.config.recipe import Balance, Recipe
+from megavit.config.recipe import SCRATCH, Balance, Recipe
 from megavit.data.dataset import LabeledImages
 from megavit.errors import ConfigError
 from megavit.runtime.process_group import DistContext
@@ -11,8 +11,10 @@ from megavit.training.progress import Reporter
 
 IMBALANCE = 10.0
 """Ratio of the largest to the smallest class above which "auto" balances classes."""
-
-
+NEEDS_WEIGHTS = (
+    "--unlabeled needs the features of pretrained weights, but this run starts from scratch: name some with --from, a "
+    "backbone or the folder of megavit pretrain, which learns features from the same images"
+)
 # CutMix costs accuracy in short runs and helps in long ones (docs/tried.md).
 MIN_CUTMIX_EPOCHS = 40
 
@@ -36,6 +38,18 @@ def check_distillation(recipe: Recipe, dist: DistContext) -> None:
         raise ConfigError("--teacher is for one process: leave out --nproc")
     if recipe.data.keep_aspect:
         raise ConfigError("--teacher is for images of one size: leave out --keep-aspect")
+
+
+def check_pseudo_labels(recipe: Recipe, overrides: dict[str, Any], dist: DistContext) -> None:
+    """Raise ConfigError if the settings of a run with images without labels exclude each other."""
+    if recipe.pseudo_labels is None:
+        return
+    if recipe.distillation is not None or overrides.get("model", {}).get("pretrained") == SCRATCH:
+        raise ConfigError(NEEDS_WEIGHTS)
+    if recipe.data.folds is not None:
+        raise ConfigError("--unlabeled is for a single run: leave out --folds")
+    if dist.is_distributed:
+        raise ConfigError("--unlabeled is for one process: leave out --nproc")
 
 
 def check_mixing(recipe: Recipe, overrides: dict[str, Any]) -> None:

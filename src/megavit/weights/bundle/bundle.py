@@ -26,11 +26,12 @@ from megavit.data.augment import normalize
 from megavit.data.image_dataset import make_batch, preprocess, to_device
 from megavit.errors import BundleError, ConfigError, OutputError
 from megavit.model.outputs.ensemble import Ensemble
+from megavit.model.outputs.split_linear import SplitLinear
 from megavit.model.vit import MegaVit
 from megavit.runtime.storage import new_folder, sha256, write_file, writing
 from megavit.weights.bundle.info import FORMAT, BundleInfo
 from megavit.weights.bundle.model_card import render_model_card
-from megavit.weights.bundle.safetensors_io import load_weights, read_tensors, write_tensors
+from megavit.weights.bundle.safetensors_io import align_parameters, load_weights, read_tensors, write_tensors
 
 INFO, WEIGHTS, REFERENCE, CALIBRATION, SAMPLES, CARD = (
     "megavit.json",
@@ -169,15 +170,24 @@ def _load(folder: Path, info: BundleInfo) -> Bundle:
             f"{folder / WEIGHTS} has {len(tensors):,} tensors, but the model in {INFO} has {info.model.depth:,} "
             "layers: the files are from different bundles; copy the folder again"
         )
-    with torch.device("meta"):
-        model = (
-            Ensemble.from_config(info.model, info.ensemble, info.target)
-            if info.ensemble
-            else MegaVit.from_config(info.model)
-        )
+    model = build_model(info)
     load_weights(model, tensors, str(folder / WEIGHTS))
+    for one in model.get_models() if isinstance(model, Ensemble) else [model]:
+        align_parameters(one.pool)
+        align_parameters(one.mlp_head)
     calibration_tensors = read_tensors(folder / CALIBRATION) if CALIBRATION in info.files else {}
     return Bundle(folder, info, model.eval(), calibration_tensors)
+
+
+def build_model(info: BundleInfo) -> MegaVit | Ensemble:
+    """Return the model of a bundle on the meta device, without weights."""
+    with torch.device("meta"):
+        if info.ensemble:
+            return Ensemble.from_config(info.model, info.ensemble, info.target)
+        model = MegaVit.from_config(info.model)
+        if info.head_parts:
+            model.set_submodule("mlp_head", SplitLinear(info.model.pooled_dim, info.head_parts))
+        return model
 
 
 def _check_file(path: Path, expected: str) -> None:

@@ -46,6 +46,8 @@ class BundleInfo:
         ensemble: the models of an ensemble, which all have the config `model`; empty for a single model.
         int8: for a quantizable model, "bounds", the largest magnitude of each layer's inputs in the order of the graph,
             and "measured", the accuracy cost found by `megavit.exporting.quantization`.
+        head_parts: for a model with added classes, the number of classes in each part of the head that is computed by
+            itself, see `megavit.model.outputs.split_linear`; empty for one product.
     """
 
     format: int = FORMAT
@@ -63,6 +65,7 @@ class BundleInfo:
     tuning: dict[str, Any] = field(default_factory=dict)
     int8: dict[str, Any] = field(default_factory=dict)
     ensemble: list[Member] = field(default_factory=list)
+    head_parts: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.preprocessing.keep_aspect and self.preprocessing.patch_size != self.model.patch_size:
@@ -70,6 +73,10 @@ class BundleInfo:
         self._check_sizes()
         if len(self.ensemble) == 1 or len(self.ensemble) > MAX_FOLDS:
             raise ConfigError(f"an ensemble must have from 2 to {MAX_FOLDS} models, got {len(self.ensemble)}")
+        if self.head_parts and (self.ensemble or sum(self.head_parts) != self.model.num_classes):
+            raise ConfigError(f"head_parts must add up to the {self.model.num_classes} classes of a single model")
+        if any(rows < 1 for rows in self.head_parts):
+            raise ConfigError("head_parts must be positive")
         kind = self.target.kind
         if kind == "regression":
             if self.labels or self.model.num_classes != 1:

@@ -40,7 +40,8 @@ pipeline_tag: {"image-classification" if labels or target.kind == "regression" e
 
 {text}
 {_calibration_lines(target, info.calibration)}{_change_lines(data, info.int8.get("measured"))}- {origin}
-{_pretrained_line(info)}{_teacher_line(data)}- Images are resized {describe_resizing(info.preprocessing)}.
+{_pretrained_line(info)}{_teacher_line(data)}{_pseudo_label_line(info)}\
+- Images are resized {describe_resizing(info.preprocessing)}.
 - Written on {info.created} by megavit.
 
 ```python
@@ -71,6 +72,14 @@ def _teacher_line(data: dict[str, Any]) -> str:
     license_name = teacher["license"]
     stated = f"whose license is {literal(license_name)}" if license_name else "whose license is not stated there"
     return f"- It imitates the {teacher['imitated']} of a teacher from {literal(teacher['origin'])}, {stated}.\n"
+
+
+def _pseudo_label_line(info: BundleInfo) -> str:
+    found = info.tuning.get("pseudo_labels")
+    if not found or not found["gain"]["is_better"]:
+        return ""
+    count = sum(found["used"].values())
+    return f"- It learned from {count:,} images of {literal(found['source'])} too, whose classes were predicted.\n"
 
 
 def literal(name: object) -> str:

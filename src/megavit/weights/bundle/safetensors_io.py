@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from megavit.errors import BundleError
 from megavit.runtime.storage import IS_WINDOWS, write_file
 
+ALIGNMENT = 64
+"""Bytes at a multiple of which PyTorch's own tensors begin on a CPU."""
+
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write `tensors` to a safetensors file atomically, with `metadata` in its header."""
@@ -55,3 +58,14 @@ def load_weights(model: nn.Module, tensors: dict[str, Tensor], where: str) -> No
     if faults := shape_faults(tensors, expected):
         raise BundleError("\n".join([f"the weights in {where} do not fit the model:", *faults]))
     model.load_state_dict({name: tensor.to(expected[name].dtype) for name, tensor in tensors.items()}, assign=True)
+
+
+def align_parameters(module: nn.Module) -> None:
+    """Copy parameters that do not begin at a multiple of `ALIGNMENT` bytes, as in a file they may begin anywhere.
+
+    The product of one row with a matrix is rounded in another way where the matrix is not aligned, so that the same
+    weights would give other last digits in another file.
+    """
+    for parameter in module.parameters():
+        if parameter.data_ptr() % ALIGNMENT:
+            parameter.data = parameter.data.clone()
