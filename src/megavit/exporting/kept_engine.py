@@ -21,6 +21,8 @@ from megavit.predict.predictor import Predictor
 from megavit.predict.runtimes import OPENVINO_SETTINGS
 from megavit.runtime.storage import new_folder, sha256, write_file, writing
 
+BATCH_SIZES = (1, 2)
+"""Numbers of images in a batch that the graph is verified with."""
 MAX_WEIGHT_BYTES = 2**29
 """Reading a larger model takes longer than importing PyTorch."""
 MAX_CACHE_BYTES = 2**30
@@ -56,7 +58,7 @@ def _write_graph(predictor: Predictor, info: ExportInfo, path: Path) -> bool:
         stream = io.BytesIO()
         compiled.export_model(stream)
         path.write_bytes(stream.getbuffer())
-        result = compare(predictor, open_graph(path), info, load_reference_images(predictor))
+        result = compare(predictor, open_graph(path), info, load_reference_images(predictor), batch_sizes=BATCH_SIZES)
         check_parity(result, "float32", 0.0, "openvino")
     except (ExportError, RuntimeError):
         return False

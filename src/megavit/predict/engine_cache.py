@@ -209,5 +209,7 @@ def _export_info(table: dict[str, Any]) -> Any:
     from megavit.config.export_info import ExportInfo
     from megavit.config.preprocessing import Preprocessing
 
-    preprocessing = {name: tuple(v) if isinstance(v, list) else v for name, v in table["preprocessing"].items()}
+    preprocessing: dict[str, Any] = {
+        name: tuple(v) if isinstance(v, list) else v for name, v in table["preprocessing"].items()
+    }
     return ExportInfo(**(table | {"preprocessing": Preprocessing(**preprocessing)}))
