@@ -168,7 +168,7 @@ def open_page(url: str) -> "Iterator[Page]":
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         page = browser.new_page()
-        page.set_default_timeout(600_000)
+        page.set_default_timeout(3_600_000)
         page.goto(url)
         page.locator(".cell img").first.wait_for()
         yield page

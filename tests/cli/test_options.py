@@ -20,6 +20,7 @@ DIFFERENT_HELP = {
     "out": "what is written differs from command to command",
     "data": "shard and export take or default to other images",
     "images": "explain takes no shards",
+    "classes": "label shows them on a page, convert tells them by their texts",
     "bundle": "check uses it in place of training, predict also takes exported models",
     "models": "serve takes several folders, bench presets",
     "model": "only train chooses by itself",

@@ -295,6 +295,7 @@ def test_what_is_learned_is_shown_suggested_and_used_to_select(tmp_path: Path, o
                 if int(names[image][:3]) % 2 == place
             ]
             server.session.label(f"{place:08}", "labeled", [label], marks)
+        wait_until(lambda: learner.knowledge.labels == 44)
         page = open_grid(open_page, server)
         page.keyboard.press("o")
         picture = page.locator("#picture")
@@ -303,6 +304,7 @@ def test_what_is_learned_is_shown_suggested_and_used_to_select(tmp_path: Path, o
             page.keyboard.press("12"[int(name[:3]) % 2])
             until_saved(server, count)
             expect(picture).not_to_have_attribute("alt", name)
+        assert any(one.suggested for one in server.decisions()[44:])  # three in four are not random
         expect(page.locator("#learned")).to_contain_text("drawn at random")
         page.keyboard.press("g")
         page.locator("#filter").select_option("open:")

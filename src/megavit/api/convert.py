@@ -13,6 +13,8 @@ from megavit.weights.pretrained.outputs import check_class_names, read_class_nam
 from megavit.weights.pretrained.pretrained import MEGAVIT, load_pretrained
 from megavit.weights.pretrained.save_checkpoint import save_pretrained
 from megavit.weights.pretrained.to_bundle import convert_to_bundle
+from megavit.weights.text_tower.load import load_text_encoder
+from megavit.weights.text_tower.zero_shot import classify_by_text
 
 Format = Literal["bundle", "timm", "huggingface"]
 
@@ -57,6 +59,7 @@ def convert(
     out: str | os.PathLike[str],
     to: Format = "bundle",
     class_names: str | os.PathLike[str] | Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
     state_dict: str | None = None,
     num_heads: int | None = None,
     activation: str | None = None,
@@ -79,6 +82,8 @@ def convert(
         out: new folder for the converted model.
         to: "bundle", "timm" or "huggingface".
         class_names: the class names, or a file with one per line or JSON (a list, or index to name).
+        classes: names of classes that the bundle is to tell by their texts, without having seen an image of them; for
+            folders of CLIP or SigLIP models with both towers, in the layout of Hugging Face's transformers.
         state_dict: key of the weights in a file with several state dicts, such as model_ema.
         num_heads, activation, norm_eps, pool, norm, image_size, target: what the files do not say; sizes in pixels, as
             a number or (height, width).
@@ -89,6 +94,8 @@ def convert(
         BundleError, ConfigError: if the source cannot be read, or not be written in this format.
         OutputError: if `out` exists or cannot be written.
     """
+    if classes is not None and (to != "bundle" or class_names is not None):
+        raise ConfigError("--classes is only for bundles, and names all classes: leave out --to and --class-names")
     if drop_calibration and to == "bundle":
         raise ConfigError("--drop-calibration is only for --to timm and --to huggingface: leave it out")
     options: dict[str, Any] = {
@@ -103,7 +110,10 @@ def convert(
     }
     known = {name: value for name, value in options.items() if value is not None}
     name, folder = os.fspath(source), Path(out)
+    encoder = None if classes is None else load_text_encoder(Path(name))
     pretrained = load_pretrained(name, known, state_dict=state_dict, target=target)
+    if encoder is not None:
+        pretrained = classify_by_text(pretrained, encoder, classes or ())
     if class_names is not None:
         if pretrained.format == MEGAVIT:
             raise ConfigError(f"{name} is a bundle, which has its own class names: leave out --class-names")

@@ -22,6 +22,7 @@ from megavit.model.block import ParallelBlock, SerialBlock
 from megavit.model.conv_stem import ConvLayer, ConvStem, ResidualLayer
 from megavit.model.layers import BatchNorm
 from megavit.model.mlp import FeedForward
+from megavit.model.outputs.cosine_head import CosineHead
 from megavit.model.outputs.split_linear import SplitLinear
 from megavit.model.patch_embed import PatchEmbedding
 from megavit.model.pooling import AttentionPool
@@ -31,6 +32,8 @@ Node = Any  # value of the graph; OpenVINO has no more specific type
 
 Linear = Callable[[Node, Matrix], Node]  # maps an input and a matrix with its bias to their product
 
+EPSILON = 1e-24
+"""Smallest squared length that vectors are divided by, as in PyTorch."""
 PIXELS, POSITIONS, COSINES, SINES = "pixels", "positions", "cosines", "sines"
 
 
@@ -93,6 +96,10 @@ class _Builder:
         head = self.model.mlp_head
         if isinstance(head, nn.Linear):
             return linear(x, fuse(head))
+        if isinstance(head, CosineHead):
+            projected = linear(x, fuse(head.projection))
+            unit = op.normalize_l2(projected, constant_int([-1]), EPSILON, "max")
+            return linear(unit, (head.weight, head.bias))
         if not isinstance(head, SplitLinear):
             return x
         ends = list(accumulate(head.parts))

@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from megavit.data_check.near_duplicates import (
     registration_errors,
 )
 from megavit.data_check.thumbnails import SIDE
-from megavit.errors import ImageError
+from megavit.errors import ConfigError, ImageError
 from megavit.predict.embedding_index import EmbeddingIndex, IndexedImage
 from megavit.predict.predictor import Image, Predictor, read_image
+from megavit.weights.text_tower.load import TextEncoder
 
 MAX_COMPARED = 20
 """Number of the nearest images that are compared with the query pixel by pixel."""
@@ -65,10 +67,15 @@ class SearchResult:
 
 @dataclass(frozen=True)
 class ImageSearch:
-    """A search in the images of an index, with the predictor whose embeddings they are."""
+    """A search in the images of an index, with the predictor whose embeddings they are.
+
+    Attributes:
+        text_encoder: the text tower of the predictor's model, to search by text; None if it has none.
+    """
 
     predictor: Predictor
     index: EmbeddingIndex
+    text_encoder: TextEncoder | None = None
 
     def find(self, image: Image, top: int = 10) -> tuple[Match, ...]:
         """Return the `top` images that are most similar to an image, which is not found for itself.
@@ -89,6 +96,28 @@ class ImageSearch:
         ]
         copies = _find_copies(image, [one for one, _ in found])
         return tuple(Match(one, min(1.0, cosine), copies.get(rank)) for rank, (one, cosine) in enumerate(found[:top]))
+
+    def find_text(self, text: str, top: int = 10) -> tuple[Match, ...]:
+        """Return the `top` images that fit a text best, by the cosine of their embeddings.
+
+        Raises:
+            ConfigError: if the model has no text tower, or there is no word in the text.
+        """
+        if self.text_encoder is None:
+            raise ConfigError("this model has no text tower: only images can be searched by")
+        indices, cosines = self._by_text.nearest(self.text_encoder.encode([text]), top)
+        return tuple(
+            Match(self.index.images[index], cosine, None)
+            for index, cosine in zip(indices[0].tolist(), cosines[0].tolist(), strict=True)
+        )
+
+    @cached_property
+    def _by_text(self) -> EmbeddingIndex:
+        """The index with the embeddings that are compared with those of texts."""
+        head = self.predictor.model.mlp_head
+        with torch.no_grad():
+            vectors = head(self.index.vectors.to(next(self.predictor.model.parameters()).device)).cpu()
+        return replace(self.index, vectors=vectors)
 
     def stream(self, images: Iterable[tuple[str, Image]], top: int = 10) -> Iterator[SearchResult]:
         """Yield the result for each (name, image), in order; one that cannot be read gets a result with the reason."""

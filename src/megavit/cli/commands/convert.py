@@ -21,6 +21,7 @@ def convert(
     out: Path,
     to: Format = "bundle",
     class_names: Path | None = None,
+    classes: str | None = None,
     state_dict: str | None = None,
     num_heads: int | None = None,
     activation: Activation | None = None,
@@ -47,6 +48,7 @@ def convert(
         out: New folder for the converted model.
         to: Format to write.
         class_names: File with the class names: one per line, or JSON (a list, or index to name).
+        classes: Classes to tell by their texts, such as cat,dog, with a CLIP or SigLIP model that has both towers.
         state_dict: Key of the weights in a file with several state dicts, such as model_ema.
         num_heads: Number of attention heads, if the files do not say.
         activation: Activation of the MLP, if the files do not say.
@@ -67,6 +69,7 @@ def convert(
         out=out,
         to=to,
         class_names=class_names,
+        classes=None if classes is None else [name.strip() for name in classes.split(",")],
         state_dict=state_dict,
         num_heads=num_heads,
         activation=activation,

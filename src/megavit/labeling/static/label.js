@@ -138,8 +138,11 @@ async function showNext() {
 async function onLearning(learning) {
   showLearning({ text: byId("learned"), confused: byId("confused"), list: byId("confused-list") }, learning);
   if (learning.version === version || !grid) return;
+  const isFirst = version === 0;
   version = learning.version;
-  if (filter === "next" && view === "single" && grid.list.length) {
+  if (isFirst && filter === "next" && grid.list.length && !grid.active && !grid.selected.size && !grid.list.some((image) => labels.isDecided(image))) {
+    await showNext(); // in place of random ones, which nobody has begun with
+  } else if (filter === "next" && view === "single" && grid.list.length) {
     const { images } = await getQueue(QUEUE);
     takeSuggestions(images);
     grid.replaceBehind(images.map(({ image }) => image).filter((image) => !labels.isDecided(image)));

@@ -99,6 +99,11 @@ def check_changeable(predictor: Predictor) -> None:
             f"{predictor.folder} has no classifier: train one on top of its features, with megavit train DATA --from "
             f"{predictor.folder}"
         )
+    if predictor.info.cosine_dim:
+        raise BundleError(
+            f"{predictor.folder} tells classes by texts: convert its model again with the names of all of them, or "
+            "train on images, with megavit train DATA --from"
+        )
     if predictor.target != "classification":
         kind = {"multilabel": "any number of labels", "regression": "a number"}[predictor.target]
         raise BundleError(

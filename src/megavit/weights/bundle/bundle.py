@@ -25,6 +25,7 @@ from megavit.config.serialization import from_dict, parse_json
 from megavit.data.augment import normalize
 from megavit.data.image_dataset import make_batch, preprocess, to_device
 from megavit.errors import BundleError, ConfigError, OutputError
+from megavit.model.outputs.cosine_head import CosineHead
 from megavit.model.outputs.ensemble import Ensemble
 from megavit.model.outputs.split_linear import SplitLinear
 from megavit.model.vit import MegaVit
@@ -187,6 +188,9 @@ def build_model(info: BundleInfo) -> MegaVit | Ensemble:
         model = MegaVit.from_config(info.model)
         if info.head_parts:
             model.set_submodule("mlp_head", SplitLinear(info.model.pooled_dim, info.head_parts))
+        if info.cosine_dim:
+            head = CosineHead(info.model.pooled_dim, info.cosine_dim, info.model.num_classes)
+            model.set_submodule("mlp_head", head)
         return model
 
 

@@ -48,6 +48,8 @@ class BundleInfo:
             and "measured", the accuracy cost found by `megavit.exporting.quantization`.
         head_parts: for a model with added classes, the number of classes in each part of the head that is computed by
             itself, see `megavit.model.outputs.split_linear`; empty for one product.
+        cosine_dim: width of the projection that the head compares with texts of classes, see
+            `megavit.model.outputs.cosine_head`; 0 for a linear head.
     """
 
     format: int = FORMAT
@@ -66,6 +68,7 @@ class BundleInfo:
     int8: dict[str, Any] = field(default_factory=dict)
     ensemble: list[Member] = field(default_factory=list)
     head_parts: list[int] = field(default_factory=list)
+    cosine_dim: int = 0
 
     def __post_init__(self) -> None:
         if self.preprocessing.keep_aspect and self.preprocessing.patch_size != self.model.patch_size:
@@ -77,6 +80,9 @@ class BundleInfo:
             raise ConfigError(f"head_parts must add up to the {self.model.num_classes} classes of a single model")
         if any(rows < 1 for rows in self.head_parts):
             raise ConfigError("head_parts must be positive")
+        check_range("cosine_dim", self.cosine_dim, 0, MAX_WIDTH)
+        if self.cosine_dim and (self.ensemble or self.head_parts or not self.model.num_classes):
+            raise ConfigError("cosine_dim is only for a single model with classes and without head_parts")
         kind = self.target.kind
         if kind == "regression":
             if self.labels or self.model.num_classes != 1:

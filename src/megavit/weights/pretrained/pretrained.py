@@ -43,6 +43,7 @@ class PretrainedModel:
         calibration: calibration of a bundle's probabilities; the default for other sources.
         origin: place that the weights come from, and their license.
         image_size: side in pixels of the square that its own images are prepared to; None if unknown or oblong.
+        cosine_dim: as in `BundleInfo`.
         seen: digests of the images that a bundle was trained on or selected by; none for other sources.
     """
 
@@ -57,6 +58,7 @@ class PretrainedModel:
     calibration: Calibration = field(default_factory=Calibration)
     origin: Origin = field(default_factory=Origin)
     image_size: int | None = None
+    cosine_dim: int = 0
     seen: frozenset[str] = frozenset()
 
 
@@ -144,6 +146,7 @@ def _from_bundle(source: str, path: Path) -> PretrainedModel:
         labels=tuple(bundle.info.labels),
         target=bundle.info.target,
         calibration=bundle.info.calibration,
+        cosine_dim=bundle.info.cosine_dim,
         origin=bundle_origin(path, bundle.info),
         image_size=model.config.image_hw[0] if len(set(model.config.image_hw)) == 1 else None,
         seen=frozenset(row.digest for row in read_samples(find_bundle(path) / SAMPLES) if row.split != "test"),

@@ -62,6 +62,11 @@ def save_pretrained(library: Library, pretrained: PretrainedModel, out: Path, *,
     """
     if out.exists():
         raise OutputError(f"{out} already exists: choose a new folder")
+    if pretrained.cosine_dim:
+        raise BundleError(
+            f"{pretrained.name} tells classes by texts, with a head that {LIBRARIES[library]} has no place for: use "
+            "the bundle, or megavit export"
+        )
     notes = []
     if not calibrated:
         pretrained = drop_calibration(pretrained)

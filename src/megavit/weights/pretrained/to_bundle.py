@@ -12,7 +12,7 @@ from megavit.data.decode.tensor import from_array
 from megavit.data.image_dataset import COLOR_CHANNELS, resize
 from megavit.errors import BundleError, OutputError
 from megavit.model.vit import MegaVit
-from megavit.weights.bundle.bundle import save_bundle
+from megavit.weights.bundle import bundle
 from megavit.weights.bundle.info import BundleInfo
 from megavit.weights.bundle.safetensors_io import load_weights
 from megavit.weights.pretrained.pretrained import MEGAVIT, PretrainedModel
@@ -40,12 +40,27 @@ def convert_to_bundle(pretrained: PretrainedModel, out: Path) -> BundleInfo:
         raise BundleError(f"{pretrained.name} is already a bundle: copy its folder, or choose another format with --to")
     if out.exists():
         raise OutputError(f"{out} already exists: choose a new folder")
+    info = make_info(pretrained)
+    model = bundle.build_model(info)
+    load_weights(model, {name: tensor.clone() for name, tensor in pretrained.tensors.items()}, pretrained.name)
+    images = reference_images(info.model.channels)
+    bundle.save_bundle(out, model.eval(), info, reference=images, samples=samples_csv((), ()))
+    return info
+
+
+def make_bundle(pretrained: PretrainedModel, folder: Path) -> bundle.Bundle:
+    """Return what loading the bundle of a model would give, without writing it; `folder` has the model's own files."""
+    return bundle.Bundle(folder, make_info(pretrained), build_model(pretrained), {})
+
+
+def make_info(pretrained: PretrainedModel) -> BundleInfo:
+    """Return the metadata of the bundle that a model becomes."""
     config = pretrained.config
     height, width = config.image_hw
     default = Preprocessing(
         height=height, width=width, channels=config.channels, patch_size=config.patch_size, reduced_decoding=False
     )
-    info = BundleInfo(
+    return BundleInfo(
         model=config,
         labels=list(pretrained.labels),
         preprocessing=pretrained.preprocessing or default,
@@ -60,11 +75,8 @@ def convert_to_bundle(pretrained: PretrainedModel, out: Path) -> BundleInfo:
         },
         recipe={},
         target=pretrained.target,
+        cosine_dim=pretrained.cosine_dim,
     )
-    save_bundle(
-        out, build_model(pretrained), info, reference=reference_images(config.channels), samples=samples_csv((), ())
-    )
-    return info
 
 
 def reference_images(channels: int) -> list[Tensor]:

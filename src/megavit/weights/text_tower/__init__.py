@@ -1,0 +1,1 @@
+"""Text towers of two-tower models (CLIP, SigLIP), whose embeddings are compared with those of images."""
