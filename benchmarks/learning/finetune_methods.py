@@ -22,7 +22,7 @@ from megavit.config.recipe import DataRecipe
 from megavit.data.load import load_data
 
 FILE = RESULTS / "finetune_methods.json"
-METHODS = ("auto", "probe", "lora", "last", "all")
+METHODS = ("auto", "probe", "last", "lora", "all")
 BY_HAND = "probe by hand"
 MAX_TEST = 600
 

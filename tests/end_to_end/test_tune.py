@@ -75,7 +75,7 @@ def test_with_few_images_it_beats_beginning_from_nothing_and_says_how(data, befo
     assert not nothing["tuning"]
     tuning = tuned["tuning"]
     names = [result["method"] for result in tuning["results"]]
-    assert names == ["knn", "probe", "lora", "last", "all"][: len(names)] and len(names) >= 3
+    assert names == ["knn", "probe", "last", "lora", "all"][: len(names)] and len(names) >= 3
     assert tuning["selected"] in names and f"{tuning['selected']} is selected: {tuning['reason']}" in reported
     # Five validation images are too few to compare methods on.
     assert "and 12 training images, which the methods compared were not trained on" in tuning["held_out"]

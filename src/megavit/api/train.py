@@ -55,7 +55,7 @@ def train(
         recipe: "small", "photos", "demo", a TOML file, or "auto" to choose by the images.
         from_: weights to start from: "auto", "scratch", the name of a backbone, a bundle or `Run`, another library's
             checkpoint, timm:NAME or hf-hub:USER/NAME; None for "auto" for photographs, else "scratch".
-        finetune: with pretrained weights, which of them to train: "probe", "lora", "last", "all", or "auto" for the
+        finetune: with pretrained weights, which of them to train: "probe", "last", "lora", "all", or "auto" for the
             best on held-out images.
         teacher: larger model whose features, and logits if it is a bundle with the same classes, the trained one
             imitates beside the labels: a source as for `from_`, of which this run then starts from "scratch".

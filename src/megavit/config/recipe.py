@@ -32,7 +32,7 @@ ScheduleKind = Literal["cosine", "linear"]
 Precision = Literal["auto", "float32", "bfloat16"]
 ResolvedPrecision = Literal["float32", "bfloat16"]
 TrackerName = Literal["tensorboard", "mlflow", "trackio", "wandb"]
-FinetuneMethod = Literal["auto", "probe", "lora", "last", "all"]
+FinetuneMethod = Literal["auto", "probe", "last", "lora", "all"]
 
 # Values of `ModelRecipe.pretrained` that name no weights.
 AUTO, SCRATCH = "auto", "scratch"
@@ -259,8 +259,8 @@ class FinetuneRecipe(Settings):
     """The fine-tuning of a pretrained model (`ModelRecipe.pretrained`).
 
     Attributes:
-        method: trained part of the model: "probe" (a linear classifier on frozen features), "lora" (low-rank adapters),
-            "last" (the last quarter of the layers), "all", or "auto": each in turn, as long as there is time. The
+        method: trained part of the model: "probe" (a linear classifier on frozen features), "last" (the last quarter
+            of the layers), "lora" (low-rank adapters), "all", or "auto": each in turn, as long as there is time. The
             bundle has the best of them and, of any method, the probe if that is better on held-out images.
         rank: rank of the low-rank adapters.
     """

@@ -136,7 +136,7 @@ def test_more_images_than_the_time_suffices_for_are_refused_with_advice(monkeypa
         (500, 800, 0.07, True),  # 56 s of 120 at 84 pixels
         (500, 800, 0.05, False),  # 40 s
         (500, 180, 0.9, False),  # fewer images a class
-        (60, 800, 0.07, False),  # no pixels are lost
+        (32, 800, 0.07, True),  # small images as well
     ],
 )
 def test_many_photographs_with_time_for_few_pixels_only_are_better_trained_from_scratch(

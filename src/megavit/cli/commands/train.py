@@ -72,7 +72,7 @@ def train(
     Photographs start from a backbone, a pretrained model, if one is at hand
     or can be fetched; what is used, and its license, is said. It is
     fine-tuned, the cheapest method first: a linear probe on frozen features,
-    then LoRA, the last layers, and all weights, as far as the time goes.
+    then the last layers, LoRA, and all weights, as far as the time goes.
     The best on held-out images is kept.
 
     Several processes can train one model: --nproc starts them on this
