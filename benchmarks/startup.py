@@ -1,14 +1,17 @@
 """From nothing to the first answer, each in a new process: PyTorch's import alone, ours, and the peers.
 
-    python -m benchmarks.startup [--rounds 9] [--json FILE]
+    python -m benchmarks.startup [--rounds 9] [--preset S] [--only NAME...] [--json FILE]
 
-Ours loads a bundle, checks its files, and answers for a JPEG file, in Python and on the command line; the peers load as
-many weights from safetensors, prepare the file with torchvision, and answer. They take turns; seconds, until the answer
-is read and until the process has ended, are medians, ratios those of each round.
+Ours loads a bundle, checks its files, and answers for a JPEG file, in Python, on the command line for the first time,
+and again, by the graph that the first time has kept; the peers load as many weights from safetensors, prepare the file
+with torchvision, and answer. They take turns; seconds, until the answer is read, until the process has ended, and of
+processors, are medians, ratios those of each round.
 """
 
 import argparse
 import json
+import os
+import resource
 import subprocess
 import sys
 import time
@@ -45,62 +48,76 @@ MAKE = {
 }
 
 
-def commands(folder: Path) -> dict[str, list[str]]:
+KEPT = "megavit predict, again"
+
+
+def commands(folder: Path, size: str) -> dict[str, list[str]]:
     """What each process runs."""
     image = folder / "photo.jpg"
     Image.fromarray(load_sample_images().images[0]).save(image)
-    make_predictor("S", folder / "bundle")
+    make_predictor(size, folder / "bundle")
     bundle = str(folder / "bundle")
     scripts = {
         "import torch": "import torch\nprint(torch.__version__)",
         "megavit": f"import megavit\nprint(megavit.load({bundle!r}).predict({str(image)!r}))",
     }
-    for name, make in MAKE.items():
+    for name, make in MAKE.items() if size == "S" else ():
         weights = folder / f"{name}.safetensors"
         save_file(get_installed_peers(preset("S"))[name](preset("S")).state_dict(), weights)
         scripts[name] = PEER.format(make=make, weights=str(weights), image=str(image))
     found = {name: [sys.executable, "-u", "-c", script] for name, script in scripts.items()}
-    found["megavit predict"] = [sys.executable, "-m", "megavit", "predict", bundle, str(image)]
+    found["megavit predict"] = found[KEPT] = [sys.executable, "-m", "megavit", "predict", bundle, str(image)]
     return found
 
 
-def time_process(command: list[str]) -> tuple[float, float]:
-    """Until the first line of its output, and until its end."""
-    started = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+def time_process(command: list[str], cache: str) -> tuple[float, float, float]:
+    """Until the first line of its output, until its end, and of processors."""
+    used, started = processor_seconds(), time.perf_counter()
+    environment = os.environ | {"MEGAVIT_CACHE": cache}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         answered = time.perf_counter() - started
         process.stdout.read()
     if not line or process.returncode:
         raise RuntimeError(f"{command} failed or printed nothing")
-    return answered, time.perf_counter() - started
+    return answered, time.perf_counter() - started, processor_seconds() - used
+
+
+def processor_seconds() -> float:
+    """Those of all processes that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--preset", default="S")
+    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="compare these with importing PyTorch")
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     with TemporaryDirectory() as name:
-        runs = commands(Path(name))
-        seconds: dict[str, list[tuple[float, float]]] = {run_name: [] for run_name in runs}
+        runs = commands(Path(name), arguments.preset)
+        if arguments.only:
+            runs = {run_name: runs[run_name] for run_name in ("import torch", *arguments.only)}
+        seconds: dict[str, list[tuple[float, float, float]]] = {run_name: [] for run_name in runs}
         for turn in range(-1, arguments.rounds):  # round -1 fills the page cache
             for run_name, command in runs.items():
-                found = time_process(command)
+                found = time_process(command, f"{name}/cache" if run_name == KEPT else os.devnull)
                 if turn >= 0:
                     seconds[run_name].append(found)
     figures = describe_machine(torch.device("cpu")) | {
         name: {
             run_name: {
                 "seconds": round(median(pair[index] for pair in found), 3),
-                "ratio to megavit": round(
-                    median(a[index] / b[index] for a, b in zip(found, seconds["megavit"], strict=True)), 3
+                "ratio to import torch": round(
+                    median(a[index] / b[index] for a, b in zip(found, seconds["import torch"], strict=True)), 3
                 ),
             }
             for run_name, found in seconds.items()
         }
-        for index, name in enumerate(("first_answer", "end"))
+        for index, name in enumerate(("first_answer", "end", "processors"))
     }
     sys.stdout.write(json.dumps(figures, indent=1) + "\n")
     if arguments.json:

@@ -1,6 +1,7 @@
 """Processors: those of the machine, or a container's share of their time."""
 
 import os
+import platform
 
 import psutil
 import pytest
@@ -9,13 +10,13 @@ import torch
 from megavit.runtime import processors
 from megavit.runtime.cgroup import CgroupLimits
 from megavit.runtime.device import pick_device
-from megavit.runtime.processors import available_cpus, limit_threads
+from megavit.runtime.processors import available_cpus, describe_processor, limit_threads
 
 
 @pytest.fixture
 def machine(monkeypatch):
     """A machine with 16 processors."""
-    monkeypatch.setattr(psutil.Process, "cpu_affinity", lambda self: list(range(16)))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(16)), raising=False)
 
     def set_quota(cpus: float) -> None:
         monkeypatch.setattr(processors, "read_cgroup_limits", lambda: CgroupLimits(cpus=cpus))
@@ -39,6 +40,7 @@ def test_processes_of_one_run_share_them(machine, monkeypatch):
 
 
 def test_where_no_process_is_bound_to_processors_all_count(machine, monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.delattr(psutil.Process, "cpu_affinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 12)
     assert available_cpus() == 12
@@ -61,3 +63,15 @@ def test_threads_are_no_more_than_the_share_unless_the_user_says_how_many(machin
     machine(16.0)
     limit_threads()
     assert threads == [2, 2]
+
+
+def test_a_processor_is_described_by_what_does_not_change(tmp_path, monkeypatch):
+    file = tmp_path / "cpuinfo"
+    monkeypatch.setattr(processors, "_CPU_INFO", file)
+    assert describe_processor() == f"{platform.machine()} {platform.processor()}"
+    first = "model name\t: Fast\ncpu MHz\t\t: {}\nflags\t\t: fpu avx2\n\n"
+    descriptions = set()
+    for speed in (1000, 2000):
+        file.write_text(first.format(speed) + "model name\t: Fast\ncpu MHz\t\t: 3\n")
+        descriptions.add(describe_processor())
+    assert descriptions == {"model name\t: Fast flags\t\t: fpu avx2"}

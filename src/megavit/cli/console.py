@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from rich.table import Table
-
 from megavit.api.reporters.terminal import make_console, progress_bar
 from megavit.api.reporters.text import list_skipped
 from megavit.config.names import printable
@@ -48,6 +46,8 @@ def print_json(value: Any) -> None:
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """Print a table whose columns, except the first, are right-aligned."""
+    from rich.table import Table
+
     table = Table(title=printable(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
     for i, column in enumerate(columns):
         table.add_column(printable(column), justify="right" if i else "left", header_style="dim")

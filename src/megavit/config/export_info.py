@@ -10,6 +10,7 @@ from megavit.errors import ConfigError
 
 EXPORT_FORMAT = 1
 METADATA = "megavit"  # key of the JSON metadata in the exported file
+MODEL_FILES = ("model.onnx", "model.xml")  # names of the files that megavit itself can run
 
 PIXELS, IMAGES, PROBABILITIES, SCORE, EMBEDDING, DISTANCE = (
     "pixels",

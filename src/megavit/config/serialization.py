@@ -6,19 +6,22 @@ import tomllib
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import tomli_w
-from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from megavit.errors import ConfigError, MegavitError
 
+if TYPE_CHECKING:  # importing pydantic takes as long as many commands
+    from pydantic import TypeAdapter
+
 T = TypeVar("T")
-_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 def from_dict(kind: type[T], settings: dict[str, Any], where: str) -> T:
     """Build a dataclass from nested plain values, or raise a ConfigError that names `where` and all invalid keys."""
+    from pydantic import ValidationError
+
     try:
         return _type_adapter(kind).validate_json(json.dumps([settings], default=str))[0]
     except ValidationError as error:
@@ -27,9 +30,11 @@ def from_dict(kind: type[T], settings: dict[str, Any], where: str) -> T:
 
 
 @cache
-def _type_adapter(kind: type[T]) -> TypeAdapter[list[T]]:
+def _type_adapter(kind: type[T]) -> "TypeAdapter[list[T]]":
+    from pydantic import ConfigDict, TypeAdapter
+
     # pydantic accepts a configuration for a list of dataclasses, but not for a dataclass.
-    return TypeAdapter(list[kind], config=_STRICT)
+    return TypeAdapter(list[kind], config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
 
 
 def _fault(fault: Any) -> str:

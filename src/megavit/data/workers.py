@@ -1,12 +1,9 @@
 """Map functions over tasks in several processes, without waiting forever for a dead one."""
 
-import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 from megavit.errors import DataError
@@ -26,6 +23,9 @@ def map_in_processes(function: Callable[[Task], Result], tasks: Iterable[Task], 
     if not workers:
         yield from map(function, tasks)
         return
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+
     with ProcessPoolExecutor(workers, initializer=_init_worker) as pool:
         try:
             yield from pool.map(function, tasks)
@@ -53,6 +53,8 @@ def _init_worker() -> None:
 
 def _exit_with_parent() -> None:
     """Exit when the parent is killed, instead of waiting for work forever."""
+    import multiprocessing
+
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

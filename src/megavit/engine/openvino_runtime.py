@@ -26,6 +26,14 @@ def compile_for_cpu(graph: "ov.Model", settings: Mapping[str, str | int]) -> "ov
         return ov.Core().compile_model(graph, "CPU", {"CPU_RUNTIME_CACHE_CAPACITY": str(MAX_KERNELS)} | dict(settings))
 
 
+def import_for_cpu(graph: "ov.Tensor", settings: Mapping[str, str | int]) -> "ov.CompiledModel":
+    """Return a graph as it was compiled and exported; OpenVINO raises a RuntimeError if it is of another build."""
+    import openvino as ov
+
+    with preserve_signal_stack(), _without_onednn_cache():
+        return ov.Core().import_model(graph, "CPU", {"CPU_RUNTIME_CACHE_CAPACITY": str(MAX_KERNELS)} | dict(settings))
+
+
 @contextmanager
 def _without_onednn_cache() -> Iterator[None]:
     """Turn off the cache of oneDNN, OpenVINO's kernel library, which would keep 1,024 more kernels (some 300 MiB).

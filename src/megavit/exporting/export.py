@@ -18,8 +18,9 @@ from megavit.exporting.parity_images import ParityImage, calibration_batches
 from megavit.exporting.targets.onnx import write_onnx
 from megavit.exporting.targets.torch_export import open_aotinductor, open_torch, write_aotinductor, write_torch
 from megavit.predict.export_record import reference_inputs, write_record
-from megavit.predict.exported_predictor import Run, open_exported, to_input_channels
+from megavit.predict.exported_predictor import open_exported, to_input_channels
 from megavit.predict.predictor import Predictor
+from megavit.predict.runtimes import Run
 from megavit.runtime.storage import new_folder, write_file, writing
 
 REFERENCE_IMAGES = 2  # stored with their outputs next to the model

@@ -16,8 +16,9 @@ from megavit.errors import ExportError
 from megavit.evaluation.metrics.bootstrap import Interval
 from megavit.evaluation.metrics.significance import bootstrap_accuracy_difference
 from megavit.exporting.parity_images import ParityImage, stretch_images
-from megavit.predict.exported_predictor import Run, to_input_channels
+from megavit.predict.exported_predictor import to_input_channels
 from megavit.predict.predictor import Predictor
+from megavit.predict.runtimes import Run
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,7 @@ from megavit.errors import ImageError
 from megavit.evaluation.inference import check_channels, select_split
 from megavit.exporting.quantization import BATCH_SIZE, CALIBRATION_IMAGES
 from megavit.predict.predictor import Predictor
-from megavit.weights.bundle.bundle import REFERENCE, SAMPLES
-from megavit.weights.bundle.safetensors_io import read_tensors
+from megavit.weights.bundle.bundle import SAMPLES, read_reference_images
 
 MAX_IMAGES = 500
 STRETCHES = ((1.7, 0.6), (0.6, 1.7), (2.3, 2.9), (0.45, 0.7))  # factors of height and width
@@ -68,10 +67,14 @@ def load_parity_images(
     loaded = _bundle_images(predictor, "test", max_images)
     if loaded:
         return loaded, f"{len(loaded):,} test images of {predictor.info.data['source']}"
-    reference = read_tensors(predictor.folder / REFERENCE)
-    count = len(reference) - 1
-    loaded = [ParityImage(f"reference image {i}", _channels_last(reference[f"image.{i}"])) for i in range(count)]
-    return loaded, f"the bundle's {count:,} reference images"
+    loaded = load_reference_images(predictor)
+    return loaded, f"the bundle's {len(loaded):,} reference images"
+
+
+def load_reference_images(predictor: Predictor) -> list[ParityImage]:
+    """Return the bundle's reference images."""
+    images = read_reference_images(predictor.folder)
+    return [ParityImage(f"reference image {index}", _channels_last(image)) for index, image in enumerate(images)]
 
 
 def stretch_images(images: Sequence[ParityImage]) -> list[ParityImage]:

@@ -6,15 +6,14 @@ print(model.predict("photo.jpg").label)
 
 import math
 import os
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 import PIL.Image
 
-from megavit.config.export_info import EMBEDDING, EXPORT_FORMAT, METADATA, PIXELS, PROBABILITIES, SCORE, ExportInfo
+from megavit.config.export_info import EMBEDDING, EXPORT_FORMAT, MODEL_FILES, PIXELS, PROBABILITIES, SCORE, ExportInfo
 from megavit.config.serialization import from_dict, parse_json
 from megavit.data.byte_range import ByteRange
 from megavit.data.decode.color_modes import composite_on_white
@@ -22,19 +21,17 @@ from megavit.data.decode.image_file import from_pillow, read_image_file
 from megavit.data.decode.npy import to_uint8
 from megavit.data.shards.index import Damaged
 from megavit.data.workers import MAX_WORKERS
-from megavit.engine.openvino_runtime import never_free
 from megavit.errors import BundleError, ConfigError, ImageError
 from megavit.predict.export_record import RECORD, check_files, check_outputs
 from megavit.predict.input_sources import IsolatedRange, image_file
 from megavit.predict.postprocess.predictions import NOT_FINITE, DecisionRule, finite_rows, make_predictions
 from megavit.predict.prediction import Prediction, PredictionResult
+from megavit.predict.runtimes import Run, open_onnx, open_openvino
 from megavit.predict.streaming import BatchStreamer
 from megavit.runtime.processors import available_cpus
 
-Run = Callable[[np.ndarray], dict[str, np.ndarray]]  # from a model's input to its outputs by name
 Image = str | os.PathLike[str] | bytes | ByteRange | IsolatedRange | Damaged | PIL.Image.Image | np.ndarray
 
-FILES = ("model.onnx", "model.xml")
 BATCH = 32
 MAX_INPUT_VALUES = 2**25  # per call of a model, which keeps them as float32 until they are resized
 MAX_PENDING_BYTES = 2**28  # size of the decoded images, not yet resized, that wait for the model
@@ -227,10 +224,12 @@ def open_exported(folder: Path) -> tuple[Run, str, Path]:
     """Return the run function, the metadata as JSON and the path of an exported model, or raise a BundleError."""
     path = find_exported_model(folder)
     if path is None:
-        raise BundleError(f"{folder} has no exported model ({' or '.join(FILES)}): create one with megavit export")
+        raise BundleError(
+            f"{folder} has no exported model ({' or '.join(MODEL_FILES)}): create one with megavit export"
+        )
     try:
-        run = _OnnxFile(path) if path.suffix == ".onnx" else _OpenVinoFile(path)
-        return run, run.metadata, path
+        run, metadata = open_onnx(path) if path.suffix == ".onnx" else open_openvino(path)
+        return run, metadata, path
     except ImportError as error:
         raise BundleError(f"{path} needs a runtime that is not installed: {error.name}") from None
     except Exception as error:  # noqa: BLE001 - the runtimes raise anything for a damaged file
@@ -239,7 +238,7 @@ def open_exported(folder: Path) -> tuple[Run, str, Path]:
 
 def find_exported_model(folder: Path) -> Path | None:
     """Return the path of the exported model in a folder, or None if there is none."""
-    return next((folder / name for name in FILES if (folder / name).is_file()), None)
+    return next((folder / name for name in MODEL_FILES if (folder / name).is_file()), None)
 
 
 def read_export_info(metadata: str, path: Path) -> ExportInfo:
@@ -251,73 +250,3 @@ def read_export_info(metadata: str, path: Path) -> ExportInfo:
         return from_dict(ExportInfo, table, str(path))
     except ConfigError as error:
         raise BundleError(str(error)) from None
-
-
-class _OnnxFile:
-    """An ONNX Runtime session, opened again in a forked process because threads are not forked."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._open()
-        self.metadata = self._session.get_modelmeta().custom_metadata_map.get(METADATA, "")
-
-    def __call__(self, inputs: np.ndarray) -> dict[str, np.ndarray]:
-        if self._process != os.getpid():
-            never_free(self._session)
-            self._open()
-        outputs = self._session.run(self._names, {self._input_name: inputs})
-        return {name: np.asarray(values) for name, values in zip(self._names, outputs, strict=True)}
-
-    def __del__(self) -> None:
-        if self.__dict__.get("_process") != os.getpid():
-            never_free(self.__dict__)
-
-    def _open(self) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors only
-        self._session = onnxruntime.InferenceSession(self._path, options, providers=["CPUExecutionProvider"])
-        self._names = [output.name for output in self._session.get_outputs()]
-        self._input_name = self._session.get_inputs()[0].name
-        self._process = os.getpid()
-
-
-class _OpenVinoFile:
-    """A compiled OpenVINO model that preserves the thread's alternate signal stack when it runs and is freed."""
-
-    def __init__(self, path: Path) -> None:
-        from megavit.engine.openvino_runtime import (
-            compile_for_cpu,  # first: megavit.engine silences OpenVINO's import
-            preserve_signal_stack,
-        )
-
-        import openvino as ov  # isort: skip
-
-        self._preserve, self._process = preserve_signal_stack, os.getpid()
-        with preserve_signal_stack():
-            model = ov.Core().read_model(path)
-            # By default OpenVINO computes in 16 bits where the processor supports it.
-            settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-            self._compiled = compile_for_cpu(model, settings)
-        self._names = [output.any_name for output in self._compiled.outputs]
-        self._thread_local = threading.local()
-        self.metadata = model.get_rt_info(METADATA).astype(str) if model.has_rt_info(METADATA) else ""
-
-    def __call__(self, inputs: np.ndarray) -> dict[str, np.ndarray]:
-        with self._preserve():
-            if not hasattr(self._thread_local, "request"):
-                self._thread_local.request = self._compiled.create_infer_request()
-            self._thread_local.request.infer([inputs])
-            outputs = [self._thread_local.request.get_output_tensor(index).data for index in range(len(self._names))]
-            # Copied, because this thread's next call overwrites the outputs.
-            return {name: np.array(values) for name, values in zip(self._names, outputs, strict=True)}
-
-    def __del__(self) -> None:
-        if self.__dict__.get("_process") != os.getpid():
-            never_free(self.__dict__)
-            return
-        preserve = self.__dict__.pop("_preserve", None)
-        if preserve is not None:
-            with preserve():
-                self.__dict__.clear()

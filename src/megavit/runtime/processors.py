@@ -2,8 +2,14 @@
 
 import math
 import os
+import platform
+from itertools import takewhile
+from pathlib import Path
 
 from megavit.runtime.cgroup import read_cgroup_limits
+
+_CPU_INFO = Path("/proc/cpuinfo")
+_INSTRUCTION_SET = ("model name", "flags", "Features", "CPU implementer", "CPU part")
 
 
 def get_local_world_size() -> int:
@@ -16,13 +22,29 @@ def available_cpus() -> int:
 
     They are those that the system lets it run on, and at most its container's share of processor time, rounded up.
     """
+    quota = read_cgroup_limits().cpus
+    bound = _allowed_cpus()
+    cpus = bound if math.isinf(quota) else min(bound, math.ceil(quota))
+    return max(1, cpus // get_local_world_size())
+
+
+def _allowed_cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):  # on Linux
+        return len(os.sched_getaffinity(0))
     import psutil
 
     # Not on macOS, where no process is bound to processors.
-    bound = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else os.cpu_count() or 1
-    quota = read_cgroup_limits().cpus
-    cpus = bound if math.isinf(quota) else min(bound, math.ceil(quota))
-    return max(1, cpus // get_local_world_size())
+    return len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else os.cpu_count() or 1
+
+
+def describe_processor() -> str:
+    """Return the name of the processor and of its instruction set, as far as the system tells."""
+    try:
+        with _CPU_INFO.open(encoding="utf-8", errors="replace") as file:
+            first = [*takewhile(str.strip, file)]  # the lines on the first one
+    except OSError:  # not on Linux
+        return f"{platform.machine()} {platform.processor()}"
+    return " ".join(line.strip() for line in first if line.startswith(_INSTRUCTION_SET))
 
 
 def limit_threads() -> None:

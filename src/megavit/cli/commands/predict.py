@@ -1,5 +1,6 @@
 """The command `megavit predict`."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from megavit.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from megavit.predict.engine_cache import EngineCache
     from megavit.predict.exported_predictor import ExportedPredictor
     from megavit.predict.predictor import Predictor
 
@@ -50,10 +52,18 @@ def predict(
     """
     from megavit.cli.shard_inference import InferenceCommand, InferenceModel, local_device, write_all
     from megavit.cli.writers.predictions import PredictionWriter
+    from megavit.predict.engine_cache import are_few, find_engine
+
+    is_usual = device in ("auto", "cpu") and precision == "float32" and not (verify or keep_aspect or nproc)
+    engine = find_engine(bundle) if is_usual and are_few(images) else None
+    loaded: list[Predictor | ExportedPredictor] = []
 
     def load_model() -> InferenceModel:
-        predictor = _load(bundle, local_device(device), precision, verify=verify, keep_aspect=keep_aspect)
+        predictor = None if engine is None else engine.open(coverage)
+        if predictor is None:
+            predictor = _load(bundle, local_device(device), precision, verify=verify, keep_aspect=keep_aspect)
         predictor.check_coverage(coverage)
+        loaded.append(predictor)
         shown = max(1, min(top, len(predictor.labels)))
 
         def write(named: "Iterable[tuple[str, Any]]", path: Path | None) -> tuple[int, int]:
@@ -65,16 +75,21 @@ def predict(
         settings = {"top": shown, "coverage": coverage, "precision": precision, "keep_aspect": keep_aspect}
         return InferenceModel(write, settings, _model_files(predictor), lambda total, _: f"{total:,} predictions")
 
-    return InferenceCommand(
+    code = InferenceCommand(
         name="predict", images=images, out=out, nproc=nproc, suffixes=(".jsonl", ".csv"), what="predictions"
     ).run(load_model)
+    if engine is not None:
+        _keep_engine(engine, loaded[0])
+    return code
 
 
 def _model_files(predictor: "Predictor | ExportedPredictor") -> list[Path]:
     """Return the files that the predictions depend on: a bundle's record has the digests of its other files."""
-    from megavit.predict.exported_predictor import find_exported_model
+    from megavit.predict.exported_predictor import ExportedPredictor, find_exported_model
 
     exported = find_exported_model(predictor.folder)
+    if isinstance(predictor, ExportedPredictor) and exported is None:
+        return []  # a kept engine, which answers for no shards
     if exported is None:
         from megavit.weights.bundle.bundle import INFO
 
@@ -98,3 +113,14 @@ def _load(
             "--device, --precision, --verify and --keep-aspect, or use the bundle it was exported from"
         )
     return load_exported(bundle)
+
+
+def _keep_engine(engine: "EngineCache", predictor: "Predictor | ExportedPredictor") -> None:
+    """Compile what the next command answers with before PyTorch is imported, if this one could not."""
+    from megavit.predict.exported_predictor import ExportedPredictor
+
+    if not isinstance(predictor, ExportedPredictor):
+        from megavit.exporting.kept_engine import keep_engine
+
+        sys.stdout.flush()
+        keep_engine(engine, predictor)

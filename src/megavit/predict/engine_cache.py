@@ -1,0 +1,215 @@
+"""Answer for a few images without PyTorch, by a graph of the bundle that an earlier command has compiled and verified.
+
+CACHE/engines/KEY/graph.bin     the compiled graph, with the inputs and outputs of an OpenVINO export
+CACHE/engines/KEY/engine.json   what it was compiled for, its SHA-256 and an export's metadata, below their own SHA-256
+
+KEY is that of the bundle's folder. A graph for another state of the bundle, of the machine or of the libraries, or one
+that is damaged, is ignored; `megavit.exporting.kept_engine` then writes another.
+"""
+
+import hashlib
+import json
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from megavit import __version__
+from megavit.config.export_info import MODEL_FILES
+from megavit.runtime.cache import cache_folder
+from megavit.runtime.processors import available_cpus, describe_processor
+from megavit.runtime.storage import sha256
+
+if TYPE_CHECKING:
+    from megavit.predict.exported_predictor import ExportedPredictor
+    from megavit.predict.runtimes import CompiledGraph
+
+FORMAT = 1
+GRAPH, RECORD = "graph.bin", "engine.json"
+BUNDLE_INFO = "megavit.json"
+
+MAX_IMAGES = 64
+MAX_IMAGE_BYTES = 2**26
+"""With more images, or larger files, loading PyTorch takes little of the time, and it is faster then."""
+
+
+class EngineRecord(NamedTuple):
+    """The contents of `engine.json`.
+
+    Attributes:
+        made_for: `EngineCache.made_for` when the graph was compiled.
+        openvino: version of OpenVINO.
+        sha256: SHA-256 of the graph; None if there is none because it did not answer as PyTorch does.
+        info: metadata as of an export, as plain values.
+    """
+
+    made_for: dict[str, Any]
+    openvino: str
+    sha256: str | None
+    info: dict[str, Any]
+
+    def to_bytes(self) -> bytes:
+        """Return the contents of the file."""
+        text = json.dumps(self._asdict()).encode()
+        return hashlib.sha256(text).hexdigest().encode() + b"\n" + text
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "EngineRecord | None":
+        """Return the record in a file, or None if it is damaged."""
+        digest, _, text = content.partition(b"\n")
+        if digest != hashlib.sha256(text).hexdigest().encode():
+            return None
+        with suppress(TypeError):  # of another version
+            return cls(**json.loads(text))
+        return None
+
+
+class EngineCache:
+    """The place of a bundle's compiled graph in the cache.
+
+    Attributes:
+        bundle: folder of the bundle.
+        folder: folder of the graph, which need not exist.
+        made_for: state of the bundle, of megavit and of the machine, by which a graph is recognized as theirs.
+    """
+
+    def __init__(self, bundle: Path) -> None:
+        self.bundle = bundle
+        resolved = str(bundle.resolve())
+        self.folder = cache_folder() / "engines" / hashlib.sha256(os.fsencode(resolved)).hexdigest()[:16]
+        self.made_for = self._describe(resolved)
+
+    def is_unchanged(self) -> bool:
+        """Return whether the bundle is in the state that it was in when this object was made."""
+        return self._describe(self.made_for["folder"]) == self.made_for
+
+    def read_record(self) -> EngineRecord | None:
+        """Return the record of a graph for this state of the bundle and the machine, or None."""
+        try:
+            record = EngineRecord.from_bytes((self.folder / RECORD).read_bytes())
+        except OSError:
+            return None
+        return record if record is not None and record.made_for == self.made_for else None
+
+    def open(self, coverage: float | None = None) -> "ExportedPredictor | None":
+        """Return a predictor that runs the graph, or None if none is intact, for this machine, and for `coverage`."""
+        record = self.read_record()
+        if record is None or record.sha256 is None:
+            return None
+        if coverage is not None and str(coverage) not in (
+            record.info.get("sets") or record.info.get("intervals") or {}
+        ):
+            return None
+        opening = _Opening(self.folder / GRAPH, record)
+        opening.start()
+        # Imported while the other thread reads the graph.
+        from megavit.predict.exported_predictor import ExportedPredictor
+
+        info = _export_info(record.info)
+        opening.join()
+        if opening.graph is None:
+            return None
+        with suppress(OSError):  # the cache may be read-only
+            os.utime(self.folder / RECORD)  # the least recently used are deleted first
+        return ExportedPredictor(self.folder, info, opening.graph)
+
+    def _describe(self, resolved: str) -> dict[str, Any]:
+        content = (self.bundle / BUNDLE_INFO).read_bytes()
+        files = {name: os.stat(self.bundle / name) for name in json.loads(content)["files"]}  # noqa: PTH116 - as bytes
+        return {
+            "format": FORMAT,
+            "megavit": __version__,
+            "processor": describe_processor(),
+            "folder": resolved,
+            "bundle": hashlib.sha256(content).hexdigest(),
+            # Their contents were compared with the digests in the bundle when the graph was made.
+            "files": {name: [stat.st_size, stat.st_mtime_ns] for name, stat in files.items()},
+        }
+
+
+class _Opening(threading.Thread):
+    """A thread that checks and opens a graph; `graph` is None if it cannot be used."""
+
+    def __init__(self, path: Path, record: EngineRecord) -> None:
+        super().__init__(daemon=True)
+        self._path, self._record = path, record
+        self.graph: CompiledGraph | None = None
+
+    def run(self) -> None:
+        try:
+            if sha256(self._path) == self._record.sha256 and _import_openvino() == self._record.openvino:
+                self.graph = open_graph(self._path)
+        except (ImportError, OSError, RuntimeError, ValueError):
+            return  # OpenVINO raises a RuntimeError for a graph of another build
+
+
+def find_engine(folder: Path) -> EngineCache | None:
+    """Return the place in the cache for the bundle in `folder` or `folder/bundle`, or None if there is none.
+
+    There is none for a folder without an intact bundle, and none if the cache is switched off.
+    """
+    if cache_folder().exists() and not cache_folder().is_dir():
+        return None
+    if any((folder / name).is_file() for name in MODEL_FILES):  # an exported model
+        return None
+    for candidate in (folder, folder / "bundle"):
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # what loading the bundle reports
+            return EngineCache(candidate)
+    return None
+
+
+def open_graph(path: Path) -> "CompiledGraph":
+    """Open a compiled graph; OpenVINO raises a RuntimeError if it cannot be used."""
+    import numpy as np
+    import openvino as ov
+
+    from megavit.engine.openvino_runtime import import_for_cpu
+    from megavit.predict.runtimes import OPENVINO_SETTINGS, CompiledGraph
+
+    content = np.memmap(path, np.uint8, "c")  # OpenVINO takes only what may be written
+    settings = OPENVINO_SETTINGS | {"INFERENCE_NUM_THREADS": available_cpus()}
+    return CompiledGraph(import_for_cpu(ov.Tensor(content, shared_memory=True), settings), content)
+
+
+def are_few(images: Sequence[str]) -> bool:
+    """Return whether the images that a command names are at most `MAX_IMAGES` files of `MAX_IMAGE_BYTES` together."""
+    from megavit.predict.input_sources import is_shard_source, iter_images
+    from megavit.predict.standard_input import STANDARD_INPUT
+
+    if STANDARD_INPUT in images or any(map(is_shard_source, images)):
+        return False
+    found = [source for _, source in islice(iter_images(images, sys.stdin.buffer), MAX_IMAGES + 1)]
+    sizes = []
+    for path in found:
+        with suppress(OSError, ValueError):  # reading it says why
+            sizes.append(path.stat().st_size if isinstance(path, Path) else 0)
+    return len(found) <= MAX_IMAGES and sum(sizes) <= MAX_IMAGE_BYTES
+
+
+def _import_openvino() -> str:
+    """Import OpenVINO without its converter of other libraries' models, half of its time, and return its version."""
+    converter = "openvino.tools.ovc"
+    is_blocked = "openvino" not in sys.modules and sys.modules.setdefault(converter, None) is None  # type: ignore[arg-type]
+    try:
+        import megavit.engine.openvino_runtime  # noqa: F401 - silences OpenVINO
+
+        import openvino  # isort: skip
+    finally:
+        if is_blocked:
+            sys.modules.pop(converter, None)
+    return openvino.__version__
+
+
+def _export_info(table: dict[str, Any]) -> Any:
+    """Return the `ExportInfo` of a record whose digest is right, without the time that checking it anew would take."""
+    from megavit.config.export_info import ExportInfo
+    from megavit.config.preprocessing import Preprocessing
+
+    preprocessing: dict[str, Any] = {
+        name: tuple(v) if isinstance(v, list) else v for name, v in table["preprocessing"].items()
+    }
+    return ExportInfo(**(table | {"preprocessing": Preprocessing(**preprocessing)}))
