@@ -63,7 +63,8 @@ def list_tables() -> list[str]:
     runs = sorted(compared["runs"], key=lambda run: (run.get("minutes", 99), run["contender"]))
     lines = [f"Test accuracy, on {compared['machine']}:", ""]
     lines += tabulate(runs + list_simple(runs), name_contender, lambda run: run["data"], "test")
-    runs = [run | {"method": run["method"].replace("auto", "auto, the default")} for run in methods["runs"]]
+    runs = sorted(methods["runs"], key=lambda run: (run["data"], run["images"]))
+    runs = [run | {"method": run["method"].replace("auto", "auto, the default")} for run in runs]
     if runs:
         lines += ["", f"From the backbone, by images a class ({methods['machine']}):", ""]
         lines += tabulate(runs, lambda run: run["method"], lambda run: f"{run['data']}, {run['images']}", "test")
