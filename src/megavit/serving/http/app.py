@@ -19,11 +19,14 @@ from megavit.serving.errors import ApiError
 from megavit.serving.http.middleware import error_response
 from megavit.serving.http.page_files import add_page
 from megavit.serving.http.schema import REQUEST_BODY, Health, Models, Predictions, PredictQuery, error_responses
+from megavit.serving.http.short_path import ShortPath
 from megavit.serving.metrics import Metrics
 from megavit.serving.request_body import ByteBudget, RequestBody, check_headers, read_body
 from megavit.serving.settings import PredictOptions, Settings
 from megavit.serving.workers.client import PendingImage, WorkerReply
 from megavit.serving.workers.model_service import ModelService
+
+PREDICT = "/predict"
 
 
 def make_app(models: Mapping[str, ModelService], settings: Settings, metrics: Metrics, budget: ByteBudget) -> FastAPI:
@@ -62,7 +65,7 @@ def make_app(models: Mapping[str, ModelService], settings: Settings, metrics: Me
                 model.cancel(image)
         return _make_response(model.name, body, replies)
 
-    @app.post("/predict", **predicting)
+    @app.post(PREDICT, **predicting)
     async def predict(request: Request, query: Annotated[PredictQuery, QueryParameters()]) -> Response:
         """Predict one image, or each of several, with the first model."""
         return await respond(request, next(iter(models.values())), query)
@@ -101,6 +104,15 @@ def make_app(models: Mapping[str, ModelService], settings: Settings, metrics: Me
         """Return metrics for Prometheus."""
         return Response(metrics.render(), headers={"content-type": "text/plain; version=0.0.4; charset=utf-8"})
 
+    async def predict_without_query(request: Request) -> Response:
+        try:
+            return await predict(request, no_query)
+        except (ApiError, HTTPException) as error:
+            return await respond_to_error(request, error)
+
+    no_query = PredictQuery()
+    (route,) = (route for route in app.routes if getattr(route, "path", None) == PREDICT)
+    app.add_middleware(ShortPath, PREDICT, route, predict_without_query)
     add_page(app, static_folder())
     return app
 
