@@ -186,6 +186,7 @@ def test_a_stroke_is_sent_again_until_it_is_saved(server: LabelServer, open_page
     assert not (server.folder / "labels.csv").exists()
     page.unroute("**/api/strokes")
     page.get_by_role("button", name="Try again").click()
+    until_saved(server, 2)
     expect(page.locator("#trouble")).to_be_hidden()
     assert sorted(server.labels().values()) == [("cat",), ("dog",)]
 
