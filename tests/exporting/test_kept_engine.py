@@ -201,6 +201,15 @@ def test_a_bundle_that_changed_meanwhile_keeps_none(cache, own):
     assert not engine.folder.exists()
 
 
+@pytest.mark.parametrize("remove", [shutil.rmtree, lambda folder: (folder / "megavit.json").write_bytes(b"{")])
+def test_a_bundle_that_is_gone_meanwhile_keeps_none_and_raises_nothing(cache, own, remove):
+    predictor, place = load_with_pytorch(own), find_engine(own)
+    assert place is not None
+    remove(own)
+    keep_engine(place, predictor)
+    assert not place.folder.exists()
+
+
 def test_what_cannot_be_exported_keeps_none(cache, own, tmp_path, monkeypatch):
     for folder in (save_ensemble(tmp_path / "ensemble"), own):
         predictor = load(folder, device="cpu")

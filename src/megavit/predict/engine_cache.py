@@ -85,7 +85,9 @@ class EngineCache:
 
     def is_unchanged(self) -> bool:
         """Return whether the bundle is in the state that it was in when this object was made."""
-        return self._describe(self.made_for["folder"]) == self.made_for
+        with suppress(OSError, ValueError, KeyError, TypeError):  # removed or overwritten meanwhile
+            return self._describe(self.made_for["folder"]) == self.made_for
+        return False
 
     def read_record(self) -> EngineRecord | None:
         """Return the record of a graph for this state of the bundle and the machine, or None."""
