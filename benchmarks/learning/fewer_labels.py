@@ -3,8 +3,9 @@
     python -m benchmarks.learning.fewer_labels FOLDER ... --labels 5 20 100 --minutes 1 --teacher NAME
 
 Of each class, a fixed part is for the test, and so many images have labels, a fifth of them for validation. The
-pretraining sees all images but those for the test, once a folder and seed. Nothing else may run beside it. The figures
-go to results/learning/fewer_labels.json; what is there already is not run again.
+pretraining sees all images but those for the test, which are the same for every seed, and is done once a folder.
+Nothing else may run beside it, or, with OMP_NUM_THREADS=1, on another core only. The figures go to
+results/learning/fewer_labels.json; what is there already is not run again.
 """
 
 import argparse
@@ -89,7 +90,7 @@ def main() -> None:
     contenders = [SCRATCH, PRETRAINED, PROBE, *([TEACHER, BACKBONE] if arguments.teacher else [])]
     contenders = [name for name in contenders if name in (arguments.only or contenders)]
     with tempfile.TemporaryDirectory() as temporary:
-        features: dict[tuple[str, int], dict[str, Any]] = {}
+        features: dict[str, dict[str, Any]] = {}
         for seed in arguments.seeds:
             for folder in arguments.folders:
                 for labels in arguments.labels:
@@ -113,12 +114,12 @@ def main() -> None:
                         ]
                         found: dict[str, Any] = {}
                         if name in (PRETRAINED, PROBE):
-                            if (folder, seed) not in features:
-                                features[folder, seed] = run_megavit(
+                            if folder not in features:
+                                features[folder] = run_megavit(
                                     *("pretrain", unlabeled, "--minutes", str(arguments.pretrain_minutes)),
-                                    *("--seed", str(seed), "--out", Path(temporary) / f"{Path(folder).name}-{seed}"),
+                                    *("--out", Path(temporary) / Path(folder).name),
                                 )
-                            pretrained = features[folder, seed]
+                            pretrained = features[folder]
                             names = ("effective_rank", "dim", "neighbor_accuracy", "epochs", "seconds")
                             found["pretraining"] = {key: pretrained[key] for key in names}
                             options += ["--from", pretrained["folder"], *(["--finetune", "probe"] * (name == PROBE))]
