@@ -53,7 +53,7 @@ class StageInputs:
     task: Task
     train_loader: TrainLoader
     held_out_loader: TrainLoader
-    max_epochs: int
+    max_epochs: int = MAX_EPOCHS
 
 
 @dataclass(frozen=True)
