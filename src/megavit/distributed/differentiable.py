@@ -27,6 +27,6 @@ class _AllReduceMean(torch.autograd.Function):
 
 
 def _mean(tensor: Tensor) -> Tensor:
-    mean = tensor / dist.get_world_size()
+    mean = (tensor / dist.get_world_size()).contiguous()
     dist.all_reduce(mean)
     return mean

@@ -109,7 +109,7 @@ def resume_pretraining(
         Interrupted, OutputError, TrainingError: as in `pretrain`.
     """
     clock, dist, plan = clock or Clock(), get_dist_context(), read_plan(run_dir)
-    if plan.recipe.pretraining is None:
+    if plan.recipe.pretraining is None or plan.length is None:
         raise ConfigError(
             f"{run_dir} is a training with labels: resume it with megavit train --resume {shell_quote(str(run_dir))}"
         )
