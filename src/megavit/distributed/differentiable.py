@@ -18,15 +18,16 @@ def all_reduce_mean(tensor: Tensor) -> Tensor:
 
 class _AllReduceMean(torch.autograd.Function):
     @staticmethod
-    def forward(_ctx: Any, tensor: Tensor) -> Tensor:
-        return _mean(tensor)
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        ctx.world_size = dist.get_world_size()
+        return _mean(tensor, ctx.world_size)
 
     @staticmethod
-    def backward(_ctx: Any, *gradients: Tensor) -> Tensor:
-        return _mean(*gradients)
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
+        return _mean(grad_outputs[0], ctx.world_size)
 
 
-def _mean(tensor: Tensor) -> Tensor:
-    mean = (tensor / dist.get_world_size()).contiguous()
+def _mean(tensor: Tensor, world_size: int) -> Tensor:
+    mean = (tensor / world_size).contiguous()
     dist.all_reduce(mean)
     return mean
