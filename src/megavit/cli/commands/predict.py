@@ -110,7 +110,12 @@ def _load(
     if find_exported_model(bundle) is None:
         from megavit.predict.predictor import load
 
-        return load(bundle, device=device, precision=precision, verify=verify, keep_aspect=keep_aspect)
+        predictor = load(bundle, device=device, precision=precision, verify=verify, keep_aspect=keep_aspect)
+        if predictor.slow_precision is not None:
+            from megavit.cli.console import notes
+
+            notes.print(predictor.slow_precision, style="yellow")
+        return predictor
     if device not in ("auto", "cpu") or precision != "float32" or verify or keep_aspect:
         raise ConfigError(
             f"{bundle} contains an exported model, which runs on the CPU with the settings of its export: leave out "
