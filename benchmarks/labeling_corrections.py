@@ -20,8 +20,12 @@ from typing import Any
 
 from benchmarks.labeling_oracle import KEYS, open_page, serve_folder
 from benchmarks.planted_faults import Planted, plant
-from megavit.data.sources.label_log import LABEL_LOG, parse_label_log
+from megavit.data.sources.label_log import LABEL_LOG, Decision, parse_label_log
 from megavit.errors import MegavitError
+
+
+def read_decisions(folder: Path) -> tuple[Decision, ...]:
+    return parse_label_log((folder / LABEL_LOG).read_bytes(), LABEL_LOG).decisions
 
 
 def correct(folder: Path, planted: Planted) -> dict[str, Any]:
@@ -63,9 +67,10 @@ def correct(folder: Path, planted: Planted) -> dict[str, Any]:
                 arg=name,
             )
         page.wait_for_function("() => document.querySelector('#filter option[value=check]').text.includes('(0)')")
+        while len({one.stroke for one in (decisions := read_decisions(folder))}) < 1 + doubted:  # 1: those there were
+            time.sleep(0.1)
     corrected = time.perf_counter()
-    log = parse_label_log((folder / LABEL_LOG).read_bytes(), LABEL_LOG)
-    last = {one.path: one for one in log.decisions}
+    last = {one.path: one for one in decisions}
     copies = {(name, other) for name, others in partners.items() for other in others if name < other}
     kinds = {
         "wrong labels": [(name,) for name in planted.truth],
