@@ -85,6 +85,8 @@ def main() -> None:
     parser.add_argument("--pretrain-minutes", type=float, default=10.0)
     parser.add_argument("--teacher", help="name or folder for --teacher, and for --from; without it neither is run")
     parser.add_argument("--only", nargs="+", metavar="CONTENDER", help="default: all, e.g. 'scratch' 'teacher'")
+    parser.add_argument("--model", help="preset of the contenders from scratch, for --model")
+    parser.add_argument("--image-size", help="pixels of the contenders from scratch, for --image-size")
     parser.add_argument("--out", type=Path, default=FILE, metavar="FILE", help="default: %(default)s")
     arguments = parser.parse_args()
     contenders = [SCRATCH, PRETRAINED, PROBE, *([TEACHER, BACKBONE] if arguments.teacher else [])]
@@ -100,8 +102,11 @@ def main() -> None:
                         about = {"data": Path(folder).name, "labels": labels, "seed": seed, "contender": name}
                         about |= {"minutes": arguments.minutes}
                         about |= {"pretrain_minutes": arguments.pretrain_minutes} if "pretrained" in name else {}
+                        sizes = [("--model", arguments.model), ("--image-size", arguments.image_size)]
+                        sizes = [size for size in sizes if size[1] and name in (SCRATCH, TEACHER)]
+                        about |= {"sizes": " ".join(f"{key} {value}" for key, value in sizes)}
                         results = read_results(arguments.out)
-                        if any(about.items() <= run.items() for run in results["runs"]):
+                        if any(about.items() <= ({"sizes": ""} | run).items() for run in results["runs"]):
                             continue
                         out = work / name.replace(" ", "-")
                         options: list[str | Path] = [
@@ -111,6 +116,7 @@ def main() -> None:
                             str(seed),
                             "--out",
                             out,
+                            *(word for size in sizes for word in size),
                         ]
                         found: dict[str, Any] = {}
                         if name in (PRETRAINED, PROBE):

@@ -11,9 +11,13 @@ from sklearn.datasets import load_digits
 
 import megavit
 from megavit.cli.app import run as run_command
+from megavit.config.recipe import Recipe
+from megavit.config.recipes import get_recipe
+from megavit.config.serialization import from_dict, read_toml
 from megavit.errors import ConfigError, DataError, Interrupted
 from megavit.training.pretraining.objective import describe_collapse
 from megavit.weights.bundle.bundle import load_bundle
+from megavit.weights.pretrained.pretrained import load_pretrained
 from tests.helpers.bundles import make_bundle, make_model
 from tests.helpers.digits import make_digits_folder
 from tests.helpers.listener import Listener
@@ -61,6 +65,16 @@ def test_a_training_starts_from_it(run: megavit.PretrainingRun, folder: Path, tm
     assert trained.load().labels == ("0", "1", "2")
 
 
+def test_it_is_trained_as_from_scratch(run: megavit.PretrainingRun, folder: Path, tmp_path: Path) -> None:
+    settings = {"run": {"epochs": 1, "device": "cpu"}}
+    listener = Listener()
+    trained = megavit.train(folder, out=tmp_path / "run", from_=run, settings=settings, reporter=listener)
+    results = [line.split()[0] for line in listener.lines if "on held-out images" in line]
+    assert results == ["knn", "probe", "all"]
+    recipe = from_dict(Recipe, read_toml(trained.folder / "recipe.toml"), "the recipe")
+    assert recipe.optimizer == get_recipe("small").optimizer
+
+
 def test_a_stopped_run_goes_on_to_the_same_bits(run: megavit.PretrainingRun, folder: Path, tmp_path: Path) -> None:
     class Stopping(Listener):
         def step(self, step: int, steps: int, loss: float) -> None:
@@ -98,6 +112,7 @@ def test_pretraining_starts_from_a_bundle_and_names_its_origin(folder: Path, tmp
     done = megavit.pretrain(folder, out=tmp_path / "run", from_=tmp_path / "bundle", settings=settings)
     info = load_bundle(done.bundle).info
     assert info.data["origin"] == str(tmp_path / "bundle") and info.model.dim == 8
+    assert not load_pretrained(str(done.bundle)).is_pretraining
 
 
 def test_collapsed_embeddings_are_said(folder: Path, tmp_path: Path) -> None:

@@ -110,11 +110,12 @@ def test_a_size_that_is_slower_than_expected_gives_way_to_a_smaller_one(monkeypa
     [
         ({56: 0.0001, 84: 0.0003, 112: 0.0005, 168: 0.001, 224: 0.002}, 224),
         ({56: 0.001, 84: 0.002, 112: 0.003, 168: 0.019, 224: 0.04}, 112),
-        ({56: 0.001, 84: 0.005, 112: 0.02, 168: 0.05, 224: 0.9}, 168),  # not 84, where weights are not tuned
+        ({56: 0.001, 84: 0.005, 112: 0.02, 168: 0.03, 224: 0.9}, 112),  # the smallest one at which there are 40 steps
+        ({56: 0.001, 84: 0.005, 112: 0.05, 168: 0.07, 224: 0.9}, 168),  # not 84, where weights are not tuned
     ],
 )
 def test_a_smaller_size_is_taken_if_it_leaves_time_to_tune(monkeypatch, seconds, size):
-    """Embedding may take 0.54 s an image; 100 steps of 32 images of twice the work leave 0.015 s."""
+    """Embedding may take 0.54 s an image; 100 steps of 32 images of twice the work leave 0.015 s, 40 steps 0.035 s."""
     monkeypatch.setattr(resolution, "measure_image", lambda ctx, recipe, _: seconds[recipe.model.image_size])
     recipe = Recipe(model=ModelRecipe(pretrained="tiny"), run=RunRecipe(minutes=2, batch_size=32))
     assert choose_size_by_time(make_context(), recipe, make_weights(224)) == size

@@ -68,7 +68,7 @@ def _finetune(ctx: RunContext, start: StartingModel, plan: Plan) -> Run:
         pseudo_labels = tuner.finish_pseudo_labels()
         selection = progressive_finetune(
             tuner.frozen,
-            tuple(name for name in FINETUNE_METHODS if method in ("auto", name)),
+            tuner.methods,
             tuner.train_method,
             lambda result: ctx.reporter.say(describe(result, metric)),
             requested=None if method == "auto" else method,

@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from megavit.config.recipe import AUTO
 from megavit.data.dataset import Sample
 from megavit.data.targets import target_tensor
 from megavit.evaluation.probes.cross_validation import Fold, make_folds
@@ -17,7 +18,14 @@ from megavit.training.context import RunContext
 from megavit.training.finetune.embeddings import Embeddings
 from megavit.training.finetune.progressive import FrozenFeatures
 from megavit.training.finetune.pseudo_labels.collect import label_by_prediction
-from megavit.training.finetune.stage import StageInputs, StageResult, train_stage
+from megavit.training.finetune.stage import (
+    MAX_EPOCHS,
+    MAX_EPOCHS_BEFORE_OTHERS,
+    MAX_EPOCHS_FROM_PRETRAINING,
+    StageInputs,
+    StageResult,
+    train_stage,
+)
 from megavit.training.history import PseudoLabelSummary
 from megavit.training.loop.build import StartingModel, make_eval_loader, make_train_loader
 from megavit.training.optim.lora import FINETUNE_METHODS, FinetuneMethod
@@ -81,6 +89,14 @@ class Finetuner:
         self.pseudo = label_by_prediction(ctx, self.embeddings, self.frozen, self.pool, self.finish_seconds)
         if self.pseudo is not None and self.pseudo.labels.gain.is_better:
             self.frozen = replace(self.frozen, fit_student=self.pseudo.labels.fit_probe)
+
+    @property
+    def methods(self) -> tuple[FinetuneMethod, ...]:
+        """Methods to try in order after the probe; what was pretrained on few images is trained as from scratch."""
+        requested = self.recipe.finetune.method
+        if requested == AUTO and self.start.is_pretraining:
+            return ("all",)
+        return tuple(method for method in FINETUNE_METHODS if requested in (AUTO, method))
 
     def train_method(self, name: str, probe: LinearProbe) -> tuple[Tensor, float, str] | None:
         """Train by a method, as `megavit.training.finetune.progressive.TrainMethod`."""
@@ -182,9 +198,12 @@ class Finetuner:
         training = [self.pool[index] for index in split.train.tolist()]
         task = self.start.task
         task = replace(task, num_images=len(training), batch_size=min(task.batch_size, len(training)))
-        inputs = StageInputs(
-            self._with_head(probe), task, make_train_loader(ctx, task, training), self.loader.subset(split.held_out)
-        )
+        is_before_others = method == FINETUNE_METHODS[0] and len(self.methods) > 1
+        max_epochs = MAX_EPOCHS_BEFORE_OTHERS if is_before_others else MAX_EPOCHS
+        if self.start.is_pretraining and method == "all":
+            max_epochs = MAX_EPOCHS_FROM_PRETRAINING
+        loader = make_train_loader(ctx, task, training)
+        inputs = StageInputs(self._with_head(probe), task, loader, self.loader.subset(split.held_out), max_epochs)
         budget_seconds = None
         if not self.recipe.run.epochs:
             budget_seconds = ctx.dist.run_on_main(lambda: self._time_left(is_repeated=split is not self.whole))

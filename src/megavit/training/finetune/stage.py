@@ -27,14 +27,14 @@ from megavit.training.context import RunContext, TrainSetup
 from megavit.training.data import TrainLoader, validation_batch_size
 from megavit.training.history import EpochRecord
 from megavit.training.loop.recovery import fit_with_recovery
-from megavit.training.optim.lora import FINETUNE_METHODS, FinetuneMethod, merge_lora, scale_learning_rate, unfreeze
+from megavit.training.optim.lora import FinetuneMethod, merge_lora, scale_learning_rate, unfreeze
 from megavit.training.state import TrainState
 from megavit.training.task import Task
 
 STAGE = "stage.json"
 # Upper limit of a stage with a time budget, the larger of the two; longer training would memorize small datasets.
-# Where others may follow, the last layers leave them time.
-MAX_EPOCHS, MAX_STEPS, MAX_EPOCHS_BEFORE_OTHERS = 30, 300, 5
+# Where others may follow, the last layers leave them time. What learns as from scratch learns in more.
+MAX_EPOCHS, MAX_STEPS, MAX_EPOCHS_BEFORE_OTHERS, MAX_EPOCHS_FROM_PRETRAINING = 30, 300, 5, 300
 # A stage is skipped if the time suffices only for fewer steps.
 MIN_STEPS = 20
 MEASURING_SECONDS = 0.5
@@ -44,12 +44,16 @@ MEASURED_IMAGES = 32
 
 @dataclass(frozen=True)
 class StageInputs:
-    """The inputs of a stage: a pretrained model with a head, the task, and loaders of training and held-out images."""
+    """The inputs of a stage: a pretrained model with a head, the task, and loaders of training and held-out images.
+
+    `max_epochs` are enough, with a time budget.
+    """
 
     model: MegaVit
     task: Task
     train_loader: TrainLoader
     held_out_loader: TrainLoader
+    max_epochs: int = MAX_EPOCHS
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ def train_stage(
     seed_all(task.recipe.run.seed)
     model = copy.deepcopy(inputs.model)
     unfreeze(model, method, task.recipe.finetune.rank)
-    length = dist.run_on_main(lambda: read_stage(folder)) or plan_stage(ctx, inputs, model, method, budget_seconds)
+    length = dist.run_on_main(lambda: read_stage(folder)) or plan_stage(ctx, inputs, model, budget_seconds)
     if length is None and not force:
         return None
     length = length or RunLength(steps=MIN_STEPS, time=None)
@@ -122,10 +126,8 @@ def train_stage(
     return StageResult(model, logits, state.history, state.seconds, state.step, state.skipped)
 
 
-def plan_stage(
-    ctx: RunContext, inputs: StageInputs, model: MegaVit, method: FinetuneMethod, budget_seconds: float | None
-) -> RunLength | None:
-    """Return the length of a stage, by the recipe's epochs or `budget_seconds`, or None if too few steps fit."""
+def plan_stage(ctx: RunContext, inputs: StageInputs, model: MegaVit, budget_seconds: float | None) -> RunLength | None:
+    """Return the length of a stage of `model`, by the recipe's epochs or `budget_seconds`, or None if few steps fit."""
     task = inputs.task
     if budget_seconds is None:
         return RunLength(steps=task.steps_in(task.recipe.run.epochs or 1), time=None)
@@ -133,13 +135,14 @@ def plan_stage(
     state = TrainState.create(copy.deepcopy(model), task.recipe.optimizer, ctx.parallel)
     batch = next(inputs.train_loader.train_batches(task, 0, 1, ctx.parallel))
     _, step = measure_step(state, task, batch, MEASURING_SECONDS)
+    if MIN_STEPS * step > budget_seconds:
+        # What else the machine did for a moment is no reason to give up all of the time.
+        step = min(step, measure_step(state, task, batch, MEASURING_SECONDS)[1])
     count = len(inputs.held_out_loader)
     some = inputs.held_out_loader.subset(torch.arange(min(MEASURED_IMAGES * ctx.parallel.dp_world_size, count)))
     validation = measure_validation(state, task, some, MEASURING_SECONDS) * count / len(some)
     total = ctx.dist.run_on_main(lambda: until - ctx.clock.now())
-    is_first = method == FINETUNE_METHODS[0] and task.recipe.finetune.method == "auto"
-    epochs = MAX_EPOCHS_BEFORE_OTHERS if is_first else MAX_EPOCHS
-    enough = max(MAX_STEPS, math.ceil(epochs * task.num_images / task.batch_size))
+    enough = max(MAX_STEPS, math.ceil(inputs.max_epochs * task.num_images / task.batch_size))
     if enough * step + validation * enough * task.batch_size / task.num_images <= total:
         return RunLength(steps=enough, time=None)
     if total < MIN_STEPS * step + 2 * validation:

@@ -32,12 +32,16 @@ NUM_STATISTICS_IMAGES = 512
 
 @dataclass(frozen=True)
 class StartingModel:
-    """A pretrained model before fine-tuning, its task, sentences on how the weights were adapted, and their origin."""
+    """A pretrained model before fine-tuning, its task, sentences on how the weights were adapted, and their origin.
+
+    `is_pretraining` is that of the `PretrainedModel`.
+    """
 
     model: MegaVit
     task: Task
     changes: list[str]
     origin: Origin
+    is_pretraining: bool = False
 
 
 def build_training(
@@ -87,7 +91,7 @@ def build_pretrained(ctx: RunContext, recipe: Recipe, pretrained: PretrainedMode
     preprocessing = adapt_preprocessing(config, pretrained, keep_aspect=recipe.data.keep_aspect)
     task = make_task(recipe, preprocessing, ctx.dataset, ctx.device)
     task = replace(task, step_memory=_step_memory(config, recipe, ctx.device))
-    return StartingModel(model.to(ctx.device), task, changes, pretrained.origin)
+    return StartingModel(model.to(ctx.device), task, changes, pretrained.origin, pretrained.is_pretraining)
 
 
 def _seen_note(pretrained: PretrainedModel, dataset: LabeledImages) -> list[str]:

