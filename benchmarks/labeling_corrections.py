@@ -67,10 +67,10 @@ def correct(folder: Path, planted: Planted) -> dict[str, Any]:
                 arg=name,
             )
         page.wait_for_function("() => document.querySelector('#filter option[value=check]').text.includes('(0)')")
-        while len({one.stroke for one in (decisions := read_decisions(folder))}) < 1 + doubted:  # 1: those there were
+        while len({one.stroke for one in read_decisions(folder)}) < 1 + doubted:  # 1: the labels that there were
             time.sleep(0.1)
     corrected = time.perf_counter()
-    last = {one.path: one for one in decisions}
+    last = {one.path: one for one in read_decisions(folder)}
     copies = {(name, other) for name, others in partners.items() for other in others if name < other}
     kinds = {
         "wrong labels": [(name,) for name in planted.truth],
