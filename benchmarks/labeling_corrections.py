@@ -5,7 +5,8 @@
 Takes a folder of train/CLASS/*.png and test/CLASS/*.png, and plants some of the faults of benchmarks/planted_faults.py
 in a copy. An oracle that knows them then goes through all that the check doubts, in a headless Chromium, by keys:
 Enter where the label that is suggested is right, a class where another one is, X for copies, blank and unreadable
-images, and K where there is nothing wrong.
+images, and K where there is nothing wrong. A fault is found if one of its images is shown, and corrected if it then has
+its class, or is one of those that are left out.
 """
 
 import argparse
@@ -19,8 +20,12 @@ from typing import Any
 
 from benchmarks.labeling_oracle import KEYS, open_page, serve_folder
 from benchmarks.planted_faults import Planted, plant
-from megavit.data.sources.label_log import LABEL_LOG, parse_label_log
+from megavit.data.sources.label_log import LABEL_LOG, Decision, parse_label_log
 from megavit.errors import MegavitError
+
+
+def read_decisions(folder: Path) -> tuple[Decision, ...]:
+    return parse_label_log((folder / LABEL_LOG).read_bytes(), LABEL_LOG).decisions
 
 
 def correct(folder: Path, planted: Planted) -> dict[str, Any]:
@@ -31,6 +36,7 @@ def correct(folder: Path, planted: Planted) -> dict[str, Any]:
         partners.setdefault(name, set()).add(copy)
         partners.setdefault(copy, set()).add(name)
     useless, excluded, keys = {*planted.corrupt, *planted.blank}, set[str](), Counter[str]()
+    shown = set[str]()
     began = time.perf_counter()
     with serve_folder(folder, "--correct") as (_, url), open_page(url) as page:
         page.wait_for_function("() => document.querySelector('#filter').value === 'check'")
@@ -45,6 +51,7 @@ def correct(folder: Path, planted: Planted) -> dict[str, Any]:
             name = page.locator("#picture").get_attribute("alt") or ""
             suggested = page.locator("#picture-label").inner_text().partition(", or ")[2].partition("?")[0]
             truth = planted.truth.get(name)
+            shown.add(name)
             if name in useless or (name in partners and not partners[name] <= excluded):
                 key = "x"
                 excluded.add(name)
@@ -60,23 +67,32 @@ def correct(folder: Path, planted: Planted) -> dict[str, Any]:
                 arg=name,
             )
         page.wait_for_function("() => document.querySelector('#filter option[value=check]').text.includes('(0)')")
+        while len({one.stroke for one in read_decisions(folder)}) < 1 + doubted:  # 1: the labels that there were
+            time.sleep(0.1)
     corrected = time.perf_counter()
-    log = parse_label_log((folder / LABEL_LOG).read_bytes(), LABEL_LOG)
-    last = {one.path: one for one in log.decisions}
-    copies = {frozenset((name, *others)) for name, others in partners.items()}
+    last = {one.path: one for one in read_decisions(folder)}
+    copies = {(name, other) for name, others in partners.items() for other in others if name < other}
+    kinds = {
+        "wrong labels": [(name,) for name in planted.truth],
+        "copies": sorted(copies),
+        "blank": [(name,) for name in planted.blank],
+        "cut short": [(name,) for name in planted.corrupt],
+    }
+
+    def is_corrected(names: tuple[str, ...]) -> bool:
+        if names[0] in planted.truth:
+            return last[names[0]].labels == (planted.truth[names[0]],)
+        return any(last[name].status == "excluded" for name in names)
+
     return {
         "images": len(last),
-        "planted": {
-            "wrong labels": len(planted.swapped),
-            "copies": len(copies),
-            "blank": len(planted.blank),
-            "cut short": len(planted.corrupt),
-        },
-        "corrected": {
-            "wrong labels": sum(last[name].labels == (label,) for name, label in planted.truth.items()),
-            "copies": sum(any(last[name].status == "excluded" for name in pair) for pair in copies),
-            "blank": sum(last[name].status == "excluded" for name in planted.blank),
-            "cut short": sum(name in last and last[name].status == "excluded" for name in planted.corrupt),
+        "faults": {
+            kind: {
+                "planted": len(faults),
+                "found": sum(not shown.isdisjoint(names) for names in faults),
+                "corrected": sum(map(is_corrected, faults)),
+            }
+            for kind, faults in kinds.items()
         },
         "doubted": doubted,
         "strokes": keys.total(),

@@ -8,6 +8,7 @@ from PIL import Image
 from megavit.config.recipe import DataRecipe
 from megavit.data.dataset import Skipped
 from megavit.data.load import load_data
+from megavit.data.sources.label_log import REASONS
 from megavit.data_check.quick_checks import (
     HARMLESS,
     MAX_WARNINGS,
@@ -18,6 +19,8 @@ from megavit.data_check.quick_checks import (
     shape_findings,
     summarize_shapes,
 )
+from megavit.labeling.store import LabelStore, Mark
+from tests.helpers.label_server import write_images
 from tests.helpers.labeled_images import make_labeled_images, make_scene, make_sized_samples
 
 
@@ -82,7 +85,18 @@ def test_reasons_are_those_of_the_data(tmp_path):
     found = {one.images: (one.kind, one.message) for one in file_findings(images)}
     assert found.pop(("cat/gone.png",)) == ("unreadable", "a broken link")
     assert {kind for kind, _ in found.values()} == {"unused"}
-    assert {reason for _, reason in found.values()} == set(HARMLESS) - {"listed twice"}
+    assert {reason for _, reason in found.values()} == set(HARMLESS) - {"listed twice", *REASONS.values()}
+
+
+def test_what_was_decided_when_labeling_is_no_fault_of_the_files(tmp_path):
+    folder = write_images(tmp_path, [f"{number}.png" for number in range(8)])
+    store = LabelStore(folder)
+    for number, status in enumerate(("skipped", "unsure", "excluded", "unlabeled")):
+        store.add(f"{number}", [Mark(f"{number}.png", status)], "ada")
+    for number in range(4, 8):
+        store.add(f"{number}", [Mark(f"{number}.png", "labeled", (("cat", "dog")[number % 2],))], "ada")
+    found = file_findings(load_data(folder, DataRecipe()))
+    assert [(one.kind, one.images) for one in found] == [("unused", (f"{number}.png",)) for number in range(4)]
 
 
 # classes

@@ -28,6 +28,7 @@ def test_class_folders_are_read_as_before_until_a_label_is_corrected(tmp_path: P
     store = LabelStore(folder)
     store.add("1", [Mark("test/cat/0.png", "labeled", ("dog",), seen="existing")], "ada")
     assert import_labels(folder) == "classification"  # not again
+    assert store.last("train/cat/broken.png") is not None  # so that the check tells of it
     corrected = {one.name: one for one in load_data(folder, DataRecipe()).samples}
     assert corrected["test/cat/0.png"].label == 1
     assert corrected["test/cat/0.png"].split == "test"

@@ -69,7 +69,7 @@ def test_images_are_labeled_by_keys_alone(server: LabelServer, open_page: OpenPa
     statuses = {one.path: one.status for one in server.decisions() if one.status != "labeled"}
     assert statuses == {third: "skipped", fourth: "unsure", fifth: "excluded"}
     expect(page.get_by_role("button", name="bird")).to_be_visible()
-    expect(page.locator("#done")).to_have_text("3 images labeled, 7 left")
+    expect(page.locator("#done")).to_have_text("3 labeled, 7 left")
     expect(page.get_by_role("log")).to_contain_text(f"{sixth}: bird")
     page.keyboard.press("u")
     page.keyboard.press("1")  # upon what is undone, whether or not the server has answered
@@ -307,6 +307,10 @@ def test_what_is_learned_is_shown_suggested_and_used_to_select(tmp_path: Path, o
             expect(picture).not_to_have_attribute("alt", name)
         assert any(one.suggested for one in server.decisions()[44:])  # three in four are not random
         expect(page.locator("#learned")).to_contain_text("drawn at random")
+        expect(page.locator("#looking")).to_be_hidden()  # all are described
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("Enter")  # of an image that is labeled, nothing is changed by a suggestion it had
+        expect(page.get_by_role("log")).to_contain_text("Nothing is suggested for this image.")
         page.keyboard.press("g")
         page.locator("#filter").select_option("open:")
         suggested = page.locator(".cell.suggested:not(.decided)")
@@ -323,6 +327,13 @@ def test_what_is_learned_is_shown_suggested_and_used_to_select(tmp_path: Path, o
         expect(page.locator("#chosen")).to_contain_text("selected of 61 images")
         shown = page.locator(".cell").nth(1).get_attribute("title") or ""
         assert shown[:3].isdigit()
+        page.locator("#filter").select_option("open:")
+        page.locator("#grid").focus()
+        page.keyboard.press("Control+a")
+        page.get_by_role("button", name="Take suggestions").click()
+        until_saved(server, 50)
+        taken = server.decisions()[49:]
+        assert all(one.labels == (one.suggested,) for one in taken) and len({one.stroke for one in taken}) <= 2
 
 
 def test_what_the_check_doubts_is_corrected_with_a_key_each(tmp_path: Path, open_page: OpenPage) -> None:
@@ -337,6 +348,7 @@ def test_what_the_check_doubts_is_corrected_with_a_key_each(tmp_path: Path, open
         Finding("duplicate", "the same file twice in train", ("010.png", "012.png"), score=1.0),
         Finding("possible_label_error", "labeled along, looks like across: 60%", ("014.png",), "across", 0.9),
         Finding("confusable_classes", "along and across: 9% of both are predicted as the other", score=0.09),
+        Finding("unused", "skipped when labeling", ("016.png",)),
     ]
     with label_server(folder, (), learns=True) as server:
         wait_until(lambda: server.session.learner.knowledge.labels == 80)

@@ -14,6 +14,7 @@ from megavit.data.dataset import LabeledImages, Sample, Skipped
 from megavit.data.decode.image_file import NOT_AN_IMAGE
 from megavit.data.file_names import HIDDEN, IMAGE_SUFFIXES, WRITTEN
 from megavit.data.sources.folder import OUTSIDE
+from megavit.data.sources.label_log import REASONS
 from megavit.data.sources.rows import LISTED_TWICE
 from megavit.data.sources.tree import ALREADY_READ
 from megavit.data_check.exact_duplicates import duplicate_findings, find_exact_duplicates
@@ -61,7 +62,7 @@ def _format_warning(kind: Kind, findings: list[Finding]) -> str:
 
 # files
 
-HARMLESS = (HIDDEN, WRITTEN, OUTSIDE, ALREADY_READ, LISTED_TWICE)
+HARMLESS = (HIDDEN, WRITTEN, OUTSIDE, ALREADY_READ, LISTED_TWICE, *REASONS.values())
 """Reasons of `megavit.data` for skipping a file that do not indicate a problem."""
 
 _IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in (*IMAGE_SUFFIXES, "jpe") if suffix not in ("img", "bin"))

@@ -154,7 +154,7 @@ class LabelingSession:
         self.learner.wake()
 
     def findings(self) -> list[dict[str, Any]]:
-        """Return the findings of the check that are about images, the most serious first, as plain JSON types."""
+        """Return what the check doubts of images, the most serious first, as plain JSON types."""
         return [
             {
                 "kind": finding["kind"],
@@ -164,7 +164,8 @@ class LabelingSession:
                 "images": images,
             }
             for finding in self.check.read_findings()
-            if (images := [self._indices[name] for name in finding["images"] if name in self._indices])
+            if finding["severity"] != "info"
+            and (images := [self._indices[name] for name in finding["images"] if name in self._indices])
         ]
 
     def start(self) -> None:

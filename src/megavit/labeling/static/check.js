@@ -5,6 +5,7 @@ import { sentence } from "./format.js";
 
 const POLL_MILLISECONDS = 2000;
 const NEIGHBORS = 6;
+const SIMILAR = 60; // images among which labeled ones are looked for
 // Of these, all images but the first are in question; of the others, the first is.
 const GROUPS = ["leak", "duplicate", "label_conflict"];
 
@@ -32,14 +33,14 @@ export class Check {
   async show(image) {
     const found = this.byImage.get(image) ?? [];
     this.finding.hidden = !found.length;
-    this.finding.textContent = found.map(({ title, message }) => `${title}: ${message}.`).join(" ");
+    this.finding.textContent = found.map(({ title, message }) => sentence(`${title}: ${message}`)).join(" ");
     this.neighbors.replaceChildren();
     this.neighbors.hidden = !found.length;
     if (!found.length) return;
     const group = found.find(({ kind }) => GROUPS.includes(kind));
     const others = group
       ? group.images.filter((other) => other !== image)
-      : (await getSimilar(image, NEIGHBORS)).images.map(({ image: other }) => other);
+      : (await getSimilar(image, SIMILAR)).images.map(({ image: other }) => other).filter((other) => this.labels.isLabeled(other));
     this.neighbors.replaceChildren(...others.slice(0, NEIGHBORS).map((other) => this.#draw(other)));
   }
 

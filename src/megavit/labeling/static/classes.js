@@ -21,9 +21,12 @@ export class Classes {
     }
   }
 
-  /** Shows which classes the active image has. */
-  press(names) {
-    for (const [name, button] of this.buttons) button.ariaPressed = String(names.includes(name));
+  /** Shows which classes the active image has, and which one is suggested for it. */
+  press(names, suggested) {
+    for (const [name, button] of this.buttons) {
+      button.ariaPressed = String(names.includes(name));
+      button.classList.toggle("suggested", name === suggested);
+    }
   }
 
   #add(name, key) {

@@ -71,7 +71,7 @@ function accept() {
   }
   const groups = new Map();
   for (const image of images) {
-    const suggestion = labels.suggestion(image);
+    const suggestion = labels.proposal(image);
     if (suggestion) groups.set(suggestion.label, [...(groups.get(suggestion.label) ?? []), image]);
   }
   if (!groups.size) {
@@ -136,7 +136,7 @@ async function showNext() {
 
 /** Shows what the server has learned, and asks for its new suggestions, and in the view of one image for the next ones. */
 async function onLearning(learning) {
-  showLearning({ text: byId("learned"), confused: byId("confused"), list: byId("confused-list") }, learning);
+  showLearning({ lookedAt: byId("looked-at"), bar: byId("looking"), text: byId("learned"), confused: byId("confused"), list: byId("confused-list") }, learning);
   if (learning.version === version || !grid) return;
   const isFirst = version === 0;
   version = learning.version;
@@ -208,7 +208,7 @@ function showFiltered({ keep = false } = {}) {
 
 function showList(list, options) {
   grid.show(list, options);
-  if (filter !== "next") suggest(list).then(() => grid.update()).catch(() => {});
+  if (filter !== "next") suggest(list).then(() => { grid.update(); showActive(); }).catch(() => {});
   showEmpty();
   showActive();
 }
@@ -226,13 +226,14 @@ function showActive() {
   const image = list[active];
   const number = selected.size && view === "grid" ? `${selected.size} selected of ` : "";
   byId("chosen").textContent = list.length ? `${number}${count(list.length, "image", "images")}` : "";
+  byId("accept").hidden = view !== "grid" || selected.size < 2 || !labels.isSingle || !chosen().some((one) => labels.proposal(one));
   if (image === undefined) return;
   if (view === "single") single.show(image, list[active + 1]);
   if (view === "single" && image !== shownInCheck) {
     shownInCheck = image;
     check.show(image).catch(() => {});
   }
-  classes.press(labels.labelsOf(image));
+  classes.press(labels.labelsOf(image), labels.proposal(image)?.label);
 }
 
 function setView(name) {
@@ -247,7 +248,7 @@ function setView(name) {
 
 function showCounts() {
   const { byClass, byStatus, decided } = labels.counts();
-  byId("done").textContent = `${count(byStatus.labeled, "image", "images")} labeled, ${count(labels.names.length - decided, "left", "left")}`;
+  byId("done").textContent = `${count(byStatus.labeled, "labeled", "labeled")}, ${count(labels.names.length - decided, "left", "left")}`;
   classes.show(labels.classes, byClass);
   const options = [
     ["next", "To label next"],
@@ -301,6 +302,7 @@ function listen() {
   for (const button of document.querySelectorAll("[data-status]")) button.addEventListener("click", () => decide(button.dataset.status));
   byId("undo").addEventListener("click", undo);
   byId("more").addEventListener("click", showNext);
+  byId("accept").addEventListener("click", accept);
   byId("similar").addEventListener("click", showSimilar);
   byId("previous").addEventListener("click", () => grid.move(-1));
   byId("next").addEventListener("click", () => grid.move(1));

@@ -44,10 +44,19 @@ export class Labels {
     return (this.decisions.get(image)?.status ?? "unlabeled") !== "unlabeled";
   }
 
+  isLabeled(image) {
+    return this.decisions.get(image)?.status === "labeled";
+  }
+
   /** What is suggested for an image: {label, probability}, where the probability may be null; or null. */
   suggestion(image) {
     const doubt = this.doubts.get(image);
     return doubt ? { label: doubt, probability: null } : (this.suggestions.get(image) ?? null);
+  }
+
+  /** What is suggested for an image that has no label yet, or one that is in doubt; or null. */
+  proposal(image) {
+    return this.isDecided(image) && !this.doubts.has(image) ? null : this.suggestion(image);
   }
 
   labelsOf(image) {
