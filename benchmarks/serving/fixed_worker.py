@@ -24,6 +24,7 @@ MODULE = "benchmarks.serving.fixed_worker"
 class FixedTimeBackend:
     """A backend, see `megavit.serving.backends.base.Backend`."""
 
+    note: str | None = None
     max_batch_bytes = float("inf")
 
     def __init__(self, _: WorkerSettings) -> None:

@@ -18,6 +18,7 @@ from megavit.exporting import kept_engine
 from megavit.exporting.kept_engine import keep_engine
 from megavit.predict import engine_cache
 from megavit.predict.engine_cache import GRAPH, RECORD, EngineCache, EngineRecord, are_few, find_engine
+from megavit.predict.exported_predictor import ExportedPredictor
 from megavit.predict.predictor import Predictor, load
 from megavit.runtime.storage import sha256
 from tests.helpers.bundles import make_bundle, save_ensemble
@@ -52,6 +53,11 @@ def kept(folder: Path, predictor: Predictor | None = None) -> EngineCache:
     return cache
 
 
+def opened(cache: EngineCache, coverage: float | None = None) -> ExportedPredictor | None:
+    opening = cache.open(coverage)
+    return None if opening is None else opening.result()
+
+
 def write_images(folder: Path) -> list[Path]:
     """Images of several sizes and kinds, and two that cannot be read."""
     paths = []
@@ -68,7 +74,7 @@ def write_images(folder: Path) -> list[Path]:
 
 @pytest.mark.parametrize("coverage", [None, 0.9])
 def test_answers_and_errors_are_those_of_pytorch(cache, bundle, tmp_path, coverage):
-    exported = kept(bundle).open(coverage)
+    exported = opened(kept(bundle), coverage)
     assert exported is not None
     images = [(path.name, path) for path in write_images(tmp_path)]
     expected = [found.to_dict() for found in load_with_pytorch(bundle).stream(images, coverage=coverage)]
@@ -89,20 +95,40 @@ def rounded(value):
     return value
 
 
-def test_the_second_command_imports_no_pytorch_and_prints_the_same(cache, bundle, tmp_path):
+def test_the_third_command_imports_no_pytorch_and_prints_the_same(cache, bundle, tmp_path):
     Image.fromarray(make_images(3)[0]).save(tmp_path / "a.png")
+    arguments = ["predict", str(bundle), str(tmp_path / "a.png")]
+    answers = []
+    for is_kept in (False, True):
+        answers.append(run_megavit(*arguments, cwd=tmp_path).stdout)
+        record = EngineCache(bundle).read_record()
+        assert record is not None and (record.sha256 is not None) == is_kept
+        assert (EngineCache(bundle).folder / GRAPH).exists() == is_kept  # the first pays for no second one
     script = (
         "import sys\n"
         "from megavit.cli.app import run\n"
         "code = run(sys.argv[1:])\n"
-        "heavy = {'torch', 'pydantic', 'sklearn', 'openvino.tools.ovc'} & set(sys.modules)\n"
-        "print(heavy or 'nothing', file=sys.stderr)\n"
+        "heavy = {'torch', 'pydantic', 'sklearn', 'openvino.tools.ovc', 'PIL.PdfImagePlugin', 'rich.progress'}\n"
+        "print(heavy & set(sys.modules) or 'nothing', file=sys.stderr)\n"
         "sys.exit(code)\n"
     )
-    command = [sys.executable, "-W", "error", "-c", script, "predict", str(bundle), str(tmp_path / "a.png")]
-    first, second = (subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(2))
-    assert "torch" in first.stderr and second.stderr == "nothing\n"
-    assert first.stdout == second.stdout and first.stdout.count("\n") == 1
+    command = [sys.executable, "-W", "error", "-c", script, *arguments]
+    third = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert third.stderr == "nothing\n"
+    assert [third.stdout, third.stdout] == answers and third.stdout.count("\n") == 1
+
+
+def test_a_bundle_that_changed_after_the_first_command_starts_anew(cache, own):
+    assert not EngineCache(own).note_command() and EngineCache(own).note_command()
+    change_weights(own)
+    assert not EngineCache(own).note_command() and opened(EngineCache(own)) is None
+    assert opened(kept(own)) is not None and EngineCache(own).note_command()
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(cache, bundle):
+    cache.mkdir()
+    (cache / "engines").write_bytes(b"a file")
+    assert not EngineCache(bundle).note_command() and opened(kept(bundle)) is None
 
 
 def change_weights(folder: Path) -> None:
@@ -158,20 +184,20 @@ CHANGES = (change_weights, change_info, damage_graph, damage_record, empty_graph
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_is_stale_or_damaged_is_not_used(cache, own, change):
-    assert kept(own).open() is not None
+    assert opened(kept(own)) is not None
     change(own)
-    assert EngineCache(own).open() is None
+    assert opened(EngineCache(own)) is None
 
 
 def test_another_processor_has_a_graph_of_its_own(cache, own, monkeypatch):
     kept(own)
     monkeypatch.setattr(engine_cache, "describe_processor", lambda: "another")
-    assert EngineCache(own).open() is None
-    assert kept(own).open() is not None
+    assert opened(EngineCache(own)) is None
+    assert opened(kept(own)) is not None
 
 
 def test_a_coverage_that_is_not_in_it_is_left_to_the_bundle(cache, bundle):
-    assert kept(bundle).open(0.93) is None
+    assert opened(kept(bundle), 0.93) is None
     with_its_own = run_megavit("predict", bundle, "none.jpg", "--coverage", "0.93", cwd=cache.parent)
     assert with_its_own.returncode == 2 and "cannot be read: no such file" in with_its_own.stdout
 
@@ -187,10 +213,10 @@ def test_a_graph_that_answers_otherwise_is_refused_and_tried_once(cache, own, tm
     build = kept_engine.build_graph
     monkeypatch.setattr(kept_engine, "build_graph", build_another)
     for _ in range(2):
-        assert kept(own).open() is None
+        assert opened(kept(own)) is None
     assert len(built) == 1
     record = EngineCache(own).read_record()
-    assert record is not None and record.sha256 is None
+    assert record is not None and record.sha256 is None and not (EngineCache(own).folder / GRAPH).exists()
 
 
 def test_a_bundle_that_changed_meanwhile_keeps_none(cache, own):
@@ -210,15 +236,20 @@ def test_a_bundle_that_is_gone_meanwhile_keeps_none_and_raises_nothing(cache, ow
     assert not place.folder.exists()
 
 
-def test_what_cannot_be_exported_keeps_none(cache, own, tmp_path, monkeypatch):
-    for folder in (save_ensemble(tmp_path / "ensemble"), own):
-        predictor = load(folder, device="cpu")
-        if folder == own:
-            preprocessing = replace(predictor.info.preprocessing, keep_aspect=True, patch_size=4)
-            predictor.info = replace(predictor.info, preprocessing=preprocessing)
-        assert kept(folder, predictor).read_record() is None
-    monkeypatch.setattr(kept_engine, "MAX_WEIGHT_BYTES", 1)
-    assert kept(own).read_record() is None
+@pytest.mark.parametrize("reason", ["an ensemble", "the aspect is kept", "its size"])
+def test_what_cannot_be_compiled_keeps_none_and_is_tried_once(cache, own, tmp_path, monkeypatch, reason):
+    folder = save_ensemble(tmp_path / "ensemble") if reason == "an ensemble" else own
+    predictor = load(folder, device="cpu")
+    if reason == "the aspect is kept":
+        preprocessing = replace(predictor.info.preprocessing, keep_aspect=True, patch_size=4)
+        predictor.info = replace(predictor.info, preprocessing=preprocessing)
+    if reason == "its size":
+        monkeypatch.setattr(kept_engine, "MAX_WEIGHT_BYTES", 1)
+    assert opened(kept(folder, predictor)) is None
+    record = EngineCache(folder).read_record()
+    assert record is not None and record.openvino
+    monkeypatch.setattr(kept_engine, "_can_keep", None)
+    kept(folder, predictor)
 
 
 def test_the_least_recently_used_are_deleted(cache, own, bundle, monkeypatch):
@@ -226,7 +257,7 @@ def test_the_least_recently_used_are_deleted(cache, own, bundle, monkeypatch):
     os.utime(first.folder / RECORD, (0, 0))
     monkeypatch.setattr(kept_engine, "MAX_CACHE_BYTES", 1.5 * (first.folder / GRAPH).stat().st_size)
     second = kept(bundle)
-    assert not first.folder.exists() and second.open() is not None
+    assert not first.folder.exists() and opened(second) is not None
 
 
 def test_there_is_none_without_a_cache_or_a_bundle(cache, bundle, tmp_path, monkeypatch):

@@ -25,6 +25,7 @@ class Stub:
 
     def __init__(self, settings: WorkerSettings) -> None:
         self.said = json.loads((Path(settings.source) / "megavit.json").read_bytes())
+        self.note: str | None = self.said.get("note")
         if "refused" in self.said:
             raise BundleError(self.said["refused"])
         if "dies" in self.said:

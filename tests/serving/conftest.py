@@ -51,7 +51,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def stub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A server of a stub, for tests that leave it whole."""
-    folder = stub_folder(tmp_path_factory.mktemp("serve") / "stub")
+    folder = stub_folder(tmp_path_factory.mktemp("serve") / "stub", note="slow here")
     with stub_server(folder, read_timeout=1, timeout=2, queue_size=8, max_request_mib=200_000 / 2**20) as running:
         yield running
 

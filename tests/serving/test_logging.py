@@ -15,7 +15,7 @@ import pytest
 
 from megavit.serving import logging as module
 from megavit.serving.logging import JsonLinesHandler, log_event
-from tests.helpers.servers import ROOT, STUB, wait_until
+from tests.helpers.servers import ROOT, STUB, Running, wait_until
 
 
 @pytest.fixture
@@ -61,6 +61,10 @@ def test_lines_that_do_not_fit_are_counted(logger: logging.Logger, monkeypatch: 
         last = rest.result()[-1]
     assert last["event"] == "last"
     assert 15 <= last["dropped"] <= 20
+
+
+def test_what_is_to_be_said_of_a_model_is_logged_when_it_is_ready(stub: Running) -> None:
+    assert [line["note"] for line in stub.events("model_ready")] == ["slow here"]
 
 
 def test_a_server_whose_log_nobody_reads_runs_and_stops(folder: Path) -> None:

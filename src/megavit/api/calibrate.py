@@ -110,7 +110,8 @@ def quantize(
     speeds = time_precisions(predictor.model, predictor.info.preprocessing, bounds)
     if result.change.value * 100 < -max_accuracy_drop:
         return Quantization(result, speeds, None)
-    copy_bundle(predictor.folder, folder, with_int8(predictor.info, bounds, result))
+    info = with_int8(predictor.info, bounds, result, [speed.to_dict() for speed in speeds])
+    copy_bundle(predictor.folder, folder, info)
     return Quantization(result, speeds, folder)
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from megavit.api.reporters.choose import ReporterChoice, open_reporter
-from megavit.api.settings import Settings, default_out, merge_arguments, read_settings
+from megavit.api.settings import Settings, check_resumed_settings, default_out, merge_arguments, read_settings
 from megavit.data.load import DataSource, is_named, name_source
-from megavit.errors import Interrupted
+from megavit.errors import ConfigError, Interrupted
 from megavit.training.clock import Clock
 from megavit.training.pretraining import run as pretraining
 from megavit.training.pretraining.finish import PretrainingRun
@@ -63,6 +63,8 @@ def pretrain(
         "run": {"minutes": minutes, "epochs": epochs, "batch_size": batch_size, "seed": seed, "device": device},
     }
     chosen = read_settings("photos", merge_arguments(arguments, settings))
+    if out is None and "WORLD_SIZE" in os.environ:
+        raise ConfigError("all processes need the same folder for the run: pass it with --out")
     folder = default_out(name_source(data)) if out is None else Path(out)
     with open_reporter(reporter) as shown:
         try:
@@ -77,6 +79,7 @@ def resume_pretraining(
     run: str | os.PathLike[str],
     data: DataSource | None = None,
     *,
+    settings: Settings | None = None,
     reporter: ReporterChoice = "auto",
     clock: Clock | None = None,
 ) -> PretrainingRun:
@@ -85,6 +88,7 @@ def resume_pretraining(
     Args:
         run: folder of the run.
         data: new location of the images, if they have been moved; the same Python objects, if the run had such.
+        settings: settings that may differ from those that the run began with, the table "parallel".
         reporter: as for `megavit.train`.
         clock: clock that the rest of a time budget counts from; None to start now.
 
@@ -93,5 +97,9 @@ def resume_pretraining(
         DataError: if the images have changed.
         ConfigError, Interrupted, OutputError, TrainingError: as in `pretrain`.
     """
+    overrides = merge_arguments({}, settings)
+    check_resumed_settings(overrides)
     with open_reporter(reporter) as shown:
-        return pretraining.resume_pretraining(Path(run), reporter=shown, clock=clock, source=data)
+        return pretraining.resume_pretraining(
+            Path(run), reporter=shown, clock=clock, parallel=overrides.get("parallel"), source=data
+        )

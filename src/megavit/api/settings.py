@@ -75,6 +75,13 @@ def merge_arguments(arguments: Settings, settings: Settings | None) -> dict[str,
     return merged
 
 
+def check_resumed_settings(settings: Settings) -> None:
+    """Raise ConfigError unless `settings` are of the table "parallel", as a resumed run keeps all others."""
+    other = sorted(set(settings) - {"parallel"})
+    if other:
+        raise ConfigError(f"a run is resumed with its own settings: leave out {', '.join(other)}")
+
+
 def read_recipe(recipe: str) -> tuple[str, dict[str, Any]]:
     """Return the base recipe's name, and the settings of the TOML file, if it is one; its `base` names the recipe."""
     from megavit.config.checks import check_choice

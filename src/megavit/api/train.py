@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from megavit.api.reporters.choose import ReporterChoice, open_reporter
-from megavit.api.settings import Settings, default_out, merge_arguments, read_settings
+from megavit.api.settings import Settings, check_resumed_settings, default_out, merge_arguments, read_settings
 from megavit.config.recipe import FinetuneMethod
 from megavit.data.load import DataSource, is_named, name_source
 from megavit.errors import ConfigError, Interrupted
@@ -142,9 +142,7 @@ def resume(
         ConfigError, Interrupted, OutputError, TrainingError: as in `train`.
     """
     overrides = merge_arguments({}, settings)
-    other = sorted(set(overrides) - {"parallel"})
-    if other:
-        raise ConfigError(f"a run is resumed with its own settings: leave out {', '.join(other)}")
+    check_resumed_settings(overrides)
     extension = None
     if is_cross_validation(Path(run)):
         return _resume_folds(Path(run), data, settings=overrides, reporter=reporter, extended=bool(epochs or minutes))

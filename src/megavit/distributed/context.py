@@ -112,6 +112,22 @@ class ParallelContext:
         dist.all_reduce(maxima, op=dist.ReduceOp.MAX)
         return maxima.tolist()
 
+    def all_reduce_mean_with_gradient(self, tensor: Tensor) -> Tensor:
+        """Return the mean of `tensor` over the processes, whose gradient is the mean of theirs."""
+        if self.mesh is None:
+            return tensor
+        from megavit.distributed.differentiable import all_reduce_mean
+
+        return all_reduce_mean(tensor)
+
+    def broadcast(self, tensor: Tensor) -> Tensor:
+        """Return `tensor` of the main process in every process; all have one of the same shape."""
+        if self.mesh is not None:
+            import torch.distributed as dist
+
+            dist.broadcast(tensor, src=0)
+        return tensor
+
     def no_sync(self, model: nn.Module, *, enabled: bool) -> AbstractContextManager[None]:
         """Return a context for the passes of a micro-batch; if `enabled`, gradients are not averaged yet."""
         if self.mesh is None:

@@ -30,25 +30,32 @@ MAX_CACHE_BYTES = 2**30
 
 
 def keep_engine(cache: EngineCache, predictor: Predictor) -> None:
-    """Write a graph that answers like the predictor of the unchanged bundle, or why not, so that none is tried again.
+    """Write a graph that answers like the predictor of the unchanged bundle, or that there is none, to try only once.
 
-    Does nothing if the bundle cannot be exported, if it has changed since, or if the cache cannot be written.
+    Does nothing if a graph was tried before, if the bundle has changed since, or if the cache cannot be written.
     """
-    info = predictor.info
-    if info.ensemble or info.preprocessing.keep_aspect or not info.model.num_classes or not can_build(predictor.model):
-        return
-    weights = list(predictor.model.parameters())
-    if weights[0].device.type != "cpu" or sum(weight.nbytes for weight in weights) > MAX_WEIGHT_BYTES:
-        return
-    if cache.read_record() is not None or not cache.is_unchanged():
+    record = cache.read_record()
+    if (record is not None and record.openvino) or not cache.is_unchanged():
         return
     with suppress(OutputError), writing("the compiled model", cache.folder), new_folder(cache.folder) as new:
-        exported = export_info(predictor, PIXELS, "float32")
-        is_same = _write_graph(predictor, exported, new / GRAPH)
-        digest = sha256(new / GRAPH) if is_same else None
-        record = EngineRecord(cache.made_for, ov.__version__, digest, to_dict(exported))
+        digest, info = None, {}
+        if _can_keep(predictor):
+            exported = export_info(predictor, PIXELS, "float32")
+            if _write_graph(predictor, exported, new / GRAPH):
+                digest, info = sha256(new / GRAPH), to_dict(exported)
+            else:
+                (new / GRAPH).unlink(missing_ok=True)
+        record = EngineRecord(cache.made_for, ov.__version__, digest, info)
         write_file(new / RECORD, record.to_bytes())
     _delete_oldest(cache.folder.parent)
+
+
+def _can_keep(predictor: Predictor) -> bool:
+    info = predictor.info
+    if info.ensemble or info.preprocessing.keep_aspect or not info.model.num_classes or not can_build(predictor.model):
+        return False
+    weights = list(predictor.model.parameters())
+    return weights[0].device.type == "cpu" and sum(weight.nbytes for weight in weights) <= MAX_WEIGHT_BYTES
 
 
 def _write_graph(predictor: Predictor, info: ExportInfo, path: Path) -> bool:

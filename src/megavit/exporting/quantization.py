@@ -18,6 +18,7 @@ from megavit.evaluation.inference import SplitSelection, check_channels, num_dec
 from megavit.evaluation.metrics.bootstrap import Interval
 from megavit.evaluation.metrics.significance import bootstrap_accuracy_difference
 from megavit.predict.predictor import Predictor
+from megavit.runtime.processors import processor_id
 from megavit.weights.bundle.info import BundleInfo
 
 CALIBRATION_IMAGES = 128
@@ -79,9 +80,12 @@ def evaluate_int8(
     )
 
 
-def with_int8(info: BundleInfo, bounds: Sequence[float], result: Int8Result) -> BundleInfo:
-    """Return a bundle's metadata with int8 bounds and their measured result."""
-    return replace(info, int8={"bounds": list(bounds), "measured": result.to_dict()})
+def with_int8(
+    info: BundleInfo, bounds: Sequence[float], result: Int8Result, speeds: Sequence[dict[str, Any]]
+) -> BundleInfo:
+    """Return a bundle's metadata with int8 bounds, their measured result, and the speeds on this processor."""
+    measured = {"measured": result.to_dict(), "speeds": list(speeds), "processor": processor_id()}
+    return replace(info, int8={"bounds": list(bounds)} | measured)
 
 
 def _tensors(predictor: Predictor, images: LabeledImages, samples: Sequence[Sample]) -> Iterator[Tensor]:

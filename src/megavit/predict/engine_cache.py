@@ -4,7 +4,9 @@ CACHE/engines/KEY/graph.bin     the compiled graph, with the inputs and outputs 
 CACHE/engines/KEY/engine.json   what it was compiled for, its SHA-256 and an export's metadata, below their own SHA-256
 
 KEY is that of the bundle's folder. A graph for another state of the bundle, of the machine or of the libraries, or one
-that is damaged, is ignored; `megavit.exporting.kept_engine` then writes another.
+that is damaged, is ignored; `megavit.exporting.kept_engine` then writes another. It does so in the second command that
+answers for the bundle. The first only leaves a record of itself: most of the time in which it would compile a graph
+would be lost where no second one comes, or where the cache is not kept, as in a container.
 """
 
 import hashlib
@@ -20,9 +22,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from megavit import __version__
 from megavit.config.export_info import MODEL_FILES
+from megavit.errors import OutputError
 from megavit.runtime.cache import cache_folder
 from megavit.runtime.processors import available_cpus, describe_processor
-from megavit.runtime.storage import sha256
+from megavit.runtime.storage import new_folder, sha256, write_file, writing
 
 if TYPE_CHECKING:
     from megavit.predict.exported_predictor import ExportedPredictor
@@ -42,9 +45,10 @@ class EngineRecord(NamedTuple):
 
     Attributes:
         made_for: `EngineCache.made_for` when the graph was compiled.
-        openvino: version of OpenVINO.
-        sha256: SHA-256 of the graph; None if there is none because it did not answer as PyTorch does.
-        info: metadata as of an export, as plain values.
+        openvino: version of OpenVINO; empty if no command has tried to compile a graph yet.
+        sha256: SHA-256 of the graph; None if there is none because the bundle cannot be compiled, or did not answer as
+            PyTorch does.
+        info: metadata as of an export, as plain values; empty without a graph.
     """
 
     made_for: dict[str, Any]
@@ -97,8 +101,16 @@ class EngineCache:
             return None
         return record if record is not None and record.made_for == self.made_for else None
 
-    def open(self, coverage: float | None = None) -> "ExportedPredictor | None":
-        """Return a predictor that runs the graph, or None if none is intact, for this machine, and for `coverage`."""
+    def note_command(self) -> bool:
+        """Return whether another command has answered for this state before; if not, note that this one has."""
+        if self.read_record() is not None:
+            return True
+        with suppress(OutputError), writing("the compiled model", self.folder), new_folder(self.folder) as new:
+            write_file(new / RECORD, EngineRecord(self.made_for, "", None, {}).to_bytes())
+        return False
+
+    def open(self, coverage: float | None = None) -> "EngineOpening | None":
+        """Begin to open the graph, and return that, or None if there is none for this machine and for `coverage`."""
         record = self.read_record()
         if record is None or record.sha256 is None:
             return None
@@ -106,18 +118,7 @@ class EngineCache:
             record.info.get("sets") or record.info.get("intervals") or {}
         ):
             return None
-        opening = _Opening(self.folder / GRAPH, record)
-        opening.start()
-        # Imported while the other thread reads the graph.
-        from megavit.predict.exported_predictor import ExportedPredictor
-
-        info = _export_info(record.info)
-        opening.join()
-        if opening.graph is None:
-            return None
-        with suppress(OSError):  # the cache may be read-only
-            os.utime(self.folder / RECORD)  # the least recently used are deleted first
-        return ExportedPredictor(self.folder, info, opening.graph)
+        return EngineOpening(self.folder, record)
 
     def _describe(self, resolved: str) -> dict[str, Any]:
         content = (self.bundle / BUNDLE_INFO).read_bytes()
@@ -133,18 +134,34 @@ class EngineCache:
         }
 
 
-class _Opening(threading.Thread):
-    """A thread that checks and opens a graph; `graph` is None if it cannot be used."""
+class EngineOpening:
+    """A graph that another thread checks and opens, while this one imports what else a prediction needs."""
 
-    def __init__(self, path: Path, record: EngineRecord) -> None:
-        super().__init__(daemon=True)
-        self._path, self._record = path, record
-        self.graph: CompiledGraph | None = None
+    def __init__(self, folder: Path, record: EngineRecord) -> None:
+        self._folder, self._record = folder, record
+        self._graph: CompiledGraph | None = None
+        self._thread = threading.Thread(target=self._open)  # no daemon: OpenVINO must not be stopped amid it
+        self._thread.start()
+        with suppress(ImportError):
+            _import_openvino()  # here, as this takes about as long as the other thread takes to check the graph
 
-    def run(self) -> None:
+    def result(self) -> "ExportedPredictor | None":
+        """Wait for the graph, and return a predictor that runs it, or None if it cannot be used."""
+        from megavit.predict.exported_predictor import ExportedPredictor
+
+        info = _export_info(self._record.info)
+        self._thread.join()
+        if self._graph is None:
+            return None
+        with suppress(OSError):  # the cache may be read-only
+            os.utime(self._folder / RECORD)  # the least recently used are deleted first
+        return ExportedPredictor(self._folder, info, self._graph)
+
+    def _open(self) -> None:
+        path = self._folder / GRAPH
         try:
-            if sha256(self._path) == self._record.sha256 and _import_openvino() == self._record.openvino:
-                self.graph = open_graph(self._path)
+            if sha256(path) == self._record.sha256 and _import_openvino() == self._record.openvino:
+                self._graph = open_graph(path)
         except (ImportError, OSError, RuntimeError, ValueError):
             return  # OpenVINO raises a RuntimeError for a graph of another build
 

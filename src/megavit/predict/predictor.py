@@ -30,6 +30,7 @@ from megavit.model.outputs.ensemble import Ensemble
 from megavit.model.vit import MegaVit
 from megavit.predict.forward import EmbeddingResult
 from megavit.predict.input_sources import IsolatedRange, image_file
+from megavit.predict.int8_speed import describe_slow_int8
 from megavit.predict.postprocess.postprocess import Calibrator, check_calibration_tensors
 from megavit.predict.postprocess.predictions import NOT_FINITE, finite_rows
 from megavit.predict.prediction import Prediction, PredictionResult
@@ -76,6 +77,11 @@ class Predictor:
     def model(self) -> MegaVit:
         """The `MegaVit`, in evaluation mode; raises a BundleError for an ensemble."""
         return get_single_model(self._model, self.folder)
+
+    @property
+    def slow_precision(self) -> str | None:
+        """A sentence if the precision was measured to be no faster than another on such a processor, else None."""
+        return describe_slow_int8(self.info.int8) if self.engine.precision == "int8" else None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle only the folder and the metadata; the model is loaded again when unpickled."""

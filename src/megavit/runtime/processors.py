@@ -1,5 +1,6 @@
 """Number of processors that this process may use: the machine's, or its container's."""
 
+import hashlib
 import math
 import os
 import platform
@@ -45,6 +46,11 @@ def describe_processor() -> str:
     except OSError:  # not on Linux
         return f"{platform.machine()} {platform.processor()}"
     return " ".join(line.strip() for line in first if line.startswith(_INSTRUCTION_SET))
+
+
+def processor_id() -> str:
+    """Return a short digest of `describe_processor`, which is equal on machines with the same processor."""
+    return hashlib.sha256(describe_processor().encode()).hexdigest()[:16]
 
 
 def limit_threads() -> None:

@@ -55,7 +55,14 @@ from megavit.training.setup.parallel import override_parallel
 from megavit.training.setup.pretrained import choose_weights, fetch_progress
 from megavit.training.setup.resolve import draft_recipe, resolve_recipe
 from megavit.training.setup.sizes import check_resources
-from megavit.training.setup.source import check_source, portable_name, read_dataset, report_warnings, with_columns
+from megavit.training.setup.source import (
+    check_same_images,
+    check_source,
+    portable_name,
+    read_dataset,
+    report_warnings,
+    with_columns,
+)
 from megavit.training.state import TrainState
 from megavit.training.tracking.tracking import tracking
 from megavit.weights.backbones.fetch import load_source
@@ -146,14 +153,7 @@ def _open_run(run_dir: Path, source: DataSource, recipe: Recipe, reporter: Repor
     dist = get_dist_context()
     dataset = read_dataset(source, recipe.data, reporter)
     report_warnings(dataset, dist, reporter)
-    fingerprints = dist.all_gather(dataset.fingerprint())
-    others = [rank for rank, fingerprint in enumerate(fingerprints) if fingerprint != fingerprints[0]]
-    if others:
-        raise DataError(
-            f"the images read by processes {', '.join(map(str, others))} differ from those read by process 0: "
-            f"{dataset.source} "
-            "must be the same on every machine"
-        )
+    check_same_images(dataset, dist)
     device = dist.pick_device(recipe.run.device)
     return RunContext(run_dir, dataset, device, ParallelContext(dist, recipe.parallel, device), reporter, clock)
 

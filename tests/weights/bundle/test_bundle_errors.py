@@ -130,6 +130,12 @@ def test_a_newer_format_is_refused_before_anything_else_in_it(bundle):
         (lambda table: table["files"].update({"inner/file": "0"}), "'inner/file', which is not a file"),
         (lambda table: table["files"].update({"..": "0"}), "has no .."),
         (lambda table: table["files"].update({"a\0b": "0"}), "has no a"),
+        (
+            lambda table: table.update(int8={"bounds": "all"}),
+            "int8.bounds must be a non-negative number for each layer",
+        ),
+        (lambda table: table.update(int8={"bounds": [1], "speeds": {}}), "int8.speeds must have a batch"),
+        (lambda table: table.update(int8={"bounds": [1], "speeds": [{"batch": 1}]}), "int8.speeds must have a batch"),
     ],
 )
 def test_a_description_that_cannot_be_is_refused(change, said, bundle):

@@ -6,13 +6,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console, ConsoleRenderable, RenderHook
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from megavit.api.reporters.text import describe_data, describe_epoch, describe_plan, list_classes, list_skipped
 from megavit.config.names import printable
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
     from megavit.config.recipe import Recipe
     from megavit.data.dataset import LabeledImages
     from megavit.training.history import EpochRecord
@@ -43,8 +44,10 @@ def make_console(*, stderr: bool) -> Console:
     return console
 
 
-def progress_bar(console: Console) -> Progress:
+def progress_bar(console: Console) -> "Progress":
     """Return a progress bar that shows nothing outside a terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -50,16 +50,20 @@ def predict(
         coverage: Return prediction sets (or intervals) with this coverage, e.g. 0.95.
         out: New .csv or .jsonl file for the predictions; for shards also a folder.
     """
-    from megavit.cli.shard_inference import InferenceCommand, InferenceModel, local_device, write_all
-    from megavit.cli.writers.predictions import PredictionWriter
     from megavit.predict.engine_cache import are_few, find_engine
 
     is_usual = device in ("auto", "cpu") and precision == "float32" and not (verify or keep_aspect or nproc)
     engine = find_engine(bundle) if is_usual and are_few(images) else None
+    opening = None if engine is None else engine.open(coverage)
+
+    # Imported while the graph is opened.
+    from megavit.cli.shard_inference import InferenceCommand, InferenceModel, local_device, write_all
+    from megavit.cli.writers.predictions import PredictionWriter
+
     loaded: list[Predictor | ExportedPredictor] = []
 
     def load_model() -> InferenceModel:
-        predictor = None if engine is None else engine.open(coverage)
+        predictor = None if opening is None else opening.result()
         if predictor is None:
             predictor = _load(bundle, local_device(device), precision, verify=verify, keep_aspect=keep_aspect)
         predictor.check_coverage(coverage)
@@ -106,7 +110,12 @@ def _load(
     if find_exported_model(bundle) is None:
         from megavit.predict.predictor import load
 
-        return load(bundle, device=device, precision=precision, verify=verify, keep_aspect=keep_aspect)
+        predictor = load(bundle, device=device, precision=precision, verify=verify, keep_aspect=keep_aspect)
+        if predictor.slow_precision is not None:
+            from megavit.cli.console import notes
+
+            notes.print(predictor.slow_precision, style="yellow")
+        return predictor
     if device not in ("auto", "cpu") or precision != "float32" or verify or keep_aspect:
         raise ConfigError(
             f"{bundle} contains an exported model, which runs on the CPU with the settings of its export: leave out "
@@ -116,11 +125,13 @@ def _load(
 
 
 def _keep_engine(engine: "EngineCache", predictor: "Predictor | ExportedPredictor") -> None:
-    """Compile what the next command answers with before PyTorch is imported, if this one could not."""
+    """Compile what the next command answers with before it imports PyTorch, unless this one is the first."""
     from megavit.predict.exported_predictor import ExportedPredictor
 
-    if not isinstance(predictor, ExportedPredictor):
+    if isinstance(predictor, ExportedPredictor):
+        return
+    sys.stdout.flush()
+    if engine.note_command():
         from megavit.exporting.kept_engine import keep_engine
 
-        sys.stdout.flush()
         keep_engine(engine, predictor)

@@ -1,11 +1,14 @@
 """The command `megavit pretrain`."""
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from megavit.cli.options import Device, ImageRoot, Json, LabelColumn, PathColumn, Seed, name_columns
+from megavit.api.settings import default_out, read_settings
+from megavit.cli.options import Device, ImageRoot, Json, LabelColumn, Nproc, PathColumn, Seed, name_columns
 from megavit.config.recipe import Precision
 from megavit.errors import ConfigError
 
@@ -29,8 +32,9 @@ def pretrain(
     seed: Seed = None,
     device: Device | None = None,
     precision: Precision | None = None,
+    nproc: Nproc = None,
     json: Json = False,
-) -> None:
+) -> int:
     """Learn features from images without labels, and write them as a bundle.
 
     DATA is a folder of images of any structure, or shards, or a table. Labels
@@ -41,7 +45,8 @@ def pretrain(
 
     megavit train DATA --from RUN trains a classifier from the features, and
     megavit embed RUN returns them. A run that was stopped continues with
-    --resume.
+    --resume. Several processes can train one model: --nproc starts them on
+    this machine, torchrun ... -m megavit pretrain on several machines.
 
     For example: megavit pretrain photos --minutes 20 --out runs/features
 
@@ -55,7 +60,7 @@ def pretrain(
         epochs: Number of epochs, instead of --minutes.
         model: Model preset, such as hybrid-nano, Ti or S. Default: chosen by images and device.
         image_size: Image size in pixels. Default: chosen by the images.
-        batch_size: Images per optimizer step. Default: 64 or 128, fewer for few images.
+        batch_size: Images per optimizer step, over all processes. Default: 64 or 128, fewer for few images.
         learning_rate: Peak learning rate. Default: the recipe's.
         precision: Numeric precision. Default: the faster one, measured.
     """
@@ -77,20 +82,32 @@ def pretrain(
         raise ConfigError("--resume continues the run with its own settings: leave out all others")
     if resume is None and data is None:
         raise ConfigError("DATA is missing: megavit pretrain FOLDER, or megavit pretrain --resume RUN")
+    parallel = {} if nproc is None else {"parallel": {"nproc": nproc}}
+    processes = read_settings("photos", settings | parallel).nproc
+    if processes > 1 and "WORLD_SIZE" not in os.environ:
+        from megavit.cli.launcher import launch
+
+        # All processes need the same folder.
+        folder = ["--out", str(default_out(str(data)))] if out is None and resume is None else []
+        return launch(processes, [*sys.argv[1:], *folder], resume_command="megavit pretrain --resume")
 
     from megavit.api import pretrain as api
     from megavit.cli.console import print_json
-    from megavit.cli.launcher import get_start_time
+    from megavit.cli.launcher import get_start_time, report_once
     from megavit.cli.render.pretraining import show_pretrained
+    from megavit.runtime.process_group import get_dist_context
     from megavit.training.clock import Clock
 
     clock = Clock(get_start_time())
     source = None if data is None else name_columns(data, path_column, label_column, image_root)
-    if resume is not None:
-        done = api.resume_pretraining(resume, source, reporter="terminal", clock=clock)
-    else:
-        done = api.pretrain(source, out=out, settings=settings, reporter="terminal", clock=clock)
-    if json:
-        print_json(done.to_dict())
-    else:
-        show_pretrained(done)
+    with report_once():
+        if resume is not None:
+            done = api.resume_pretraining(resume, source, settings=parallel, reporter="terminal", clock=clock)
+        else:
+            done = api.pretrain(source, out=out, settings=settings | parallel, reporter="terminal", clock=clock)
+    if get_dist_context().is_main_process:
+        if json:
+            print_json(done.to_dict())
+        else:
+            show_pretrained(done)
+    return 0

@@ -10,8 +10,9 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +29,8 @@ from megavit.data.decode.npy import NPY_SIGNATURE, read_npy
 from megavit.data.decode.structure_guard import check_exif, check_structure
 from megavit.errors import ImageError
 
-FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF")
-"""Pillow's names of the accepted formats; a file's content determines its format, not its suffix."""
+FORMATS = ("Jpeg", "Png", "Gif", "WebP", "Bmp", "Tiff", "Ppm", "Avif")
+"""The accepted formats, as Pillow calls their modules; a file's content determines its format, not its suffix."""
 
 DRAFT_MARGIN = 2
 """Smallest ratio of a JPEG's sides, decoded at 1/2, 1/4 or 1/8, to the needed ones. Resizing then determines the
@@ -202,8 +203,11 @@ def _open(data: bytes) -> Image.Image:
 
 @cache
 def _formats() -> tuple[str, ...]:
-    Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)
+    # `Image.init` imports the modules of all other formats too, which takes several times as long.
+    for name in FORMATS:
+        with suppress(ModuleNotFoundError):  # AVIF, before Pillow 11.3
+            import_module(f"PIL.{name}ImagePlugin")
+    return tuple(name.upper() for name in FORMATS if name.upper() in Image.OPEN)
 
 
 @contextmanager

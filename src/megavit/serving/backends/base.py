@@ -11,9 +11,11 @@ from megavit.serving.settings import PredictOptions
 class Backend(Protocol):
     """A model that computes predictions; `Any` is the backend's own type of a preprocessed image.
 
-    The images of a batch have at most `max_batch_bytes` bytes, unless a single image has more.
+    The images of a batch have at most `max_batch_bytes` bytes, unless a single image has more. `note` is a sentence for
+    the log of the server, if there is anything to say of the model.
     """
 
+    note: str | None
     max_batch_bytes: float
 
     def describe(self) -> dict[str, Any]:

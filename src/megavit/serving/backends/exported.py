@@ -16,6 +16,7 @@ from megavit.serving.settings import PredictOptions, WorkerSettings
 class ExportedBackend:
     """A backend for a model that `megavit export` wrote for onnx or openvino, which resizes images itself."""
 
+    note: str | None = None
     max_batch_bytes: float = 16 * 2**20
     """Computing takes about 15 times as much, as the graph starts with a float32 copy of all pixels."""
 

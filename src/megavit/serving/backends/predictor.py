@@ -54,6 +54,7 @@ class PredictorBackend:
         )
         if not self._predictor.info.model.num_classes:
             raise BundleError(f"{settings.source} has no classifier, so there are no predictions to serve")
+        self.note = self._predictor.slow_precision
         # A faster engine is built in the background, as it takes seconds.
         self._predictor.engine.patience = float("inf")
         self._seconds, self._building = 0.0, False

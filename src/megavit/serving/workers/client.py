@@ -70,12 +70,14 @@ class WorkerClient:
     """A running worker process whose model is loaded.
 
     Attributes:
+        note: sentence for the log of the server.
         pending: images that the worker has not replied to.
         stderr: last lines of the process's standard error.
     """
 
     model: dict[str, Any]
     process: asyncio.subprocess.Process
+    note: str | None = None
     pending: dict[int, PendingImage] = field(default_factory=dict)
     stderr: deque[str] = field(default_factory=lambda: deque(maxlen=_MAX_STDERR_LINES))
     _readers: list[asyncio.Task[None]] = field(default_factory=list)
@@ -119,6 +121,7 @@ class WorkerClient:
             raise
         if message is not None and message[0]["op"] == "ready":
             client.model.update(message[0]["model"])
+            client.note = message[0]["note"]
             return client
         await client.stop()
         if message is None:

@@ -199,10 +199,10 @@ class ModelService:
         client.watch(self._on_reply, self._on_exit)
         self._send()
         if old is None:
-            log_event("model_ready", model=self.name)
+            log_event("model_ready", model=self.name, note=client.note)
         else:
             self._metrics.reloads.labels(self.name, "succeeded").inc()
-            log_event("model_reloaded", model=self.name)
+            log_event("model_reloaded", model=self.name, note=client.note)
             if not old.pending:
                 self._retire(old)
         if not self.first_ready.done():

@@ -135,7 +135,7 @@ def main(make_backend: Callable[[WorkerSettings], Backend]) -> None:
     gc.freeze()
     loaded.set()
     worker = Worker(backend, settings, output, image_seconds)
-    worker.send({"op": "ready", "model": backend.describe()})
+    worker.send({"op": "ready", "model": backend.describe(), "note": backend.note})
     while (message := read_message(sys.stdin.buffer)) is not None:
         worker.handle(*message)
     os._exit(0)

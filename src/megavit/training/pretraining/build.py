@@ -42,7 +42,7 @@ def build_pretraining(ctx: RunContext, recipe: Recipe, weights: PretrainedModel 
         for sentence in (*weights.notes, *initialize_from(model, weights)):
             ctx.reporter.say(f"{weights.name}: {sentence}")
         preprocessing = adapt_preprocessing(config, weights)
-    model.set_submodule("mlp_head", make_projection(config.pooled_dim, recipe.pretraining.projection))
+    model.set_submodule("mlp_head", make_projection(config.pooled_dim, recipe.pretraining.projection, ctx.parallel))
     task = make_task(recipe, preprocessing, dataset, ctx.device)
     ctx.parallel.param_dtype = task.dtype
     state = TrainState.create(model.to(ctx.device), recipe.optimizer, ctx.parallel)

@@ -11,6 +11,7 @@ from megavit.config.pretraining import PretrainingRecipe
 from megavit.config.vit import pair
 from megavit.data.augment import augment, draw_affine_maps, drop_color, normalize
 from megavit.data.image_dataset import to_device
+from megavit.distributed.context import ParallelContext
 from megavit.evaluation.probes.knn import knn_predict
 from megavit.model.layers import BatchNorm
 from megavit.model.vit import MegaVit
@@ -30,10 +31,18 @@ NEIGHBORS = 10
 MIN_RANK, MIN_RANK_SHARE, MIN_STD = 2.0, 0.02, 0.05
 
 
-def make_projection(dim: int, out: int) -> nn.Sequential:
-    """Return a projection of embeddings (B, D) to `out` dimensions in which they are compared, in place of a head."""
+def make_projection(dim: int, out: int, parallel: ParallelContext | None = None) -> nn.Sequential:
+    """Return a projection of embeddings (B, D) to `out` dimensions in which they are compared, in place of a head.
+
+    Its norm is by the statistics of the global batch, since those of a part of it would change the loss.
+    """
     hidden = EXPANSION * dim
-    norm = BatchNorm(hidden, NORM_EPS)
+    if parallel is not None and parallel.dist.is_distributed:
+        from megavit.distributed.sync_batch_norm import SyncBatchNorm
+
+        norm = SyncBatchNorm(hidden, NORM_EPS)
+    else:
+        norm = BatchNorm(hidden, NORM_EPS)
     for tensor, value in ((norm.weight, 1.0), (norm.bias, 0.0), (norm.mean, 0.0), (norm.variance, 1.0)):
         nn.init.constant_(tensor, value)
     return nn.Sequential(nn.Linear(dim, hidden), norm, nn.GELU(), nn.Linear(hidden, out))
@@ -63,15 +72,20 @@ class LeJepa:
         views = self.draw_views(images, task)
         with torch.autocast(state.device.type, dtype=torch.bfloat16, enabled=task.dtype == torch.bfloat16):
             projected = [(state.wrapped or state.model)(same_size) for same_size in views]
-        loss = self.loss(torch.cat([part.float().unflatten(0, (-1, len(images))) for part in projected]))
+        parts = [part.float().unflatten(0, (-1, len(images))) for part in projected]
+        loss = self.loss(torch.cat(parts), state.parallel)
         loss.backward()
         return [loss.detach()]
 
-    def loss(self, projected: Tensor) -> Tensor:
-        """Return the loss of projected embeddings (views, B, K), of which those of large views come first."""
+    def loss(self, projected: Tensor, parallel: ParallelContext | None = None) -> Tensor:
+        """Return the loss of projected embeddings (views, B, K), of which those of large views come first.
+
+        With `parallel`, they are those of this process's images, and the mean over the processes is the loss of all.
+        """
         center = projected[: self.recipe.large_views].mean(dim=0)
         between_views = (projected - center).square().mean()
-        return between_views.lerp(distance_from_normal(projected, self.recipe.directions), self.recipe.regularization)
+        distance = distance_from_normal(projected, self.recipe.directions, parallel)
+        return between_views.lerp(distance, self.recipe.regularization)
 
     def draw_views(self, images: Tensor, task: Task) -> list[Tensor]:
         """Return normalized views of uint8 images: (large views × B, C, H, W), then small ones at half of the size."""
@@ -91,19 +105,25 @@ class LeJepa:
         return found
 
     def validate(self, model: nn.Module, setup: TrainSetup) -> Validation:
-        """Return the distance of projections from a normal distribution, the metric, the rank, and the deviation."""
+        """Return the distance of projections from a normal distribution, the metric, the rank, and the deviation.
+
+        The processes share the images to embed, and the main one does the rest.
+        """
         assert isinstance(model, MegaVit)
-        loader, preprocessing = setup.val_loader, setup.task.preprocessing
-        embeddings = loader.map(lambda batches: compute_embeddings(model, batches, preprocessing), setup.state.parallel)
+        parallel, preprocessing = setup.state.parallel, setup.task.preprocessing
+        embeddings = setup.val_loader.map(lambda batches: compute_embeddings(model, batches, preprocessing), parallel)
+        return parallel.dist.run_on_main(lambda: self._judge(model, embeddings, setup.val_loader.labels))
+
+    def _judge(self, model: MegaVit, embeddings: Tensor, labels: Tensor) -> Validation:
         with torch.no_grad():
             was_training = model.training
-            projected = model.eval().mlp_head(embeddings.to(setup.state.device))
+            projected = model.eval().mlp_head(embeddings.to(next(model.parameters()).device))
             model.train(was_training)
             seed_all(0)  # the same directions each time
             loss = distance_from_normal(projected, self.recipe.directions).item()
             std = projected.float().std(dim=0, correction=0).mean().item()
         rank = effective_rank(embeddings)
-        metric = neighbor_accuracy(embeddings, loader.labels) if self.is_labeled else rank / embeddings.shape[1]
+        metric = neighbor_accuracy(embeddings, labels) if self.is_labeled else rank / embeddings.shape[1]
         return Validation(loss, metric, rank, std, describe_collapse(rank, std, embeddings.shape[1]))
 
 

@@ -15,16 +15,18 @@ def resolve_parallel(recipe: Recipe, dist: DistContext) -> Recipe:
     """Return `recipe` with the number of processes filled in, or raise ConfigError if it does not fit the recipe."""
     parallel = recipe.parallel
     if parallel.nproc not in (None, 1, dist.world_size):  # a single-process run has recorded 1
+        command = "train" if recipe.pretraining is None else "pretrain"
         raise ConfigError(
             f"the recipe is for {parallel.nproc} processes, but {dist.world_size} were started: start it with "
-            f"megavit train --nproc {parallel.nproc}, or with torchrun --nproc-per-node {parallel.nproc} -m megavit "
-            "train"
+            f"megavit {command} --nproc {parallel.nproc}, or with torchrun --nproc-per-node {parallel.nproc} -m "
+            f"megavit {command}"
         )
     if dist.world_size % (parallel.fsdp * parallel.tp):
         raise ConfigError(
             f"fsdp × tp must divide the number of processes, {dist.world_size}, got {parallel.fsdp} × {parallel.tp}"
         )
-    if dist.is_distributed and recipe.model.source is not None and recipe.finetune.method != "all":
+    is_finetuning = recipe.model.source is not None and recipe.pretraining is None
+    if dist.is_distributed and is_finetuning and recipe.finetune.method != "all":
         raise ConfigError(
             "several processes can only fine-tune all layers of pretrained weights (--from): add --finetune all, or "
             "omit --nproc"

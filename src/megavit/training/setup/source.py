@@ -40,6 +40,17 @@ def report_warnings(dataset: LabeledImages, dist: DistContext, reporter: Reporte
         reporter.say(line)
 
 
+def check_same_images(dataset: LabeledImages, dist: DistContext) -> None:
+    """Raise DataError unless all processes have read the same images; a collective operation."""
+    fingerprints = dist.all_gather(dataset.fingerprint())
+    others = [rank for rank, fingerprint in enumerate(fingerprints) if fingerprint != fingerprints[0]]
+    if others:
+        raise DataError(
+            f"the images read by processes {', '.join(map(str, others))} differ from those read by process 0: "
+            f"{dataset.source} must be the same on every machine"
+        )
+
+
 def with_columns(overrides: dict[str, Any], source: DataSource) -> dict[str, Any]:
     """Return the settings with those of a `Table`, and an absolute folder of images, so that a run can be resumed."""
     data = overrides.get("data", {}) | (source.settings if isinstance(source, Table) else {})

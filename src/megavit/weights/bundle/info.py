@@ -45,7 +45,8 @@ class BundleInfo:
             and the choice with its reason.
         ensemble: the models of an ensemble, which all have the config `model`; empty for a single model.
         int8: for a quantizable model, "bounds", the largest magnitude of each layer's inputs in the order of the graph,
-            and "measured", the accuracy cost found by `megavit.exporting.quantization`.
+            "measured", the accuracy cost found by `megavit.exporting.quantization`, and "speeds", with the "processor"
+            that they were measured on.
         head_parts: for a model with added classes, the number of classes in each part of the head that is computed by
             itself, see `megavit.model.outputs.split_linear`; empty for one product.
         cosine_dim: width of the projection that the head compares with texts of classes, see
@@ -108,3 +109,13 @@ class BundleInfo:
             bounds = self.int8.get("bounds")
             if not isinstance(bounds, list) or not all(is_number(bound) and 0 <= bound < 1e30 for bound in bounds):
                 raise ConfigError("int8.bounds must be a non-negative number for each layer")
+            speeds = self.int8.get("speeds", [])
+            if not isinstance(speeds, list) or not all(map(_is_speed, speeds)):
+                raise ConfigError("int8.speeds must have a batch, seconds by precision, an alternative and faster")
+
+
+def _is_speed(value: Any) -> bool:
+    match value:
+        case {"batch": int(), "seconds": {"int8": seconds, **others}, "alternative": str(name), "faster": bool()}:
+            return is_number(seconds) and is_number(others.get(name))
+    return False
