@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+import megavit
 from benchmarks.gpu import correctness, speed
 from benchmarks.gpu.page import render
 from megavit.runtime.device import device_name
@@ -55,7 +56,8 @@ def make_parts(device: torch.device) -> Iterator[Part]:
 
 
 def describe(device: torch.device) -> dict[str, str]:
-    facts = {"device": device_name(device), "torch": torch.__version__, "Python": platform.python_version()}
+    versions = {"megavit": megavit.__version__, "torch": torch.__version__, "Python": platform.python_version()}
+    facts = {"device": device_name(device), "kind": device.type, "date": time.strftime("%Y-%m-%d")} | versions
     if device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)
         facts |= {"CUDA": str(torch.version.cuda), "capability": f"{major}.{minor}"}

@@ -16,9 +16,15 @@ def render(figures: Mapping[str, Any]) -> str:
     """Return a page with the card's name in its title, and a table of each part, or of parts of one row together."""
     about = figures["about"]
     lines = [f"# megavit on {about['device']}", ""]
-    lines += [f"{name}: {value}  " for name, value in about.items()]
+    lines += [f"{name}: {value}  " for name, value in about.items() if name != "kind"]
     failed = [part["name"] for part in figures["parts"] if not part.get("ok", True)]
-    lines += ["", f"**Not as it must be: {', '.join(failed)}.**" if failed else "Everything is as it must be."]
+    skipped = [part["name"] for part in figures["parts"] if "skipped" in part]
+    what = "Everything that was measured" if skipped else "Everything"
+    lines += ["", f"**Not as it must be: {', '.join(failed)}.**" if failed else f"{what} is as it must be."]
+    if skipped:
+        lines += ["", f"Left out: {', '.join(skipped)}."]
+    if about.get("kind") == "cpu":
+        lines += ["", "No GPU: tiny sizes on a CPU show that the measurements work, and nothing about a GPU's speed."]
     for heading, title in TITLES.items():
         parts = [part for part in figures["parts"] if part["heading"] == heading]
         if not parts:

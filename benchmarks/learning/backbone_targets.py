@@ -46,6 +46,18 @@ def read_picture(path: Path, side: int) -> Image.Image:
     return picture
 
 
+def list_pictures(folder: Path) -> list[Path]:
+    """Return the pictures of a folder that Pillow opens; of clip art, some would be too many pixels."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        try:
+            with Image.open(path):
+                found.append(path)
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+            sys.stdout.write(f"{path.name} is left out: it is too large\n")
+    return found
+
+
 def draw_crop(picture: Image.Image, min_area: float, chance: random.Random) -> Tensor:
     """Return a random crop, uint8 (3, SIDE, SIDE): flipped, made coarse and recolored by chance."""
     width, height = picture.size
@@ -86,7 +98,7 @@ def compute_targets(folders: list[Path], out: Path, teacher: PretrainedModel, co
     `images` (CROPS, 3, SIDE, SIDE) are uint8, `targets` (CROPS, 1 + CELLS², D) bfloat16, as `describe` returns them.
     """
     engine = make_backbone_engine(teacher, torch.device("cpu"))
-    paths = [sorted(folder.iterdir()) for folder in folders]
+    paths = [list_pictures(folder) for folder in folders]
     pictures: dict[Path, Image.Image] = {}
     out.mkdir(parents=True, exist_ok=True)
     for index in range(count):

@@ -8,7 +8,7 @@ idle costs nobody else. Times are from when a request was due.
 
 starts       from nothing until ready, until the first answer, memory then
 rates        1, 4, 16 and 64 clients that ask again as soon as they are answered
-overload     twice the capacity, independent arrivals (Poisson), for twice as long
+overload     1, 2 and 10 times the capacity, independent arrivals (Poisson), for twice as long
 alone        one request at a time, with a pause before each, beside the model and its decoding
 memory       over 10,000 requests
 accelerator  a stand-in for one: every batch takes 20 ms, whatever its size

@@ -1,6 +1,7 @@
 """Beyond what a server can do, and when it has nothing to do: overload, the cost of asking an idle one, its memory."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from statistics import median
@@ -8,18 +9,20 @@ from typing import Any
 
 from benchmarks.serving.client import Client, closed_loop, open_loop
 from benchmarks.serving.contestants import QUEUE, Contestant
-from benchmarks.serving.processes import RawModel, pss
+from benchmarks.serving.processes import RawModel, ServerProcess, cpu_seconds, pss
 from benchmarks.serving.rates import warm
 from benchmarks.serving.schedule import medians, milliseconds, overload, percentile, poisson
 
-TIMES_CAPACITY = 2.0
+TIMES_CAPACITY = (1, 2, 10)
 PAUSE_SECONDS, ALONE_COUNT = 0.02, 50
 REQUESTS, SAMPLE_EVERY = 10_000, 1_000
 
 
 async def measure_overload(contestants: Sequence[Contestant], rounds: int, seconds: float) -> dict[str, Any]:
-    """At twice the capacity that was measured just before, with arrivals that nobody slows down."""
-    found: dict[str, list[dict[str, Any]]] = {contestant.name: [] for contestant in contestants}
+    """At multiples of the capacity that was measured just before, with arrivals that nobody slows down."""
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {
+        contestant.name: {str(times): [] for times in TIMES_CAPACITY} for contestant in contestants
+    }
     with ExitStack() as stack:
         servers = [stack.enter_context(contestant.start()) for contestant in contestants]
         for contestant, server in zip(contestants, servers, strict=True):
@@ -28,15 +31,31 @@ async def measure_overload(contestants: Sequence[Contestant], rounds: int, secon
         for turn in range(rounds):
             for contestant, server in zip(contestants, servers, strict=True):
                 server.resume()
-                async with Client(server.port) as client:
-                    replies, taken = await closed_loop(client, contestant.requests, 64, seconds)
-                    capacity = sum(reply.status == 200 for reply in replies) / taken
-                    arrivals = poisson(TIMES_CAPACITY * capacity, 2 * seconds, turn)
-                    replies = await open_loop(client, contestant.requests, arrivals)
+                for times in TIMES_CAPACITY:
+                    result = await _measure_overload_once(contestant, server, times, seconds, turn)
+                    found[contestant.name][str(times)].append(result)
                 server.pause()
-                result = overload(replies, 2 * seconds, capacity, QUEUE)
-                found[contestant.name].append({"capacity_per_second": round(capacity, 2)} | result)
-    return {name: medians(values) for name, values in found.items()}
+    return {name: {times: medians(values) for times, values in by_times.items()} for name, by_times in found.items()}
+
+
+async def _measure_overload_once(
+    contestant: Contestant, server: ServerProcess, times: int, seconds: float, seed: int
+) -> dict[str, Any]:
+    async with Client(server.port) as client:
+        replies, taken = await closed_loop(client, contestant.requests, 64, seconds)
+        capacity = sum(reply.status == 200 for reply in replies) / taken
+        arrivals = poisson(times * capacity, 2 * seconds, seed)
+        sender, spent, started = time.process_time(), cpu_seconds(server.processes()), time.perf_counter()
+        replies = await open_loop(client, contestant.requests, arrivals)
+        taken = time.perf_counter() - started
+    return (
+        {"capacity_per_second": round(capacity, 2)}
+        | overload(replies, 2 * seconds, capacity, QUEUE)
+        | {
+            "sender_cores": round((time.process_time() - sender) / taken, 3),
+            "server_cores": round((cpu_seconds(server.processes()) - spent) / taken, 3),
+        }
+    )
 
 
 async def measure_single_requests(contestants: Sequence[Contestant], raw: RawModel, rounds: int) -> dict[str, Any]:

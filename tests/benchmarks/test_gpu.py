@@ -34,7 +34,7 @@ def test_the_measurements_run_to_their_end_on_a_cpu_with_pytorch_alone(tmp_path)
     written = (tmp_path / "out" / "gpu.md").read_text()
     assert written == done.stdout
     assert written.startswith(f"# megavit on {figures['about']['device']}")
-    assert "Everything is as it must be" in written
+    assert "Everything is as it must be" in written and "nothing about a GPU" in written
     assert [row["design"] for row in figures["parts"][0]["rows"]][::4] == ["megavit", "plain", "hybrid", "rotary"]
 
 
@@ -45,7 +45,8 @@ def test_the_page_says_what_failed_and_what_was_left_out():
         {"heading": "training", "name": "L/16, compiled", "skipped": "no time was left"},
     ]
     written = page.render({"about": {"device": "a card"}, "parts": parts})
-    assert "**Not as it must be: resumed.**" in written and "no / luck" in written
+    assert "**Not as it must be: resumed.**" in written and "Left out: L/16, compiled." in written
+    assert "nothing about a GPU" not in written and "no / luck" in written
     assert "| S/16, compiled | 35.1% | 12,346 | yes |  |" in written
     assert "| L/16, compiled |  |  |  | no time was left |" in written
 

@@ -69,9 +69,17 @@ def test_a_worse_method_does_not_keep_the_next_from_its_turn():
     assert kept == "all" and len(asked) == 3
 
 
+def test_the_probe_is_not_left_for_a_gain_that_chance_explains():
+    probe = tuned({}, methods=(), spread=0.5)[0][1].value
+    slightly = probe + 1.01 / len(SPLIT.held_out)
+    found, kept, _, _ = tuned({"last": slightly}, methods=("last",), spread=0.5, certainty={"last": 0.0001})
+    assert found[2].value > probe and found[2].p_value is not None and found[2].p_value >= 0.5
+    assert kept == "probe"
+
+
 def test_where_no_method_is_better_the_probe_stays():
     found, kept, reason, _ = tuned({"last": 0.2, "lora": 0.2, "all": 0.2}, spread=0.2)
-    assert (kept, reason) == ("probe", "no other method is better on the held-out images")
+    assert (kept, reason) == ("probe", "no other method is better on the held-out images by more than chance explains")
     assert found[-1].p_value == 1
 
 

@@ -27,6 +27,10 @@ from megavit.training.loop.validation import compute_metric
 from megavit.training.optim.loss import in_float64
 from megavit.training.task import Task
 
+# A gain that chance explains more likely than not, as on a few images, is no reason to leave the probe. With 40 and 160
+# images of CIFAR-10 to train on, 4.8 and 1.5 points were lost by such gains (p = 0.9 and 0.6).
+MAX_P_VALUE = 0.5
+
 
 @dataclass(frozen=True)
 class FrozenFeatures:
@@ -103,8 +107,9 @@ def progressive_finetune(
 ) -> Selection:
     """Return the results of the probe and of those `methods` that there is time for, and the best of them.
 
-    The best has the highest metric and, of equal ones, the lowest loss; a `requested` method is only left if the probe
-    has a higher metric. A method that diverges is left out. Each result is passed to `report`.
+    The best has the highest metric and, of equal ones, the lowest loss, but the probe is left only for a gain that
+    chance does not explain as likely as not; a `requested` method is only left if the probe has a higher metric. A
+    method that diverges is left out. Each result is passed to `report`.
     """
     results = [evaluate_knn(frozen)]
     report(results[0])
@@ -127,8 +132,12 @@ def progressive_finetune(
         result = TuneResult(method, frozen.evaluate(new_logits), seconds, detail, best.method, p_value)
         results.append(result)
         report(result)
-        by_loss = -1.0 if method == requested else frozen.held_out_loss(new_logits)
-        if (result.value, -by_loss) > (best.value, -frozen.held_out_loss(logits)):
+        if method == requested:
+            is_better = result.value >= best.value
+        else:
+            gains = (result.value, -frozen.held_out_loss(new_logits)), (best.value, -frozen.held_out_loss(logits))
+            is_better = gains[0] > gains[1] and (best.method != "probe" or p_value < MAX_P_VALUE)
+        if is_better:
             best, logits = result, new_logits
     notes = [*failures, *([f"there was no time left for {missing}"] if missing else [])]
     return Selection(results, best.method, _explain(results, best, requested, notes), probe)
@@ -144,7 +153,7 @@ def _explain(results: list[TuneResult], best: TuneResult, requested: str | None,
     elif best.method != "probe":
         reasons = ["it is the best on the held-out images"]
     elif results[-1].method != "probe":
-        reasons = ["no other method is better on the held-out images"]
+        reasons = ["no other method is better on the held-out images by more than chance explains"]
     return "; ".join([*reasons, *notes])
 
 
