@@ -212,7 +212,12 @@ def press_keys(page: "Page", labels: dict[str, str], count: int, *, waits: bool 
         page.keyboard.press("Enter" if labels[name] == suggested else KEYS[classes.index(labels[name])])
         page.wait_for_function("(name) => document.querySelector('#picture').alt !== name", arg=name)
     seconds = (time.perf_counter() - began - waited) / count
-    return {"images": count, "suggestions_taken": taken, "seconds_an_image": seconds, "seconds_to_learn": waited / count}
+    return {
+        "images": count,
+        "suggestions_taken": taken,
+        "seconds_an_image": seconds,
+        "seconds_to_learn": waited / count,
+    }
 
 
 def label_by_page(run: Run, source: str, count: int) -> dict[str, Any]:
