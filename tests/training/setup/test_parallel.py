@@ -56,6 +56,9 @@ def test_batch_norms_are_for_one_process_and_images_of_one_size():
         asked = replace(recipe, model=replace(recipe.model, norm="batch"))
         with pytest.raises(ConfigError, match=r'norm "batch" cannot be trained .*: choose "layer"'):
             resolve_norm(asked, {"model": {"norm": "batch"}})
+    from_weights = replace(KEEP_ASPECT, model=ModelRecipe(norm="batch", pretrained="some"))
+    with pytest.raises(ConfigError, match="start from weights without it, or leave out keep_aspect"):
+        resolve_norm(from_weights, {"model": {"norm": "batch"}})
     rms = replace(KEEP_ASPECT, model=replace(HYBRID.model, norm="rms"))
     assert resolve_norm(rms, {"model": {"norm": "rms"}}) == rms
 

@@ -19,7 +19,10 @@ def resolve_norm(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:
         return recipe
     if norm == "batch":
         what = "by several processes" if several else "with keep_aspect"
-        raise ConfigError(f'norm "batch" cannot be trained {what}: choose "layer"')
+        advice = 'choose "layer"'
+        if recipe.model.source is not None:
+            advice = f"start from weights without it, or {'use one process' if several else 'leave out keep_aspect'}"
+        raise ConfigError(f'norm "batch" cannot be trained {what}: {advice}')
     return replace(recipe, model=replace(recipe.model, norm=recipe.model.norm or "layer"))
 
 
