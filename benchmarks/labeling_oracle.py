@@ -1,13 +1,13 @@
 """How many labels a model needs when a page chooses the images, beside images in random order.
 
     python benchmarks/labeling_oracle.py photos/clothing --labels 400 --seeds 3
-    python benchmarks/labeling_oracle.py photos/clothing --browser 100
+    python benchmarks/labeling_oracle.py photos/clothing --labels 100 --browser
 
 Takes a folder of train/CLASS/* and val/CLASS/*. The images of train become a heap without labels, under names that are
 drawn anew for each seed; an oracle that knows their classes labels them one by one, in the order of `megavit label` and
 in random order. After some of them a linear probe on the labels so far is measured on the images of val, beside what
-the page says of itself. With `--browser`, the oracle presses the keys of the page in a headless Chromium instead, and
-the strokes and seconds an image are shown.
+the page says of itself. With `--browser`, the page's order is the one in which its images come while the oracle presses
+its keys in a headless Chromium, and the strokes and seconds an image are told too.
 """
 
 import argparse
@@ -32,6 +32,7 @@ from megavit.config.recipe import AUTO
 from megavit.data.file_names import IMAGE_SUFFIXES
 from megavit.data.sources.label_log import LABEL_LOG, parse_label_log
 from megavit.labeling.images import ImageList, digest_name, list_images
+from megavit.labeling.learning.feature_table import FeatureTable
 from megavit.labeling.learning.features import Features, load_features
 from megavit.labeling.learning.probe import GrowingProbe, Scaling
 from megavit.labeling.session import LabelingSession
@@ -75,12 +76,12 @@ def make_heap(source: Path, folder: Path, seed: int) -> dict[str, str]:
 
 
 def compute_all(features: Features, images: ImageList) -> Tensor:
-    thumbnails = Thumbnails(images)
-    parts = [
-        features.compute([thumbnails.pixels(index) for index in range(start, min(start + 64, len(images.names)))])
-        for start in range(0, len(images.names), 64)
-    ]
-    return torch.cat(parts)
+    """Return the features of all images, (N, D), which are kept in their folder for the page."""
+    table = FeatureTable(features, Thumbnails(images), range(len(images.names)))
+    while not table.is_complete:
+        table.compute_some()
+    assert table.rows is not None and not table.failed
+    return table.rows
 
 
 class Run:
@@ -88,8 +89,9 @@ class Run:
 
     def __init__(self, data: Path, work: Path, features: Features, seed: int) -> None:
         self.folder, held_back = work / "heap", work / "held-back"
-        self.folder.mkdir()
-        held_back.mkdir()
+        self.folder.mkdir(exist_ok=True)
+        held_back.mkdir(exist_ok=True)
+        (self.folder / LABEL_LOG).unlink(missing_ok=True)
         self.labels = make_heap(data / "train", self.folder, seed)
         truth = make_heap(data / "val", held_back, seed)
         self.classes = sorted(set(self.labels.values()))
@@ -176,42 +178,65 @@ def open_page(url: str) -> "Iterator[Page]":
 
 
 def wait_until_seen(url: str) -> int:
-    """Wait until all images have features, and return their number."""
+    """Wait until all images have features and an order, and return their number."""
     with httpx.Client(base_url=url, timeout=600) as client:
-        while (learning := client.get("api/changes").json()["learning"])["done"] < learning["total"]:
+        while (learning := _learning(client))["done"] < learning["total"] or not learning["version"]:
             time.sleep(0.5)
         return learning["total"]
 
 
-def press_keys(page: "Page", labels: dict[str, str], count: int) -> dict[str, Any]:
-    """Label `count` images by the keys of the page, one by one, taking what is suggested where it is right."""
+def _learning(client: httpx.Client) -> dict[str, Any]:
+    return client.get("api/changes").json()["learning"]
+
+
+def press_keys(page: "Page", labels: dict[str, str], count: int, *, waits: bool = False) -> dict[str, Any]:
+    """Label `count` images by the keys of the page, one by one, taking what is suggested where it is right.
+
+    Args:
+        waits: whether to wait before each key until the labels before the last one are learned, and the page knows it,
+            as a person does who takes a second for an image on a machine without other work.
+    """
     classes = page.locator("#classes bdi").all_inner_texts()
     page.keyboard.press("o")
-    began, taken = time.perf_counter(), 0
-    for _ in range(count):
+    began, taken, waited = time.perf_counter(), 0, 0.0
+    for number in range(count):
+        if waits:
+            start = time.perf_counter()
+            with httpx.Client(base_url=page.url, timeout=600) as client:
+                while _learning(client)["labels"] < number:
+                    time.sleep(0.05)
+            waited += time.perf_counter() - start
         name = page.locator("#picture").get_attribute("alt") or ""
         suggested = page.locator("#picture-label").inner_text().partition("?")[0]
         taken += labels[name] == suggested
         page.keyboard.press("Enter" if labels[name] == suggested else KEYS[classes.index(labels[name])])
         page.wait_for_function("(name) => document.querySelector('#picture').alt !== name", arg=name)
-    return {"images": count, "suggestions_taken": taken, "seconds_an_image": (time.perf_counter() - began) / count}
+    seconds = (time.perf_counter() - began - waited) / count
+    return {
+        "images": count,
+        "suggestions_taken": taken,
+        "seconds_an_image": seconds,
+        "seconds_to_learn": waited / count,
+    }
 
 
-def label_by_page(data: Path, heap: Path, count: int) -> dict[str, Any]:
+def label_by_page(run: Run, source: str, count: int) -> dict[str, Any]:
     """Label images of a heap by the keys of the page, and return what it then says of itself, and what is true."""
-    heap.mkdir(exist_ok=True)
-    labels = make_heap(data / "train", heap, 0)
-    with serve_folder(heap, "--classes", ",".join(sorted(set(labels.values())))) as (_, url):
+    images = list_images(run.folder)
+    rows = compute_all(run.features, images)
+    with serve_folder(run.folder, "--classes", ",".join(run.classes), "--from", source) as (_, url):
         wait_until_seen(url)
         with open_page(url) as page:
-            found = press_keys(page, labels, count)
+            found = press_keys(page, run.labels, count, waits=True)
             page.wait_for_function("() => document.querySelector('#learned').textContent.includes('%')")
             found["shown"] = page.locator("#learned").inner_text()
-    decisions = parse_label_log((heap / LABEL_LOG).read_bytes(), LABEL_LOG).decisions
-    found["lines_written"] = len(decisions)
+    decisions = parse_label_log((run.folder / LABEL_LOG).read_bytes(), LABEL_LOG).decisions
     found["strokes"] = len({one.stroke for one in decisions})
-    found["right"] = sum(one.labels == (labels[one.path],) for one in decisions)
-    return found
+    found["right"] = sum(one.labels == (run.labels[one.path],) for one in decisions)
+    order = [images.names.index(one.path) for one in decisions]
+    assert len(set(order)) == count
+    points = [run.measure(rows, order[:checkpoint], images.names) for checkpoint in CHECKPOINTS if checkpoint <= count]
+    return found | {"points": points}
 
 
 def main() -> None:
@@ -220,22 +245,18 @@ def main() -> None:
     parser.add_argument("--labels", type=int, default=400)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--from", dest="source", default=AUTO)
-    parser.add_argument("--browser", type=int, default=0)
-    parser.add_argument("--heap", type=Path, help="with --browser: folder for the heap, whose features stay there")
+    parser.add_argument("--browser", action="store_true", help="let the oracle press the keys of the page")
+    parser.add_argument("--work", type=Path, help="folder for the heaps, whose features stay there")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     console = Console()
     results: list[dict[str, Any]] = []
-    if arguments.browser:
-        with tempfile.TemporaryDirectory() as work:
-            results.append(label_by_page(arguments.data, arguments.heap or Path(work) / "heap", arguments.browser))
-        console.print_json(data=results)
     features: SharedFeatures | None = None
-    for seed in range(0 if arguments.browser else arguments.seeds):
+    for seed in range(arguments.seeds):
         with tempfile.TemporaryDirectory() as work:
-            folder = Path(work)
+            folder = arguments.work / str(seed) if arguments.work else Path(work)
             if features is None:
-                (folder / "sample").mkdir()
+                (folder / "sample").mkdir(parents=True, exist_ok=True)
                 make_heap(arguments.data / "train", folder / "sample", seed)
                 images = list_images(folder / "sample")
                 order = range(len(images.names))
@@ -244,18 +265,28 @@ def main() -> None:
                 )
                 console.print(f"learning from {features.name}")
             run = Run(arguments.data, folder, features, seed)
-            by_page, by_chance = run.label(arguments.labels), run.label_randomly(arguments.labels)
+            by_chance = run.label_randomly(arguments.labels)
+            if arguments.browser:
+                found = label_by_page(run, arguments.source, arguments.labels)
+                by_page = found.pop("points")
+                results.append({"seed": seed, "browser": found, "page": by_page, "random": by_chance})
+                console.print_json(data=found)
+            else:
+                by_page = run.label(arguments.labels)
+                results.append({"seed": seed, "page": by_page, "random": by_chance})
             for ours, other in zip(by_page, by_chance, strict=True):
-                results.append({"seed": seed, "page": ours, "random": other})
-                estimate = "none"
-                if (own := ours["estimate"]["accuracy"]) is not None:
-                    estimate = f"{own['value']:.1%} ({own['low']:.1%} to {own['high']:.1%})"
-                console.print(
-                    f"seed {seed}, {ours['labels']:>5} labels: page {ours['accuracy']:.1%}, random "
-                    f"{other['accuracy']:.1%}; the page says {estimate}; slowest fit {ours['fit_seconds']:.2f} s"
-                )
-    if arguments.out:
-        arguments.out.write_text(json.dumps(results, indent=1) + "\n")
+                console.print(f"seed {seed}, {_describe(ours, other)}")
+            if arguments.out:
+                arguments.out.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def _describe(ours: dict[str, Any], other: dict[str, Any]) -> str:
+    text = f"{ours['labels']:>5} labels: page {ours['accuracy']:.1%}, random {other['accuracy']:.1%}"
+    if "estimate" not in ours:
+        return text
+    own = ours["estimate"]["accuracy"]
+    estimate = "none" if own is None else f"{own['value']:.1%} ({own['low']:.1%} to {own['high']:.1%})"
+    return f"{text}; the page says {estimate}; slowest fit {ours['fit_seconds']:.2f} s"
 
 
 if __name__ == "__main__":

@@ -40,13 +40,15 @@ def main() -> None:
         lap("the page is there")
         found: dict[str, Any] = press_keys(page, labels, arguments.labels)
         lap("labeled, but for the pace of a person")
-        found["shown"] = page.locator("#learned").inner_text()
+        found["shown"] = page.locator(".learning").inner_text()
         page.get_by_role("button", name="Train").first.click()
         page.locator("#minutes").fill(f"{arguments.minutes:g}")
         page.locator("#train").click()
-        page.locator("#training-report").wait_for()
+        page.wait_for_function("() => /^(?!Training)./.test(document.querySelector('#training-state').textContent)")
         lap("trained")
         found["trained"] = page.locator("#training-state").inner_text()
+        if page.locator("#training-report").is_hidden():
+            raise SystemExit(f"labeling_to_serving: the training has failed: {found['trained']}")
         with page.expect_popup() as popup:
             page.locator("#training-report a").click()
         found["report"] = popup.value.locator("h1").first.inner_text()

@@ -51,8 +51,6 @@ def label_server(
     session = LabelingSession(
         list_images(folder), lambda *_: PlainFeatures(), classes, target, lambda: folder.parent / "run"
     )
-    if learns:
-        session.start()
     ready, addresses, loops, stop = threading.Event(), list[str](), list[asyncio.AbstractEventLoop](), asyncio.Event()
 
     def get_stop() -> asyncio.Event:
@@ -60,6 +58,8 @@ def label_server(
         return stop
 
     def on_ready(address: str) -> None:
+        if learns:
+            session.start()
         addresses.append(address)
         ready.set()
 

@@ -61,11 +61,17 @@ def label(
 
     target = import_labels(Path(folder)) if correct else "multilabel" if multilabel else "classification"
     session = LabelingSession(images, load, classes, target, lambda: default_out(os.fspath(folder)))
-    session.start()
-    if correct:
-        session.check.start()
+
+    # Learning begins once the page is made: both change the filters of warnings, which threads share.
+    def start(url: str) -> None:
+        session.start()
+        if correct:
+            session.check.start()
+        if on_ready is not None:
+            on_ready(url)
+
     try:
-        serve_page(session, port, on_ready or (lambda _: None))
+        serve_page(session, port, start)
     finally:
         session.stop()
 
