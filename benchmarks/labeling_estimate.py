@@ -28,8 +28,7 @@ from megavit.config.recipe import AUTO
 from megavit.labeling.images import list_images
 from megavit.labeling.learning.estimate import Estimate, Estimator
 from megavit.labeling.learning.features import load_features
-from megavit.labeling.learning.learner import TYPICAL
-from megavit.labeling.learning.order import choose_diverse, choose_typical, mix, score_usefulness
+from megavit.labeling.learning.order import choose_diverse, measure_density, mix, score_usefulness
 from megavit.labeling.learning.probe import GrowingProbe, Scaling
 from megavit.runtime.device import pick_device
 from megavit.training.progress import NullReporter
@@ -73,7 +72,8 @@ class Heap:
     def label(self, points: dict[int, Point]) -> None:
         """Label as the page does, and add what it is like at some numbers of labels."""
         probe, estimator, labeled = GrowingProbe("classification"), Estimator("classification"), list[int]()
-        useful = choose_typical(self.rows, TYPICAL)
+        density = measure_density(self.rows)
+        useful = choose_diverse(self.rows, density, STEP)
         while len(labeled) < max(points):
             decided = set(labeled)
             teaching = [one for one in useful if one not in decided]
@@ -90,7 +90,8 @@ class Heap:
             usefulness = score_usefulness(
                 probe.predict(self.rows[open_]), self.targets[places].sum(0), "classification"
             )
-            useful = open_[torch.tensor(choose_diverse(self.rows[open_], usefulness.clamp_min(1e-9), STEP))].tolist()
+            chosen = choose_diverse(self.rows[open_], usefulness * density[open_], STEP, self.rows[places])
+            useful = open_[torch.tensor(chosen)].tolist()
 
     def label_randomly(self, points: dict[int, Point]) -> None:
         """Label in random order."""

@@ -2,19 +2,19 @@
 
 import torch
 
-from megavit.labeling.learning.order import choose_diverse, choose_typical, mix, score_usefulness
+from megavit.labeling.learning.order import MIN_DOUBT, choose_diverse, measure_density, mix, score_usefulness
 
 
 def test_doubt_counts_and_rare_classes_count_more() -> None:
     probabilities = torch.tensor([[0.98, 0.01, 0.01], [0.5, 0.5, 0.0], [0.5, 0.0, 0.5]])
     sure, common, rare = score_usefulness(probabilities, torch.tensor([50, 50, 2]), "classification").tolist()
-    assert sure < 0.1 < common < rare
+    assert MIN_DOUBT / 2 < sure < 0.35 < common < rare
 
 
 def test_an_image_of_one_of_whose_labels_there_is_doubt_counts() -> None:
     probabilities = torch.tensor([[0.99, 0.01], [0.99, 0.5]])
     sure, doubtful = score_usefulness(probabilities, torch.tensor([5, 5]), "multilabel").tolist()
-    assert sure < 0.1 < doubtful
+    assert MIN_DOUBT < sure < 0.35 < doubtful
 
 
 def test_copies_are_not_asked_for_twice() -> None:
@@ -30,10 +30,34 @@ def test_the_most_useful_comes_first_and_no_image_twice() -> None:
     assert sorted(chosen) == list(range(50))
 
 
+def make_clusters() -> torch.Tensor:
+    """Return 30 features of each of three clusters in turn."""
+    noise = torch.randn(90, 3, generator=torch.Generator().manual_seed(0))
+    return 10 * torch.eye(3)[torch.arange(90) % 3] + noise
+
+
 def test_each_cluster_is_represented_before_there_are_labels() -> None:
-    random = torch.Generator().manual_seed(0)
-    features = 10 * torch.eye(3)[torch.arange(90) % 3] + torch.randn(90, 3, generator=random)
-    assert sorted(index % 3 for index in choose_typical(features, 3)) == [0, 1, 2]
+    features = make_clusters()
+    assert sorted(index % 3 for index in choose_diverse(features, measure_density(features), 3)) == [0, 1, 2]
+
+
+def test_what_is_labeled_already_is_not_asked_for_again() -> None:
+    features = make_clusters()
+    known = features[torch.arange(90) % 3 != 2][:10]
+    (chosen,) = choose_diverse(features, measure_density(features), 1, known)
+    assert chosen % 3 == 2
+
+
+def test_an_image_like_many_is_typical_and_a_strange_one_is_not() -> None:
+    strange = -torch.ones(1, 3)
+    density = measure_density(torch.cat([make_clusters(), strange]))
+    assert density.argmin() == 90 and density[:90].min() > 0.5 and density[90] > 0
+
+
+def test_images_are_typical_by_some_of_them_if_they_are_many() -> None:
+    features = make_clusters().repeat(50, 1)
+    assert torch.allclose(measure_density(features)[:90], measure_density(features)[-90:])
+    assert measure_density(features).min() > 0.9
 
 
 def test_one_in_four_is_random_and_none_comes_twice() -> None:

@@ -17,14 +17,12 @@ from megavit.labeling.learning.estimate import Estimate, Estimator
 from megavit.labeling.learning.feature_table import FeatureTable
 from megavit.labeling.learning.features import Features
 from megavit.labeling.learning.labels import Labels
-from megavit.labeling.learning.order import choose_diverse, choose_typical, mix, score_usefulness
+from megavit.labeling.learning.order import choose_diverse, measure_density, mix, score_usefulness
 from megavit.labeling.learning.probe import GrowingProbe, Scaling
 from megavit.labeling.thumbnails import Thumbnails
 
 ORDERED = 240
 """Number of images that are put in order after a fit."""
-TYPICAL = 32
-"""Number of images that are typical of all and come first, while there are no labels."""
 UNSUGGESTED = 20
 """Number of the next random images for which nothing is suggested, so that the labels are not biased."""
 MIN_SCALING_IMAGES = 64
@@ -166,6 +164,8 @@ class Learner:
             self._known = table.is_known.nonzero().flatten()
             self._scaling = Scaling.of(table.rows[self._known])
             self._rows = self._scaling(table.rows)
+            self._density = torch.zeros(len(self._rows))
+            self._density[self._known] = measure_density(self._rows[self._known])
             self._probe, self._estimator = GrowingProbe(labels.target), Estimator(labels.target)
             self._estimate_labels, self._estimating = 0, None
         self._fitted, self._is_settled = state, True
@@ -179,13 +179,12 @@ class Learner:
             self._is_settled = self._probe.fit(self._scaling(table.rows[torch.tensor(indices)]), targets)
             probabilities = self._probe.predict(self._rows[open_])
             usefulness = score_usefulness(probabilities, targets.sum(dim=0), labels.target)
-            chosen = choose_diverse(self._rows[open_], usefulness.clamp_min(1e-9), ORDERED)
-            useful = open_[torch.tensor(chosen, dtype=torch.int64)].tolist()
+            useful = self._choose(open_, usefulness, labels)
             best = probabilities.max(dim=1)
             suggested[open_], probability[open_] = best.indices, best.values
             suggested[torch.tensor(self._next_random(labels)[:UNSUGGESTED], dtype=torch.int64)] = -1
         elif len(open_):
-            useful = open_[torch.tensor(choose_typical(self._rows[open_], TYPICAL))].tolist()
+            useful = self._choose(open_, torch.ones(len(open_)), labels)
         self.knowledge = Knowledge(
             self.knowledge.version + 1,
             tuple(useful),
@@ -196,6 +195,13 @@ class Learner:
             time.perf_counter() - began,
         )
         return True
+
+    def _choose(self, open_: Tensor, usefulness: Tensor, labels: Labels) -> list[int]:
+        """Return the images to label next: useful and typical ones, unlike those that were decided and each other."""
+        decided = [index for index in labels.decided if self._density[index] > 0]
+        known = self._rows[torch.tensor(decided, dtype=torch.int64)]
+        chosen = choose_diverse(self._rows[open_], usefulness * self._density[open_], ORDERED, known)
+        return open_[torch.tensor(chosen, dtype=torch.int64)].tolist()
 
     def order(self, labels: Labels, count: int) -> list[int]:
         """Return the next `count` images: useful ones, and every so often a random one."""
