@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from benchmarks.fashion_mnist_folders import CLASSES, DEBIAN, PREFIXES, read_idx
+from benchmarks.data.fashion_mnist_folders import CLASSES, DEBIAN, PREFIXES, read_idx
 from megavit.errors import DataError
 from megavit.runtime.seeds import generator
 

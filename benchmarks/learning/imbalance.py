@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.fashion_mnist_folders import CLASSES, DEBIAN, PREFIXES, read_idx
+from benchmarks.data.fashion_mnist_folders import CLASSES, DEBIAN, PREFIXES, read_idx
 
 VALIDATION, TEST = 500, 2000
 METHODS = ("auto", "none", "loss", "sampler", "logits")

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.fashion_mnist_folders import CLASSES, DEBIAN
+from benchmarks.data.fashion_mnist_folders import CLASSES, DEBIAN
 from benchmarks.learning.imbalance import read, write
 
 SMALL = ("--model", "pico", "--image-size", "28", "--patch-size", "4")

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.fashion_mnist_folders import CLASSES, DEBIAN
+from benchmarks.data.fashion_mnist_folders import CLASSES, DEBIAN
 from benchmarks.learning.imbalance import read
 
 IMAGES = {"train": 4000, "val": 400, "test": 600}

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.fashion_mnist_folders import CLASSES
+from benchmarks.data.fashion_mnist_folders import CLASSES
 from benchmarks.learning.fashion import load
 from megavit.config.recipe import Recipe
 from megavit.config.recipes import get_recipe

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.explanations import compare, contrast, interval, load_images
+from benchmarks.trust.explanations import compare, contrast, interval, load_images
 from megavit.config.target import Target
 from megavit.config.vit import PLAIN_VIT
 from megavit.predict.predictor import load

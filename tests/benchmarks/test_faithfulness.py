@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.faithfulness import curve_areas, rank_correlation, rank_patches, untrained
+from benchmarks.trust.faithfulness import curve_areas, rank_correlation, rank_patches, untrained
 from megavit.config.target import Target, TargetKind
 from megavit.config.vit import PLAIN_VIT
 from megavit.explain.maps import compute_relevance

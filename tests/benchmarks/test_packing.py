@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.packing import compare, largest_difference, make_mixes
+from benchmarks.speed.packing import compare, largest_difference, make_mixes
 from megavit.config.presets import preset
 from megavit.config.vit import PLAIN_VIT
 from megavit.model.vit import MegaVit

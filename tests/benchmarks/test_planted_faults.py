@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.planted_faults import BLANK, CORRUPT, EXACT, NEAR, SWAPPED, Planted, plant, scores
+from benchmarks.data.planted_faults import BLANK, CORRUPT, EXACT, NEAR, SWAPPED, Planted, plant, scores
 from megavit.errors import DataError
 
 pytestmark = pytest.mark.benchmarks

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.learning.backbone_probe import compare_contenders
-from benchmarks.learning.backbone_student import train
-from benchmarks.learning.backbone_targets import SIDE, compute_targets, draw_crop
+from benchmarks.few_labels.backbone_probe import compare_contenders
+from benchmarks.few_labels.backbone_student import train
+from benchmarks.few_labels.backbone_targets import SIDE, compute_targets, draw_crop
 from megavit.weights.backbones.fetch import load_source
 from tests.helpers.backbones import make_folder
 
@@ -38,8 +38,8 @@ def test_a_crop_has_its_size_whatever_the_picture() -> None:
 
 
 def test_training_goes_on_where_it_was_stopped_and_the_bundle_is_compared(pictures, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("benchmarks.learning.backbone_targets.CROPS", 4)
-    monkeypatch.setattr("benchmarks.learning.backbone_student.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("benchmarks.few_labels.backbone_targets.CROPS", 4)
+    monkeypatch.setattr("benchmarks.few_labels.backbone_student.SAVE_SECONDS", 0.0)
     teacher = load_source(str(make_folder(tmp_path / "teacher")), print)
     work = tmp_path / "work"
     compute_targets([pictures / "red", pictures / "blue"], work / "targets", teacher, 2)

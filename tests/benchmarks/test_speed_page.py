@@ -1,6 +1,6 @@
 import pytest
 
-from benchmarks.speed_page import ratios, tables
+from benchmarks.speed.page import ratios, tables
 
 pytestmark = pytest.mark.benchmarks
 

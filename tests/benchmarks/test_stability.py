@@ -1,4 +1,4 @@
-"""What the sweep of `benchmarks/stability.py` is summed up by, and that what is written of it is what was measured."""
+"""What the sweep of `benchmarks/rates/stability.py` is summed up by, and that what is written is what was measured."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.stability_plot import COLORS, STABLE, highest_stable, select_runs, table
+from benchmarks.rates.stability_plot import COLORS, STABLE, highest_stable, select_runs, table
 
 pytestmark = pytest.mark.benchmarks
 

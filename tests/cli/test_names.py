@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
-from benchmarks.data_layouts import write_images
+from benchmarks.data.data_layouts import write_images
 from megavit.cli.app import run
 from megavit.data.dataset import read_samples
 

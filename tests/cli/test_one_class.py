@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.data_layouts import write_images
+from benchmarks.data.data_layouts import write_images
 from megavit.cli.app import run
 from megavit.exporting.parity_images import load_parity_images
 from megavit.predict.predictor import load

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.plan_step import formula, measure
+from benchmarks.distributed.plan_step import formula, measure
 from megavit.config.presets import preset
 from megavit.config.vit import ViTConfig
 from megavit.plan.memory import compute_memory_by_phase, compute_optimizer_state, compute_peak_memory

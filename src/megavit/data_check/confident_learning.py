@@ -7,7 +7,7 @@ users install, and ranks by the margin.
 
 The paper ranks issues by the margin between the two probabilities; here they are ranked by their ratio. Of 60 labels
 swapped among 6,000 images of Fashion-MNIST, the first 60 issues contained 40 by the ratio and 30 by the margin
-(`benchmarks/planted_faults.py`, seed 0).
+(`benchmarks/data/planted_faults.py`, seed 0).
 """
 
 from typing import NamedTuple

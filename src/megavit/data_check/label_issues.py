@@ -11,7 +11,7 @@ from megavit.data_check.finding import Finding
 
 LABEL_ERROR_SCORE = 0.999
 """Minimum score of a probable label error. Of 60 labels swapped among 6,000 images of Fashion-MNIST, 40 were among the
-55 above it, and 53 among the 191 above `POSSIBLE_ERROR_SCORE` (`benchmarks/planted_faults.py`, seed 0)."""
+55 above it, and 53 among the 191 above `POSSIBLE_ERROR_SCORE` (`benchmarks/data/planted_faults.py`, seed 0)."""
 POSSIBLE_ERROR_SCORE = 0.98
 """Minimum score of a possible label error."""
 MIN_CONFUSED_SHARE = 0.05

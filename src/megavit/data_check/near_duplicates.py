@@ -30,7 +30,7 @@ REFERENCE_RANKS = (24, 28, 32)
 """Ranks of an image's neighbors whose lowest error is its typical error; nearer ones may all be duplicates."""
 MAX_ERROR_SHARE, MIN_TYPICAL_ERROR = 0.0039, 0.02
 """Maximum squared error of a duplicate as a share of the typical error, and the minimum typical error. Selected on seed
-0 of `benchmarks/planted_faults.py`; on seeds 1 and 2, it finds 88 of 100 near duplicates in twice 6,000 images of
+0 of `benchmarks/data/planted_faults.py`; on seeds 1 and 2, it finds 88 of 100 near duplicates in twice 6,000 images of
 Fashion-MNIST, and 6 other pairs."""
 _ROWS, _BLOCK, _PAIRS = 512, 2**14, 4096
 

@@ -17,7 +17,7 @@ MAX_EXACT_ROWS: int = 8_192
 CELLS, PROBES = 4.0, 2.0
 """Number of cells as a multiple of sqrt(rows), and of probed cells as a multiple of sqrt(cells). Among 16,000 crops of
 photographs this finds 99.9% of the neighbors with a cosine of at least 0.6, with 1/7 of the comparisons; among a
-million rows with 1/30 (`benchmarks/near_duplicates.py`)."""
+million rows with 1/30 (`benchmarks/data/near_duplicates.py`)."""
 _ITERATIONS, _SAMPLE = 6, 64
 _QUERIES, _SCORES = 2**14, 2**22
 

@@ -14,7 +14,7 @@ from megavit.model.vit import MegaVit
 
 # Attention weights per pass, 128 MiB in float32; their number grows with the fourth power of the image's sides.
 _MAX_ATTENTION_ELEMENTS = 2**25
-# Steps from baseline to image; 4 or 16 give the same gains in `benchmarks/explanations.py` to within 0.01.
+# Steps from baseline to image; 4 or 16 give the same gains in `benchmarks/trust/explanations.py` to within 0.01.
 INTEGRATION_STEPS = 8
 
 

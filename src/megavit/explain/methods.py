@@ -18,4 +18,4 @@ from typing import Literal
 Method = Literal["integrated_gradients", "relevance", "rollout"]
 
 DEFAULT_METHOD: Method = "integrated_gradients"
-"""The best method in `benchmarks/explanations.py` for each kind of pooling; its maps change with training."""
+"""The best method in `benchmarks/trust/explanations.py` for each kind of pooling; its maps change with training."""

@@ -12,7 +12,7 @@ from megavit.model.packing import Packing
 from megavit.model.pos_embed import Rotation, rotate
 
 # Up to this many tokens, two matrix products are 1.6 to 10 times faster than the fused kernel on a CPU in bfloat16 (not
-# in float32), as measured on Zen 4 with `benchmarks/attention_on_cpu.py`.
+# in float32), as measured on Zen 4 with `benchmarks/speed/attention_on_cpu.py`.
 MAX_EAGER_TOKENS = 256
 
 
@@ -72,7 +72,7 @@ def attend_packed(query: Tensor, key: Tensor, value: Tensor, packing: Packing, d
     """Return softmax(Q Kᵀ / √K) V for inputs (1, H, T, K), within each image of `packing`.
 
     Without dropout, on a GPU that supports it, one variable-length kernel handles all images; else images of one length
-    form a batch. A mask would compute attention between all images: see `benchmarks/packing.py`.
+    form a batch. A mask would compute attention between all images: see `benchmarks/speed/packing.py`.
     """
     tokens_first = [x.transpose(1, 2) for x in (query, key, value)]
     if not dropout and can_use_varlen(query):

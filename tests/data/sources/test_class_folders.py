@@ -1,11 +1,11 @@
-"""Which folders are classes: the layouts of `benchmarks.data_layouts`, read as training reads them."""
+"""Which folders are classes: the layouts of `benchmarks.data.data_layouts`, read as training reads them."""
 
 from pathlib import Path
 
 import pytest
 from torchvision.datasets import ImageFolder
 
-from benchmarks.data_layouts import FORMATS, write_images
+from benchmarks.data.data_layouts import FORMATS, write_images
 from megavit.config.recipe import DataRecipe
 from megavit.data.file_names import HIDDEN, WRITTEN
 from megavit.data.load import load_data

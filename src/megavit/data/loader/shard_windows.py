@@ -14,7 +14,7 @@ from megavit.data.dataset import Sample
 WINDOW_SHARDS = 16
 """Number of shards in a window. With 100 shards of shuffled images, a batch of 256 then has as many classes as one
 drawn from all shards, and pairs of images recur in the next epoch 1.35 times as often; with shards sorted by class,
-a batch has a sixth of the classes (`benchmarks/shards.py`)."""
+a batch has a sixth of the classes (`benchmarks/data/shards.py`)."""
 
 
 @dataclass(frozen=True)

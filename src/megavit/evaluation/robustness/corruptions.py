@@ -2,8 +2,8 @@
 
 ImageNet-C (Hendrycks and Dietterich, arXiv 1903.12261, section 3) defines them for images of 224 x 224 pixels. With a
 shorter side of 224 pixels they are the same here as in the package `imagecorruptions` 1.1.2, exactly or in distribution
-(`benchmarks/corruptions.py`). The files of ImageNet-C itself were made with ImageMagick's motion blur, to which the
-package's comes near, and with another elastic transform. Frost is left out: it needs photographs of frost.
+(`benchmarks/trust/corruptions.py`). The files of ImageNet-C itself were made with ImageMagick's motion blur, to which
+the package's comes near, and with another elastic transform. Frost is left out: it needs photographs of frost.
 
 For other sizes, unlike there, lengths in pixels are scaled by shorter side / 224; noise, pixelation and JPEG are of the
 image's own pixels. So that blurs still show on small images, a sigma is at least 0.4 pixels at severity 1 to 1 pixel at
