@@ -189,12 +189,15 @@ def _learning(client: httpx.Client) -> dict[str, Any]:
     return client.get("api/changes").json()["learning"]
 
 
-def press_keys(page: "Page", labels: dict[str, str], count: int, *, waits: bool = False) -> dict[str, Any]:
+def press_keys(
+    page: "Page", labels: dict[str, str], count: int, *, waits: bool = False, pace: float = 0.0
+) -> dict[str, Any]:
     """Label `count` images by the keys of the page, one by one, taking what is suggested where it is right.
 
     Args:
         waits: whether to wait before each key until the labels before the last one are learned, and the page knows it,
             as a person does who takes a second for an image on a machine without other work.
+        pace: seconds before each key.
     """
     classes = page.locator("#classes bdi").all_inner_texts()
     page.keyboard.press("o")
@@ -206,6 +209,7 @@ def press_keys(page: "Page", labels: dict[str, str], count: int, *, waits: bool 
                 while _learning(client)["labels"] < number:
                     time.sleep(0.05)
             waited += time.perf_counter() - start
+        time.sleep(pace)
         name = page.locator("#picture").get_attribute("alt") or ""
         suggested = page.locator("#picture-label").inner_text().partition("?")[0]
         taken += labels[name] == suggested

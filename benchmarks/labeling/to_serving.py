@@ -3,8 +3,8 @@
     python -m benchmarks.labeling.to_serving photos truth.json --labels 100 --minutes 1
 
 Takes a folder of images, and a JSON file with the class of each name. An oracle labels some of them by the keys of the
-page, in a headless Chromium, presses its Train button, and opens the report; the model is then served and asked once.
-Seconds are of the clock, without the pace of a person, which `--pace` adds to the sum.
+page, in a headless Chromium, at the pace of a person, presses its Train button, and opens the report; the model is then
+served and asked once. Seconds are of the clock. At the end the model is measured on the images that have no label.
 """
 
 import argparse
@@ -17,7 +17,9 @@ from typing import Any
 
 import httpx
 
+import megavit
 from benchmarks.labeling.oracle import open_page, press_keys, serve_folder
+from megavit.data.sources.label_log import LABEL_LOG, parse_label_log
 
 
 def main() -> None:
@@ -38,8 +40,8 @@ def main() -> None:
     classes = ",".join(sorted(set(labels.values())))
     with serve_folder(arguments.folder, "--classes", classes) as (_, url), open_page(url) as page:
         lap("the page is there")
-        found: dict[str, Any] = press_keys(page, labels, arguments.labels)
-        lap("labeled, but for the pace of a person")
+        found: dict[str, Any] = press_keys(page, labels, arguments.labels, pace=arguments.pace)
+        lap("labeled")
         found["shown"] = page.locator(".learning").inner_text()
         page.get_by_role("button", name="Train").first.click()
         page.locator("#minutes").fill(f"{arguments.minutes:g}")
@@ -63,8 +65,15 @@ def main() -> None:
         answer = httpx.post(f"{address}/predict", content=image.read_bytes(), timeout=60).raise_for_status().json()
         lap("served, and one image predicted")
         server.terminate()
-    whole = sum(seconds.values()) + arguments.pace * arguments.labels
-    found |= {"seconds": seconds, "minutes_in_all": whole / 60, "true": labels[image.name], "answer": answer}
+    found |= {"seconds": seconds, "minutes_in_all": sum(seconds.values()) / 60}
+    found |= {"true": labels[image.name], "answer": answer}
+    log = parse_label_log((arguments.folder / LABEL_LOG).read_bytes(), LABEL_LOG)
+    others = sorted(set(labels) - {one.path for one in log.decisions})
+    predictions = megavit.load(out).predict([arguments.folder / name for name in others])
+    found |= {
+        "unlabeled": len(others),
+        "right": sum(p.label == labels[n] for n, p in zip(others, predictions, strict=True)),
+    }
     sys.stdout.write(json.dumps(found, indent=1) + "\n")
 
 
