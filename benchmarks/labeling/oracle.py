@@ -89,7 +89,7 @@ class Run:
 
     def __init__(self, data: Path, work: Path, features: Features, seed: int) -> None:
         self.folder, held_back = work / "heap", work / "held-back"
-        self.folder.mkdir(exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         held_back.mkdir(exist_ok=True)
         (self.folder / LABEL_LOG).unlink(missing_ok=True)
         self.labels = make_heap(data / "train", self.folder, seed)
