@@ -2,6 +2,8 @@
 
 import contextlib
 import datetime
+import functools
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -22,6 +24,18 @@ LOST_PROCESS_MESSAGES = (
     "gloo", "NCCL", "Connection closed", "Connection reset", "Broken pipe", "Timed out", "timed out", "Socket",
     "failed to recv", "failed to send",
 )  # fmt: skip
+# Number of a process's groups, one after the other, which is the same in all processes.
+_groups = itertools.count()
+
+
+@functools.cache
+def _meet(timeout: datetime.timedelta) -> "torch.distributed.Store":
+    """Return the store at the environment's address, once there is one, in which processes find each other."""
+    import torch.distributed as dist
+
+    store, _, _ = next(dist.rendezvous("env://", timeout=timeout))
+    store.set_timeout(timeout)
+    return store
 
 
 @dataclass(frozen=True)
@@ -99,8 +113,11 @@ class DistContext:
         if device.type != "cpu":
             torch.accelerator.set_device_index(device)
             backend = f"cpu:gloo,{device.type}:{KINDS[device.type].collectives}"
+        limit = datetime.timedelta(seconds=timeout)
         with self.translate_errors():
-            dist.init_process_group(backend, timeout=datetime.timedelta(seconds=timeout))
+            # In an elastic agent's store the addresses of a group before are still there, and would be taken for new.
+            store = dist.PrefixStore(f"group {next(_groups)}", _meet(limit))
+            dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.world_size, timeout=limit)
             yield
             dist.destroy_process_group()
 
