@@ -32,6 +32,8 @@ PROJECTOR_RATE = 1e-3
 SAVE_SECONDS = 180.0
 # Reference images in the bundle, and the header of its images, which it does not name.
 REFERENCE, SAMPLES = 8, b'"name","label","split","digest"\n'
+# Crops of the first file to measure on, which are not learned from.
+HELD_OUT = 256
 
 
 @dataclass
@@ -56,9 +58,9 @@ class Distillation:
     used: float
     losses: list[float]
 
-    def loss(self, images: Tensor, targets: Tensor, preprocessing: Preprocessing) -> Tensor:
+    def loss(self, model: MegaVit, images: Tensor, targets: Tensor, preprocessing: Preprocessing) -> Tensor:
         """Return one minus the cosine of standardized features: half for the pooled vector, half for the cells."""
-        seen = self.projector(describe(self.student, images, preprocessing))
+        seen = self.projector(describe(model, images, preprocessing))
         distance = 1 - F.cosine_similarity(seen, (targets - self.mean) / self.std, dim=2)
         return (distance[:, 0].mean() + distance[:, 1:].mean()) / 2
 
@@ -68,7 +70,7 @@ class Distillation:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["peak"]
-        loss = self.loss(images, targets, preprocessing)
+        loss = self.loss(self.student, images, targets, preprocessing)
         loss.backward()
         nn.utils.clip_grad_norm_(self.student.parameters(), self.recipe.clip_norm)
         for optimizer in self.optimizers:
@@ -79,15 +81,20 @@ class Distillation:
         update_ema(self.average, self.student, self.recipe.ema * expected_steps, self.step)
         self.losses.append(loss.item())
 
-    def save(self, folder: Path) -> None:
-        """Write a checkpoint, and a line of the log."""
+    def save(self, folder: Path, held_out: float) -> None:
+        """Write a checkpoint, and a line of the log with the moving average's loss on the crops held out."""
         parts = {"student": self.student, "average": self.average, "projector": self.projector}
         state: dict[str, Any] = {name: part.state_dict() for name, part in parts.items()}
         state |= {"optimizers": [optimizer.state_dict() for optimizer in self.optimizers]}
         torch.save(state | {"step": self.step, "used": self.used}, folder / "checkpoint.part")
         (folder / "checkpoint.part").rename(folder / "checkpoint.pt")
         loss = sum(self.losses) / max(1, len(self.losses))
-        record = {"step": self.step, "core_minutes": round(self.used / 60, 2), "loss": round(loss, 4)}
+        record = {
+            "step": self.step,
+            "core_minutes": round(self.used / 60, 2),
+            "loss": round(loss, 4),
+            "held_out": held_out,
+        }
         with (folder / "log.jsonl").open("a") as log:
             log.write(json.dumps(record) + "\n")
         self.losses = []
@@ -131,6 +138,8 @@ def begin(arguments: argparse.Namespace, teacher: PretrainedModel, files: list[P
     torch.manual_seed(0)
     student = make_student(arguments, teacher)
     projector = nn.Linear(student.config.dim, teacher.config.dim)
+    if arguments.layers:
+        nn.init.eye_(projector.weight)
     recipe = OptimizerRecipe(learning_rate=arguments.learning_rate)
     optimizers = make_optimizers(student, recipe)
     optimizers.append(torch.optim.AdamW([{"params": list(projector.parameters()), "peak": PROJECTOR_RATE}]))
@@ -152,10 +161,18 @@ def train(arguments: argparse.Namespace, teacher: PretrainedModel) -> None:
     assert teacher.preprocessing is not None
     preprocessing = replace(teacher.preprocessing, height=height, width=width)
     total, before, saved_at = arguments.core_minutes * 60, time.process_time() - state.used, time.monotonic()
+
+    def save() -> None:
+        with torch.no_grad():
+            own = {name: tensor[:HELD_OUT] for name, tensor in load_file(files[0]).items()}
+            loss = state.loss(state.average, own["images"], own["targets"].float(), preprocessing)
+        state.save(folder, round(loss.item(), 4))
+        write_bundle(folder / "bundle", state, preprocessing, teacher, files)
+
     while state.used < total:
         files = sorted((arguments.work / "targets").glob("*.safetensors"))
         chance = random.Random(state.step)
-        chosen = [load_file(file) for file in chance.sample(files, min(arguments.files, len(files)))]
+        chosen = [load_file(file) for file in chance.sample(files[1:], min(arguments.files, len(files) - 1))]
         images, targets = (torch.cat([file[name] for file in chosen]) for name in ("images", "targets"))
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(state.step))
         for indices in order.split(arguments.batch_size):
@@ -167,13 +184,11 @@ def train(arguments: argparse.Namespace, teacher: PretrainedModel) -> None:
             state.update(batch, wanted, preprocessing, total)
             state.used = time.process_time() - before
             if time.monotonic() - saved_at > SAVE_SECONDS:
-                state.save(folder)
-                write_bundle(folder / "bundle", state, preprocessing, teacher, files)
+                save()
                 saved_at = time.monotonic()
             if state.used >= total:
                 break
-    state.save(folder)
-    write_bundle(folder / "bundle", state, preprocessing, teacher, files)
+    save()
 
 
 def write_bundle(
