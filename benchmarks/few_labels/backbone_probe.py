@@ -1,7 +1,6 @@
 """Compare features by a logistic regression on few images a class, and a training from scratch on the same images."""
 
 import random
-import sys
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from benchmarks.few_labels.backbone_targets import BATCH, read_picture
 from benchmarks.learning.ours import CPU, ENDLESS, step_at
-from benchmarks.learning.results import RESULTS, read_results, write_results
+from benchmarks.learning.results import RESULTS, add_run, is_measured
 from benchmarks.photos.photo_peers import ignore_progress
 from megavit.config.presets import preset
 from megavit.config.recipe import DataRecipe
@@ -101,14 +100,16 @@ def load_engine(contender: str) -> Engine:
     return Engine(model.eval(), adapt_preprocessing(config, pretrained), "bfloat16")
 
 
-def embed(engine: Engine, images: list[tuple[Path, int]]) -> Tensor:
-    """Return the pooled features (N, D) of images, which are resized to the engine's size."""
-    size, features = (engine.preprocessing.width, engine.preprocessing.height), []
+def embed(engine: Engine, images: list[tuple[Path, int]]) -> tuple[Tensor, float]:
+    """Return the pooled features (N, D) of images, resized to the engine's size, and its processor seconds an image."""
+    size, features, seconds = (engine.preprocessing.width, engine.preprocessing.height), [], 0.0
     for start in range(0, len(images), BATCH):
         pictures = [read_picture(path, 4 * max(size)) for path, _ in images[start : start + BATCH]]
         pixels = torch.stack([pil_to_tensor(picture.resize(size, Image.Resampling.BICUBIC)) for picture in pictures])
+        began = time.process_time()
         features.append(engine(pixels).pooled)
-    return torch.cat(features)
+        seconds += time.process_time() - began
+    return torch.cat(features), seconds / len(images)
 
 
 def probe(features: Tensor, labels: Tensor, others: Tensor) -> Tensor:
@@ -155,24 +156,23 @@ def compare_contenders(
         pool = torch.tensor([label for _, label in division.pool])
         for contender in contenders:
             features: tuple[Tensor, Tensor] | None = None
+            seconds: float | None = None
             for count in labels:
                 for seed in seeds:
                     about: dict[str, Any] = {"data": folder.name, "labels": count, "seed": seed, "contender": contender}
-                    results = read_results(out)
-                    if any(about.items() <= run.items() for run in results["runs"]):
+                    if is_measured(out, about):
                         continue
                     chosen = division.draw(count, seed)
                     if contender.startswith(SCRATCH):
-                        seconds = float(contender.removeprefix(SCRATCH))
-                        accuracy = train_from_scratch(division, chosen, seed, seconds)
+                        budget = float(contender.removeprefix(SCRATCH))
+                        accuracy = train_from_scratch(division, chosen, seed, budget)
                     else:
                         if features is None:
                             engine = load_engine(contender)
-                            features = embed(engine, division.pool), embed(engine, division.test)
+                            known, seconds = embed(engine, division.pool)
+                            features = known, embed(engine, division.test)[0]
                         found = probe(features[0][chosen], pool[chosen], features[1])
                         accuracy = (found == truth).double().mean().item()
                     record = about | {"accuracy": round(accuracy, 4), "images": len(chosen), "test": len(truth)}
-                    results["runs"].append(record)
-                    write_results(out, results)
-                    sys.stdout.write(f"{record}\n")
-                    sys.stdout.flush()
+                    record |= {} if seconds is None else {"milliseconds": round(1000 * seconds, 2)}
+                    add_run(out, record)

@@ -16,10 +16,11 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from benchmarks.learning.results import RESULTS, read_results, write_results
+from benchmarks.learning.results import RESULTS, add_run, is_measured
 from megavit.config.recipe import DataRecipe
 from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.load import load_data
@@ -76,6 +77,55 @@ def run_megavit(*arguments: str | Path) -> dict[str, Any]:
     return json.loads(answer.stdout) | {"seconds": round(time.monotonic() - began, 1)}
 
 
+class Trainings:
+    """The trainings of one invocation, and the pretrainings of its folders."""
+
+    def __init__(self, arguments: argparse.Namespace, work: Path) -> None:
+        self.arguments, self.work = arguments, work
+        sizes = [("--model", arguments.model), ("--image-size", arguments.image_size)]
+        self.sizes = [word for name, value in sizes if value for word in (name, value)]
+        self._pretrained: dict[str, dict[str, Any]] = {}
+
+    def describe(self, contender: str) -> dict[str, Any]:
+        """Return the settings of a contender's training, as its results name them."""
+        about = {"contender": contender, "minutes": self.arguments.minutes}
+        about |= {"sizes": " ".join(self.sizes) if contender in (SCRATCH, TEACHER) else ""}
+        return about | ({"pretrain_minutes": self.arguments.pretrain_minutes} if "pretrained" in contender else {})
+
+    def train(self, contender: str, folder: str, labels: int, seed: int) -> dict[str, Any]:
+        """Return the results of a contender on so many images of each class of a folder."""
+        work = self.work / f"{Path(folder).name}-{labels}-{seed}-{contender.replace(' ', '-')}"
+        labeled, unlabeled, counts = divide(folder, labels, seed, work)
+        options: list[str | Path] = [
+            "--minutes",
+            str(self.arguments.minutes),
+            "--seed",
+            str(seed),
+            "--out",
+            work / "run",
+        ]
+        found: dict[str, Any] = {}
+        if contender in (PRETRAINED, PROBE):
+            pretrained = self._pretrain(folder, unlabeled)
+            names = ("effective_rank", "dim", "neighbor_accuracy", "epochs", "seconds")
+            found["pretraining"] = {key: pretrained[key] for key in names}
+            options += ["--from", pretrained["folder"], *(["--finetune", "probe"] if contender == PROBE else [])]
+        elif contender == BACKBONE:
+            options += ["--from", self.arguments.teacher]
+        else:
+            options += self.sizes
+            options += ["--teacher", self.arguments.teacher] if contender == TEACHER else ["--from", SCRATCH]
+        trained = run_megavit("train", labeled, *options)
+        return found | {"test": trained["test"]["accuracy"], "seconds": trained["seconds"], "images": counts}
+
+    def _pretrain(self, folder: str, unlabeled: Path) -> dict[str, Any]:
+        """Return the result of the pretraining of a folder, which is done once."""
+        if folder not in self._pretrained:
+            minutes, out = str(self.arguments.pretrain_minutes), self.work / Path(folder).name
+            self._pretrained[folder] = run_megavit("pretrain", unlabeled, "--minutes", minutes, "--out", out)
+        return self._pretrained[folder]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+")
@@ -92,54 +142,12 @@ def main() -> None:
     contenders = [SCRATCH, PRETRAINED, PROBE, *([TEACHER, BACKBONE] if arguments.teacher else [])]
     contenders = [name for name in contenders if name in (arguments.only or contenders)]
     with tempfile.TemporaryDirectory() as temporary:
-        features: dict[str, dict[str, Any]] = {}
-        for seed in arguments.seeds:
-            for folder in arguments.folders:
-                for labels in arguments.labels:
-                    work = Path(temporary) / f"{Path(folder).name}-{labels}-{seed}"
-                    labeled, unlabeled, counts = divide(folder, labels, seed, work)
-                    for name in contenders:
-                        about = {"data": Path(folder).name, "labels": labels, "seed": seed, "contender": name}
-                        about |= {"minutes": arguments.minutes}
-                        about |= {"pretrain_minutes": arguments.pretrain_minutes} if "pretrained" in name else {}
-                        sizes = [("--model", arguments.model), ("--image-size", arguments.image_size)]
-                        sizes = [size for size in sizes if size[1] and name in (SCRATCH, TEACHER)]
-                        about |= {"sizes": " ".join(f"{key} {value}" for key, value in sizes)}
-                        results = read_results(arguments.out)
-                        if any(about.items() <= ({"sizes": ""} | run).items() for run in results["runs"]):
-                            continue
-                        out = work / name.replace(" ", "-")
-                        options: list[str | Path] = [
-                            "--minutes",
-                            str(arguments.minutes),
-                            "--seed",
-                            str(seed),
-                            "--out",
-                            out,
-                            *(word for size in sizes for word in size),
-                        ]
-                        found: dict[str, Any] = {}
-                        if name in (PRETRAINED, PROBE):
-                            if folder not in features:
-                                features[folder] = run_megavit(
-                                    *("pretrain", unlabeled, "--minutes", str(arguments.pretrain_minutes)),
-                                    *("--out", Path(temporary) / Path(folder).name),
-                                )
-                            pretrained = features[folder]
-                            names = ("effective_rank", "dim", "neighbor_accuracy", "epochs", "seconds")
-                            found["pretraining"] = {key: pretrained[key] for key in names}
-                            options += ["--from", pretrained["folder"], *(["--finetune", "probe"] * (name == PROBE))]
-                        elif name == TEACHER:
-                            options += ["--teacher", arguments.teacher]
-                        else:
-                            options += ["--from", SCRATCH if name == SCRATCH else arguments.teacher]
-                        trained = run_megavit("train", labeled, *options)
-                        found |= {"test": trained["test"]["accuracy"], "seconds": trained["seconds"], "images": counts}
-                        results = read_results(arguments.out)
-                        results["runs"].append(about | found)
-                        write_results(arguments.out, results)
-                        sys.stdout.write(f"{about | found}\n")
-                        sys.stdout.flush()
+        trainings = Trainings(arguments, Path(temporary))
+        for seed, folder, labels in product(arguments.seeds, arguments.folders, arguments.labels):
+            for contender in contenders:
+                about = {"data": Path(folder).name, "labels": labels, "seed": seed} | trainings.describe(contender)
+                if not is_measured(arguments.out, about):
+                    add_run(arguments.out, about | trainings.train(contender, folder, labels, seed))
 
 
 if __name__ == "__main__":

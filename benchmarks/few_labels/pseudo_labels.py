@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.few_labels.fewer_labels import choose_parts
-from benchmarks.learning.results import RESULTS, read_results, write_results
+from benchmarks.learning.results import RESULTS, add_run, is_measured
 from megavit.config.recipe import DataRecipe, OptimizerRecipe, Recipe, RunRecipe
 from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.load import load_data
@@ -121,14 +121,8 @@ def main() -> None:
                 for confidence in arguments.confidence:
                     about = {"data": Path(own.images.source).name, "labels": labels, "seed": seed}
                     about |= {"foreign_data": Path(other.images.source).name, "confidence": confidence}
-                    results = read_results(arguments.out)
-                    if any(about.items() <= run.items() for run in results["runs"]):
-                        continue
-                    row = about | measure(own, other, labels, seed, confidence)
-                    results["runs"].append(row)
-                    write_results(arguments.out, results)
-                    sys.stdout.write(f"{row}\n")
-                    sys.stdout.flush()
+                    if not is_measured(arguments.out, about):
+                        add_run(arguments.out, about | measure(own, other, labels, seed, confidence))
 
 
 if __name__ == "__main__":

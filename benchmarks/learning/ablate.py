@@ -8,7 +8,6 @@ results/learning/ablate.json; what is there already is not run again. One thread
 """
 
 import argparse
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch.nn import functional as F
 
 from benchmarks.learning.fashion import load
 from benchmarks.learning.ours import Ours, build_run
-from benchmarks.learning.results import RESULTS, read_results, write_results
+from benchmarks.learning.results import RESULTS, add_run, is_measured
 from megavit.config.recipe import Recipe
 from megavit.config.recipes import get_recipe
 from megavit.config.serialization import merge, to_dict
@@ -105,17 +104,10 @@ def main() -> None:
     costs = measure_costs(arguments.variants)
     for seed in arguments.seeds:
         for name in arguments.variants:
-            results = read_results(arguments.out)
             steps = round(arguments.steps / costs[name])
             about = {"variant": name, "seed": seed, "budget": arguments.steps, "recipe": to_dict(variant(name, seed))}
-            if any(about.items() <= run.items() for run in results["runs"]):
-                continue
-            record = about | train(name, seed, steps) | {"cost": round(costs[name], 3)}
-            results = read_results(arguments.out)
-            results["runs"].append(record)
-            write_results(arguments.out, results)
-            sys.stdout.write(f"{record}\n")
-            sys.stdout.flush()
+            if not is_measured(arguments.out, about):
+                add_run(arguments.out, about | train(name, seed, steps) | {"cost": round(costs[name], 3)})
 
 
 if __name__ == "__main__":

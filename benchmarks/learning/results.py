@@ -1,6 +1,7 @@
 """The measured figures, as JSON files beside the scripts, each with the machine it was measured on."""
 
 import json
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,20 @@ def read_results(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     versions = {name: version(name) for name in ("torch", "timm", "vit-pytorch")}
     return {"machine": device_name(torch.device("cpu")), "versions": versions, "runs": []}
+
+
+def is_measured(path: Path, about: dict[str, Any]) -> bool:
+    """Return whether a results file has a run with these fields."""
+    return any(about.items() <= run.items() for run in read_results(path)["runs"])
+
+
+def add_run(path: Path, run: dict[str, Any]) -> None:
+    """Append a run to a results file, which another process may have changed meanwhile, and print it."""
+    results = read_results(path)
+    results["runs"].append(run)
+    write_results(path, results)
+    sys.stdout.write(f"{run}\n")
+    sys.stdout.flush()
 
 
 def write_results(path: Path, results: dict[str, Any]) -> None:

@@ -9,13 +9,12 @@ to 600 of the others. The figures go to results/learning/finetune_methods.json; 
 import argparse
 import random
 import shutil
-import sys
 import tempfile
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.learning.results import RESULTS, read_results, write_results
+from benchmarks.learning.results import RESULTS, add_run, is_measured
 from benchmarks.photos.photo_peers import ignore_progress
 from benchmarks.photos.photos import run_megavit, run_peer
 from megavit.config.recipe import DataRecipe
@@ -68,18 +67,14 @@ def main() -> None:
                     for method in (BY_HAND, *arguments.methods):
                         about: dict[str, Any] = {"data": Path(folder).name, "images": images, "method": method}
                         about |= {"seed": seed} | ({} if method == BY_HAND else {"minutes": arguments.minutes})
-                        results = read_results(arguments.out)
-                        if any(about.items() <= run.items() for run in results["runs"]):
+                        if is_measured(arguments.out, about):
                             continue
                         if method == BY_HAND:
                             found = run_peer(BY_HAND, str(subset), 0, seed, arguments.backbone_folder)
                         else:
                             options = ("--finetune", method)
                             found = run_megavit(str(subset), arguments.backbone, arguments.minutes, seed, options)
-                        results["runs"].append(about | found)
-                        write_results(arguments.out, results)
-                        sys.stdout.write(f"{about | found}\n")
-                        sys.stdout.flush()
+                        add_run(arguments.out, about | found)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ results/learning/photo_ablate.json; what is there already is not run again.
 """
 
 import argparse
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 
 from benchmarks.learning.ours import step_at
-from benchmarks.learning.results import RESULTS, read_results, write_results
+from benchmarks.learning.results import RESULTS, add_run, is_measured
 from benchmarks.photos.photo_peers import ignore_progress
 from megavit.config.recipe import DataRecipe
 from megavit.config.recipes import get_recipe
@@ -92,14 +91,8 @@ def main() -> None:
         for folder in arguments.folders:
             for name in arguments.variants:
                 about = {"data": Path(folder).name, "variant": name, "seed": seed, "seconds": arguments.seconds}
-                if any(about.items() <= run.items() for run in read_results(arguments.out)["runs"]):
-                    continue
-                record = about | train(folder, name, seed, arguments.seconds)
-                results = read_results(arguments.out)
-                results["runs"].append(record)
-                write_results(arguments.out, results)
-                sys.stdout.write(f"{record}\n")
-                sys.stdout.flush()
+                if not is_measured(arguments.out, about):
+                    add_run(arguments.out, about | train(folder, name, seed, arguments.seconds))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.learning.results import RESULTS, read_results, write_results
+from benchmarks.learning.results import RESULTS, add_run, is_measured
 from megavit.runtime.cache import CACHE_SETTING
 from megavit.weights.backbones.local import FOLDER_SETTING, fetched_folder
 
@@ -82,18 +82,13 @@ def main() -> None:
                 for name in contenders:
                     about: dict[str, Any] = {"data": Path(folder).name, "contender": name}
                     about |= {} if name in FIXED else {"seed": seed, "minutes": minutes}
-                    results = read_results(arguments.out)
-                    if any(about.items() <= run.items() for run in results["runs"]):
+                    if is_measured(arguments.out, about):
                         continue
                     if name.startswith("megavit from "):
                         found = run_megavit(folder, name.removeprefix("megavit from "), minutes, seed)
                     else:
                         found = run_peer(name, folder, minutes, seed, arguments.backbone_folder or "")
-                    results = read_results(arguments.out)
-                    results["runs"].append(about | found)
-                    write_results(arguments.out, results)
-                    sys.stdout.write(f"{about | found}\n")
-                    sys.stdout.flush()
+                    add_run(arguments.out, about | found)
 
 
 if __name__ == "__main__":
