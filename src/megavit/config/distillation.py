@@ -23,6 +23,6 @@ class DistillationRecipe(Settings):
 
     teacher: str = field(metadata={"check": check_text})
     views: int | None = checked(check_integer, None, minimum=1, maximum=MAX_VIEWS)
-    features: float = checked(check_range, 10.0, low=0, high=1000)
+    features: float = checked(check_range, 2.0, low=0, high=1000)
     logits: float = checked(check_range, 0.5, low=0, high=1)
     temperature: float = checked(check_positive, 2.0, maximum=100)

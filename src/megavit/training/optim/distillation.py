@@ -12,6 +12,8 @@ from megavit.model.vit import MegaVit
 from megavit.training.optim.loss import Loss
 
 MIN_STD = 1e-6
+# Share of the images that the student sees in a random view of its own, which the teacher has not seen; and its number.
+OWN_SHARE, OWN = 0.5, -1
 
 
 @dataclass(frozen=True)
@@ -34,22 +36,25 @@ class TeacherTargets:
     record: dict[str, Any]
 
     def draw_views(self, count: int, *, is_whole: bool) -> Tensor:
-        """Draw the views of `count` images from torch's global generator, or return those of whole images."""
-        return torch.zeros(count, dtype=torch.long) if is_whole else torch.randint(len(self.maps), (count,))
+        """Draw the views of `count` images from torch's global generator, or return those of whole images.
 
-    def select_maps(self, views: Tensor, indices: Tensor) -> Tensor | None:
-        """Return the maps (B, 2, 3) of the views of images; None if there are whole images only.
-
-        The student then draws maps of its own, as it would learn by heart what it always sees as a whole.
+        Of about `OWN_SHARE` of them it is `OWN`, so that the labels are learned from more than a few crops.
         """
-        return self.maps[views, indices] if len(self.maps) > 1 else None
+        if is_whole:
+            return torch.zeros(count, dtype=torch.long)
+        views = torch.randint(len(self.maps), (count,))
+        return views.where(torch.rand(count) >= OWN_SHARE, OWN)
+
+    def select_maps(self, views: Tensor, indices: Tensor, own: Tensor) -> Tensor:
+        """Return the maps (B, 2, 3) of the views of images, those of `own` where the view is `OWN`."""
+        return self.maps[views, indices].where((views != OWN)[:, None, None], own)
 
     def look_up(self, views: Tensor, indices: Tensor) -> Tensor:
-        """Return the targets (B, D or D + classes) that follow the labels in `DistillationLoss`."""
-        features = self.features[views, indices]
-        if self.probabilities is None:
-            return features
-        return torch.cat([features, self.probabilities[views, indices]], dim=1)
+        """Return the targets (B, D or D + classes) that follow the labels in `DistillationLoss`; NaN for `OWN`."""
+        targets = self.features[views, indices]
+        if self.probabilities is not None:
+            targets = torch.cat([targets, self.probabilities[views, indices]], dim=1)
+        return targets.where((views != OWN)[:, None], torch.nan)
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,8 @@ class DistillationLoss:
     """The loss of labels, together with those of the teacher's features and logits.
 
     Outputs and targets have `num_outputs` columns for the labels, then those of the features, and targets also the
-    teacher's probabilities, if it has any. All are mixed alike where images are mixed.
+    teacher's probabilities, if it has any. All are mixed alike where images are mixed. Rows whose features are NaN are
+    of views that the teacher has not seen: these count for the labels alone.
 
     Attributes:
         labels: loss of the labels.
@@ -75,12 +81,14 @@ class DistillationLoss:
         logits, projected = outputs[:, :count], outputs[:, count:]
         labels, features, probabilities = targets.tensor_split([count, outputs.shape[1]], dim=1)
         loss = self.labels(logits, labels)
+        is_seen = features[:, 0].isfinite().float()
         if probabilities.shape[1]:
             softened = F.log_softmax(logits / recipe.temperature, dim=1)
             # The gradient shrinks with the square of the temperature (section 2).
-            imitation = -(probabilities * softened).sum(dim=1).mean() * recipe.temperature**2
-            loss = loss.lerp(imitation, recipe.logits)
-        return loss + recipe.features * F.mse_loss(projected, features)
+            imitation = -(probabilities.nan_to_num() * softened).sum(dim=1).mean() * recipe.temperature**2
+            loss = (1 - recipe.logits * is_seen.mean()) * loss + recipe.logits * imitation
+        errors = F.mse_loss(projected, features.nan_to_num(), reduction="none").mean(dim=1)
+        return loss + recipe.features * (is_seen * errors).mean()
 
 
 def drop_teacher_outputs(model: MegaVit, num_classes: int) -> MegaVit:

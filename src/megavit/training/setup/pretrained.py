@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from megavit.config.backbones import BACKBONES, Backbone, Wheel
+from megavit.config.backbones import BACKBONES, Backbone, Included, Wheel
 from megavit.config.recipe import AUTO, Recipe
 from megavit.config.serialization import merge
 from megavit.data.image_dataset import COLOR_CHANNELS, can_convert_channels
@@ -26,6 +26,8 @@ from megavit.weights.pretrained.pretrained import PretrainedModel
 ANSWER_SECONDS, BEGIN_SECONDS, STALL_SECONDS = 5.0, 8.0, 15.0
 MAX_BUDGET_SHARE = 1 / 3
 """Largest share of the remaining time of a run that the download takes."""
+# Largest number of images a class with which the backbone in this package is better than training from scratch.
+MAX_INCLUDED_IMAGES = 100
 # Settings that change the model's design, which that of a backbone cannot follow.
 DESIGN = ("preset", "patch_size", "mlp", "stem", "norm")
 HELP = f"to start from weights, run megavit backbones NAME with a network, set {FOLDER_SETTING}, or pass --from PATH"
@@ -79,13 +81,24 @@ class Search:
         if reason is not None:
             say(f"training starts from scratch: {reason}")
             return None
-        for local in find_backbones():
-            if self._fits(local.backbone) and (found := self._load(local.backbone, local.path)) is not None:
+        local = [one for one in find_backbones() if self._fits(one.backbone)]
+        included = [one for one in local if isinstance(one.backbone.where, Included)]
+        for one in local:
+            if one not in included and (found := self._load(one.backbone, one.path)) is not None:
                 return found
-        if self._too_slow is None and (found := self._fetch()) is not None:
+        on_hub, in_wheels = self._downloads()
+        if (found := self._fetch(on_hub)) is not None:
+            return found
+        images = self.ctx.dataset.split_sizes()["train"] / max(1, len(self.ctx.dataset.classes))
+        for one in included if images <= MAX_INCLUDED_IMAGES else []:
+            if (found := self._load(one.backbone, one.path)) is not None:
+                return found
+        if (found := self._fetch(in_wheels)) is not None:
             return found
         if self._too_slow is not None:
             reason = f"{self._too_slow}; --from NAME uses a backbone all the same"
+        elif included:
+            reason = f"with {images:,.0f} images a class, it learns more than with {included[0].backbone.name}; {HELP}"
         elif is_offline():
             reason = f"no backbone is on this machine, and HF_HUB_OFFLINE is set; {HELP}"
         else:
@@ -93,9 +106,9 @@ class Search:
         say(f"training starts from scratch: {reason}")
         return None
 
-    def _fetch(self) -> PretrainedModel | None:
-        """Return the weights of the first backbone that can be fetched, or None."""
-        for backbone in () if is_offline() else self._downloads():
+    def _fetch(self, backbones: list[Backbone]) -> PretrainedModel | None:
+        """Return the weights of the first of the backbones that can be fetched; None if one at hand is too slow."""
+        for backbone in backbones if self._too_slow is None and not is_offline() else []:
             self.ctx.reporter.say(describe_download(backbone))
             try:
                 path = fetch_backbone(backbone, self._patience(), fetch_progress(self.ctx.reporter)(backbone))
@@ -134,11 +147,11 @@ class Search:
         size = self.recipe.model.image_size
         return size is None or size % backbone.patch_size == 0
 
-    def _downloads(self) -> list[Backbone]:
+    def _downloads(self) -> tuple[list[Backbone], list[Backbone]]:
         """Return the first backbone on the hub, and the first in a package for machines without a hub."""
         fitting = [backbone for backbone in BACKBONES.values() if self._fits(backbone)]
-        on_hub = [backbone for backbone in fitting if not isinstance(backbone.where, Wheel)]
-        return on_hub[:1] + [backbone for backbone in fitting if isinstance(backbone.where, Wheel)][:1]
+        on_hub = [backbone for backbone in fitting if isinstance(backbone.where, str)]
+        return on_hub[:1], [backbone for backbone in fitting if isinstance(backbone.where, Wheel)][:1]
 
     def _patience(self) -> Patience:
         run, total = self.recipe.run, float("inf")

