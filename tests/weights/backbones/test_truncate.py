@@ -38,4 +38,6 @@ def test_a_row_of_the_table_says_how_many_layers_are_used(tmp_path: Path) -> Non
     folder = make_folder(tmp_path / HUB)
     config = load_backbone(make_row(HUB, "timm:tiny", layers=1), folder).config
     assert (config.depth, config.pool) == (1, "cls_mean")
-    assert load_backbone(make_row(HUB, "timm:tiny"), folder).config.depth == DEPTH
+    for layers in (None, DEPTH, DEPTH + 1):
+        config = load_backbone(make_row(HUB, "timm:tiny", layers=layers), folder).config
+        assert (config.depth, config.pool) == (DEPTH, "cls")

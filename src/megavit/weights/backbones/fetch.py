@@ -86,7 +86,7 @@ def load_source(
 def load_backbone(backbone: Backbone, path: Path) -> PretrainedModel:
     """Load a backbone of the table from its folder, or raise a BundleError if it is damaged."""
     loaded = load_pretrained(str(path), pixel_values_only=True, head=False)
-    if backbone.layers is not None:
+    if backbone.layers is not None and backbone.layers < loaded.config.depth:
         loaded = keep_layers(loaded, backbone.layers)
     return replace(loaded, name=backbone.name, origin=Origin(backbone.source, backbone.license))
 
