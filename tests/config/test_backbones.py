@@ -11,7 +11,7 @@ from megavit.config.backbones import BACKBONES, Backbone, Wheel
 from megavit.config.recipe import AUTO, SCRATCH, ModelRecipe
 from megavit.config.recipes import RECIPES, get_recipe
 
-ON_HUB = [backbone for backbone in BACKBONES.values() if not isinstance(backbone.where, Wheel)]
+ON_HUB = [backbone for backbone in BACKBONES.values() if isinstance(backbone.where, str)]
 WHEELS = [backbone.where for backbone in BACKBONES.values() if isinstance(backbone.where, Wheel)]
 
 
