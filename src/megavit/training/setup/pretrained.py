@@ -26,8 +26,9 @@ from megavit.weights.pretrained.pretrained import PretrainedModel
 ANSWER_SECONDS, BEGIN_SECONDS, STALL_SECONDS = 5.0, 8.0, 15.0
 MAX_BUDGET_SHARE = 1 / 3
 """Largest share of the remaining time of a run that the download takes."""
-# Largest number of images a class with which the backbone in this package is better than training from scratch.
-MAX_INCLUDED_IMAGES = 100
+# Largest number of images a class with which the backbone in this package was seen to be better than training from
+# scratch: 83.1% instead of 70.4% on CIFAR-10 in 1.5 minutes.
+MAX_INCLUDED_IMAGES = 300
 # Settings that change the model's design, which that of a backbone cannot follow.
 DESIGN = ("preset", "patch_size", "mlp", "stem", "norm")
 HELP = f"to start from weights, run megavit backbones NAME with a network, set {FOLDER_SETTING}, or pass --from PATH"
@@ -101,7 +102,7 @@ class Search:
         if self._too_slow is not None:
             reason = f"{self._too_slow}; --from NAME uses a backbone all the same"
         elif included:
-            reason = f"with {images:,.0f} images a class, it learns more than with {included[0].backbone.name}; {HELP}"
+            reason = f"{included[0].backbone.name} is for few images, and there are {images:,.0f} a class; {HELP}"
         elif is_offline():
             reason = f"no backbone is on this machine, and HF_HUB_OFFLINE is set; {HELP}"
         else:
