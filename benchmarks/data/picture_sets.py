@@ -119,7 +119,10 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.out.exists():
         raise DataError(f"{arguments.out} is there already: name a new folder")
-    WRITERS[arguments.name](arguments.source, arguments.out)
+    try:
+        WRITERS[arguments.name](arguments.source, arguments.out)
+    except FileNotFoundError as error:
+        raise DataError(f"{error.filename} is not there: install the packages that --help names") from None
     count = sum(path.is_file() for path in arguments.out.rglob("*"))
     if count == 0:
         raise DataError(f"no pictures in {arguments.source}: install the packages that --help names")

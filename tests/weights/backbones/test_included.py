@@ -78,3 +78,12 @@ def test_without_a_cache_it_is_not_on_this_machine_and_asking_for_it_says_why(tm
     assert said and said[0].startswith(f"unpacking {SHIPPED.name}: about ")
     with pytest.raises(OutputError):
         fetch_backbone(SHIPPED, Patience(), lambda _: None)
+
+
+def test_a_damaged_copy_is_unpacked_again(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("MEGAVIT_CACHE", str(tmp_path / "cache"))
+    path = find_backbone(SHIPPED)
+    assert path is not None
+    (path / "model.safetensors").write_bytes(b"damaged")
+    assert load_backbone(SHIPPED, path).config.depth == 8
+    assert load_bundle(path).info.model.depth == 8

@@ -101,7 +101,7 @@ class Search:
             return found
         if self._too_slow is not None:
             reason = f"{self._too_slow}; --from NAME uses a backbone all the same"
-        elif included:
+        elif included and images > MAX_INCLUDED_IMAGES:
             reason = f"{included[0].backbone.name} is for few images, and there are {images:,.0f} a class; {HELP}"
         elif is_offline():
             reason = f"no backbone is on this machine, and HF_HUB_OFFLINE is set; {HELP}"

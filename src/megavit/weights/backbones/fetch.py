@@ -84,8 +84,16 @@ def load_source(
 
 
 def load_backbone(backbone: Backbone, path: Path) -> PretrainedModel:
-    """Load a backbone of the table from its folder, or raise a BundleError if it is damaged."""
-    loaded = load_pretrained(str(path), pixel_values_only=True, head=False)
+    """Load a backbone of the table from its folder, or raise a BundleError if it is damaged.
+
+    A damaged copy of one inside this package is unpacked again.
+    """
+    try:
+        loaded = load_pretrained(str(path), pixel_values_only=True, head=False)
+    except BundleError:
+        if not isinstance(backbone.where, Included) or path != fetched_folder() / backbone.name:
+            raise
+        loaded = load_pretrained(str(unpack_included(backbone.name, path)), pixel_values_only=True, head=False)
     if backbone.layers is not None and backbone.layers < loaded.config.depth:
         loaded = keep_layers(loaded, backbone.layers)
     return replace(loaded, name=backbone.name, origin=Origin(backbone.source, backbone.license))
