@@ -42,7 +42,8 @@ from megavit.weights.pretrained.initialize import initialize_from
 
 FILE = RESULTS / "shipped_backbone.json"
 RANDOM, SCRATCH = "random:", "scratch:"
-# Images of a class that labels are drawn from, and those to measure on; without a folder for these, a share of all.
+# Images of a class that labels are drawn from, or as many as get labels if these are more; and those to measure on,
+# without a folder for them a share of all.
 POOL, MAX_TEST, TEST_SHARE = 120, 60, 0.25
 # Inverse strength of the regression's penalty, for standardized features.
 INVERSE_PENALTY = 0.01
@@ -68,8 +69,8 @@ class Division:
         return [i for _, own in sorted(by_class.items()) for i in chance.sample(own, min(labels, len(own)))]
 
 
-def divide(folder: Path) -> Division:
-    """Return the division of FOLDER/CLASS/IMAGE, or of FOLDER/train and FOLDER/test."""
+def divide(folder: Path, largest: int = POOL) -> Division:
+    """Return the division of FOLDER/CLASS/IMAGE, or of FOLDER/train and FOLDER/test; the latter is the same for all."""
     chance, pool, test = random.Random(0), [], []
     root = folder / "train" if (folder / "train").is_dir() else folder
     classes = sorted(path.name for path in root.iterdir() if path.is_dir())
@@ -82,7 +83,7 @@ def divide(folder: Path) -> Division:
         else:
             held_out = sorted((folder / "test" / name).glob("*"))
             chance.shuffle(held_out)
-        pool += [(path, label) for path in own[:POOL]]
+        pool += [(path, label) for path in own[:largest]]
         test += [(path, label) for path in held_out[:MAX_TEST]]
     return Division(classes, pool, test)
 
@@ -151,7 +152,7 @@ def compare_contenders(
 ) -> None:
     """Write and print the accuracy of each contender by folder, images a class and seed; what is there stays."""
     for folder in folders:
-        division = divide(folder)
+        division = divide(folder, max(POOL, *labels))
         truth = torch.tensor([label for _, label in division.test])
         pool = torch.tensor([label for _, label in division.pool])
         for contender in contenders:

@@ -21,6 +21,7 @@ from torch import Tensor
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.serialization import parse_json
 from megavit.config.vit import ViTConfig
+from megavit.engine.engine import Precision
 from megavit.errors import ConfigError, OutputError
 from megavit.runtime.cache import cache_folder
 from megavit.runtime.storage import writing
@@ -30,11 +31,13 @@ MAX_SHARED_BYTES = 2**30
 """Size of the shared embeddings of all models, above which the oldest files are deleted."""
 
 
-def embedding_key(weights: str, config: ViTConfig, preprocessing: Preprocessing) -> str:
-    """Return a key of a frozen model without its head, by the fingerprint of its weights, and its preprocessing."""
+def embedding_key(
+    weights: str, config: ViTConfig, preprocessing: Preprocessing, precision: Precision = "float32"
+) -> str:
+    """Return a key of a frozen model without its head, by the fingerprint of its weights, and of what it computes."""
     design = replace(config.design, drop_path=0.0, patch_drop=0.0)
     frozen = replace(config, image_size=config.image_hw, num_classes=0, dropout=0.0, emb_dropout=0.0, design=design)
-    return hashlib.sha256(repr((weights, frozen, preprocessing)).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr((weights, frozen, preprocessing, precision)).encode()).hexdigest()[:16]
 
 
 class EmbeddingFiles:
@@ -84,10 +87,15 @@ class SharedEmbeddings:
     """
 
     def __init__(
-        self, weights: str, config: ViTConfig, preprocessing: Preprocessing, say: Callable[[str], None]
+        self,
+        weights: str,
+        config: ViTConfig,
+        preprocessing: Preprocessing,
+        say: Callable[[str], None],
+        precision: Precision = "float32",
     ) -> None:
         self._root = cache_folder() / "embeddings"
-        self._files = EmbeddingFiles(self._root / embedding_key(weights, config, preprocessing), say)
+        self._files = EmbeddingFiles(self._root / embedding_key(weights, config, preprocessing, precision), say)
         self._is_kept = cache_folder().is_dir() or not cache_folder().exists()
         self.rows: dict[str, Tensor] = {}
         seconds = 0.0

@@ -40,12 +40,15 @@ def compute_logits(
     return _run(model, batches, forward)
 
 
-def compute_embeddings(model: MegaVit, batches: Iterable[Images], preprocessing: Preprocessing) -> Iterator[Tensor]:
+def compute_embeddings(
+    model: MegaVit, batches: Iterable[Images], preprocessing: Preprocessing, dtype: torch.dtype = torch.float32
+) -> Iterator[Tensor]:
     """Yield the embeddings (B, D) of each batch, which are the inputs of the head: see `compute_logits`."""
 
     def forward(batch: Images) -> Tensor:
         images = normalize(to_device(batch, device), preprocessing)
-        return (model.features_packed(images) if isinstance(images, list) else model.features(images)).pooled
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+            return (model.features_packed(images) if isinstance(images, list) else model.features(images)).pooled
 
     device = next(model.parameters()).device
     return _run(model, batches, forward)

@@ -87,6 +87,17 @@ def test_another_model_or_preprocessing_has_its_own_embeddings(ctx, start, compu
     assert sum(computed) == 3 * len(loader)
 
 
+def test_a_run_in_bfloat16_embeds_in_bfloat16_and_reads_no_other_embeddings(ctx, start, computed):
+    loader = loader_of(ctx, start, "train")
+    exact = Embeddings(ctx, start, "weights").of(loader)
+    recipe = replace(start.task.recipe, run=replace(start.task.recipe.run, precision="bfloat16"))
+    rounded = Embeddings(ctx, replace(start, task=replace(start.task, recipe=recipe)), "weights")
+    found = rounded.of(loader)
+    assert sum(computed) == 2 * len(loader)
+    assert 0 < (found - exact).norm() / exact.norm() < 0.02
+    assert rounded.exact_image_seconds > rounded.image_seconds
+
+
 def test_a_damaged_file_is_said_and_its_images_are_embedded_again(ctx, start, computed):
     loader = loader_of(ctx, start, "val")
     found = Embeddings(ctx, start, "weights").of(loader)

@@ -14,9 +14,9 @@ from megavit.training.context import RunContext
 from megavit.training.setup import resolution
 from megavit.training.setup.resolution import (
     check_affordable,
+    choose_embedding_precision,
     choose_size_by_time,
     default_image_size,
-    find_lack_of_pixels,
     list_image_sizes,
     measure_image,
 )
@@ -110,12 +110,13 @@ def test_a_size_that_is_slower_than_expected_gives_way_to_a_smaller_one(monkeypa
     [
         ({56: 0.0001, 84: 0.0003, 112: 0.0005, 168: 0.001, 224: 0.002}, 224),
         ({56: 0.001, 84: 0.002, 112: 0.003, 168: 0.019, 224: 0.04}, 112),
-        ({56: 0.001, 84: 0.005, 112: 0.02, 168: 0.03, 224: 0.9}, 112),  # the smallest one at which there are 40 steps
-        ({56: 0.001, 84: 0.005, 112: 0.05, 168: 0.07, 224: 0.9}, 168),  # not 84, where weights are not tuned
+        ({56: 0.001, 84: 0.02, 112: 0.03, 168: 0.05, 224: 0.9}, 84),  # the smallest one at which there are 40 steps
+        ({56: 0.001, 84: 0.05, 112: 0.06, 168: 0.07, 224: 0.9}, 168),  # not 56, where weights are not tuned
     ],
 )
 def test_a_smaller_size_is_taken_if_it_leaves_time_to_tune(monkeypatch, seconds, size):
     """Embedding may take 0.54 s an image; 100 steps of 32 images of twice the work leave 0.015 s, 40 steps 0.035 s."""
+    monkeypatch.setattr(resolution, "has_bfloat16", lambda device: False)
     monkeypatch.setattr(resolution, "measure_image", lambda ctx, recipe, _: seconds[recipe.model.image_size])
     recipe = Recipe(model=ModelRecipe(pretrained="tiny"), run=RunRecipe(minutes=2, batch_size=32))
     assert choose_size_by_time(make_context(), recipe, make_weights(224)) == size
@@ -129,41 +130,6 @@ def test_more_images_than_the_time_suffices_for_are_refused_with_advice(monkeypa
         check_affordable(make_context(), recipe, make_weights(224))
     # Once it has begun, a machine that became slower does not end a run.
     assert choose_size_by_time(make_context(), recipe, make_weights(224)) == 56
-
-
-@pytest.mark.parametrize(
-    ("side", "count", "image_seconds", "is_lacking"),
-    [
-        (500, 800, 0.07, True),  # 56 s of 120 at 84 pixels
-        (500, 800, 0.05, False),  # 40 s
-        (500, 180, 0.9, False),  # fewer images a class
-        (32, 800, 0.07, True),  # small images as well
-    ],
-)
-def test_many_photographs_with_time_for_few_pixels_only_are_better_trained_from_scratch(
-    monkeypatch, side, count, image_seconds, is_lacking
-):
-    sizes = []
-
-    def measure(ctx, recipe, _):
-        sizes.append(recipe.model.image_size)
-        return image_seconds
-
-    monkeypatch.setattr(resolution, "measure_image", measure)
-    recipe = Recipe(model=ModelRecipe(pretrained="tiny"), run=RunRecipe(minutes=2, batch_size=32))
-    reason = find_lack_of_pixels(make_context(side, count), recipe, make_weights(224))
-    assert (reason is not None) == is_lacking and set(sizes) <= {84}
-    if reason is not None:
-        assert "images a class" in reason and "fewer than 84 pixels" in reason
-
-
-def test_a_size_or_epochs_that_were_asked_for_are_taken(monkeypatch):
-    monkeypatch.setattr(resolution, "measure_image", lambda *_: pytest.fail("nothing is to be measured"))
-    for recipe in (
-        Recipe(model=ModelRecipe(pretrained="tiny", image_size=56), run=RunRecipe(minutes=2)),
-        Recipe(model=ModelRecipe(pretrained="tiny"), run=RunRecipe(epochs=2)),
-    ):
-        assert find_lack_of_pixels(make_context(500, 800), recipe, make_weights(224)) is None
 
 
 def test_a_run_by_epochs_takes_the_time_it_needs(monkeypatch):
@@ -180,3 +146,19 @@ def test_an_image_is_measured_by_the_engine(monkeypatch):
     recipe = Recipe(model=ModelRecipe(pretrained="tiny", image_size=SIZE, channels=3), run=RunRecipe(minutes=0.01))
     assert measure_image(make_context(), recipe, replace(make_weights(), tensors={})) > 0
     assert chosen == [(3, SIZE, SIZE)]
+
+
+@pytest.mark.parametrize(
+    ("precision", "method", "is_native", "expected"),
+    [
+        ("auto", "auto", True, "bfloat16"),
+        ("auto", "auto", False, "float32"),
+        ("auto", "probe", True, "float32"),  # its embeddings are those that it is evaluated by
+        ("float32", "auto", True, "float32"),
+        ("bfloat16", "auto", False, "bfloat16"),
+    ],
+)
+def test_images_are_embedded_in_the_precision_of_the_steps(monkeypatch, precision, method, is_native, expected):
+    monkeypatch.setattr(resolution, "has_bfloat16", lambda device: is_native)
+    recipe = Recipe(finetune=FinetuneRecipe(method=method), run=RunRecipe(precision=precision))
+    assert choose_embedding_precision(recipe, torch.device("cpu")) == expected

@@ -55,6 +55,7 @@ def open_outputs(ctx: RunContext, task: Task, teacher: Teacher) -> TeacherOutput
     parts = (
         teacher.fingerprint,
         teacher.engine.model.config,
+        teacher.engine.precision,
         teacher.preprocessing,
         ctx.dataset.fingerprint(),
         recipe.augment,

@@ -15,7 +15,7 @@ from megavit.model.vit import MegaVit
 from megavit.training.context import RunContext
 from megavit.training.loop.build import adapt_preprocessing
 from megavit.training.setup.pretrained import fetch_progress
-from megavit.training.setup.resolution import MIN_TUNING_SIZE, measure_engine
+from megavit.training.setup.resolution import DEFAULT_SIDE, choose_embedding_precision, measure_engine
 from megavit.weights.backbones.fetch import load_source
 from megavit.weights.pretrained.initialize import initialize_from
 from megavit.weights.pretrained.pretrained import MEGAVIT, PretrainedModel, fingerprint
@@ -95,7 +95,8 @@ def load_teacher(ctx: RunContext, recipe: Recipe) -> Teacher | None:
         )
     model = MegaVit.from_config(config)
     initialize_from(model, pretrained, head=outputs is not None)
-    engine = Engine(model.to(ctx.device).eval(), adapt_preprocessing(config, pretrained))
+    precision = choose_embedding_precision(recipe, ctx.device)
+    engine = Engine(model.to(ctx.device).eval(), adapt_preprocessing(config, pretrained), precision)
     if recipe.run.epochs:
         engine.patience = math.inf  # a run by epochs repeats to the bit
     teacher = Teacher(pretrained, engine, outputs, fingerprint(pretrained))
@@ -106,9 +107,9 @@ def load_teacher(ctx: RunContext, recipe: Recipe) -> Teacher | None:
 def choose_teacher_size(pretrained: PretrainedModel) -> tuple[int, int]:
     """Return the (height, width) of a teacher's images: its own, unless it is a larger model of another library."""
     height, width = pretrained.config.image_hw
-    if pretrained.format == MEGAVIT or max(height, width) <= MIN_TUNING_SIZE:
+    if pretrained.format == MEGAVIT or max(height, width) <= DEFAULT_SIDE:
         return height, width
-    rows, columns = (max(1, round(MIN_TUNING_SIZE / side)) * side for side in pretrained.config.patch_hw)
+    rows, columns = (max(1, round(DEFAULT_SIDE / side)) * side for side in pretrained.config.patch_hw)
     return rows, columns
 
 

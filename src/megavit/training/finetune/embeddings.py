@@ -14,6 +14,7 @@ from megavit.predict.forward import compute_embeddings
 from megavit.training.context import RunContext
 from megavit.training.data import TrainLoader, short_batch_size, validation_batch_size
 from megavit.training.loop.build import StartingModel
+from megavit.training.setup.resolution import PASSES_IN_FLOAT32, choose_embedding_precision
 
 # Largest time between two files.
 WRITE_SECONDS = 3.0
@@ -23,12 +24,13 @@ class Embeddings:
     """The embeddings of images by the pretrained model of a run, computed when they are first asked for.
 
     The faster of two runtimes is used, and what other commands have computed, except in a run by epochs, which is to
-    repeat to the bit.
+    repeat to the bit. Matrices are multiplied in the precision of the run's training steps.
 
     Args:
         weights: fingerprint of the pretrained weights.
 
     Attributes:
+        precision: precision of the matrix products.
         seconds: time that computing took in this run, also before a stop.
         elapsed: time of the run when the last embedding was written before a stop.
     """
@@ -38,18 +40,21 @@ class Embeddings:
         self.seconds = self.elapsed = 0.0
         self._rows: dict[str, Tensor] = {}
         self._unwritten: dict[str, Tensor] = {}
-        key = embedding_key(weights, start.model.config, start.task.preprocessing)
+        self.precision = choose_embedding_precision(start.task.recipe, ctx.device)
+        key = embedding_key(weights, start.model.config, start.task.preprocessing, self.precision)
         self._files = EmbeddingFiles(ctx.run_dir / "embeddings" / key, ctx.reporter.say)
         for rows, record in self._files.read():
             self._rows |= rows
             self.seconds = max(self.seconds, float(record["seconds"]))
             self.elapsed = max(self.elapsed, float(record["elapsed"]))
-        self._engine = Engine(start.model, start.task.preprocessing)
+        self._engine = Engine(start.model, start.task.preprocessing, self.precision)
         self._shared: SharedEmbeddings | None = None
         if start.task.recipe.run.epochs:
             self._engine.patience = math.inf
         elif not ctx.dist.is_distributed:
-            self._shared = SharedEmbeddings(weights, start.model.config, start.task.preprocessing, ctx.reporter.say)
+            self._shared = SharedEmbeddings(
+                weights, start.model.config, start.task.preprocessing, ctx.reporter.say, self.precision
+            )
 
     @property
     def image_seconds(self) -> float:
@@ -57,6 +62,11 @@ class Embeddings:
         if self._shared and not self._rows:
             return self._shared.image_seconds
         return self.seconds / max(1, len(self._rows))
+
+    @property
+    def exact_image_seconds(self) -> float:
+        """The mean time that an image takes in float32, as for the evaluation of a model."""
+        return self.image_seconds * PASSES_IN_FLOAT32[self.precision]
 
     def count_missing(self, samples: Sequence[Sample]) -> int:
         """Return for how many of the samples there is no embedding yet."""
@@ -95,9 +105,9 @@ class Embeddings:
 
     def _share(self, loader: TrainLoader) -> Tensor:
         began = time.monotonic()
-        model, preprocessing = self.start.model, self.start.task.preprocessing
+        model, preprocessing, dtype = self.start.model, self.start.task.preprocessing, self.start.task.dtype
         rows = loader.map(
-            lambda batches: compute_embeddings(model, batches, preprocessing),
+            lambda batches: compute_embeddings(model, batches, preprocessing, dtype),
             self.ctx.parallel,
             validation_batch_size(model.config, self.ctx.device),
         )

@@ -43,7 +43,8 @@ OOD_SHARE = 0.04
 REPEAT_FACTOR = 1.25
 # A training step takes about three forward passes.
 STEP_PASSES = 3
-# A tuned model takes so much longer for an image than the frozen one, and its engine so long to find the faster way.
+# A tuned model takes so much longer for an image than the frozen one in the same precision, and its engine so long to
+# find the faster way.
 TUNED_FACTOR, ENGINE_SECONDS = 1.2, 2.0
 
 
@@ -141,7 +142,7 @@ class Finetuner:
     def eval_inputs(self, name: str) -> EvalInputs:
         """Return the images to evaluate a method's model on, and for a probe their embeddings."""
         ctx, dataset, embed = self.ctx, self.ctx.dataset, None
-        if name == "probe" and not ctx.dist.is_distributed:
+        if name == "probe" and not ctx.dist.is_distributed and self.embeddings.precision == "float32":
             embed = self.embeddings.of
         training = dataset.in_split("train")
         indices = {id(sample): index for index, sample in enumerate(training)}
@@ -164,13 +165,14 @@ class Finetuner:
         """Return training images for the out-of-distribution score of a tuned model, as many as the time allows."""
         count = float(OOD_FIT_SAMPLES)
         if not self.recipe.run.epochs:
-            count = min(count, OOD_SHARE * self.recipe.run.minutes * 60 / max(self.embeddings.image_seconds, 1e-6))
+            seconds = OOD_SHARE * self.recipe.run.minutes * 60
+            count = min(count, seconds / max(self.embeddings.exact_image_seconds, 1e-6))
         return select_ood_samples(self.ctx.dataset.in_split("train"), max(1, int(count)))
 
     def _estimate_finish(self, reading_seconds: float) -> float:
         """Return the seconds from the last method to the end of the command."""
         ctx, task, dataset = self.ctx, self.start.task, self.ctx.dataset
-        sizes, image_seconds = dataset.split_sizes(), self.embeddings.image_seconds
+        sizes, image_seconds = dataset.split_sizes(), self.embeddings.exact_image_seconds
         evaluated = sizes["val"] + sizes["test"] + len(self._select_ood_samples())
         return (
             estimate_finish(ctx.parallel)

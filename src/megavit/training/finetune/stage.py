@@ -114,7 +114,7 @@ def train_stage(
     fit_with_recovery(replace(ctx, clock=clock.after(state.seconds)), setup)
     model = state.ema_model if dist.is_distributed else merge_lora(state.ema_model)
     logits = inputs.held_out_loader.map(
-        lambda batches: compute_logits(model, batches, task.preprocessing),
+        lambda batches: compute_logits(model, batches, task.preprocessing, task.dtype),
         ctx.parallel,
         validation_batch_size(model.config, ctx.device),
     )

