@@ -16,7 +16,7 @@ import tempfile
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from statistics import fmean, pstdev
+from statistics import fmean, pstdev, stdev
 
 import torch
 from rich.console import Console
@@ -50,11 +50,19 @@ class Point:
         summary = {
             "accuracy": fmean(self.truth),
             "random_images": fmean(one.images for one in self.estimates),
-            "bias": fmean(errors),
-            "deviation": pstdev(errors),
-            "coverage": fmean(found.low <= true <= found.high for found, true in pairs),
+            "estimates": len(pairs),
         }
-        return summary | ({"random_order": fmean(self.random_order)} if self.random_order else {})
+        if pairs:
+            summary |= {
+                "bias": fmean(errors),
+                "deviation": pstdev(errors),
+                "coverage": fmean(found.low <= true <= found.high for found, true in pairs),
+            }
+        if self.random_order:
+            gains = [ours - other for ours, other in zip(self.truth, self.random_order, strict=True)]
+            error = stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else 0.0
+            summary |= {"random_order": fmean(self.random_order), "gain": fmean(gains), "gain_error": error}
+        return summary
 
 
 class Heap:

@@ -26,8 +26,8 @@ from megavit.weights.pretrained.pretrained import PretrainedModel
 ANSWER_SECONDS, BEGIN_SECONDS, STALL_SECONDS = 5.0, 8.0, 15.0
 MAX_BUDGET_SHARE = 1 / 3
 """Largest share of the remaining time of a run that the download takes."""
-# With so many images a class or fewer, the backbone in this package comes before a larger one in a package index: with 5
-# to 100 it was within 4 points of it (docs/benchmarks.md), without a download.
+# With so many images a class or fewer, the backbone in this package comes before a larger one in a package index, of
+# which it was within 4 points with 5 to 100 (docs/benchmarks.md), without a download.
 MAX_INCLUDED_IMAGES = 300
 # Settings that change the model's design, which that of a backbone cannot follow.
 DESIGN = ("preset", "patch_size", "mlp", "stem", "norm")
