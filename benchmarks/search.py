@@ -4,12 +4,14 @@
     OMP_NUM_THREADS=1 python -m benchmarks.search --vectors 1000 10000 100000 1000000 --dim 384
 
 With a bundle, each of its test images is searched for among its training images: the mean share of the ten most
-similar ones that have the same class, beside that of ten images drawn by chance. With numbers of vectors, the median,
-smallest and largest time of a search in so many random ones, its processor time, and the time to read their index.
+similar ones that have the same class, with a 95% interval by bootstrap over the queries, how often the first has it,
+and the share by chance. With numbers of vectors, the median, smallest and largest time of a search in so many random
+ones, its processor time, and the time to read their index.
 """
 
 import argparse
 import json
+import random
 import statistics
 import sys
 import time
@@ -24,6 +26,8 @@ from megavit.errors import MegavitError
 from megavit.predict.embedding_index import EmbeddingIndex, IndexedImage, read_index, write_index
 
 TOP, ROUNDS = 10, 21
+# Number of bootstrap samples of the queries for the 95% interval.
+RESAMPLES = 2_000
 
 
 def measure_precision(bundle: Path) -> dict[str, object]:
@@ -42,18 +46,23 @@ def measure_precision(bundle: Path) -> dict[str, object]:
     ]
     counts = Counter(image.label for image in training.images)
     chance = statistics.mean(counts[label] / len(training.images) for label in queries)
+    first = [training.images[row[0]].label == label for label, row in zip(queries, found.tolist(), strict=True)]
+    resampled = random.Random(0)
+    means = sorted(statistics.mean(resampled.choices(right, k=len(right))) for _ in range(RESAMPLES))
     return {
         "queries": len(queries),
         "images": len(training.images),
         "precision_at_10": round(statistics.mean(right), 4),
+        "interval": [round(means[int(share * RESAMPLES)], 4) for share in (0.025, 0.975)],
+        "first": round(statistics.mean(first), 4),
         "by_chance": round(chance, 4),
     }
 
 
 def measure_time(count: int, dim: int) -> dict[str, object]:
     """Return the median milliseconds of a search in random vectors, and the seconds that reading them takes."""
-    random = torch.Generator().manual_seed(0)
-    vectors = torch.randn(count, dim, generator=random)
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(count, dim, generator=generator)
     images = tuple(IndexedImage(name=f"photos/class/{i:08}.jpg", stamp=f"{i:016x}") for i in range(count))
     with TemporaryDirectory() as folder:
         path = Path(folder) / "index.safetensors"
@@ -64,7 +73,7 @@ def measure_time(count: int, dim: int) -> dict[str, object]:
         assert index is not None
         seconds, processor_seconds = [], []
         for _ in range(ROUNDS):
-            query = torch.randn(1, dim, generator=random)
+            query = torch.randn(1, dim, generator=generator)
             began, processor_began = time.perf_counter(), time.process_time()
             index.nearest(query, TOP)
             seconds.append(time.perf_counter() - began)

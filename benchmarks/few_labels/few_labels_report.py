@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.few_labels import add_classes, backbone_probe, fewer_labels, pseudo_labels
+from benchmarks.few_labels import add_classes, backbone_probe, fewer_labels, pseudo_labels, teacher_weights
 from benchmarks.few_labels.fewer_labels import BACKBONE, PRETRAINED, PROBE, SCRATCH, TEACHER
 from benchmarks.learning.results import read_results
 from benchmarks.pages import page_with
@@ -21,6 +21,9 @@ COMMAND = "python -m benchmarks.few_labels.few_labels_report"
 TWELVE_LAYERS = "backbone, twelve layers"
 # Folders of the same images under two names.
 NAMES = {"cifar": "CIFAR-10", "cifar10": "CIFAR-10", "cifar800": "800 of CIFAR-10", "cifar2000flat": "CIFAR-10"}
+
+# With so many labels a class, all images have one.
+ALL = 1_000
 
 Run = dict[str, Any]
 
@@ -55,7 +58,8 @@ def select(value: str, **wanted: Any) -> Callable[[Sequence[Run]], str]:
 
 
 def name_data(run: Run) -> str:
-    return f"{NAMES.get(run['data'], run['data'])}, {run['labels']}"
+    labels = run["labels"] if run["labels"] < ALL else "all"
+    return f"{NAMES.get(run['data'], run['data'])}, {labels}"
 
 
 def list_few_labels(runs: Sequence[Run]) -> list[str]:
@@ -82,6 +86,19 @@ def list_teachers(runs: Sequence[Run]) -> list[str]:
     columns["the teacher itself"] = select("test", contender=BACKBONE)
     sets = {name_data(run) for run in runs if run["sizes"]}
     return tabulate([run for run in runs if name_data(run) in sets], "images, labels a class", name_data, columns)
+
+
+def list_teacher_weights(runs: Sequence[Run]) -> list[str]:
+    """Return the table of the weights of a teacher's features and logits, and of what validation would choose."""
+
+    def choose(own: Sequence[Run]) -> str:
+        tuned = [run for run in own if teacher_weights.CONTENDERS.get(run["contender"]) is not None]
+        by_seed = [[run for run in tuned if run["seed"] == seed] for seed in sorted({run["seed"] for run in tuned})]
+        best = [max(few, key=lambda run: (run["val_metric"], -run["val_loss"])) for few in by_seed]
+        return summarize([run["test"]["value"] for run in best])
+
+    columns = {name: select("test", contender=name) for name in dict.fromkeys(run["contender"] for run in runs)}
+    return tabulate(runs, "images, labels a class", name_data, columns | {"the best on validation": choose})
 
 
 def list_pseudo_labels(runs: Sequence[Run]) -> list[str]:
@@ -129,6 +146,7 @@ def list_shipped(runs: Sequence[Run]) -> list[str]:
 TABLES = {
     "few labels": (fewer_labels.FILE, list_few_labels),
     "teachers": (fewer_labels.FILE, list_teachers),
+    "teacher weights": (teacher_weights.FILE, list_teacher_weights),
     "pseudo-labels": (pseudo_labels.FILE, list_pseudo_labels),
     "added classes": (add_classes.FILE, list_added),
     "shipped backbone": (backbone_probe.FILE, list_shipped),

@@ -17,6 +17,7 @@ accelerator  a stand-in for one: every batch takes 20 ms, whatever its size
 import argparse
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -28,7 +29,7 @@ import uvloop
 
 from benchmarks.serving.accelerator import measure_accelerator
 from benchmarks.serving.contestants import OURS, PEER, UNBATCHED, make_contestants
-from benchmarks.serving.processes import RawModel
+from benchmarks.serving.processes import RawModel, ServerProcess
 from benchmarks.serving.rates import measure_rates, measure_startup
 from benchmarks.serving.strain import measure_memory_growth, measure_overload, measure_single_requests
 from megavit.bench.run import describe_machine
@@ -104,12 +105,17 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="duration of each measurement")
+    parser.add_argument("--apart", action="store_true", help="the sender has the last processor, servers the others")
     parser.add_argument("--output", type=Path, metavar="FILE", help="JSON file for the result")
     arguments = parser.parse_args()
     arguments.bundle = arguments.bundle.resolve()
+    if arguments.apart:
+        *ServerProcess.cores, last = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {last})
     with TemporaryDirectory() as name, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         found = runner.run(measure(arguments, Path(name)))
     figures = describe_machine(torch.device("cpu")) | {"bundle": arguments.bundle.parent.name} | found
+    figures["servers_on"] = ServerProcess.cores
     sys.stdout.write(json.dumps(figures, indent=1) + "\n")
     if arguments.output:
         arguments.output.write_text(json.dumps(figures, indent=1) + "\n")

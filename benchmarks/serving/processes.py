@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import psutil
 
@@ -87,9 +87,12 @@ class ServerProcess:
     """A server on a free port of the loopback interface.
 
     Attributes:
+        cores: of all servers, the processors that they may run on; None for any.
         ready_seconds: from its start until it was asked whether it is ready and said so.
         errors: file that its standard error goes to.
     """
+
+    cores: ClassVar[list[int] | None] = None
 
     def __init__(self, command: list[str], health: str, folder: Path, port: int) -> None:
         self.port, self._health = port, health
@@ -99,6 +102,8 @@ class ServerProcess:
             self.process = subprocess.Popen(
                 command, env=environment(), cwd=folder, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors
             )
+        if self.cores is not None:
+            psutil.Process(self.process.pid).cpu_affinity(self.cores)
         self._wait()
         self.ready_seconds = time.perf_counter() - self.started
 
