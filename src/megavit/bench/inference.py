@@ -16,10 +16,9 @@ from megavit.bench.runtimes import to_onnxruntime, to_openvino
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.vit import ViTConfig
 from megavit.data.augment import normalize
-from megavit.engine.engine import Engine, Precision
+from megavit.engine.engine import Engine, Precision, fast_precision
 from megavit.model.statistics import forward_flops
 from megavit.model.vit import MegaVit
-from megavit.runtime.device import has_bfloat16
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": None}  # PyTorch has no int8 product to compare
 REPRESENTATIVE = "timm"  # the only peer measured in other runtimes, where the peers' graphs are alike
@@ -97,7 +96,7 @@ def _peers_in_int8(config: ViTConfig, images: Tensor) -> Iterator[tuple[str, Run
         return
     model = get_installed_peers(config)[REPRESENTATIVE](config).eval()
     if find_spec("nncf") and find_spec("openvino"):
-        rest: Precision = "bfloat16" if has_bfloat16(torch.device("cpu")) else "float32"
+        rest = fast_precision(torch.device("cpu"))
         yield f"{REPRESENTATIVE} in OpenVINO, by NNCF", partial(to_openvino(model, images, rest, int8=True), images)
     if find_spec("onnxruntime") and find_spec("onnxscript"):
         yield name_onnxruntime(", dynamic"), partial(to_onnxruntime(model, images, int8=True), images)

@@ -45,6 +45,11 @@ def check_precision(name: str, device: torch.device) -> Precision:
     return cast(Precision, name)
 
 
+def fast_precision(device: torch.device) -> Precision:
+    """Return bfloat16 if the device multiplies in it without emulation, in about half the time, else float32."""
+    return "bfloat16" if has_bfloat16(device) else "float32"
+
+
 class Engine:
     """A model that runs with PyTorch at first, then with OpenVINO if that gives the same outputs and is faster.
 
@@ -150,7 +155,7 @@ class Engine:
         if self.bounds is not None:
             from megavit.engine.openvino import OpenVino
 
-            float_precision = "bfloat16" if has_bfloat16(torch.device("cpu")) else "float32"
+            float_precision = fast_precision(torch.device("cpu"))
             self._openvino = OpenVino(self.model, self.preprocessing, float_precision, self.bounds)
             self._is_decided = True
             self.note = "OpenVINO, in int8"

@@ -5,16 +5,15 @@ from dataclasses import dataclass, replace
 import torch
 
 from megavit.config.backbones import Backbone
-from megavit.config.recipe import Recipe
 from megavit.data.dataset import LabeledImages
 from megavit.data.image_dataset import COLOR_CHANNELS, can_convert_channels
-from megavit.engine.engine import Engine
+from megavit.engine.engine import Engine, fast_precision
 from megavit.errors import BundleError, ConfigError
 from megavit.model.vit import MegaVit
 from megavit.predict.embedding_files import SharedEmbeddings
 from megavit.training.loop.build import adapt_preprocessing
 from megavit.training.progress import Reporter
-from megavit.training.setup.resolution import DEFAULT_SIDE, choose_embedding_precision
+from megavit.training.setup.resolution import DEFAULT_SIDE
 from megavit.training.setup.sizes import choose_recipe
 from megavit.weights.backbones.fetch import load_backbone
 from megavit.weights.backbones.local import find_backbones
@@ -55,8 +54,6 @@ def find_backbone_engine(dataset: LabeledImages, device: torch.device, reporter:
 def make_backbone_engine(pretrained: PretrainedModel, device: torch.device) -> Engine:
     """Return an engine of pretrained weights that sees images of about `DEFAULT_SIDE` pixels.
 
-    It multiplies in bfloat16 where the device does so without emulation, which is about twice as fast.
-
     Raises:
         BundleError, ConfigError: if the weights do not fit that size.
     """
@@ -64,5 +61,4 @@ def make_backbone_engine(pretrained: PretrainedModel, device: torch.device) -> E
     config = replace(pretrained.config, num_classes=0, image_size=size)
     model = MegaVit.from_config(config)
     initialize_from(model, pretrained)
-    precision = choose_embedding_precision(Recipe(), device)
-    return Engine(model.to(device).eval(), adapt_preprocessing(config, pretrained), precision)
+    return Engine(model.to(device).eval(), adapt_preprocessing(config, pretrained), fast_precision(device))

@@ -116,7 +116,7 @@ def test_a_size_that_is_slower_than_expected_gives_way_to_a_smaller_one(monkeypa
 )
 def test_a_smaller_size_is_taken_if_it_leaves_time_to_tune(monkeypatch, seconds, size):
     """Embedding may take 0.54 s an image; 100 steps of 32 images of twice the work leave 0.015 s, 40 steps 0.035 s."""
-    monkeypatch.setattr(resolution, "has_bfloat16", lambda device: False)
+    monkeypatch.setattr(resolution, "fast_precision", lambda device: "float32")
     monkeypatch.setattr(resolution, "measure_image", lambda ctx, recipe, _: seconds[recipe.model.image_size])
     recipe = Recipe(model=ModelRecipe(pretrained="tiny"), run=RunRecipe(minutes=2, batch_size=32))
     assert choose_size_by_time(make_context(), recipe, make_weights(224)) == size
@@ -149,16 +149,16 @@ def test_an_image_is_measured_by_the_engine(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("precision", "method", "is_native", "expected"),
+    ("precision", "method", "fast", "expected"),
     [
-        ("auto", "auto", True, "bfloat16"),
-        ("auto", "auto", False, "float32"),
-        ("auto", "probe", True, "float32"),  # its embeddings are those that it is evaluated by
-        ("float32", "auto", True, "float32"),
-        ("bfloat16", "auto", False, "bfloat16"),
+        ("auto", "auto", "bfloat16", "bfloat16"),
+        ("auto", "auto", "float32", "float32"),
+        ("auto", "probe", "bfloat16", "float32"),  # its embeddings are those that it is evaluated by
+        ("float32", "auto", "bfloat16", "float32"),
+        ("bfloat16", "auto", "float32", "bfloat16"),
     ],
 )
-def test_images_are_embedded_in_the_precision_of_the_steps(monkeypatch, precision, method, is_native, expected):
-    monkeypatch.setattr(resolution, "has_bfloat16", lambda device: is_native)
+def test_images_are_embedded_in_the_precision_of_the_steps(monkeypatch, precision, method, fast, expected):
+    monkeypatch.setattr(resolution, "fast_precision", lambda device: fast)
     recipe = Recipe(finetune=FinetuneRecipe(method=method), run=RunRecipe(precision=precision))
     assert choose_embedding_precision(recipe, torch.device("cpu")) == expected

@@ -9,13 +9,13 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import Recipe
 from megavit.data.dataset import LabeledImages
 from megavit.data.image_dataset import can_convert_channels
-from megavit.engine.engine import Engine
+from megavit.engine.engine import Engine, fast_precision
 from megavit.errors import ConfigError
 from megavit.model.vit import MegaVit
 from megavit.training.context import RunContext
 from megavit.training.loop.build import adapt_preprocessing
 from megavit.training.setup.pretrained import fetch_progress
-from megavit.training.setup.resolution import DEFAULT_SIDE, choose_embedding_precision, measure_engine
+from megavit.training.setup.resolution import DEFAULT_SIDE, measure_engine
 from megavit.weights.backbones.fetch import load_source
 from megavit.weights.pretrained.initialize import initialize_from
 from megavit.weights.pretrained.pretrained import MEGAVIT, PretrainedModel, fingerprint
@@ -95,8 +95,8 @@ def load_teacher(ctx: RunContext, recipe: Recipe) -> Teacher | None:
         )
     model = MegaVit.from_config(config)
     initialize_from(model, pretrained, head=outputs is not None)
-    precision = choose_embedding_precision(recipe, ctx.device)
-    engine = Engine(model.to(ctx.device).eval(), adapt_preprocessing(config, pretrained), precision)
+    preprocessing = adapt_preprocessing(config, pretrained)
+    engine = Engine(model.to(ctx.device).eval(), preprocessing, fast_precision(ctx.device))
     if recipe.run.epochs:
         engine.patience = math.inf  # a run by epochs repeats to the bit
     teacher = Teacher(pretrained, engine, outputs, fingerprint(pretrained))

@@ -7,10 +7,9 @@ import torch
 
 from megavit.config.recipe import AUTO, Recipe
 from megavit.data.dataset import LabeledImages
-from megavit.engine.engine import Engine, Precision
+from megavit.engine.engine import Engine, Precision, fast_precision
 from megavit.errors import ConfigError
 from megavit.model.statistics import forward_flops
-from megavit.runtime.device import has_bfloat16
 from megavit.training.context import RunContext
 from megavit.training.data import short_batch_size
 from megavit.training.loop.build import build_pretrained, make_model_config, median_short_side
@@ -78,7 +77,7 @@ def choose_embedding_precision(recipe: Recipe, device: torch.device) -> Precisio
     """
     match recipe.run.precision:
         case "auto":
-            return "bfloat16" if recipe.finetune.method != "probe" and has_bfloat16(device) else "float32"
+            return "float32" if recipe.finetune.method == "probe" else fast_precision(device)
         case precision:
             return precision
 
