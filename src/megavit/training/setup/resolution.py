@@ -28,7 +28,8 @@ EMBEDDING_SHARE, MAX_EMBEDDING_SHARE = 0.45, 0.7
 # model, in this share of the remaining time. Where no size does, the smallest is better if it leaves time for a few:
 # with 76 photographs of clothing in two minutes of one core, 58.7% after 45 steps at 112 pixels, 46.7% without at 224.
 # That is so from a side of `MIN_TUNING_SIZE`: with 10,000 images of CIFAR-10 in three minutes, 85.7% after 286 steps at
-# 84 pixels, 84.0% without at 112; with 3,658 emoji in one minute, 56 pixels with 239 steps were not above 84 without.
+# 84 pixels, 84.0% by the probe at 112, where 105 steps were too few; with 3,658 emoji in one minute, 56 pixels with 239
+# steps were not above 84 without.
 # An image of a step takes about so many times as long as embedding it, by a method that trains the last layers, and by
 # others.
 MIN_TUNING_SIZE, TUNING_STEPS, FEWEST_STEPS, LAST_PASSES, TUNING_PASSES, TUNING_SHARE = 80, 100, 40, 2, 5, 0.85
