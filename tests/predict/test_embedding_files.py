@@ -76,6 +76,12 @@ def test_another_model_or_size_has_embeddings_of_its_own(
     assert SharedEmbeddings(weights, config, pixels, print).rows == {}
 
 
+def test_what_was_rounded_is_not_taken_for_exact(cache: Path) -> None:
+    SharedEmbeddings("weights", CONFIG, PIXELS, print, "bfloat16").add(rows("a"), 1.0)
+    assert SharedEmbeddings("weights", CONFIG, PIXELS, print).rows == {}
+    assert sorted(SharedEmbeddings("weights", CONFIG, PIXELS, print, "bfloat16").rows) == ["a"]
+
+
 def test_a_cache_that_is_no_folder_keeps_nothing(monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
     monkeypatch.setenv("MEGAVIT_CACHE", os.devnull)
     SharedEmbeddings("weights", CONFIG, PIXELS, said.append).add(rows("a"), 1.0)

@@ -80,6 +80,7 @@ class SharedEmbeddings:
     Args:
         weights: fingerprint of the model's weights.
         config: the model's config, of which the head does not matter.
+        precision: precision in which they are computed; those in another are not shared.
 
     Attributes:
         rows: the embeddings (D,) by digest that were there when this object was made.

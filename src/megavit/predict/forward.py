@@ -43,7 +43,7 @@ def compute_logits(
 def compute_embeddings(
     model: MegaVit, batches: Iterable[Images], preprocessing: Preprocessing, dtype: torch.dtype = torch.float32
 ) -> Iterator[Tensor]:
-    """Yield the embeddings (B, D) of each batch, which are the inputs of the head: see `compute_logits`."""
+    """Yield the embeddings (B, D) of each batch, the inputs of the head; arguments are those of `compute_logits`."""
 
     def forward(batch: Images) -> Tensor:
         images = normalize(to_device(batch, device), preprocessing)
