@@ -10,6 +10,12 @@ from tests.helpers.distributed.training import DESIGNS, STEPS, load_state, make_
 
 # Of a loss of about 1: sums in another order.
 BOUND = 1e-6
+# On AMD's processors PyTorch multiplies distributed tensors by MKL, and `megavit.model.linear` others by oneDNN.
+TENSOR_PARALLEL_BOUND = 2 * BOUND
+
+
+def bound(layout: str) -> float:
+    return TENSOR_PARALLEL_BOUND if "tp" in layout else BOUND
 
 
 def apart(losses: list[float], others: list[float]) -> float:
@@ -20,12 +26,12 @@ def apart(losses: list[float], others: list[float]) -> float:
 @pytest.mark.parametrize("layout", dist_2proc.LAYOUTS)
 def test_two_processes_learn_what_one_does(of_two, alone, layout, design):
     assert len(alone[design]) == STEPS
-    assert apart(of_two[f"{layout} {design}"], alone[design]) < BOUND
+    assert apart(of_two[f"{layout} {design}"], alone[design]) < bound(layout)
 
 
 @pytest.mark.parametrize("layout", dist_4proc.LAYOUTS)
 def test_four_processes_learn_what_one_does(of_four, alone, layout):
-    assert apart(of_four[layout], alone[dist_4proc.LAYOUTS[layout][1]]) < BOUND
+    assert apart(of_four[layout], alone[dist_4proc.LAYOUTS[layout][1]]) < bound(layout)
 
 
 @pytest.mark.parametrize("layout", dist_2proc.LAYOUTS)
@@ -44,7 +50,7 @@ def test_matrices_are_dealt_whole_and_collected_as_they_were(of_four):
 
 @pytest.mark.parametrize("layout", dist_2proc.LAYOUTS)
 def test_gradient_checkpointing_changes_nothing(of_two, alone, layout):
-    assert apart(of_two[f"{layout} checkpointing"], alone["parallel"]) < BOUND
+    assert apart(of_two[f"{layout} checkpointing"], alone["parallel"]) < bound(layout)
 
 
 @pytest.mark.parametrize("layout", dist_2proc.LAYOUTS)
@@ -70,12 +76,12 @@ def test_parallel_branches_are_summed_once_each_way_and_serial_ones_twice(of_two
 
 @pytest.mark.parametrize("layout", dist_2proc.LAYOUTS)
 def test_a_step_in_parts_is_learned_from_as_a_whole(of_two, alone, layout):
-    assert apart(of_two[f"{layout} parts"], alone["parallel"]) < BOUND
+    assert apart(of_two[f"{layout} parts"], alone["parallel"]) < bound(layout)
 
 
 @pytest.mark.parametrize("layout", dist_4proc.LAYOUTS)
 def test_a_step_in_parts_is_learned_from_as_a_whole_by_four(of_four, alone, layout):
-    assert apart(of_four[f"{layout} parts"], alone[dist_4proc.LAYOUTS[layout][1]]) < BOUND
+    assert apart(of_four[f"{layout} parts"], alone[dist_4proc.LAYOUTS[layout][1]]) < bound(layout)
 
 
 def test_gradients_are_summed_over_the_copies_once_a_step_whatever_its_parts(of_two, of_four):
@@ -111,7 +117,7 @@ def test_a_checkpoint_goes_on_to_the_same_bits_in_as_many_processes(of_two, layo
 @pytest.mark.parametrize("layout", dist_4proc.GOING_ON)
 @pytest.mark.parametrize("begun", dist_4proc.BEGUN)
 def test_what_two_processes_began_four_go_on_with(of_four, alone, begun, layout):
-    assert apart(of_four[f"{begun} to {layout}"], alone["serial"][dist_2proc.SAVED : dist_4proc.UNTIL]) < BOUND
+    assert apart(of_four[f"{begun} to {layout}"], alone["serial"][dist_2proc.SAVED : dist_4proc.UNTIL]) < bound(layout)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +132,7 @@ def test_what_several_processes_began_one_goes_on_with(of_four, alone, folder, b
 
 @pytest.mark.parametrize("layout", dist_2proc.LAYOUTS)
 def test_what_one_process_began_two_go_on_with(of_two, alone, layout):
-    assert apart(of_two[f"{layout} from one"], alone["parallel"][dist_2proc.SAVED :]) < BOUND
+    assert apart(of_two[f"{layout} from one"], alone["parallel"][dist_2proc.SAVED :]) < bound(layout)
 
 
 @pytest.mark.parametrize("layout", dist_2proc.LAYOUTS)

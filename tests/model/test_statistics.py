@@ -38,7 +38,7 @@ def test_flops_are_those_that_pytorch_counts(name: str) -> None:
     (height, width), (patch, _) = config.image_hw, config.patch_hw
     for size in ((height, width), (height + patch, width - patch)):
         with FlopCounterMode(display=False) as counted, torch.no_grad():
-            model(torch.randn(1, config.channels, *size))
+            model.mlp_head(model.features(torch.randn(1, config.channels, *size)).pooled)  # of all tokens
         assert counted.get_total_flops() == forward_flops(config, (size[0] // patch, size[1] // patch))
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from megavit.config.vit import Design, Pool, Positions, ViTConfig
-from megavit.model.patch_embed import PatchDrop, PrefixTokens
+from megavit.model.embedding.patch_embed import PatchDrop, PrefixTokens
 from megavit.model.pos_embed import Rotation
 
 CONFIG = ViTConfig(image_size=8, patch_size=4, num_classes=5, dim=16, depth=1, heads=2, mlp_dim=24)

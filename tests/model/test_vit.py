@@ -125,7 +125,38 @@ def test_features_are_what_the_head_classifies(pool: Pool, patch_size: Any, patc
     assert torch.equal(model.pool(features.prefix, features.patches), features.pooled)
     logits = model(x)
     assert logits.shape == (2, 5)
-    assert torch.equal(model.mlp_head(features.pooled), logits)
+    torch.testing.assert_close(model.mlp_head(features.pooled), logits)
+
+
+@pytest.mark.parametrize("design", [*DESIGNS, Design(norm="batch")])
+def test_the_last_layer_computes_only_the_class_token_and_the_gradients_are_the_same(design: Design) -> None:
+    model, x = make(design=design, pool="cls", dropout=0.0), images()
+    widths: list[int] = []
+    weights = list(model.parameters())
+    torch.manual_seed(0)
+    all_tokens = torch.autograd.grad(model.mlp_head(model.features(x).pooled).square().sum(), weights)
+    torch.manual_seed(0)
+    with pytest.MonkeyPatch.context() as patch:
+        mlp = model.transformer.layers[-1].mlp
+        forward = mlp.forward
+        patch.setattr(mlp, "forward", lambda tokens: (widths.append(tokens.shape[1]), forward(tokens))[1])
+        class_token = torch.autograd.grad(model(x).square().sum(), weights)
+    everything = model.config.num_patches + model.config.num_prefix_tokens
+    assert widths == [everything if design.norm == "batch" else 1]
+    for ours, theirs in zip(class_token, all_tokens, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_hook_on_the_last_layer_sees_all_tokens() -> None:
+    model, x = make(pool="cls").eval(), images()
+    seen: list[int] = []
+    expected = model(x)
+    for module in (model.transformer.layers[-1], model.transformer.layers[-1].mlp, model.norm, model.transformer):
+        hook = module.register_forward_hook(lambda _, __, output: seen.append(output.shape[1]))
+        torch.testing.assert_close(model(x), expected)
+        hook.remove()
+    assert seen == [7] * 4
 
 
 @torch.no_grad()
@@ -164,7 +195,7 @@ def test_without_classes_the_answer_is_the_pooled_features(pool: Pool) -> None:
     model = make(num_classes=0, pool=pool).eval()
     x = images()
     assert model(x).shape == (2, 64 if pool == "cls_mean" else 32)
-    assert torch.equal(model(x), model.features(x).pooled)
+    torch.testing.assert_close(model(x), model.features(x).pooled)
     assert not any(name.startswith("mlp_head") for name in model.state_dict())
 
 

@@ -40,6 +40,19 @@ def test_a_body_that_grows_above_the_limit_is_refused(stub: Running) -> None:
     assert (reply.status_code, reply.json()["error"]["code"]) == (413, "content_too_large")
 
 
+def test_a_request_that_arrived_whole_is_refused_and_its_connection_used_again(stub: Running) -> None:
+    with stub.raw() as connection:
+        for _ in range(2):
+            connection.sendall(b"POST /nowhere HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\n\r\nimage")
+            answer = b""
+            while b"not_found" not in answer:
+                answer += connection.recv(65_536)
+            assert answer.startswith(b"HTTP/1.1 404 ")
+            assert b"connection: close" not in answer
+        connection.sendall(HEAD + b"content-length: 5\r\n\r\nimage")
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
+
+
 def test_a_client_that_sends_on_regardless_still_reads_the_refusal(stub: Running) -> None:
     with stub.raw() as connection:
         connection.sendall(HEAD + b"content-length: 3000000\r\n\r\n")

@@ -45,7 +45,7 @@ class Design(Settings):
         prefix_positions: tokens before the patches that have a learned position: "none", the "class" token, or "all".
         pool_heads: number of heads in attention pooling; None for `heads`.
         pool_prefix: whether attention pooling includes the tokens before the patches.
-        stem: "patch" (a projection of each patch) or "conv" (3 × 3 convolutions, see `megavit.model.conv_stem`).
+        stem: "patch" (a projection of each patch) or "conv" (3 × 3 convolutions, `megavit.model.embedding.conv_stem`).
         registers: number of register tokens (arXiv 2309.16588).
         layer_scale: initial value of LayerScale (arXiv 2103.17239); None for none.
         drop_path: probability in [0, 1) of skipping the last block's branches for a sample, growing linearly from 0

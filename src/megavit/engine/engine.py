@@ -203,7 +203,7 @@ class Engine:
         try:
             with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, self.precision == "bfloat16"):
                 x = normalize(to_device(images, device), self.preprocessing)
-                pooled = self.model.features(x).pooled
+                pooled = self.model.pooled(x)
                 return ModelOutput(pooled.float().cpu(), self.model.mlp_head(pooled).float().cpu())
         finally:
             self.model.train(was_training)

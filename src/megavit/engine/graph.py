@@ -19,12 +19,12 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.engine.fuse_norms import Matrix, concatenate, fuse, get_affine, is_norm, slice_rows
 from megavit.model.attention import Attention
 from megavit.model.block import ParallelBlock, SerialBlock
-from megavit.model.conv_stem import ConvLayer, ConvStem, ResidualLayer
+from megavit.model.embedding.conv_stem import ConvLayer, ConvStem, ResidualLayer
+from megavit.model.embedding.patch_embed import PatchEmbedding
 from megavit.model.layers import BatchNorm
 from megavit.model.mlp import FeedForward
 from megavit.model.outputs.cosine_head import CosineHead
 from megavit.model.outputs.split_linear import SplitLinear
-from megavit.model.patch_embed import PatchEmbedding
 from megavit.model.pooling import AttentionPool
 from megavit.model.vit import MegaVit
 

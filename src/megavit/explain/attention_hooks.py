@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from megavit.model.attention import Attention
+from megavit.model.layers import first_tokens
 from megavit.model.packing import Packing
 from megavit.model.pooling import AttentionPool
 from megavit.model.pos_embed import Rotation
@@ -52,7 +53,7 @@ def record_attention(model: MegaVit, images: Tensor, *, differentiable: bool = F
         pool = RecordedAttentionPool(copied.pool) if isinstance(copied.pool, AttentionPool) else None
         if pool is not None:
             copied.pool = pool  # pyrefly: ignore[bad-assignment] - it has the same signature
-        logits = copied(detach(images))
+        logits = copied.mlp_head(copied.features(detach(images)).pooled)  # by all tokens
     weights = tuple(attention.weights for attention in layers)
     return AttentionRecord(logits, weights, None if pool is None else pool.weights, model.config.num_prefix_tokens)
 
@@ -66,9 +67,16 @@ class RecordedAttention(nn.Module):
         super().__init__()
         self.attention = attention
 
-    def forward(self, x: Tensor, rotation: Rotation | None = None, packing: Packing | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        rotation: Rotation | None = None,
+        packing: Packing | None = None,
+        num_outputs: int | None = None,
+    ) -> Tensor:
         attention = self.attention
         query, key, value = attention.project(x, rotation)
+        query = first_tokens(query, num_outputs)
         self.weights = _weights(query, key)
         mixed = (self.weights.to(value.dtype) @ value).transpose(1, 2).flatten(2)
         return attention.out(mixed if isinstance(attention, ZetaAttention) else attention.out_norm(mixed))

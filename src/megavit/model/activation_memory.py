@@ -56,6 +56,7 @@ class SavedActivations:
         after: saved after the last block.
         stream: tokens between two blocks, all that gradient checkpointing saves of a block.
         block: saved by a block.
+        last: saved by the last block, which computes only the class token if that is pooled (`MegaVit.pooled`).
         forward: additional peak of a block's forward pass.
         forward_unsaved: additional peak of a block's forward pass if it saves nothing.
         backward: additional peak of a block's backward pass.
@@ -67,11 +68,16 @@ class SavedActivations:
     after: int
     stream: int
     block: int
+    last: int
     forward: int
     forward_unsaved: int
     backward: int
     recomputed: int
     cast: int
+
+    def of_blocks(self, depth: int, gradient_checkpointing: bool) -> int:
+        """Return what all blocks of an unsharded model save."""
+        return depth * self.stream if gradient_checkpointing else (depth - 1) * self.block + self.last
 
 
 def compute_saved_activations(config: ViTConfig, numerics: Numerics, tensor: int = 1) -> SavedActivations:
@@ -83,11 +89,12 @@ def compute_saved_activations(config: ViTConfig, numerics: Numerics, tensor: int
     norms = 2 if design.block == "serial" else 1
     # Autocast casts the norm's output for each product.
     normed = dim * product * (2 if numerics.autocast else norms)
-    attention = 4 * inner * product
+    projected, attended = 3 * inner * product, inner * product
     if design.qk_norm:
-        # Normalized queries and keys, the output in both orders of its axes, and each row's statistics.
-        attention += 3 * inner * product + 2 * heads * _row_statistics(FLOAT32 if numerics.casts_heads else product)
-        attention += 2 * inner * FLOAT32 if numerics.casts_heads else 0
+        # Normalized queries and keys, each row's statistics, and the output in both orders of its axes.
+        projected += 2 * inner * product + 2 * heads * _row_statistics(FLOAT32 if numerics.casts_heads else product)
+        projected += 2 * inner * FLOAT32 if numerics.casts_heads else 0
+        attended += inner * product
     eager = numerics.processor and product == BFLOAT16 and tokens <= MAX_EAGER_TOKENS
     weights = heads * tokens * product if eager else SOFTMAX_ROW * heads
     scales = 0 if design.layer_scale is None else 2 * dim * product
@@ -97,12 +104,16 @@ def compute_saved_activations(config: ViTConfig, numerics: Numerics, tensor: int
     if eager:  # the MLP's activations are freed by then
         backward = max(backward, 2 * heads * tokens * product + stream - mlp)
     image = config.channels * config.image_hw[0] * config.image_hw[1]
-    block = norms * (dim * norm + _row_statistics(norm)) + normed + attention + weights + mlp + scales
+    block = norms * (dim * norm + _row_statistics(norm)) + normed + projected + attended + weights + mlp + scales
+    # What the keys and values of all tokens need, beside what only the outputs do.
+    for_all = dim * norm + _row_statistics(norm) + dim * product + projected
+    only_class = config.pool == "cls" and design.norm != "batch"
     return SavedActivations(
         before=_embedding(config, numerics),
         after=tokens * (dim * norm + _row_statistics(norm)) + _head(config, numerics, tokens),
         stream=tokens * stream,
         block=tokens * block,
+        last=tokens * for_all + (block - for_all) if only_class else tokens * block,
         forward=tokens * 3 * dim * product,
         forward_unsaved=tokens * (mlp + normed + dim * (norm + product) + stream),
         backward=tokens * backward,
@@ -118,7 +129,7 @@ def activation_memory(config: ViTConfig, gradient_checkpointing: bool = False) -
     With gradient checkpointing, each block saves its input, and only one block at a time saves everything.
     """
     saved = compute_saved_activations(config, Numerics())
-    trunk = saved.before + config.depth * (saved.stream if gradient_checkpointing else saved.block)
+    trunk = saved.before + saved.of_blocks(config.depth, gradient_checkpointing)
     recomputed = saved.recomputed if gradient_checkpointing else 0
     return trunk + max(saved.after, recomputed + saved.backward)
 

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megavit.config.vit import ViTConfig
-from megavit.model.layers import make_norm, make_token_norm
+from megavit.model.layers import first_tokens, make_norm, make_token_norm
+from megavit.model.linear import Linear
 from megavit.model.packing import Packing
 from megavit.model.pos_embed import Rotation, rotate
 
@@ -17,7 +18,7 @@ MAX_EAGER_TOKENS = 256
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with an output projection: (B, T, D) -> (B, T, D).
+    """Multi-head self-attention with an output projection: (B, T, D) -> (B, T, D), or the first `num_outputs` tokens.
 
     `to_qkv`'s outputs are ordered (query | key | value, head, channel).
     """
@@ -28,15 +29,22 @@ class Attention(nn.Module):
         inner = config.heads * config.dim_head
         self.heads = config.heads
         self.dropout = config.dropout
-        self.to_qkv = nn.Linear(config.dim, 3 * inner, bias=design.qkv_bias)
+        self.to_qkv = Linear(config.dim, 3 * inner, bias=design.qkv_bias)
         self.query_norm = make_token_norm(design, config.dim_head) if design.qk_norm else nn.Identity()
         self.key_norm = make_token_norm(design, config.dim_head) if design.qk_norm else nn.Identity()
         self.out_norm = make_norm(design, inner) if design.attention_out_norm else nn.Identity()
-        self.out = nn.Linear(inner, config.dim)
+        self.out = Linear(inner, config.dim)
         self.out_dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, rotation: Rotation | None = None, packing: Packing | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        rotation: Rotation | None = None,
+        packing: Packing | None = None,
+        num_outputs: int | None = None,
+    ) -> Tensor:
         query, key, value = self.project(x, rotation)
+        query = first_tokens(query, num_outputs)
         dropout = self.dropout if self.training else 0.0
         if packing is None:
             mixed = attend(query, key, value, dropout)

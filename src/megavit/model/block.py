@@ -1,11 +1,14 @@
-"""Transformer layers: parallel (ViT-22B, the default), serial (the original ViT) and zetascale's."""
+"""Transformer layers: parallel (ViT-22B, the default), serial (the original ViT) and zetascale's.
+
+A layer's tokens can be all that is computed, or only its first `num_outputs`, which attend to all the same.
+"""
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from megavit.config.vit import ViTConfig
 from megavit.model.attention import Attention
-from megavit.model.layers import DropPath, make_layer_scale, make_norm
+from megavit.model.layers import DropPath, first_tokens, make_layer_scale, make_norm
 from megavit.model.mlp import FeedForward
 from megavit.model.packing import Packing
 from megavit.model.pos_embed import Rotation
@@ -24,9 +27,16 @@ class ParallelBlock(nn.Module):
         self.mlp_scale = make_layer_scale(config)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor, rotation: Rotation | None = None, packing: Packing | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        rotation: Rotation | None = None,
+        packing: Packing | None = None,
+        num_outputs: int | None = None,
+    ) -> Tensor:
         normed = self.norm(x)
-        attended = self.attention_scale(self.attention(normed, rotation, packing))
+        attended = self.attention_scale(self.attention(normed, rotation, packing, num_outputs))
+        x, normed = first_tokens(x, num_outputs), first_tokens(normed, num_outputs)
         return x + self.drop_path(attended + self.mlp_scale(self.mlp(normed)), packing)
 
 
@@ -43,9 +53,15 @@ class SerialBlock(nn.Module):
         self.mlp_scale = make_layer_scale(config)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor, rotation: Rotation | None = None, packing: Packing | None = None) -> Tensor:
-        attended = self.attention_scale(self.attention(self.attention_norm(x), rotation, packing))
-        x = x + self.drop_path(attended, packing)
+    def forward(
+        self,
+        x: Tensor,
+        rotation: Rotation | None = None,
+        packing: Packing | None = None,
+        num_outputs: int | None = None,
+    ) -> Tensor:
+        attended = self.attention_scale(self.attention(self.attention_norm(x), rotation, packing, num_outputs))
+        x = first_tokens(x, num_outputs) + self.drop_path(attended, packing)
         return x + self.drop_path(self.mlp_scale(self.mlp(self.mlp_norm(x))), packing)
 
 
@@ -66,11 +82,17 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(block(config, config.design.drop_path * i / last) for i in range(config.depth))
         self.gradient_checkpointing = False
 
-    def forward(self, x: Tensor, rotation: Rotation | None = None, packing: Packing | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        rotation: Rotation | None = None,
+        packing: Packing | None = None,
+        num_outputs: int | None = None,
+    ) -> Tensor:
+        """Return all tokens (B, T, D), or only the first `num_outputs` of images that are not packed."""
         recompute = self.gradient_checkpointing and self.training
+        last = self.layers[-1]
         for layer in self.layers:
-            if recompute:
-                x = checkpoint(layer, x, rotation, packing, use_reentrant=False)
-            else:
-                x = layer(x, rotation, packing)
+            arguments = (x, rotation, packing, num_outputs if layer is last else None)
+            x = checkpoint(layer, *arguments, use_reentrant=False) if recompute else layer(*arguments)
         return x

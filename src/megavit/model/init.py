@@ -4,8 +4,8 @@ import math
 
 from torch import nn
 
+from megavit.model.embedding.patch_embed import PrefixTokens
 from megavit.model.layers import BatchNorm, LayerScale
-from megavit.model.patch_embed import PrefixTokens
 from megavit.model.pooling import AttentionPool
 from megavit.model.pos_embed import LearnedPositions
 

@@ -1,4 +1,4 @@
-"""Small layers shared by all blocks: norms, LayerScale and DropPath."""
+"""Small layers and functions shared by all blocks: norms, LayerScale, DropPath, the first tokens."""
 
 import torch
 from torch import Tensor, nn
@@ -80,6 +80,11 @@ class DropPath(nn.Module):
         mask = torch.rand(samples, 1, 1, device=branch.device) < keep
         mask = mask if packing is None else packing.repeat(mask)
         return branch * mask.to(branch.dtype) / keep
+
+
+def first_tokens(x: Tensor, count: int | None) -> Tensor:
+    """Return the first `count` tokens of `x` (..., T, D), or all of them for None."""
+    return x if count is None else x[..., :count, :]
 
 
 def make_layer_scale(config: ViTConfig) -> nn.Module:

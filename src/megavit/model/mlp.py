@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from megavit.config.vit import ViTConfig
 from megavit.model.layers import make_norm
+from megavit.model.linear import Linear
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -25,10 +26,10 @@ class FeedForward(nn.Module):
         super().__init__()
         self.mlp = config.design.mlp
         # SwiGLU computes (gate | value).
-        self.into = nn.Linear(config.dim, config.mlp_dim * (2 if self.mlp == "swiglu" else 1))
+        self.into = Linear(config.dim, config.mlp_dim * (2 if self.mlp == "swiglu" else 1))
         self.dropout = nn.Dropout(config.dropout)
         self.out_norm = make_norm(config.design, config.mlp_dim) if config.design.mlp_out_norm else nn.Identity()
-        self.out = nn.Linear(config.mlp_dim, config.dim)
+        self.out = Linear(config.mlp_dim, config.dim)
         self.out_dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:

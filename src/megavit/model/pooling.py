@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from megavit.config.vit import ViTConfig
 from megavit.model.layers import make_norm
+from megavit.model.linear import Linear
 from megavit.model.mlp import ACTIVATIONS
 
 
@@ -48,13 +49,13 @@ class AttentionPool(nn.Module):
         self.heads = config.pool_heads
         self.prefix = config.design.pool_prefix
         self.query = nn.Parameter(torch.empty(dim))
-        self.to_query = nn.Linear(dim, dim)
-        self.to_key_value = nn.Linear(dim, 2 * dim)
-        self.out = nn.Linear(dim, dim)
+        self.to_query = Linear(dim, dim)
+        self.to_key_value = Linear(dim, 2 * dim)
+        self.out = Linear(dim, dim)
         self.norm = make_norm(config.design, dim)
         self.activate = ACTIVATIONS.get(config.design.mlp, F.gelu)  # GELU in models with SwiGLU
-        self.mlp_into = nn.Linear(dim, config.mlp_dim)
-        self.mlp_out = nn.Linear(config.mlp_dim, dim)
+        self.mlp_into = Linear(dim, config.mlp_dim)
+        self.mlp_out = Linear(config.mlp_dim, dim)
 
     def project(self, prefix: Tensor, patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the query (1, H, 1, K), and keys and values (B, H, N or T, K)."""

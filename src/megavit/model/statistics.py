@@ -37,8 +37,9 @@ def parameter_count(config: ViTConfig) -> int:
 def forward_flops(config: ViTConfig, grid: tuple[int, int] | None = None) -> int:
     """Return the floating-point operations of a forward pass on one image: two per multiply-add of a matrix product.
 
-    Norms, activations and the softmax are not counted (arXiv 2204.02311, appendix B). `grid` is the (rows, columns) of
-    patches; None means those of the model's image size.
+    Norms, activations and the softmax are not counted (arXiv 2204.02311, appendix B). Every layer counts in full, also
+    the last of a model that computes only its class token (`MegaVit.pooled`). `grid` is the (rows, columns) of patches;
+    None means those of the model's image size.
     """
     rows, columns = grid or config.grid
     patches = rows * columns

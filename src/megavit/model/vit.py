@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from megavit.config.vit import Design, FinalNorm, Pool, Size, ViTConfig
 from megavit.model.block import Transformer
-from megavit.model.conv_stem import ConvStem
+from megavit.model.embedding.conv_stem import ConvStem
+from megavit.model.embedding.patch_embed import PatchDrop, PatchEmbedding, PrefixTokens
 from megavit.model.hub import HubModel
 from megavit.model.init import initialize
 from megavit.model.layers import make_norm
 from megavit.model.packing import pack, stack_by_grid
-from megavit.model.patch_embed import PatchDrop, PatchEmbedding, PrefixTokens
 from megavit.model.pooling import POOLS
 from megavit.model.pos_embed import POSITIONS, Rotation
 from megavit.runtime.device import copies_ahead
@@ -127,8 +127,27 @@ class MegaVit(HubModel):
         initialize(self, depth=self.config.depth, layer_scale=self.config.design.layer_scale or 1.0)
 
     def forward(self, img: Tensor | list[Tensor] | tuple[Tensor, ...]) -> Tensor:
-        features = self.features_packed(img) if isinstance(img, list | tuple) else self.features(img)
-        return self.mlp_head(features.pooled)
+        return self.mlp_head(self.pooled(img))
+
+    def pooled(self, img: Tensor | list[Tensor] | tuple[Tensor, ...]) -> Tensor:
+        """Return the pooled vectors (B, pooled_dim) of images, the input of the head.
+
+        They equal those of `features`, up to rounding. Where only the class token is pooled, the last layer computes no
+        other token, unless a hook on it or after it may want them.
+        """
+        if isinstance(img, list | tuple):
+            return self.features_packed(img).pooled
+        if not self._needs_only_class_token():
+            return self.features(img).pooled
+        x, rotation = self.embed(img, self.patch_embedding.grid(img))
+        x = self.final_norm(self.transformer(x, rotation, num_outputs=1), "tokens")
+        return self.final_norm(self.pool(x, x), "pooled")
+
+    def _needs_only_class_token(self) -> bool:
+        if self.config.pool != "cls" or self.config.design.norm == "batch":  # batch norms need all tokens in training
+            return False
+        observed = (self.transformer, self.norm, *self.transformer.layers[-1].modules())
+        return not any(module._forward_hooks or module._forward_pre_hooks for module in observed)
 
     def features(self, img: Tensor) -> Features:
         """Return the tokens and the pooled vector of images (B, C, height, width), before the head."""

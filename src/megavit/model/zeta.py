@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from megavit.config.vit import ViTConfig
 from megavit.model.attention import attend, attend_packed
-from megavit.model.layers import make_norm
+from megavit.model.layers import first_tokens, make_norm
+from megavit.model.linear import Linear
 from megavit.model.mlp import FeedForward
 from megavit.model.packing import Packing
 from megavit.model.pos_embed import Rotation
@@ -23,14 +24,15 @@ class ZetaAttention(nn.Module):
         inner = config.heads * config.dim_head
         self.heads = config.heads
         self.dropout = config.dropout
-        self.to_qkv = nn.Linear(config.dim, 3 * inner, bias=False)
+        self.to_qkv = Linear(config.dim, 3 * inner, bias=False)
         self.key_norm = make_norm(config.design, config.dim_head)
         self.value_norm = make_norm(config.design, config.dim_head)
-        self.out = nn.Linear(inner, config.dim)
+        self.out = Linear(inner, config.dim)
         self.out_dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, packing: Packing | None = None) -> Tensor:
+    def forward(self, x: Tensor, packing: Packing | None = None, num_outputs: int | None = None) -> Tensor:
         query, key, value = self.project(x)
+        query = first_tokens(query, num_outputs)
         dropout = self.dropout if self.training else 0.0
         if packing is None:
             mixed = attend(query, key, value, dropout)
@@ -56,6 +58,14 @@ class ZetaBlock(nn.Module):
         self.mlp_norm = make_norm(config.design, config.dim)
         self.mlp = FeedForward(config)
 
-    def forward(self, x: Tensor, rotation: Rotation | None = None, packing: Packing | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        rotation: Rotation | None = None,
+        packing: Packing | None = None,
+        num_outputs: int | None = None,
+    ) -> Tensor:
         x = self.stream_norm(x)
-        return x + self.attention(self.attention_norm(x), packing=packing) + self.mlp(self.mlp_norm(x))
+        attended = self.attention(self.attention_norm(x), packing=packing, num_outputs=num_outputs)
+        x = first_tokens(x, num_outputs)
+        return x + attended + self.mlp(self.mlp_norm(x))

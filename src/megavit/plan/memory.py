@@ -96,10 +96,10 @@ def _unsharded(config: ViTConfig, training: Training, layout: ParallelLayout) ->
     """Return the memory that varies by phase for a single GPU or DDP."""
     numerics = layout.numerics(training)
     weights = shard_parameters(config, 1, 1)
-    saved, images, depth = compute_saved_activations(config, numerics), layout.micro_batch_size, config.depth
+    saved, images = compute_saved_activations(config, numerics), layout.micro_batch_size
     recomputes = layout.gradient_checkpointing
     inside = saved.stream if recomputes else saved.block
-    trunk = saved.before + depth * inside
+    trunk = saved.before + saved.of_blocks(config.depth, recomputes)
     casts = BFLOAT16 * weights.linear if numerics.autocast else 0
     block_casts = BFLOAT16 * weights.block.linear if numerics.autocast else 0
     accumulated = FLOAT32 * weights.total if layout.gradient_accumulation > 1 else 0

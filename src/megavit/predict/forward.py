@@ -48,7 +48,7 @@ def compute_embeddings(
     def forward(batch: Images) -> Tensor:
         images = normalize(to_device(batch, device), preprocessing)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-            return (model.features_packed(images) if isinstance(images, list) else model.features(images)).pooled
+            return model.pooled(images)
 
     device = next(model.parameters()).device
     return _run(model, batches, forward)

@@ -48,6 +48,15 @@ def describe_processor() -> str:
     return " ".join(line.strip() for line in first if line.startswith(_INSTRUCTION_SET))
 
 
+def is_amd() -> bool:
+    """Return whether the processor is AMD's, as far as the system tells."""
+    vendor = "AuthenticAMD"
+    try:
+        return vendor in _CPU_INFO.read_text(encoding="utf-8", errors="replace")
+    except OSError:  # not on Linux
+        return vendor in platform.processor()
+
+
 def processor_id() -> str:
     """Return a short digest of `describe_processor`, which is equal on machines with the same processor."""
     return hashlib.sha256(describe_processor().encode()).hexdigest()[:16]

@@ -15,7 +15,7 @@ from megavit.config.export_info import IMAGES, METADATA, ExportPrecision
 from megavit.errors import ConfigError, ExportError
 from megavit.exporting.module import ExportModule, example_input, output_names, run_eagerly
 from megavit.exporting.targets.onnx import suppress_output
-from megavit.model.patch_embed import PatchEmbedding
+from megavit.model.embedding.patch_embed import PatchEmbedding
 from megavit.predict.predictor import Predictor
 
 

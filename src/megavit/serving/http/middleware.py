@@ -129,10 +129,16 @@ class _RequestHandler:
             headers.update({"x-request-id": self._id} | _HEADERS)
             for name, value in _DEFAULT_HEADERS.items():
                 headers.setdefault(name, value)
-            if self._unread or self._middleware.draining:
+            if (self._unread and not self._has_arrived) or self._middleware.draining:
                 headers["connection"] = "close"
             message["headers"] = headers.raw
         await self._send(message)
+
+    @property
+    def _has_arrived(self) -> bool:
+        """Whether the server has received the whole body, so that its connection can be kept without reading it."""
+        cycle = self._scope["state"].get("cycle")
+        return cycle is not None and not cycle.more_body
 
     def _log(self, seconds: float) -> None:
         route = getattr(self._scope.get("route"), "path", None)

@@ -99,6 +99,7 @@ class TimeoutProtocol(HttpToolsProtocol):
             self._abort_parsing(ApiError(429, f"more than {MAX_PIPELINED} pipelined requests wait for a response"))
         self.scope["state"]["started"] = self._started
         super().on_headers_complete()
+        self.scope["state"]["cycle"] = self.cycle  # tells the application whether the body has arrived
         self._in_body = True
         if not self.pipeline:
             self._running = self.cycle

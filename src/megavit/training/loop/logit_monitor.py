@@ -16,6 +16,7 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.data.image_dataset import Images
 from megavit.distributed.context import ParallelContext
 from megavit.model.attention import Attention
+from megavit.model.layers import first_tokens
 from megavit.model.packing import Packing
 from megavit.model.pos_embed import Rotation
 from megavit.model.vit import MegaVit
@@ -78,9 +79,11 @@ def compute_max_attention_logit(
     x: Tensor,
     rotation: Rotation | None = None,
     packing: Packing | None = None,
+    num_outputs: int | None = None,
 ) -> Tensor:
     """Return the largest |q · k| / √K over the heads and the token pairs within each image of `x` (B, T, D)."""
     query, key, _ = attention.project(x, rotation)
+    query = first_tokens(query, num_outputs)
     if packing is None:
         images = [*zip(query, key, strict=True)]
     else:

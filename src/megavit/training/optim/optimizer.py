@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from megavit.config.recipe import OptimizerRecipe, ScheduleRecipe
 from megavit.distributed.dtensor_utils import get_mesh, to_local
 from megavit.model.attention import Attention
-from megavit.model.conv_stem import ConvLayer
+from megavit.model.embedding.conv_stem import ConvLayer
 from megavit.model.mlp import FeedForward
 from megavit.model.vit import MegaVit
 from megavit.runtime.device import has_bfloat16

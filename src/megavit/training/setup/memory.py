@@ -49,5 +49,5 @@ def min_memory(config: ViTConfig, run: RunRecipe) -> int:
     """Return a lower bound in bytes of all copies of the weights and the activations of a step in bfloat16."""
     saved = compute_saved_activations(config, Numerics(BFLOAT16))
     images = micro_batch_size(run.batch_size or 1, run.gradient_accumulation or 1)
-    blocks = config.depth * (saved.stream if run.gradient_checkpointing else saved.block)
+    blocks = saved.of_blocks(config.depth, run.gradient_checkpointing)
     return 4 * COPIES * parameter_count(config) + images * blocks

@@ -5,8 +5,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megavit.config.vit import ViTConfig
+from megavit.model.embedding.patch_embed import Embedding
 from megavit.model.layers import make_norm
-from megavit.model.patch_embed import Embedding
+from megavit.model.linear import Linear
 
 
 class ConvLayer(nn.Module):
@@ -63,7 +64,7 @@ class ConvStem(Embedding):
             layers += (ResidualLayer(config, width) for _ in range(residual))
             channels = width
         self.layers = nn.Sequential(*layers)
-        self.projection = nn.Linear(config.dim, config.dim)
+        self.projection = Linear(config.dim, config.dim)
 
     def forward(self, img: Tensor) -> Tensor:
         self.grid(img)

@@ -6,7 +6,7 @@ import torch
 
 from megavit.config.vit import Design, ViTConfig
 from megavit.errors import ConfigError
-from megavit.model.conv_stem import ConvLayer, ConvStem, ResidualLayer
+from megavit.model.embedding.conv_stem import ConvLayer, ConvStem, ResidualLayer
 from megavit.model.vit import MegaVit
 
 CONFIG = ViTConfig(

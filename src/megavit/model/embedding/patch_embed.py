@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from megavit.config.vit import ViTConfig, check_divisible
 from megavit.model.layers import make_norm
+from megavit.model.linear import Linear
 from megavit.model.pos_embed import Rotation
 
 
@@ -72,7 +73,7 @@ class PatchEmbedding(Embedding):
         super().__init__(config)
         design, pixels = config.design, config.channels * math.prod(config.patch_hw)
         self.pixel_norm = make_norm(design, pixels) if design.patch_norm else nn.Identity()
-        self.projection = nn.Linear(pixels, config.dim)
+        self.projection = Linear(pixels, config.dim)
         self.norm = make_norm(design, config.dim) if design.patch_norm else nn.Identity()
 
     def forward(self, img: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from megavit.config.vit import ViTConfig
 from megavit.errors import ConfigError
-from megavit.model.patch_embed import PatchEmbedding
+from megavit.model.embedding.patch_embed import PatchEmbedding
 
 CONFIG = ViTConfig(image_size=(8, 12), patch_size=4, num_classes=5, dim=16, depth=1, heads=2, mlp_dim=24)
 

@@ -1,0 +1,1 @@
+"""The layers that turn images into tokens: patches or convolutions, and prefix tokens."""
