@@ -61,9 +61,12 @@ async def _serve(
             )
             from megavit.serving.http.app import make_app
             from megavit.serving.http.middleware import ServerMiddleware
+            from megavit.serving.http.overload import Overload
 
             app = ServerMiddleware(make_app(models, settings, metrics, budget), settings, metrics)
-            server = make_server(app, settings, metrics)
+            first = next(iter(models.values()))
+            overload = Overload(lambda: None if app.draining else first.find_overload(), metrics)
+            server = make_server(app, settings, metrics, overload.refuse)
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             try:
                 await _wait_for_first(asyncio.gather(*(model.first_ready for model in models.values())), stop.wait())

@@ -2,7 +2,7 @@
 
 import hmac
 import ipaddress
-import secrets
+import random
 import time
 import traceback
 from typing import Any
@@ -19,15 +19,20 @@ from megavit.serving.settings import Settings
 
 PUBLIC_PATHS = ("/page", "/health")
 """Paths, with everything below them, that need no key; neither does `/`."""
-_HEADERS = {
+SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cross-origin-resource-policy": "same-origin",
 }
-_DEFAULT_HEADERS = {
+DEFAULT_HEADERS = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
 }
+
+
+def make_request_id() -> str:
+    """Return a random identifier; it is no secret, so that it need not cost a system call."""
+    return f"{random.getrandbits(64):016x}"
 
 
 def error_response(error: ApiError) -> Response:
@@ -88,7 +93,7 @@ class _RequestHandler:
 
     def __init__(self, middleware: ServerMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
         self._middleware, self._scope, self._receive, self._send = middleware, scope, receive, send
-        self._id = secrets.token_hex(8)
+        self._id = make_request_id()
         self._headers = Headers(scope=scope)
         self._unread = "transfer-encoding" in self._headers or self._headers.get("content-length", "0") != "0"
         self._bytes = 0
@@ -126,8 +131,8 @@ class _RequestHandler:
         if message["type"] == "http.response.start":
             self._status = message["status"]
             headers = MutableHeaders(raw=message.setdefault("headers", []))
-            headers.update({"x-request-id": self._id} | _HEADERS)
-            for name, value in _DEFAULT_HEADERS.items():
+            headers.update({"x-request-id": self._id} | SECURITY_HEADERS)
+            for name, value in DEFAULT_HEADERS.items():
                 headers.setdefault(name, value)
             if (self._unread and not self._has_arrived) or self._middleware.draining:
                 headers["connection"] = "close"

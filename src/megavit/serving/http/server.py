@@ -62,8 +62,17 @@ class HttpServer(Server):
             await asyncio.sleep(0.02)
 
 
-def make_server(app: ASGIApp, settings: Settings, server_metrics: Metrics) -> HttpServer:
-    """Return a server for an ASGI application, with the timeouts of the settings."""
+def make_server(
+    app: ASGIApp,
+    settings: Settings,
+    server_metrics: Metrics,
+    refuse: Callable[[bytes, bytes], bytes | None] = lambda _method, _url: None,
+) -> HttpServer:
+    """Return a server for an ASGI application, with the timeouts of the settings.
+
+    Args:
+        refuse: returns the response to a method and URL that the application need not see, or None.
+    """
 
     class Protocol(TimeoutProtocol):
         read_timeout = settings.read_timeout
@@ -71,6 +80,7 @@ def make_server(app: ASGIApp, settings: Settings, server_metrics: Metrics) -> Ht
         keep_alive = settings.keep_alive
         metrics = server_metrics
         connection_limit = ConnectionLimit()
+        refuse_early = staticmethod(refuse)
 
     return HttpServer(
         Config(

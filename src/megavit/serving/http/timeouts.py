@@ -1,7 +1,8 @@
-"""Add time and size limits to uvicorn's HTTP protocol, which waits forever for slow clients."""
+"""Add time and size limits to uvicorn's HTTP protocol, which waits forever for slow clients, and refuse cheaply."""
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -22,6 +23,8 @@ MAX_PIPELINED = 64
 """Maximum number of requests waiting behind an unanswered one of their connection."""
 GRACE_SECONDS = 1.0
 """Seconds in which the application itself may refuse a late body."""
+MAX_DISCARDED_BYTES = 2**16
+"""Maximum size of a body that is read for nothing, so that the connection of a refused request can be used again."""
 
 
 class TimeoutProtocol(HttpToolsProtocol):
@@ -31,6 +34,8 @@ class TimeoutProtocol(HttpToolsProtocol):
     one), and the next one begin within `keep_alive` seconds of a response. The start of a request is in its scope's
     state as `started`. A client that reads nothing of its response for `write_timeout` seconds is disconnected.
 
+    `refuse_early` returns the response to a method and URL that the application need not see, or None.
+
     A pipelined request starts after the response before it; if it is invalid, the connection is closed then.
     """
 
@@ -39,12 +44,13 @@ class TimeoutProtocol(HttpToolsProtocol):
     keep_alive: float
     metrics: Metrics
     connection_limit: ConnectionLimit
+    refuse_early: Callable[[bytes, bytes], bytes | None]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._draining_transport = DrainingTransport(transport)
         self.parser: Any = RequestParser(self)
         self._overhead = 0
-        self._in_request = self._in_body = self._ignore_input = False
+        self._in_request = self._in_body = self._ignore_input = self._is_discarding = False
         self._running: RequestResponseCycle | None = None
         self._error: ApiError | None = None
         self._write_timer: asyncio.TimerHandle | None = None
@@ -97,6 +103,10 @@ class TimeoutProtocol(HttpToolsProtocol):
             self._abort_parsing(ApiError(414, f"the URL exceeds the limit of {MAX_URL_BYTES // 1024} KiB"))
         if len(self.pipeline) == MAX_PIPELINED:
             self._abort_parsing(ApiError(429, f"more than {MAX_PIPELINED} pipelined requests wait for a response"))
+        if self._can_discard() and (response := self.refuse_early(self.parser.get_method(), self.url)) is not None:
+            self._is_discarding = True
+            self._draining_transport.write(response)
+            return
         self.scope["state"]["started"] = self._started
         super().on_headers_complete()
         self.scope["state"]["cycle"] = self.cycle  # tells the application whether the body has arrived
@@ -111,6 +121,8 @@ class TimeoutProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._overhead = 0
+        if self._is_discarding:
+            return
         self._received += len(body)
         super().on_body(body)
 
@@ -120,6 +132,10 @@ class TimeoutProtocol(HttpToolsProtocol):
         self._stop_timer()
         self._overhead = 0
         self._in_request = self._in_body = self._draining_transport.unread = False
+        if self._is_discarding:
+            self._is_discarding = False
+            self._start_timer(self.keep_alive)
+            return
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -149,7 +165,7 @@ class TimeoutProtocol(HttpToolsProtocol):
         return self.cycle is None or self._in_request
 
     def _on_timeout(self) -> None:
-        if not self._in_request:
+        if not self._in_request or self._is_discarding:
             self._draining_transport.close()
         elif self._running not in (None, self._receiving):  # reading may be paused
             self._start_timer(self.read_timeout)
@@ -157,6 +173,14 @@ class TimeoutProtocol(HttpToolsProtocol):
             self._refuse(ApiError(408, f"the request's headers did not arrive within {self.read_timeout:g} seconds"))
         else:
             self._read_timer = self.loop.call_later(GRACE_SECONDS, self._draining_transport.close)
+
+    def _can_discard(self) -> bool:
+        """Return whether the arriving request has a small body, and its connection nothing else to do."""
+        is_idle = self.cycle is None or self.cycle.response_complete
+        if not is_idle or self.expect_100_continue or not self.parser.should_keep_alive():
+            return False
+        lengths = [value for name, value in self.headers if name == b"content-length"]
+        return len(lengths) == 1 and len(lengths[0]) < 6 and int(lengths[0]) <= MAX_DISCARDED_BYTES
 
     @property
     def _receiving(self) -> RequestResponseCycle | None:

@@ -5,6 +5,7 @@ import contextlib
 import math
 import time
 from collections import deque
+from http import HTTPStatus
 from itertools import count
 from typing import Any
 
@@ -90,6 +91,14 @@ class ModelService:
                 f"{self.in_progress} images are already waiting for the model {self.name}; try again in a moment",
                 retry_after=min(60, max(1, math.ceil(self.in_progress * self._image_seconds))),
             )
+
+    def find_overload(self) -> ApiError | None:
+        """Return the error for another image if too many are waiting, else None."""
+        try:
+            self.check()
+        except ApiError as error:
+            return error if error.status == HTTPStatus.TOO_MANY_REQUESTS else None
+        return None
 
     def submit(self, images: list[bytearray], options: PredictOptions) -> list[PendingImage]:
         """Accept images; their bytes are released to the budget with the replies.

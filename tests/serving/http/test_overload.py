@@ -1,0 +1,104 @@
+"""Predictions that a full queue has no room for are refused on connections that stay open."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from megavit.serving.http.timeouts import MAX_DISCARDED_BYTES
+from tests.helpers.servers import Running, stub_server
+
+HEAD = b"POST /predict HTTP/1.1\r\nhost: localhost\r\n"
+IMAGE = HEAD + b"content-length: 5\r\n\r\nimage"
+
+
+@contextmanager
+def full(folder: Path, **settings: float) -> Iterator[tuple[Running, socket.socket]]:
+    """A server whose queue is full for a second, and the connection that filled it."""
+    with stub_server(folder, queue_size=1, **settings) as server, server.raw() as busy:
+        busy.sendall(HEAD + b"content-length: 7\r\n\r\nsleep 1")
+        server.until(lambda: server.metric("megavit_images_in_progress", model="stub") == 1)
+        yield server, busy
+
+
+def read_response(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
+    """(status, headers, body) of one response on a connection that may stay open."""
+    came = b""
+    while b"\r\n\r\n" not in came:
+        chunk = connection.recv(65_536)
+        assert chunk, came
+        came += chunk
+    head, _, body = came.partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines)
+    while len(body) < int(headers["content-length"]):
+        body += connection.recv(65_536)
+    return int(first.split()[1]), headers, body
+
+
+def test_the_connection_of_a_refused_request_is_used_again(folder: Path) -> None:
+    with full(folder) as (server, busy), server.raw() as late:
+        for step in (len(IMAGE), 7, 1):  # in pieces, however they are cut
+            for start in range(0, len(IMAGE), step):
+                late.sendall(IMAGE[start : start + step])
+            status, headers, body = read_response(late)
+            assert status == 429
+            assert b"too_many_requests" in body
+            assert "connection" not in headers
+            assert 1 <= int(headers["retry-after"]) <= 60
+        late.sendall(IMAGE + IMAGE)  # two at once
+        assert statuses_of(late, 2) == [429, 429]
+        assert read_response(busy)[0] == 200
+        late.sendall(IMAGE)
+        assert read_response(late)[0] == 200
+        assert server.metric("megavit_errors_total", code="too_many_requests") == 5
+        assert server.metric("megavit_requests_total", route="/predict", method="POST", status="429") == 5
+        refused = [line for line in server.log if line["event"] == "refused"]
+        assert refused and refused[0]["requests"] == 1
+
+
+def statuses_of(connection: socket.socket, count: int) -> list[int]:
+    came = b""
+    while came.count(b"HTTP/1.1 ") < count or not came.endswith(b"}"):
+        chunk = connection.recv(65_536)
+        assert chunk, came
+        came += chunk
+    return [int(part[:3]) for part in came.split(b"HTTP/1.1 ")[1:]]
+
+
+def test_it_has_the_headers_of_every_other_refusal(folder: Path) -> None:
+    with full(folder) as (server, _), server.raw() as early, server.raw() as late:
+        early.sendall(IMAGE)
+        late.sendall(IMAGE.replace(b"/predict", b"/models/stub/predict"))
+        one, other = (read_response(connection) for connection in (early, late))
+        assert one[1].keys() == other[1].keys() - {"date"}
+        assert len(one[1]["x-request-id"]) == 16
+        assert one[2] == other[2]
+
+
+def test_what_is_no_small_prediction_is_for_the_application(folder: Path) -> None:
+    with full(folder) as (server, _):
+        with server.client() as client:
+            assert client.get("/health/ready").status_code == 200
+        for body in (b"x" * (MAX_DISCARDED_BYTES + 1), iter([b"image"])):
+            with server.client() as client:
+                reply = client.post("/predict", content=body)
+            assert (reply.status_code, reply.headers.get("connection")) == (429, "close")
+
+
+def test_a_body_that_never_comes_is_not_waited_for_and_answered_once(folder: Path) -> None:
+    with full(folder, read_timeout=1) as (server, _), server.raw() as late:
+        late.sendall(HEAD + b"content-length: 5\r\n\r\nim")
+        assert read_response(late)[0] == 429
+        assert late.recv(65_536) == b""
+
+
+@pytest.mark.parametrize("line", [b"connection: close\r\n", b"expect: 100-continue\r\n"])
+def test_a_client_that_wants_to_close_or_to_wait_is_heard(folder: Path, line: bytes) -> None:
+    with full(folder) as (server, _), server.raw() as late:
+        late.sendall(HEAD + line + b"content-length: 5\r\n\r\n" + (b"image" if b"close" in line else b""))
+        status, headers, _ = read_response(late)
+        assert (status, headers["connection"]) == (429, "close")
+        assert late.recv(65_536) == b""
