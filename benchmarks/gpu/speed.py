@@ -122,7 +122,7 @@ def _measure_steps(size: Size, mode: str, device: torch.device, batch: int) -> d
     )
     seconds, first = time_seconds(run, device)
     result = {"batch": batch, "ms": seconds * 1e3, "images/s": batch / seconds, "first step, s": first}
-    rate = training_flops(size.config) * batch / seconds
+    rate = training_flops(size.config, all_tokens=False) * batch / seconds
     result["TFLOP/s"] = rate / 1e12
     if (peak := peak_flops(device, "bfloat16")) is not None:
         result["MFU"] = rate / peak
@@ -178,7 +178,7 @@ def measure_inference(size: Size, mode: str, device: torch.device) -> dict[str, 
                 seconds, _ = time_seconds(run, device)
             row = {"batch": batch, "ms": seconds * 1e3, "images/s": batch / seconds}
             if (peak := peak_flops(device, "bfloat16")) is not None:
-                row["MFU"] = forward_flops(size.config) * batch / seconds / peak
+                row["MFU"] = forward_flops(size.config, all_tokens=False) * batch / seconds / peak
             rows.append(row)
     finally:
         if mode == COMPILED:

@@ -273,11 +273,16 @@ def test_the_script_beside_it_answers_as_the_bundle(
         assert numbers[0] == pytest.approx(numbers[1], abs=0.11, rel=1e-4)
 
 
-def test_executorch(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("precision", "bound"), [("float32", 1e-4), ("int8", 0.1)])
+def test_executorch(tmp_path: Path, precision: ExportPrecision, bound: float) -> None:
     pytest.importorskip("executorch", reason="executorch is an extra that tests do without")
     predictor = make_predictor(tmp_path / "bundle", True)
-    found = export(predictor, "executorch", tmp_path / "out", parity_images(predictor), input="images")
-    assert found.output_error < 1e-4 and found.feature_error < 1e-4
+    images = parity_images(predictor)
+    found = export(
+        predictor, "executorch", tmp_path / "out", images, input="images", precision=precision, max_accuracy_drop=100
+    )
+    assert found.output_error < bound and found.feature_error < bound
+    assert (found.feature_error > 1e-4) == (precision == "int8")
     assert json.loads((tmp_path / "out" / "model.json").read_text())["labels"] == ["cat", "dog", "newt"]
 
 

@@ -69,7 +69,7 @@ def export(
             "coreml" or "tensorrt".
         out: new folder for the exported model.
         precision: "float32", "float16" or "int8" for ONNX, OpenVINO and web; "float32" or "bfloat16" for PyTorch's own;
-            "float32" or "float16" for Core ML and TensorRT.
+            "float32" or "float16" for Core ML and TensorRT; "float32" or "int8" for ExecuTorch.
         input: "pixels" of any size, or "images" that are already preprocessed; "executorch", "coreml" and
             "tensorrt" have only these.
         data: labeled images to verify with; None for the bundle's own test images.

@@ -147,7 +147,7 @@ def _write_aotinductor(job: ExportJob) -> None:
 def _write_executorch(job: ExportJob) -> None:
     from megavit.exporting.targets.executorch import write_executorch
 
-    write_executorch(job.predictor, job.folder, job.metadata)
+    write_executorch(job.predictor, job.folder, job.precision, job.metadata)
 
 
 def _write_tensorrt(job: ExportJob) -> None:

@@ -66,7 +66,7 @@ EXPORT_TARGETS: dict[TargetName, ExportTarget] = {
     "executorch": ExportTarget(
         files="`model.pte`, for ExecuTorch, one image at a time",
         needs=(("executorch", "megavit[executorch]"),),
-        precisions=("float32",),
+        precisions=("float32", "int8"),
         inputs=(IMAGES,),
         batch_sizes=(1,),
     ),

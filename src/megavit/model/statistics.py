@@ -34,12 +34,15 @@ def parameter_count(config: ViTConfig) -> int:
     return sum(math.prod(shape) for shape in parameter_shapes(config).values())
 
 
-def forward_flops(config: ViTConfig, grid: tuple[int, int] | None = None) -> int:
+def forward_flops(config: ViTConfig, grid: tuple[int, int] | None = None, *, all_tokens: bool = True) -> int:
     """Return the floating-point operations of a forward pass on one image: two per multiply-add of a matrix product.
 
-    Norms, activations and the softmax are not counted (arXiv 2204.02311, appendix B). Every layer counts in full, also
-    the last of a model that computes only its class token (`MegaVit.pooled`). `grid` is the (rows, columns) of patches;
-    None means those of the model's image size.
+    Norms, activations and the softmax are not counted (arXiv 2204.02311, appendix B).
+
+    Args:
+        grid: (rows, columns) of patches; None means those of the model's image size.
+        all_tokens: whether the last layer computes all tokens, as in `MegaVit.features`, or only those that
+            `MegaVit.pooled` needs.
     """
     rows, columns = grid or config.grid
     patches = rows * columns
@@ -48,10 +51,12 @@ def forward_flops(config: ViTConfig, grid: tuple[int, int] | None = None) -> int
     embedding = patches * _embedding_products(config)
     attention = tokens * 4 * dim * inner + 2 * tokens**2 * inner
     mlp = tokens * (3 if config.design.mlp == "swiglu" else 2) * dim * hidden
+    is_only_class = config.pool == "cls" and config.design.norm != "batch" and not all_tokens
+    left_out = (tokens - 1) * ((dim + 2 * tokens) * inner + mlp // tokens) if is_only_class else 0
     pooled = tokens if config.design.pool_prefix else patches
     pooling = dim**2 * (2 * pooled + 2) + 2 * pooled * dim + 2 * dim * hidden if config.pool == "map" else 0
     head = config.pooled_dim * config.num_classes
-    return 2 * (embedding + config.depth * (attention + mlp) + pooling + head)
+    return 2 * (embedding + config.depth * (attention + mlp) - left_out + pooling + head)
 
 
 def _embedding_products(config: ViTConfig) -> int:
@@ -66,6 +71,6 @@ def _embedding_products(config: ViTConfig) -> int:
     return products
 
 
-def training_flops(config: ViTConfig, grid: tuple[int, int] | None = None) -> int:
+def training_flops(config: ViTConfig, grid: tuple[int, int] | None = None, *, all_tokens: bool = True) -> int:
     """Return the operations of a training step on one image: three `forward_flops` (arXiv 2204.02311)."""
-    return 3 * forward_flops(config, grid)
+    return 3 * forward_flops(config, grid, all_tokens=all_tokens)

@@ -6,23 +6,38 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
+from megavit.config.export_info import ExportPrecision
 from megavit.exporting.module import ExportModule, example_input, output_names
 from megavit.exporting.targets.onnx import suppress_output
 from megavit.predict.predictor import Predictor
 
 
-def write_executorch(predictor: Predictor, folder: Path, metadata: str) -> None:
-    """Write model.pte, lowered to the CPU by XNNPACK, and `metadata` as model.json to `folder`."""
+def write_executorch(predictor: Predictor, folder: Path, precision: ExportPrecision, metadata: str) -> None:
+    """Write model.pte, lowered to the CPU by XNNPACK, and `metadata` as model.json to `folder`.
+
+    In "int8" the weights of the linear layers are rounded by channel, and their inputs while the model runs.
+    """
     with suppress_output():
         lower = import_module("executorch.exir").to_edge_transform_and_lower
         xnnpack = import_module("executorch.backends.xnnpack.partition.xnnpack_partitioner")
-        program = torch.export.export(
-            ExportModule(predictor, "images").eval(), (example_input(predictor, "images")[:1],)
-        )
+        module, example = ExportModule(predictor, "images").eval(), (example_input(predictor, "images")[:1],)
+        program = torch.export.export(module, example)
+        if precision == "int8":
+            program = torch.export.export(_quantize(program.module(), example), example)
         lowered = lower(program, partitioner=[xnnpack.XnnpackPartitioner()]).to_executorch()
     (folder / "model.pte").write_bytes(lowered.buffer)
     (folder / "model.json").write_text(metadata)
+
+
+def _quantize(module: nn.Module, example: tuple[Tensor]) -> nn.Module:
+    quantizers = import_module("executorch.backends.xnnpack.quantizer.xnnpack_quantizer")
+    pt2e = import_module("torchao.quantization.pt2e.quantize_pt2e")
+    config = quantizers.get_symmetric_quantization_config(is_per_channel=True, is_dynamic=True)
+    prepared = pt2e.prepare_pt2e(module, quantizers.XNNPACKQuantizer().set_global(config))
+    prepared(*example)
+    return pt2e.convert_pt2e(prepared)
 
 
 def open_executorch(folder: Path, predictor: Predictor) -> Callable[[np.ndarray], dict[str, np.ndarray]]:

@@ -89,7 +89,7 @@ def _flops_per_image(setup: TrainSetup) -> int | None:
     """Return the operations of a step on one image; None if images differ in size, or if not all weights train."""
     if setup.task.preprocessing.keep_aspect or not all(p.requires_grad for p in setup.state.model.parameters()):
         return None
-    return training_flops(setup.state.model.config)
+    return training_flops(setup.state.model.config, all_tokens=False)
 
 
 def _rewrite(path: Path, state: TrainState) -> None:
