@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from megavit.config.export_info import ExportPrecision
+from megavit.errors import ExportError
 from megavit.exporting.module import ExportModule, example_input, output_names
 from megavit.exporting.targets.onnx import suppress_output
 from megavit.predict.predictor import Predictor
@@ -48,7 +49,12 @@ def open_executorch(folder: Path, predictor: Predictor) -> Callable[[np.ndarray]
     names = output_names(predictor)
 
     def run(inputs: np.ndarray) -> dict[str, np.ndarray]:
-        outputs = method.execute([torch.from_numpy(inputs)])
+        try:
+            outputs = method.execute([torch.from_numpy(inputs)])
+        except RuntimeError as error:
+            raise ExportError(
+                f"ExecuTorch writes this model but cannot run it ({error}): export it to onnx; nothing was written"
+            ) from None
         return {name: values.numpy().copy() for name, values in zip(names, outputs, strict=True)}
 
     return run
