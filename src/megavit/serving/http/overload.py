@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from email.utils import formatdate
 
 from megavit.serving.errors import ApiError
 from megavit.serving.http.app import PREDICT
@@ -32,6 +33,7 @@ class Overload:
     def __init__(self, find_error: Callable[[], ApiError | None], metrics: Metrics) -> None:
         self._find_error, self._metrics = find_error, metrics
         self._refused, self._logged = 0, -LOG_SECONDS
+        self._second, self._date = 0, ""
 
     def refuse(self, method: bytes, url: bytes) -> bytes | None:
         """Return the whole response to a request that has no room, or None for any other request."""
@@ -41,9 +43,19 @@ class Overload:
         self._metrics.requests.labels(PREDICT, "POST", str(error.status)).inc()
         self._log(error)
         content = json.dumps(error.to_dict(), separators=(",", ":"))
-        headers = error.headers | {"x-request-id": make_request_id(), "content-length": str(len(content))}
+        headers = error.headers | {
+            "date": self._get_date(),
+            "x-request-id": make_request_id(),
+            "content-length": str(len(content)),
+        }
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         return f"HTTP/1.1 {error.status} {error.code}\r\n{_HEADERS}{lines}\r\n{content}".encode()
+
+    def _get_date(self) -> str:
+        second = int(time.time())
+        if second != self._second:
+            self._second, self._date = second, formatdate(second, usegmt=True)
+        return self._date
 
     def _log(self, error: ApiError) -> None:
         self._refused += 1
