@@ -1,7 +1,5 @@
-"""Main memory: the machine's, or what a container leaves of it, and what is kept of it."""
+"""Main memory: the machine's, or what a container leaves of it."""
 
-import platform
-import subprocess
 import sys
 
 import psutil
@@ -49,23 +47,3 @@ def test_where_the_system_does_not_tell_a_container_s_limit_still_counts(contain
     assert (main_memory(), free_memory()) == (sys.maxsize, UNKNOWN_FREE_MEMORY)
     contained(memory=2**21, free_memory=2**20)
     assert (main_memory(), free_memory()) == (2**21, 2**20)
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
-def test_what_is_freed_is_kept_for_the_next_step():
-    code = """
-import sys, psutil
-from megavit.runtime.memory import keep_freed_memory
-
-if sys.argv[1] == "keep":
-    keep_freed_memory()
-before = psutil.Process().memory_info().rss
-blocks = [bytearray(b"x" * (20 * 2**20)) for _ in range(10)]
-del blocks
-print(psutil.Process().memory_info().rss - before)
-"""
-    kept, returned = (
-        int(subprocess.run([sys.executable, "-c", code, word], check=True, capture_output=True).stdout)
-        for word in ("keep", "return")
-    )
-    assert returned < 100 * 2**20 < kept

@@ -1,29 +1,11 @@
-"""The main memory that this process may use: its size, the machine's or its container's, and what becomes of it."""
+"""Sizes of the main memory that this process may use: the machine's, or its container's."""
 
-import ctypes
-import platform
 import sys
 
 from megavit.runtime.cgroup import read_cgroup_limits
 
 UNKNOWN_FREE_MEMORY = 2**32
 """Assumed free memory in bytes where the system does not tell."""
-
-
-# Parameters of glibc's mallopt, from its malloc.h, and the largest threshold that it accepts.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MAX_MMAP_THRESHOLD = -1, -3, 32 * 2**20
-
-
-def keep_freed_memory() -> None:
-    """Let this process keep what it frees until it ends, for the next step of a training to use again.
-
-    glibc otherwise returns it to the system after each step, which must find and clear it again for the next one.
-    Blocks of more than 32 MiB are returned all the same. Other C libraries are left as they are.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_MMAP_THRESHOLD, _MAX_MMAP_THRESHOLD)
-        libc.mallopt(_TRIM_THRESHOLD, -1)
 
 
 def main_memory() -> int:

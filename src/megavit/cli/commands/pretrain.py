@@ -95,11 +95,9 @@ def pretrain(
     from megavit.cli.console import print_json
     from megavit.cli.launcher import get_start_time, report_once
     from megavit.cli.render.pretraining import show_pretrained
-    from megavit.runtime.memory import keep_freed_memory
     from megavit.runtime.process_group import get_dist_context
     from megavit.training.clock import Clock
 
-    keep_freed_memory()
     clock = Clock(get_start_time())
     source = None if data is None else name_columns(data, path_column, label_column, image_root)
     with report_once():

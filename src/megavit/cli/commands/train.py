@@ -168,11 +168,9 @@ def train(
     from megavit.api import train as api
     from megavit.cli.launcher import get_start_time, report_once
     from megavit.cli.render.metrics import show_trained
-    from megavit.runtime.memory import keep_freed_memory
     from megavit.runtime.process_group import get_dist_context
     from megavit.training.clock import Clock
 
-    keep_freed_memory()
     clock = Clock(get_start_time())
     with report_once():
         if resume is None:
