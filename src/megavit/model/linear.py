@@ -1,7 +1,7 @@
 """A linear layer for float32 on AMD's processors, which MKL, PyTorch's library there, multiplies without AVX-512.
 
-oneDNN, which is part of PyTorch too, multiplies 1.1 (AVX2) to 2.3 times (AVX-512) as fast there, and a training step of
-S/16 takes 1/1.05 to 1/1.7 of the time (`benchmarks/speed/linear_on_cpu.py`). In bfloat16 PyTorch uses oneDNN itself.
+oneDNN, which is part of PyTorch too, multiplies faster there: a training step of S/16 takes 1/1.67 of the time with
+AVX-512 (Zen 5, `benchmarks/speed/linear_on_cpu.py`), and gains less with AVX2. In bfloat16 PyTorch uses oneDNN itself.
 """
 
 from functools import cache

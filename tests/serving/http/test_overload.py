@@ -16,9 +16,9 @@ IMAGE = HEAD + b"content-length: 5\r\n\r\nimage"
 
 @contextmanager
 def full(folder: Path, **settings: float) -> Iterator[tuple[Running, socket.socket]]:
-    """A server whose queue is full for a second, and the connection that filled it."""
+    """A server whose queue is full for some seconds, and the connection that filled it."""
     with stub_server(folder, queue_size=1, **settings) as server, server.raw() as busy:
-        busy.sendall(HEAD + b"content-length: 7\r\n\r\nsleep 1")
+        busy.sendall(HEAD + b"content-length: 7\r\n\r\nsleep 4")
         server.until(lambda: server.metric("megavit_images_in_progress", model="stub") == 1)
         yield server, busy
 
