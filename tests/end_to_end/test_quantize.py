@@ -32,6 +32,8 @@ def test_it_says_what_int8_costs_and_the_bundle_keeps_it(quantized: tuple[Path, 
     assert "speeds" not in measured, "which are of one machine"
     assert measured["change"]["low"] <= measured["change"]["value"] <= measured["change"]["high"]
     assert measured["change"]["value"] == pytest.approx(measured["int8"] - measured["float32"])
+    assert 0 <= measured["ood_changed"] <= 0.05 * measured["images"] + 1
+    assert f"; {measured['ood_changed']} are unlike the training images in one only" in reported
     assert 0 < measured["images"] < 90  # what the model learned from is left out
     assert all(bound > 0 for bound in info["int8"]["bounds"])
 

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from megavit.config.vit import Design
 from megavit.errors import ConfigError
 from megavit.exporting.metadata import export_info
-from megavit.exporting.module import ExportModule, output_names
+from megavit.exporting.module import ExportModule, image_module, output_names
 from megavit.exporting.parity import compare
 from megavit.exporting.parity_images import ParityImage
 from megavit.exporting.resize import input_channels
@@ -52,3 +53,19 @@ def test_what_keeps_images_aspect_is_refused(tmp_path):
 
     with pytest.raises(ConfigError, match="without --keep-aspect"):
         ExportModule(load(tmp_path / "bundle"))
+
+
+@pytest.mark.parametrize("design", [Design(), Design(stem="conv", norm="batch"), Design(positions="rope", registers=2)])
+def test_the_module_without_unfold_computes_as_the_one_with_it(design, tmp_path):
+    predictor = make_predictor(tmp_path / "bundle", True, design=design)
+    height, width = predictor.info.model.image_hw
+    images = torch.randn(2, 3, height, width)
+    with torch.no_grad():
+        expected, found = (module(images) for module in (ExportModule(predictor, "images"), image_module(predictor)))
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_norm_of_pixels_is_sent_to_onnx(tmp_path):
+    predictor = make_predictor(tmp_path / "bundle", design=Design(patch_norm=True))
+    with pytest.raises(ConfigError, match="export this model to onnx"):
+        image_module(predictor)

@@ -63,7 +63,8 @@ class Quantization:
     Attributes:
         result: accuracies in int8 and float32.
         speeds: for single images and for batches of 16, the time in each precision.
-        folder: folder of the int8 bundle; None if too much accuracy was lost.
+        folder: folder of the int8 bundle; None if too much accuracy was lost, or too many images are out of
+            distribution for one precision only.
     """
 
     result: Int8Result
@@ -86,8 +87,9 @@ def quantize(
 ) -> Quantization:
     """Quantize a bundle to int8 for CPUs, and write it to `out` if the loss of accuracy is small.
 
-    Accuracy in int8 and float32 is compared on those images that the model was not trained on. Speed is compared with
-    float32 and bfloat16 on this machine, as int8 is slower on some processors.
+    Accuracy in int8 and float32, and which images are out of distribution, are compared on those images that the model
+    was not trained on. Speed is compared with float32 and bfloat16 on this machine, as int8 is slower on some
+    processors.
 
     Args:
         bundle: bundle or `Run`, as for `megavit.load`.
@@ -108,7 +110,7 @@ def quantize(
         images, selection = read_held_out([predictor], data, shown)
         bounds, result = evaluate_int8(predictor, images, selection, partial(shown.progress, "evaluating"))
     speeds = time_precisions(predictor.model, predictor.info.preprocessing, bounds)
-    if result.change.value * 100 < -max_accuracy_drop:
+    if result.change.value * 100 < -max_accuracy_drop or not result.keeps_ood:
         return Quantization(result, speeds, None)
     info = with_int8(predictor.info, bounds, result, [speed.to_dict() for speed in speeds])
     copy_bundle(predictor.folder, folder, info)

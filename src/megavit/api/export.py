@@ -66,12 +66,12 @@ def export(
     Args:
         bundle: bundle or `Run`, as for `megavit.load`.
         to: "onnx", "openvino", "web" (a page that runs the model in a browser), "torch", "aotinductor", "executorch",
-            "coreml" or "tensorrt".
+            "litert", "coreml" or "tensorrt".
         out: new folder for the exported model.
-        precision: "float32", "float16" or "int8" for ONNX, OpenVINO and web; "float32" or "bfloat16" for PyTorch's own;
-            "float32" or "float16" for Core ML and TensorRT; "float32" or "int8" for ExecuTorch.
-        input: "pixels" of any size, or "images" that are already preprocessed; "executorch", "coreml" and
-            "tensorrt" have only these.
+        precision: "float32", "float16" or "int8" for ONNX, OpenVINO, web and LiteRT; "float32" or "bfloat16" for
+            PyTorch's own; "float32" or "float16" for Core ML and TensorRT; "float32" or "int8" for ExecuTorch.
+        input: "pixels" of any size, up to 4,096 × 4,096 for ExecuTorch, or "images" that are already preprocessed;
+            "litert", "coreml" and "tensorrt" have only these.
         data: labeled images to verify with; None for the bundle's own test images.
         max_accuracy_drop: largest loss of accuracy that int8 may cause, in percentage points.
         onnxruntime_web: folder of the npm package onnxruntime-web, for "web"; None to fetch it with npm.

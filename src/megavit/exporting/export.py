@@ -80,7 +80,9 @@ def export(
     with writing("the exported model", out), new_folder(out) as new:
         RUNTIMES[name].write(ExportJob(predictor, new, input, precision, as_json(info), images, runtime))
         run = RUNTIMES[name].open(new, predictor)
-        result = compare(predictor, run, info, images, batch_sizes=row.batch_sizes, progress=progress)
+        result = compare(
+            predictor, run, info, images, batch_sizes=row.batch_sizes, max_side=row.max_side, progress=progress
+        )
         check_parity(result, precision, max_accuracy_drop, name)
         if info.unverified:
             write_record(
@@ -147,7 +149,13 @@ def _write_aotinductor(job: ExportJob) -> None:
 def _write_executorch(job: ExportJob) -> None:
     from megavit.exporting.targets.executorch import write_executorch
 
-    write_executorch(job.predictor, job.folder, job.precision, job.metadata)
+    write_executorch(job.predictor, job.folder, job.input, job.precision, job.metadata)
+
+
+def _write_litert(job: ExportJob) -> None:
+    from megavit.exporting.targets.litert import write_litert
+
+    write_litert(job.predictor, job.folder, job.precision, job.metadata)
 
 
 def _write_tensorrt(job: ExportJob) -> None:
@@ -174,6 +182,12 @@ def _open_executorch(folder: Path, predictor: Predictor) -> Run:
     return open_executorch(folder, predictor)
 
 
+def _open_litert(folder: Path, predictor: Predictor) -> Run:
+    from megavit.exporting.targets.litert import open_litert
+
+    return open_litert(folder, predictor)
+
+
 def _open_coreml(folder: Path, predictor: Predictor) -> Run:
     from megavit.exporting.targets.coreml import open_coreml
 
@@ -189,6 +203,7 @@ RUNTIMES: dict[TargetName, ExportRuntime] = {
         _write_aotinductor, lambda folder, predictor: open_aotinductor(folder / "model.pt2", predictor)
     ),
     "executorch": ExportRuntime(_write_executorch, _open_executorch),
+    "litert": ExportRuntime(_write_litert, _open_litert),
     "coreml": ExportRuntime(_write_coreml, _open_coreml),
     "tensorrt": ExportRuntime(_write_tensorrt, _open_in_folder),  # what it is built from, in ONNX Runtime
 }

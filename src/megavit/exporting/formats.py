@@ -10,7 +10,10 @@ from megavit.config.checks import check_choice
 from megavit.config.export_info import IMAGES, PIXELS, ExportPrecision, InputKind
 from megavit.errors import ConfigError, OutputError
 
-TargetName = Literal["onnx", "openvino", "web", "torch", "aotinductor", "executorch", "coreml", "tensorrt"]
+TargetName = Literal["onnx", "openvino", "web", "torch", "aotinductor", "executorch", "litert", "coreml", "tensorrt"]
+
+
+EXECUTORCH_MAX_SIDE = 4096  # it reserves memory for the largest image, of which smaller ones use a part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +25,7 @@ class ExportTarget:
         needs: packages that write it, by import name, each with what is to be installed.
         precisions, inputs: what it can be exported with.
         batch_sizes: numbers of images in a batch that its outputs are verified with.
+        max_side: largest height and width of images as pixels; None if there is no limit.
         has_record: whether its folder has checksums and reference outputs beside the model, if it takes pixels.
         unverified: why its outputs are not those of its own runtime when they are verified, with what to do; "" if
             they are.
@@ -33,6 +37,7 @@ class ExportTarget:
     precisions: tuple[ExportPrecision, ...]
     inputs: tuple[InputKind, ...] = (PIXELS, IMAGES)
     batch_sizes: tuple[int, ...] = (1, 2, 5, 16)
+    max_side: int | None = None
     has_record: bool = True
     unverified: str = ""
     runs_on: tuple[str, ...] = ()
@@ -67,6 +72,14 @@ EXPORT_TARGETS: dict[TargetName, ExportTarget] = {
         files="`model.pte`, for ExecuTorch, one image at a time",
         needs=(("executorch", "megavit[executorch]"),),
         precisions=("float32", "int8"),
+        batch_sizes=(1,),
+        max_side=EXECUTORCH_MAX_SIDE,
+        has_record=False,
+    ),
+    "litert": ExportTarget(
+        files="`model.tflite`, for LiteRT, formerly TensorFlow Lite, one image at a time",
+        needs=(("litert_torch", "megavit[litert]"),),
+        precisions=_SMALLER,
         inputs=(IMAGES,),
         batch_sizes=(1,),
     ),

@@ -6,11 +6,14 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from megavit.config.export_info import DISTANCE, EMBEDDING, PROBABILITIES, SCORE, InputKind
+from megavit.config.export_info import DISTANCE, EMBEDDING, IMAGES, PROBABILITIES, SCORE, InputKind
+from megavit.config.preprocessing import Preprocessing
 from megavit.data.augment import normalize
 from megavit.errors import ConfigError
 from megavit.exporting.resize import input_channels, resize_and_crop
+from megavit.model.embedding.patch_embed import PatchEmbedding
 from megavit.model.outputs.logits import logits_to_outputs
 from megavit.predict.predictor import Predictor
 
@@ -44,8 +47,7 @@ class ExportModule(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         if self.input == "pixels":
-            images = resize_and_crop(images.permute(0, 3, 1, 2), self.preprocessing) / 255
-            images = normalize(images, self.preprocessing)
+            images = preprocess_pixels(images, self.preprocessing)
         embedding = self.model(images.to(self.dtype)).float()
         outputs = [embedding]
         if self.has_classifier:
@@ -54,6 +56,42 @@ class ExportModule(nn.Module):
             whitened = (embedding - self.center) @ self.whitening
             outputs.append((whitened[:, None] - self.groups).square().sum(dim=2).amin(dim=1).sqrt())
         return tuple(outputs)
+
+
+class PatchConvolution(nn.Module):
+    """A patch embedding as a convolution, for runtimes without `unfold`: (B, C, height, width) -> (B, N, D)."""
+
+    def __init__(self, embedding: PatchEmbedding) -> None:
+        super().__init__()
+        if not isinstance(embedding.pixel_norm, nn.Identity):
+            raise ConfigError("this format has no norm of the pixels of each patch: export this model to onnx")
+        self.embedding = embedding
+
+    def grid(self, images: Tensor) -> tuple[int, int]:
+        return self.embedding.grid(images)
+
+    def forward(self, images: Tensor) -> Tensor:
+        projection, patch_hw = self.embedding.projection, self.embedding.patch_hw
+        kernel = projection.weight.unflatten(1, (-1, *patch_hw))
+        tokens = F.conv2d(images, kernel, projection.bias, stride=patch_hw).flatten(2).transpose(1, 2)
+        return self.embedding.norm(tokens)
+
+
+def image_module(predictor: Predictor) -> ExportModule:
+    """Return the module for preprocessed images in float32, for runtimes without `unfold`.
+
+    Raises:
+        ConfigError: if its patches cannot be made by a convolution.
+    """
+    module = ExportModule(predictor, IMAGES).eval()
+    if isinstance(module.model.patch_embedding, PatchEmbedding):
+        module.model.patch_embedding = PatchConvolution(module.model.patch_embedding)  # pyrefly: ignore
+    return module
+
+
+def preprocess_pixels(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Resize, crop and normalize uint8 (B, H, W, channels) of any size to float32 (B, C, height, width)."""
+    return normalize(resize_and_crop(pixels.permute(0, 3, 1, 2), preprocessing) / 255, preprocessing)
 
 
 def run_eagerly(module: ExportModule, names: tuple[str, ...]) -> Callable[[np.ndarray], dict[str, np.ndarray]]:

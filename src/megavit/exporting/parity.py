@@ -15,7 +15,8 @@ from megavit.data.scan import Progress
 from megavit.errors import ExportError
 from megavit.evaluation.metrics.bootstrap import Interval
 from megavit.evaluation.metrics.significance import bootstrap_accuracy_difference
-from megavit.exporting.parity_images import ParityImage, stretch_images
+from megavit.exporting.parity_images import ParityImage, limit_sides, stretch_images
+from megavit.exporting.quantization import keeps_ood
 from megavit.predict.exported_predictor import to_input_channels
 from megavit.predict.predictor import Predictor
 from megavit.predict.runtimes import Run
@@ -50,6 +51,7 @@ class ParityResult:
         images, stretched: number of images compared, and how many of these were resized to other sizes.
         output_error, feature_error: largest errors, as defined by `Tolerance`.
         changed: number of images with another most probable class or other labels.
+        ood_changed: number of images that are out of distribution for one of the two only; None if that is unknown.
         worst: name of the image with the largest error.
         accuracy, exported_accuracy: accuracies on the images whose class is known; None if there are none.
         accuracy_change: confidence interval of their difference, paired by image; None if there are none.
@@ -60,6 +62,7 @@ class ParityResult:
     output_error: float
     feature_error: float
     changed: int
+    ood_changed: int | None
     worst: str
     accuracy: float | None = None
     exported_accuracy: float | None = None
@@ -85,10 +88,19 @@ def compare(
     images: Sequence[ParityImage],
     *,
     batch_sizes: Sequence[int],
+    max_side: int | None = None,
     progress: Progress | None = None,
 ) -> ParityResult:
-    """Return how far an exported model is from PyTorch in float32 on the images, some of them also resized."""
-    compared = [*images, *(stretch_images(images) if info.input == "pixels" else [])]
+    """Return how far an exported model is from PyTorch in float32 on the images, some of them also resized.
+
+    Args:
+        batch_sizes: numbers of images in a batch, in turn.
+        max_side: height and width that larger images are resized to, for "pixels"; None for no limit.
+        progress: called with the number of images done and of all.
+    """
+    compared = list(images)
+    if info.input == "pixels":
+        compared = limit_sides([*images, *stretch_images(images)], max_side)
     parts: list[tuple[Outputs, Outputs]] = []
     order: list[int] = []
     for indices in _batches(compared, info, batch_sizes):
@@ -119,6 +131,7 @@ def compare(
         output_error=output_errors.max().item(),
         feature_error=feature_errors.max().item(),
         changed=int(changed.any(dim=1).sum()),
+        ood_changed=_count_ood_changes(predictor, expected.distance, exported.distance),
         worst=worst.name,
         accuracy=correct[0].double().mean().item() if correct else None,
         exported_accuracy=correct[1].double().mean().item() if correct else None,
@@ -127,7 +140,10 @@ def compare(
 
 
 def check_parity(result: ParityResult, precision: ExportPrecision, max_accuracy_drop: float, target: str) -> None:
-    """Raise an ExportError unless the errors, or for int8 the accuracy drop in percentage points, are small enough."""
+    """Raise an ExportError unless the errors, or for int8 the accuracy drop in percentage points, are small enough.
+
+    Int8 must also find nearly the same images out of distribution.
+    """
     tolerance = TOLERANCES.get(precision)
     if tolerance is None:
         assert result.accuracy_change is not None
@@ -137,6 +153,11 @@ def check_parity(result: ParityResult, precision: ExportPrecision, max_accuracy_
                 f"int8 in {target} loses {drop:.2f} points of accuracy on {result.images:,} images, more than "
                 f"{max_accuracy_drop:g}; nothing was written: raise --max-accuracy-drop, or use --precision float16, "
                 "which loses next to nothing"
+            )
+        if not keeps_ood(result.ood_changed, result.images):
+            raise ExportError(
+                f"int8 in {target} is too coarse to tell which images are unlike the training images: "
+                f"{result.ood_changed:,} of {result.images:,} change; nothing was written: use --precision float16"
             )
         return
     if not (result.output_error <= tolerance.outputs and result.feature_error <= tolerance.features):
@@ -209,6 +230,13 @@ def _decisions(predictor: Predictor, values: Tensor) -> Tensor:
             return (values >= torch.tensor(predictor.info.target.thresholds)).long()
         case "regression":
             return torch.zeros(len(values), 1, dtype=torch.int64)
+
+
+def _count_ood_changes(predictor: Predictor, expected: Tensor, exported: Tensor) -> int | None:
+    threshold = predictor.info.calibration.ood_threshold
+    if threshold is None or not expected.shape[1]:
+        return None
+    return int(((expected > threshold) != (exported > threshold)).sum())
 
 
 def _errors(expected: Tensor, exported: Tensor) -> Tensor:

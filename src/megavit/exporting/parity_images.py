@@ -1,7 +1,7 @@
 """Load real images to verify an exported model on: the bundle's own test images, or others."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -82,12 +82,27 @@ def stretch_images(images: Sequence[ParityImage]) -> list[ParityImage]:
     stretched = []
     for image, (height_factor, width_factor) in zip(_spread(images, len(STRETCHES)), STRETCHES, strict=False):
         height, width = image.pixels.shape[:2]
-        rows, columns = (
-            max(2, round(side * factor)) for side, factor in ((height, height_factor), (width, width_factor))
-        )
-        pixels = image.pixels[np.arange(rows) * height // rows][:, np.arange(columns) * width // columns]
-        stretched.append(ParityImage(f"{image.name} resized to {columns} × {rows}", np.ascontiguousarray(pixels)))
+        size = max(2, round(height * height_factor)), max(2, round(width * width_factor))
+        stretched.append(replace(_resize(image, *size), label=None))
     return stretched
+
+
+def limit_sides(images: Sequence[ParityImage], max_side: int | None) -> list[ParityImage]:
+    """Return the images, those with a larger height or width than `max_side` resized to it."""
+    if max_side is None:
+        return list(images)
+    sizes = [tuple(min(side, max_side) for side in image.pixels.shape[:2]) for image in images]
+    return [
+        image if image.pixels.shape[:2] == size else _resize(image, *size)
+        for image, size in zip(images, sizes, strict=True)
+    ]
+
+
+def _resize(image: ParityImage, rows: int, columns: int) -> ParityImage:
+    height, width = image.pixels.shape[:2]
+    pixels = image.pixels[np.arange(rows) * height // rows][:, np.arange(columns) * width // columns]
+    name = f"{image.name} resized to {columns} × {rows}"
+    return replace(image, name=name, pixels=np.ascontiguousarray(pixels))
 
 
 def calibration_batches(predictor: Predictor, images: Sequence[ParityImage]) -> Iterator[Tensor]:

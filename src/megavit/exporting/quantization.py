@@ -23,19 +23,35 @@ from megavit.weights.bundle.info import BundleInfo
 
 CALIBRATION_IMAGES = 128
 BATCH_SIZE = 64
+MAX_OOD_CHANGES = 0.05  # share of the images, or one image: that int8 finds out of distribution, or no longer
 
 
 @dataclass(frozen=True)
 class Int8Result:
-    """The accuracies of int8 and float32, and their difference paired by image."""
+    """The accuracies of int8 and float32, and their difference paired by image.
+
+    Attributes:
+        ood_changed: number of images that are out of distribution for one of the two only; None if that is unknown.
+    """
 
     images: int
     float32: float
     int8: float
     change: Interval
+    ood_changed: int | None = None
+
+    @property
+    def keeps_ood(self) -> bool:
+        """Whether int8 finds nearly the same images out of distribution."""
+        return keeps_ood(self.ood_changed, self.images)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def keeps_ood(changed: int | None, images: int) -> bool:
+    """Return whether few enough of the images change between in and out of distribution, or that is unknown."""
+    return changed is None or changed <= max(1, MAX_OOD_CHANGES * images)
 
 
 def evaluate_int8(
@@ -62,13 +78,18 @@ def evaluate_int8(
     )
     float32, int8 = Engine(predictor.model, preprocessing), Engine(predictor.model, preprocessing, "int8", bounds)
     targets = target_tensor(choice.samples, "classification", len(predictor.labels))
+    ood, threshold = predictor.calibrator.ood, predictor.info.calibration.ood_threshold
     correct: dict[str, list[Tensor]] = {"float32": [], "int8": []}
+    is_ood: dict[str, list[Tensor]] = {"float32": [], "int8": []}
     done = 0
     for batch in _tensors(predictor, images, choice.samples):
         if not done:
             float32.choose_runtime(batch)
         for name, engine in (("float32", float32), ("int8", int8)):
-            correct[name].append(engine(batch).logits.argmax(dim=1) == targets[done : done + len(batch)])
+            output = engine(batch)
+            correct[name].append(output.logits.argmax(dim=1) == targets[done : done + len(batch)])
+            if ood is not None and threshold is not None:
+                is_ood[name].append(ood.distance(output.pooled) > threshold)
         done += len(batch)
         progress(done, len(targets))
     float32_correct, int8_correct = (torch.cat(correct[name]) for name in ("float32", "int8"))
@@ -77,6 +98,7 @@ def evaluate_int8(
         float32=float32_correct.double().mean().item(),
         int8=int8_correct.double().mean().item(),
         change=bootstrap_accuracy_difference(float32_correct, int8_correct),
+        ood_changed=int((torch.cat(is_ood["float32"]) != torch.cat(is_ood["int8"])).sum()) if is_ood["int8"] else None,
     )
 
 

@@ -32,7 +32,8 @@ def resize_and_crop(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
     height, width = preprocessing.height, preprocessing.width
     sides = _resized_sides(pixels, preprocessing)
     x = pixels.float()
-    top, left = preprocessing.crop_offset(*sides)
+    crop_offset: Any = preprocessing.crop_offset  # the same formula for tensors
+    top, left = crop_offset(*sides)
     across = interpolation_weights(pixels.shape[3], sides[1], (left, width), preprocessing.interpolation)
     down = interpolation_weights(pixels.shape[2], sides[0], (top, height), preprocessing.interpolation)
     if preprocessing.resize_dtype == "float32":
@@ -48,8 +49,12 @@ def resize_and_crop(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
     return ((red + green + blue + 2**15) / 2**16).floor()
 
 
-def interpolation_weights(in_size: int, out_size: int, window: tuple[int, int], interpolation: Interpolation) -> Tensor:
+def interpolation_weights(
+    in_size: int, out_size: Tensor, window: tuple[Tensor, int], interpolation: Interpolation
+) -> Tensor:
     """Return the weights that resize `in_size` pixels to `out_size`, for the crop's `window` (first, count) of pixels.
+
+    Sizes that can depend on the image's are integer tensors (), as ExecuTorch lacks arithmetic such as `torch.sym_min`.
 
     Returns:
         (1 + count, in_size), rows summing to 1; the first row is for pixel 0, in the window or not.
@@ -59,7 +64,7 @@ def interpolation_weights(in_size: int, out_size: int, window: tuple[int, int], 
     source, target = torch.arange(in_size), torch.cat([torch.zeros(1, dtype=torch.long), torch.arange(count) + start])
     # In integers, as float32 is off by 1e-4 of a pixel at the end of a wide image.
     distance = (2 * source + 1)[None] * out_size - ((2 * target + 1) * in_size)[:, None]
-    scale: Any = torch.sym_max(out_size, in_size)  # max() would fix the size while tracing
+    scale = torch.maximum(torch.full((), in_size), out_size)
     x = (distance.float() / (2 * scale)).abs()
     if interpolation == "bilinear":
         weights = (1 - x).clamp(min=0)
@@ -79,14 +84,13 @@ def quantize_weights(weights: Tensor) -> tuple[Tensor, Tensor]:
     return torch.sign(weights) * (weights.abs() * factor + 0.5).floor(), factor
 
 
-def _resized_sides(pixels: Tensor, preprocessing: Preprocessing) -> tuple[int, int]:
+def _resized_sides(pixels: Tensor, preprocessing: Preprocessing) -> tuple[Tensor, Tensor]:
     resize = preprocessing.resize
-    if resize is None:
-        return preprocessing.height, preprocessing.width
     if not isinstance(resize, int):
-        return pair("resize", resize)
-    height, width = pixels.shape[2:]
-    shorter: Any = torch.sym_min(height, width)
+        height, width = (preprocessing.height, preprocessing.width) if resize is None else pair("resize", resize)
+        return torch.full((), height), torch.full((), width)
+    height, width = (torch.full((), side) for side in pixels.shape[2:])
+    shorter = torch.minimum(height, width)
     return resize * height // shorter, resize * width // shorter
 
 

@@ -1,11 +1,12 @@
 """What `megavit quantize` says of int8: never that it is faster where it was not."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from megavit.bench.precisions import BatchSpeed
-from megavit.cli.render.quantization import describe_accuracy, describe_speed, describe_use
+from megavit.cli.render.quantization import describe_accuracy, describe_refusal, describe_speed, describe_use
 from megavit.evaluation.metrics.bootstrap import Interval
 from megavit.exporting.quantization import Int8Result
 
@@ -21,6 +22,13 @@ def test_accuracy_has_its_interval() -> None:
     assert describe_accuracy(result) == (
         "accuracy on 1,200 images: 98.12% in float32, 98.00% in int8, a change of -0.12 points (95%: -0.40 to +0.10)"
     )
+
+
+def test_what_is_unlike_the_training_images_in_one_only_is_counted() -> None:
+    result = Int8Result(1200, 0.98125, 0.98, Interval(-0.00125, -0.004, 0.001), ood_changed=60)
+    assert describe_accuracy(result).endswith("; 60 are unlike the training images in one only")
+    assert "--max-accuracy-drop" in describe_refusal(result, 0.5)
+    assert "too coarse to tell which images are unlike" in describe_refusal(replace(result, ood_changed=61), 0.5)
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import torch
 
-from megavit.config.vit import Design
-from megavit.errors import ConfigError, ExportError
+from megavit.errors import ExportError
 from megavit.exporting.export import export, model_size
-from megavit.exporting.module import ExportModule
 from megavit.exporting.targets import coreml
 from tests.helpers.export_cases import make_predictor, parity_images
 
@@ -25,24 +22,6 @@ def described(inputs: dict[str, tuple[int, ...]], outputs: tuple[str, ...]) -> S
 
     interface = SimpleNamespace(input=[one(*item) for item in inputs.items()], output=[one(name) for name in outputs])
     return SimpleNamespace(description=interface)
-
-
-@pytest.mark.parametrize("design", [Design(), Design(stem="conv", norm="batch"), Design(positions="rope", registers=2)])
-def test_the_module_that_is_converted_computes_as_the_one_that_is_exported(design: Design, tmp_path: Path) -> None:
-    predictor = make_predictor(tmp_path / "bundle", True, design=design)
-    height, width = predictor.info.model.image_hw
-    images = torch.randn(2, 3, height, width)
-    with torch.no_grad():
-        expected, found = (
-            module(images) for module in (ExportModule(predictor, "images"), coreml.make_module(predictor))
-        )
-    torch.testing.assert_close(found, expected)
-
-
-def test_a_norm_of_pixels_is_sent_to_onnx(tmp_path: Path) -> None:
-    predictor = make_predictor(tmp_path / "bundle", design=Design(patch_norm=True))
-    with pytest.raises(ConfigError, match="export this model to onnx"):
-        coreml.make_module(predictor)
 
 
 @pytest.mark.parametrize(

@@ -30,16 +30,17 @@ def quantize(
 
     Accuracy in int8 and float32 is compared on those images of DATA that the
     model was not trained on. If more accuracy is lost than --max-accuracy-drop
-    allows, nothing is written and the exit code is 1. Speed is compared with
-    float32 and bfloat16 on this machine, and int8 advised only where it is
-    faster: megavit predict --precision int8.
+    allows, or int8 finds other images unlike the training images, nothing is
+    written and the exit code is 1. Speed is compared with float32 and bfloat16
+    on this machine, and int8 advised only where it is faster: megavit predict
+    --precision int8.
 
     Args:
         out: New folder for the quantized bundle.
     """
     from megavit.api.calibrate import quantize as quantize_bundle
     from megavit.cli.console import notes, print_json, results
-    from megavit.cli.render.quantization import describe_accuracy, describe_speed, describe_use
+    from megavit.cli.render.quantization import describe_accuracy, describe_refusal, describe_speed, describe_use
 
     quantization = quantize_bundle(
         bundle,
@@ -56,11 +57,7 @@ def quantize(
     for speed in quantization.speeds:
         results.print(describe_speed(speed), style=None if speed.is_faster else "yellow")
     if not accepted:
-        notes.print(
-            f"int8 loses more than {max_accuracy_drop:g} points of accuracy; nothing was written: --max-accuracy-drop "
-            "allows more",
-            style="yellow",
-        )
+        notes.print(describe_refusal(quantization.result, max_accuracy_drop), style="yellow")
         return 1
     results.print(describe_use(out, quantization.speeds))
     return 0

@@ -8,12 +8,23 @@ from megavit.exporting.quantization import Int8Result
 
 
 def describe_accuracy(result: Int8Result) -> str:
-    """Return a sentence on the accuracy in int8 and float32, with the interval of its change."""
+    """Return a sentence on the accuracy in int8 and float32, its change, and how often they differ on reliability."""
     low, high = (f"{end * 100:+.2f}" for end in (result.change.low, result.change.high))
     return (
         f"accuracy on {result.images:,} images: {result.float32:.2%} in float32, {result.int8:.2%} in int8, a change "
         f"of {result.change.value * 100:+.2f} points (95%: {low} to {high})"
+        + ("" if result.ood_changed is None else f"; {result.ood_changed:,} are unlike the training images in one only")
     )
+
+
+def describe_refusal(result: Int8Result, max_accuracy_drop: float) -> str:
+    """Return a sentence on why no bundle was written."""
+    if result.keeps_ood:
+        return (
+            f"int8 loses more than {max_accuracy_drop:g} points of accuracy; nothing was written: --max-accuracy-drop "
+            "allows more"
+        )
+    return "int8 is too coarse to tell which images are unlike the training images; nothing was written"
 
 
 def describe_speed(speed: BatchSpeed) -> str:

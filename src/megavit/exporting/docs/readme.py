@@ -8,6 +8,7 @@ from megavit.weights.bundle.model_card import describe_resizing
 METADATA_IN = {
     "web": "in `page/model.json`",
     "executorch": "in `model.json`",
+    "litert": "in `model.json`",
     "coreml": 'among the user-defined metadata, under the name "megavit"',
 }
 PROFILE = (("min", 1), ("opt", 16), ("max", 64))  # images in a batch of TensorRT
@@ -27,8 +28,10 @@ def render_readme(
     values = {"labels": len(info.labels), "ood_threshold": info.ood_threshold or 0.0}
     output_lines = "\n".join(f"- `{name}`: {OUTPUTS[name].format(**values)}" for name in outputs)
     if info.input == PIXELS:
+        max_side = EXPORT_TARGETS[target].max_side
         inputs = (
-            f"`pixels`: uint8 (batch, height, width, {info.channels}), of any size, upright"
+            f"`pixels`: uint8 (batch, height, width, {info.channels}), of any size"
+            + (f" up to {max_side:,} × {max_side:,}, upright" if max_side else ", upright")
             + (", RGB, with transparency on white" if info.channels == 3 else "")
             + "; resized and normalized inside the model"
         )
@@ -87,7 +90,9 @@ def describe_parity(result: ParityResult, info: ExportInfo, source: str) -> str:
         f"Compared with PyTorch in float32 on {source}"
         + (f" and {result.stretched} of them at other sizes" if result.stretched else "")
         + f": outputs differ by at most {result.output_error:.2g}, features by {result.feature_error:.2g} of the "
-        f"largest; {result.changed} of {result.images:,} get a different prediction."
+        f"largest; {result.changed} of {result.images:,} get a different prediction"
+        + ("" if result.ood_changed is None else f", and {result.ood_changed} another answer to whether it is reliable")
+        + "."
     )
     if info.precision in TOLERANCES:
         tolerance = TOLERANCES[info.precision]

@@ -8,42 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from megavit.config.export_info import IMAGES, METADATA, ExportPrecision
 from megavit.errors import ConfigError, ExportError
-from megavit.exporting.module import ExportModule, example_input, output_names, run_eagerly
+from megavit.exporting.module import example_input, image_module, output_names, run_eagerly
 from megavit.exporting.targets.onnx import suppress_output
-from megavit.model.embedding.patch_embed import PatchEmbedding
 from megavit.predict.predictor import Predictor
-
-
-class PatchConvolution(nn.Module):
-    """A patch embedding as a convolution, which Core ML has, unlike `unfold`: (B, C, height, width) -> (B, N, D)."""
-
-    def __init__(self, embedding: PatchEmbedding) -> None:
-        super().__init__()
-        if not isinstance(embedding.pixel_norm, nn.Identity):
-            raise ConfigError("coreml does not support a norm of the pixels of each patch: export this model to onnx")
-        self.embedding = embedding
-
-    def grid(self, images: Tensor) -> tuple[int, int]:
-        return self.embedding.grid(images)
-
-    def forward(self, images: Tensor) -> Tensor:
-        projection, patch_hw = self.embedding.projection, self.embedding.patch_hw
-        kernel = projection.weight.unflatten(1, (-1, *patch_hw))
-        tokens = F.conv2d(images, kernel, projection.bias, stride=patch_hw).flatten(2).transpose(1, 2)
-        return self.embedding.norm(tokens)
-
-
-def make_module(predictor: Predictor) -> ExportModule:
-    """Return the module that is converted, in float32."""
-    module = ExportModule(predictor, IMAGES).eval()
-    if isinstance(module.model.patch_embedding, PatchEmbedding):
-        module.model.patch_embedding = PatchConvolution(module.model.patch_embedding)  # pyrefly: ignore
-    return module
 
 
 def write_coreml(predictor: Predictor, path: Path, precision: ExportPrecision, metadata: str) -> None:
@@ -57,7 +27,7 @@ def write_coreml(predictor: Predictor, path: Path, precision: ExportPrecision, m
     try:
         with suppress_output():
             tools: Any = import_module("coremltools")
-            program = torch.export.export(make_module(predictor), (example,)).run_decompositions({})
+            program = torch.export.export(image_module(predictor), (example,)).run_decompositions({})
             converted = tools.convert(
                 program,
                 inputs=[tools.TensorType(name=IMAGES, shape=example.shape)],
@@ -87,7 +57,7 @@ def check_interface(spec: Any, names: tuple[str, ...], shape: tuple[int, ...]) -
 def open_coreml(path: Path, predictor: Predictor) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     """Return a function that runs the program for one image at a time, or without Core ML what it is converted from."""
     if sys.platform != "darwin":
-        return run_eagerly(make_module(predictor), output_names(predictor))
+        return run_eagerly(image_module(predictor), output_names(predictor))
     tools: Any = import_module("coremltools")
     model = tools.models.MLModel(str(path), compute_units=tools.ComputeUnit.CPU_ONLY)
 
