@@ -19,6 +19,9 @@ from megavit.model.vit import MegaVit
 
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 MIN_IMAGES_PER_STREAM = 4
+IMAGES_PER_PART = 8
+"""Images that a stream computes at once if there are enough. Of more parts than streams, a stream that is held up by
+another program computes fewer (`benchmarks.speed.batch_parts`)."""
 
 
 class GraphKey(NamedTuple):
@@ -55,7 +58,8 @@ class OpenVino:
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return float32 features (B, D or 2D) and logits (B, classes) of uint8 images (B, C, height, width)."""
         is_split = self._threads > 1 and len(images) >= MIN_IMAGES_PER_STREAM * self._threads
-        inputs = [self._inputs(part) for part in (images.tensor_split(self._threads) if is_split else [images])]
+        parts = self._threads * max(1, len(images) // (IMAGES_PER_PART * self._threads)) if is_split else 1
+        inputs = [self._inputs(part) for part in images.tensor_split(parts)]
         with preserve_signal_stack():
             requests = [self._request(part, index, is_split) for index, part in enumerate(inputs)]
             if is_split:
@@ -71,6 +75,8 @@ class OpenVino:
         return pooled, logits
 
     def __del__(self) -> None:
+        if os is None:  # the process ends, and modules are cleared
+            return
         if self.__dict__.get("_process") != os.getpid():
             never_free(self.__dict__)
             return

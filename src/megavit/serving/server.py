@@ -66,7 +66,7 @@ async def _serve(
             app = ServerMiddleware(make_app(models, settings, metrics, budget), settings, metrics)
             first = next(iter(models.values()))
             overload = Overload(lambda: None if app.draining else first.find_overload(), metrics)
-            server = make_server(app, settings, metrics, overload.refuse)
+            server = make_server(app, settings, metrics, overload)
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             try:
                 await _wait_for_first(asyncio.gather(*(model.first_ready for model in models.values())), stop.wait())

@@ -6,8 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from httptools import HttpRequestParser
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from megavit.serving.http.timeouts import MAX_DISCARDED_BYTES
+from megavit.serving.http.overload import is_whole_prediction
 from tests.helpers.servers import Running, stub_server
 
 HEAD = b"POST /predict HTTP/1.1\r\nhost: localhost\r\n"
@@ -36,6 +39,78 @@ def read_response(connection: socket.socket) -> tuple[int, dict[str, str], bytes
     while len(body) < int(headers["content-length"]):
         body += connection.recv(65_536)
     return int(first.split()[1]), headers, body
+
+
+class Parsed:
+    """What the server's parser finds in bytes."""
+
+    def __init__(self, data: bytes) -> None:
+        self.url, self.body, self.complete, self.headers = b"", b"", 0, []
+        parser = HttpRequestParser(self)
+        parser.feed_data(data)
+        self.method, self.is_kept = parser.get_method(), parser.should_keep_alive()
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_body(self, body: bytes) -> None:
+        self.body += body
+
+    def on_message_complete(self) -> None:
+        self.complete += 1
+
+
+def test_a_whole_request_is_known_without_the_parser() -> None:
+    assert is_whole_prediction(IMAGE)
+    assert is_whole_prediction(IMAGE.replace(b"/predict", b"/predict?top=3").replace(b"content-l", b"Content-L"))
+    assert is_whole_prediction(HEAD + b"connection: keep-alive\r\naccept: */*\r\ncontent-length:0\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        IMAGE[:-1],
+        IMAGE + b"x",
+        IMAGE + IMAGE,
+        IMAGE.replace(b"POST", b"PUT"),
+        IMAGE.replace(b"/predict", b"/models/a/predict"),
+        IMAGE.replace(b"1.1", b"1.0"),
+        IMAGE.replace(b"content-length: 5\r\n", b""),
+        IMAGE.replace(b"\r\n\r\n", b"\r\ncontent-length: 5\r\n\r\n"),
+        IMAGE.replace(b"\r\n\r\n", b"\r\ntransfer-encoding: chunked\r\n\r\n"),
+        IMAGE.replace(b"\r\n\r\n", b"\r\nexpect: 100-continue\r\n\r\n"),
+        IMAGE.replace(b"\r\n\r\n", b"\r\nupgrade: h2c\r\nconnection: upgrade\r\n\r\n"),
+        IMAGE.replace(b"\r\n\r\n", b"\r\nConnection: Close\r\n\r\n"),
+        IMAGE.replace(b": 5", b" : 5"),
+        IMAGE.replace(b"host: localhost\r\n", b"host: localhost\n"),
+        IMAGE.replace(b"\r\ncontent", b"\r\n folded\r\ncontent"),
+        HEAD + b"content-length: 5\r\n" + b"a: b\r\n" * 64 + b"\r\nimage",
+    ],
+)
+def test_all_else_is_for_the_parser(data: bytes) -> None:
+    assert not is_whole_prediction(data)
+
+
+@settings(max_examples=300)
+@given(
+    lines=st.lists(
+        st.sampled_from(
+            [b"a: b", b"a:", b":b", b"a b: c", b"content-length: 5", b"Content-Length:\t5 ", b"content-length: 05",
+             b"content-length: +5", b"connection: keep-alive", b"connection: upgrade", b"Transfer-Encoding: chunked",
+             b"x: content-length: 4", b"x\x00: b", b"x: \xff", b"x: \x7f", b" x: b", b"x: b\ry: c"]
+        ),
+        max_size=4,
+    ),
+    end=st.sampled_from([b"\r\n", b"\n"]),
+    body=st.sampled_from([b"image", b"imag", b"images", b""]),
+)  # fmt: skip
+def test_the_parser_agrees_on_every_whole_request(lines: list[bytes], end: bytes, body: bytes) -> None:
+    data = b"".join(line + end for line in [b"POST /predict HTTP/1.1", *lines, b""]) + body
+    if not is_whole_prediction(data):
+        return
+    parsed = Parsed(data)
+    assert (parsed.method, parsed.url, parsed.body) == (b"POST", b"/predict", body)
+    assert parsed.complete == 1 and parsed.is_kept
 
 
 def test_the_connection_of_a_refused_request_is_used_again(folder: Path) -> None:
@@ -83,7 +158,7 @@ def test_what_is_no_small_prediction_is_for_the_application(folder: Path) -> Non
     with full(folder) as (server, _):
         with server.client() as client:
             assert client.get("/health/ready").status_code == 200
-        for body in (b"x" * (MAX_DISCARDED_BYTES + 1), iter([b"image"])):
+        for body in (b"x" * 2**20, iter([b"image"])):
             with server.client() as client:
                 reply = client.post("/predict", content=body)
             assert reply.status_code == 429

@@ -16,6 +16,7 @@ from megavit.errors import ConfigError
 from megavit.runtime.open_files import raise_open_files_limit
 from megavit.runtime.signals import STOP_SIGNALS
 from megavit.serving.http.connections import ConnectionLimit
+from megavit.serving.http.overload import Overload
 from megavit.serving.http.timeouts import TimeoutProtocol
 from megavit.serving.metrics import Metrics
 from megavit.serving.settings import Settings
@@ -66,12 +67,12 @@ def make_server(
     app: ASGIApp,
     settings: Settings,
     server_metrics: Metrics,
-    refuse: Callable[[bytes, bytes], bytes | None] = lambda _method, _url: None,
+    server_overload: Overload | None = None,
 ) -> HttpServer:
     """Return a server for an ASGI application, with the timeouts of the settings.
 
     Args:
-        refuse: returns the response to a method and URL that the application need not see, or None.
+        server_overload: refusal of predictions that the application need not see.
     """
 
     class Protocol(TimeoutProtocol):
@@ -80,7 +81,7 @@ def make_server(
         keep_alive = settings.keep_alive
         metrics = server_metrics
         connection_limit = ConnectionLimit()
-        refuse_early = staticmethod(refuse)
+        overload = server_overload
 
     return HttpServer(
         Config(

@@ -2,13 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import Callable
 from typing import Any, NoReturn
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from megavit.serving.errors import ApiError
 from megavit.serving.http.connections import ConnectionLimit, DrainingTransport
+from megavit.serving.http.overload import Overload
 from megavit.serving.http.parser import RequestParser
 from megavit.serving.metrics import Metrics
 
@@ -34,7 +34,7 @@ class TimeoutProtocol(HttpToolsProtocol):
     one), and the next one begin within `keep_alive` seconds of a response. The start of a request is in its scope's
     state as `started`. A client that reads nothing of its response for `write_timeout` seconds is disconnected.
 
-    `refuse_early` returns the response to a method and URL that the application need not see, or None.
+    `overload` answers the predictions that the application need not see.
 
     A pipelined request starts after the response before it; if it is invalid, the connection is closed then.
     """
@@ -44,7 +44,7 @@ class TimeoutProtocol(HttpToolsProtocol):
     keep_alive: float
     metrics: Metrics
     connection_limit: ConnectionLimit
-    refuse_early: Callable[[bytes, bytes], bytes | None]
+    overload: Overload | None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._draining_transport = DrainingTransport(transport)
@@ -75,6 +75,13 @@ class TimeoutProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._draining_transport.closed or self._ignore_input:
             return
+        if self.overload is not None and not self._in_request and self._is_idle:
+            response = self.overload.refuse_whole(data)
+            if response is not None:
+                self._unset_keepalive_if_required()
+                self._draining_transport.write(response)
+                self._start_timer(self.keep_alive)
+                return
         self._overhead += len(data)
         super().data_received(data)
         if self._overhead > MAX_HEADER_BYTES and not self._draining_transport.closed and not self._ignore_input:
@@ -103,10 +110,12 @@ class TimeoutProtocol(HttpToolsProtocol):
             self._abort_parsing(ApiError(414, f"the URL exceeds the limit of {MAX_URL_BYTES // 1024} KiB"))
         if len(self.pipeline) == MAX_PIPELINED:
             self._abort_parsing(ApiError(429, f"more than {MAX_PIPELINED} pipelined requests wait for a response"))
-        if self._can_discard() and (response := self.refuse_early(self.parser.get_method(), self.url)) is not None:
-            self._is_discarding = True
-            self._draining_transport.write(response)
-            return
+        if self.overload is not None and self._can_discard():
+            response = self.overload.refuse(self.parser.get_method(), self.url)
+            if response is not None:
+                self._is_discarding = True
+                self._draining_transport.write(response)
+                return
         self.scope["state"]["started"] = self._started
         super().on_headers_complete()
         self.scope["state"]["cycle"] = self.cycle  # tells the application whether the body has arrived
@@ -174,10 +183,14 @@ class TimeoutProtocol(HttpToolsProtocol):
         else:
             self._read_timer = self.loop.call_later(GRACE_SECONDS, self._draining_transport.close)
 
+    @property
+    def _is_idle(self) -> bool:
+        """Whether all responses before have been read, or can still be buffered."""
+        return (self.cycle is None or self.cycle.response_complete) and not self.flow.write_paused
+
     def _can_discard(self) -> bool:
         """Return whether the arriving request has a small body, and its connection nothing else to do."""
-        is_idle = self.cycle is None or self.cycle.response_complete
-        if not is_idle or self.expect_100_continue or not self.parser.should_keep_alive():
+        if not self._is_idle or self.expect_100_continue or not self.parser.should_keep_alive():
             return False
         lengths = [value for name, value in self.headers if name == b"content-length"]
         return len(lengths) == 1 and len(lengths[0]) < 6 and int(lengths[0]) <= MAX_DISCARDED_BYTES

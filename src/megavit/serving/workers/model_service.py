@@ -5,7 +5,6 @@ import contextlib
 import math
 import time
 from collections import deque
-from http import HTTPStatus
 from itertools import count
 from typing import Any
 
@@ -73,6 +72,11 @@ class ModelService:
         return self._current is not None
 
     @property
+    def _is_started(self) -> bool:
+        """Whether the model is ready, or soon is again after a crash."""
+        return self._current is not None or (self.first_ready.done() and self._failures <= 1)
+
+    @property
     def in_progress(self) -> int:
         """Number of accepted images without a reply, including canceled ones that a worker still has."""
         return len(self._waiting) + len(self._suspects) + sum(len(client.pending) for client in self._clients)
@@ -83,22 +87,21 @@ class ModelService:
 
     def check(self, images: int = 1) -> None:
         """Raise an ApiError unless this many more images would be accepted now."""
-        if self._current is None and (not self.first_ready.done() or self._failures > 1):
+        if not self._is_started:
             raise ApiError(503, f"the model {self.name} is not ready; try again in a moment", retry_after=2)
-        if self.in_progress + images > self._settings.queue_size:
-            raise ApiError(
-                429,
-                f"{self.in_progress} images are already waiting for the model {self.name}; try again in a moment",
-                retry_after=min(60, max(1, math.ceil(self.in_progress * self._image_seconds))),
-            )
+        error = self.find_overload(images)
+        if error is not None:
+            raise error
 
-    def find_overload(self) -> ApiError | None:
-        """Return the error for another image if too many are waiting, else None."""
-        try:
-            self.check()
-        except ApiError as error:
-            return error if error.status == HTTPStatus.TOO_MANY_REQUESTS else None
-        return None
+    def find_overload(self, images: int = 1) -> ApiError | None:
+        """Return the error for this many more images if too many are waiting, else None."""
+        if self.in_progress + images <= self._settings.queue_size or not self._is_started:
+            return None
+        return ApiError(
+            429,
+            f"{self.in_progress} images are already waiting for the model {self.name}; try again in a moment",
+            retry_after=min(60, max(1, math.ceil(self.in_progress * self._image_seconds))),
+        )
 
     def submit(self, images: list[bytearray], options: PredictOptions) -> list[PendingImage]:
         """Accept images; their bytes are released to the budget with the replies.
