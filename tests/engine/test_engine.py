@@ -82,11 +82,13 @@ def test_another_engine_that_is_slower_is_not_used(model: MegaVit, monkeypatch: 
     assert engine.note.startswith("PyTorch") and "as fast as OpenVINO" in engine.note
 
 
-def test_a_single_slow_turn_does_not_decide(model: MegaVit, monkeypatch: pytest.MonkeyPatch) -> None:
-    theirs, ours = iter([0.2, 0.005, 0.01]), iter([0.01, 0.02, 0.02])
+@pytest.mark.parametrize("factor", [1.0, 100.0], ids=["short batches", "long batches, in two turns only"])
+def test_a_single_slow_turn_does_not_decide(model: MegaVit, monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
+    turns = 3 if factor == 1.0 else 2
+    theirs = iter([factor * seconds for seconds in (0.2, 0.005, 0.01)][:turns])
+    ours = iter([factor * seconds for seconds in (0.01, 0.02, 0.02)][:turns])
     seconds = lambda compute: next(theirs if isinstance(compute, openvino.OpenVino) else ours)  # noqa: E731
     monkeypatch.setattr(module, "_timed", lambda compute, images: (compute(images), seconds(compute)))
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", 1.0)
     engine = Engine(model, PREPROCESSING)
     engine.choose_runtime(X)
     assert engine.note == "OpenVINO: 2.0 times as fast as PyTorch here"

@@ -13,6 +13,7 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.config.presets import PRESETS, preset
 from megavit.config.vit import PLAIN_VIT, Design, Pool, ViTConfig
 from megavit.data.augment import normalize
+from megavit.engine import openvino as openvino_engine
 from megavit.engine.graph import can_build
 from megavit.engine.openvino import OpenVino
 from megavit.model.layers import BatchNorm
@@ -170,3 +171,17 @@ def test_threads_get_their_own_answers() -> None:
         thread.join()
     for i, x in enumerate(inputs):
         torch.testing.assert_close(found[i], run_pytorch(model, x)[1], rtol=1e-4, atol=1e-4)
+
+
+def test_a_large_batch_is_computed_in_equal_parts_by_whoever_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ViTConfig(image_size=8, patch_size=4, num_classes=3, dim=16, depth=1, heads=2, mlp_dim=32)
+    monkeypatch.setattr(openvino_engine, "IMAGES_PER_PART", 4)
+    model = grown(config)
+    engine = OpenVino(model, preprocessing_of(config), "float32")
+    engine._threads = 2
+    images = torch.randint(0, 256, (19, 3, 8, 8), dtype=torch.uint8)
+    pooled, logits = engine(images)
+    assert len(engine._thread_local.requests) == 4  # 19 // (2 × 4) parts for each of two streams
+    expected = [engine(images[start : start + 3]) for start in range(0, 19, 3)]
+    torch.testing.assert_close(pooled, torch.cat([part[0] for part in expected]), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(logits, torch.cat([part[1] for part in expected]), atol=1e-5, rtol=1e-5)
