@@ -4,17 +4,13 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from httptools import HttpRequestParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from megavit.serving.errors import ApiError
-from megavit.serving.http import overload as overload_module
-from megavit.serving.http.overload import Overload, is_whole_prediction
-from megavit.serving.metrics import Metrics
+from megavit.serving.http.overload import is_whole_prediction
 from tests.helpers.servers import Running, stub_server
 
 HEAD = b"POST /predict HTTP/1.1\r\nhost: localhost\r\n"
@@ -183,19 +179,3 @@ def test_a_client_that_wants_to_close_or_to_wait_is_heard(folder: Path, line: by
         status, headers, _ = read_response(late)
         assert (status, headers["connection"]) == (429, "close")
         assert late.recv(65_536) == b""
-
-
-def test_frequent_refusals_leave_the_processors_to_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = SimpleNamespace(now=100.0, pauses=[])
-
-    def sleep(seconds: float) -> None:
-        clock.pauses.append(round(clock.now, 4))
-        clock.now += seconds
-
-    stand_in = SimpleNamespace(monotonic=lambda: clock.now, time=lambda: clock.now, sleep=sleep)
-    monkeypatch.setattr(overload_module, "time", stand_in)
-    overload = Overload(lambda: ApiError(429, "busy", retry_after=1), Metrics())
-    for seconds in (1.0, 1.0, 0.0002, 0.0002, 0.0002, 0.002, 1.0):
-        clock.now += seconds
-        assert overload.refuse_whole(IMAGE)
-    assert clock.pauses == [102.0002, 102.0076]  # not after long, and not again within a millisecond of the last one

@@ -14,8 +14,6 @@ from megavit.serving.metrics import Metrics
 
 LOG_SECONDS = 1.0
 """Minimum seconds between two log lines about such requests."""
-PAUSE_SECONDS, MIN_SECONDS_BETWEEN_PAUSES, FREQUENT_SECONDS = 0.005, 0.001, 0.01
-"""Length and distance of the pauses, and the seconds between two refusals below which there are any."""
 _TARGET = PREDICT.encode()
 _HEADERS = "".join(
     f"{name}: {value}\r\n"
@@ -46,8 +44,7 @@ def is_whole_prediction(data: bytes) -> bool:
 class Overload:
     """The refusal of `POST /predict` while its model's queue is full.
 
-    The key and the origin of a request are not checked, as its answer says only that the server is busy. Frequent
-    refusals are given in groups, a few milliseconds apart.
+    The key and the origin of a request are not checked, as its answer says only that the server is busy.
 
     Args:
         find_error: returns the error for another image if too many are waiting, else None.
@@ -57,7 +54,6 @@ class Overload:
     def __init__(self, find_error: Callable[[], ApiError | None], metrics: Metrics) -> None:
         self._find_error, self._metrics = find_error, metrics
         self._refused, self._logged = 0, -LOG_SECONDS
-        self._refused_at = self._resumed_at = -LOG_SECONDS
         self._key: tuple[str, int | None, int] | None = None
         self._start = self._end = ""
 
@@ -76,7 +72,6 @@ class Overload:
         return None if error is None or not is_whole_prediction(data) else self._respond(error)
 
     def _respond(self, error: ApiError) -> bytes:
-        self._pause()
         self._metrics.errors.labels(error.code).inc()
         self._metrics.requests.labels(PREDICT, "POST", str(error.status)).inc()
         self._log(error)
@@ -88,18 +83,6 @@ class Overload:
             self._start = f"HTTP/1.1 {error.status} {error.code}\r\n{_HEADERS}{lines}x-request-id: "
             self._end, self._key = f"\r\n\r\n{content}", key
         return f"{self._start}{make_request_id()}{self._end}".encode()
-
-    def _pause(self) -> None:
-        """Block the event loop for a moment if requests are refused frequently.
-
-        What arrives meanwhile is answered at once, so that the model, whose queue is full, computes without being
-        interrupted by each request.
-        """
-        now = time.monotonic()
-        if now - self._refused_at < FREQUENT_SECONDS and now - self._resumed_at > MIN_SECONDS_BETWEEN_PAUSES:
-            time.sleep(PAUSE_SECONDS)
-            now = self._resumed_at = time.monotonic()
-        self._refused_at = now
 
     def _log(self, error: ApiError) -> None:
         self._refused += 1
