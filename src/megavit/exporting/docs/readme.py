@@ -91,7 +91,7 @@ def describe_parity(result: ParityResult, info: ExportInfo, source: str) -> str:
         + (f" and {result.stretched} of them at other sizes" if result.stretched else "")
         + f": outputs differ by at most {result.output_error:.2g}, features by {result.feature_error:.2g} of the "
         f"largest; {result.changed} of {result.images:,} get a different prediction"
-        + ("" if result.ood_changed is None else f", and {result.ood_changed} another answer to whether it is reliable")
+        + ("" if result.ood_changed is None else f", {result.ood_changed} are unlike the training images in one only")
         + "."
     )
     if info.precision in TOLERANCES:
