@@ -286,7 +286,7 @@ def test_executorch(
     pytest.importorskip("executorch", reason="executorch is an extra that tests do without")
     check_phone_export(tmp_path, "executorch", case, precision, bound, input)
     program = (tmp_path / "out" / "model.pte").read_bytes()
-    # The names of the operations that XNNPACK does not take, which other code runs 100 times more slowly.
+    # The names of the operations that XNNPACK does not take, which other code runs far more slowly.
     assert b"aten::native_layer_norm" in program and b"aten::convolution" not in program
 
 

@@ -13,8 +13,7 @@ from typing import Any
 QUEUE_SIZE = 10_000
 FLUSH_SECONDS = 2.0
 GATHER_SECONDS = 0.02
-"""Seconds for which lines are gathered after one was written, as waking the thread for each takes a tenth of the
-server's time."""
+"""Seconds for which lines are gathered after one was written, as waking the thread for each slows a busy server."""
 _logger = logging.getLogger("megavit.serving")
 
 

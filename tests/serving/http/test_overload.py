@@ -45,7 +45,7 @@ class Parsed:
     """What the server's parser finds in bytes."""
 
     def __init__(self, data: bytes) -> None:
-        self.url, self.body, self.complete, self.headers = b"", b"", 0, []
+        self.url, self.body, self.complete = b"", b"", 0
         parser = HttpRequestParser(self)
         parser.feed_data(data)
         self.method, self.is_kept = parser.get_method(), parser.should_keep_alive()

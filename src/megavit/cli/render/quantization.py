@@ -24,7 +24,10 @@ def describe_refusal(result: Int8Result, max_accuracy_drop: float) -> str:
             f"int8 loses more than {max_accuracy_drop:g} points of accuracy; nothing was written: --max-accuracy-drop "
             "allows more"
         )
-    return "int8 is too coarse to tell which images are unlike the training images; nothing was written"
+    return (
+        "int8 is too coarse to tell which images are unlike the training images; nothing was written: use the bundle "
+        "in float32 or bfloat16"
+    )
 
 
 def describe_speed(speed: BatchSpeed) -> str:

@@ -41,7 +41,7 @@ def write_executorch(
     In "int8" the weights of the linear layers are rounded by channel, and their inputs while the model runs.
     """
     with suppress_output():
-        # XNNPACK takes only convolutions whose kernel is a constant; others run 100 times more slowly.
+        # XNNPACK takes only convolutions whose kernel is a constant; others run far more slowly.
         fold = import_module("executorch.exir.passes.constant_prop_pass").constant_prop_pass
         example = (example_input(predictor, IMAGES)[:1],)
         module = fold(torch.export.export(ExportModule(predictor, IMAGES).eval(), example)).module()

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from megavit.config.export_info import IMAGES, ExportPrecision
+from megavit.errors import ConfigError
 from megavit.exporting.module import example_input, image_module, output_names
 from megavit.exporting.targets.onnx import suppress_output
 from megavit.predict.predictor import Predictor
@@ -23,12 +24,17 @@ def write_litert(predictor: Predictor, folder: Path, precision: ExportPrecision,
     layers while the model runs.
 
     Raises:
-        ConfigError: if its patches cannot be made by a convolution.
+        ConfigError: if LiteRT cannot convert the model.
     """
     path = folder / "model.tflite"
     with suppress_output(), redirect_stderr(io.StringIO()):  # where the quantizer draws its progress
         example = (example_input(predictor, IMAGES)[:1],)
-        import_module("litert_torch").convert(image_module(predictor), example).export(str(path))
+        module = image_module(predictor)
+        try:
+            import_module("litert_torch").convert(module, example).export(str(path))
+        except (NotImplementedError, RuntimeError, ValueError) as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise ConfigError(f"LiteRT cannot convert this model ({reason}): export it to onnx") from None
         if precision != "float32":
             quantizer: Any = import_module("ai_edge_quantizer.quantizer").Quantizer(str(path))
             if precision == "int8":

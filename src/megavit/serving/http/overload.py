@@ -66,7 +66,7 @@ class Overload:
     def refuse_whole(self, data: bytes) -> bytes | None:
         """Return the response to bytes that are a whole request that has no room, or None for any others.
 
-        A request that need not be parsed is refused in half the time.
+        Not parsing a request leaves the processor to the model.
         """
         error = self._find_error()
         return None if error is None or not is_whole_prediction(data) else self._respond(error)

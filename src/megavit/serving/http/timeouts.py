@@ -185,7 +185,7 @@ class TimeoutProtocol(HttpToolsProtocol):
 
     @property
     def _is_idle(self) -> bool:
-        """Whether all responses before have been read, or can still be buffered."""
+        """Whether no request is being answered, and the client reads its responses."""
         return (self.cycle is None or self.cycle.response_complete) and not self.flow.write_paused
 
     def _can_discard(self) -> bool:
