@@ -10,7 +10,7 @@ from tests.helpers.distributed.training import DESIGNS, STEPS, load_state, make_
 
 # Of a loss of about 1: sums in another order.
 BOUND = 1e-6
-# On AMD's processors PyTorch multiplies distributed tensors by MKL, and `megavit.model.linear` others by oneDNN.
+# On AMD's processors PyTorch multiplies distributed tensors by MKL, and `megavit.model.kernels` others by oneDNN.
 TENSOR_PARALLEL_BOUND = 2 * BOUND
 
 

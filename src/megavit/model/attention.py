@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megavit.config.vit import ViTConfig
+from megavit.model.kernels.bfloat16 import can_attend, self_attention
+from megavit.model.kernels.linear import Linear
 from megavit.model.layers import first_tokens, make_norm, make_token_norm
-from megavit.model.linear import Linear
 from megavit.model.packing import Packing
 from megavit.model.pos_embed import Rotation, rotate
 
@@ -29,6 +30,7 @@ class Attention(nn.Module):
         inner = config.heads * config.dim_head
         self.heads = config.heads
         self.dropout = config.dropout
+        self.is_normed = design.qk_norm
         self.to_qkv = Linear(config.dim, 3 * inner, bias=design.qkv_bias)
         self.query_norm = make_token_norm(design, config.dim_head) if design.qk_norm else nn.Identity()
         self.key_norm = make_token_norm(design, config.dim_head) if design.qk_norm else nn.Identity()
@@ -43,18 +45,27 @@ class Attention(nn.Module):
         packing: Packing | None = None,
         num_outputs: int | None = None,
     ) -> Tensor:
-        query, key, value = self.project(x, rotation)
-        query = first_tokens(query, num_outputs)
-        dropout = self.dropout if self.training else 0.0
-        if packing is None:
-            mixed = attend(query, key, value, dropout)
+        qkv, dropout = self.to_qkv(x), self.dropout if self.training else 0.0
+        is_plain = not self.is_normed and rotation is None and packing is None and num_outputs is None and not dropout
+        if is_plain and x.shape[1] <= MAX_EAGER_TOKENS and can_attend(qkv):
+            mixed = self_attention(qkv, self.heads)
         else:
-            mixed = attend_packed(query, key, value, packing, dropout)
-        return self.out_dropout(self.out(self.out_norm(mixed.transpose(1, 2).flatten(2))))
+            query, key, value = self.split(qkv, rotation)
+            query = first_tokens(query, num_outputs)
+            if packing is None:
+                mixed = attend(query, key, value, dropout)
+            else:
+                mixed = attend_packed(query, key, value, packing, dropout)
+            mixed = mixed.transpose(1, 2).flatten(2)
+        return self.out_dropout(self.out(self.out_norm(mixed)))
 
     def project(self, x: Tensor, rotation: Rotation | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values after normalization and rotation, each (B, H, T, K)."""
-        query, key, value = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return self.split(self.to_qkv(x), rotation)
+
+    def split(self, qkv: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return `project`'s queries, keys and values from the output of `to_qkv`."""
+        query, key, value = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         query, key = self.query_norm(query), self.key_norm(key)
         if rotation is not None:
             query, key = rotate(query, rotation), rotate(key, rotation)

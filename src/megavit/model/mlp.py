@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megavit.config.vit import ViTConfig
+from megavit.model.kernels.bfloat16 import can_join, gelu_mlp
+from megavit.model.kernels.linear import Linear
 from megavit.model.layers import make_norm
-from megavit.model.linear import Linear
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -25,6 +26,7 @@ class FeedForward(nn.Module):
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.mlp = config.design.mlp
+        self.is_plain = self.mlp == "gelu" and not config.design.mlp_out_norm
         # SwiGLU computes (gate | value).
         self.into = Linear(config.dim, config.mlp_dim * (2 if self.mlp == "swiglu" else 1))
         self.dropout = nn.Dropout(config.dropout)
@@ -33,6 +35,11 @@ class FeedForward(nn.Module):
         self.out_dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
+        is_plain = (
+            self.mlp == "gelu" and isinstance(self.out_norm, nn.Identity) and not (self.training and self.dropout.p)
+        )
+        if is_plain and can_join(x, self.into, self.out):
+            return gelu_mlp(x, self.into, self.out)
         hidden = self.dropout(self.activate(self.into(x)))
         return self.out_dropout(self.out(self.out_norm(hidden)))
 

@@ -5,8 +5,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megavit.config.vit import ViTConfig
+from megavit.model.kernels.linear import Linear
 from megavit.model.layers import make_norm
-from megavit.model.linear import Linear
 from megavit.model.mlp import ACTIVATIONS
 
 

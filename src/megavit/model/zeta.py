@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from megavit.config.vit import ViTConfig
 from megavit.model.attention import attend, attend_packed
+from megavit.model.kernels.linear import Linear
 from megavit.model.layers import first_tokens, make_norm
-from megavit.model.linear import Linear
 from megavit.model.mlp import FeedForward
 from megavit.model.packing import Packing
 from megavit.model.pos_embed import Rotation

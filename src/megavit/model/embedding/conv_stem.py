@@ -6,8 +6,8 @@ from torch.nn import functional as F
 
 from megavit.config.vit import ViTConfig
 from megavit.model.embedding.patch_embed import Embedding
+from megavit.model.kernels.linear import Linear
 from megavit.model.layers import make_norm
-from megavit.model.linear import Linear
 
 
 class ConvLayer(nn.Module):

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from megavit.config.vit import ViTConfig, check_divisible
+from megavit.model.kernels.linear import Linear
 from megavit.model.layers import make_norm
-from megavit.model.linear import Linear
 from megavit.model.pos_embed import Rotation
 
 

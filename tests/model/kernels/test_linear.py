@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from megavit.model import linear
-from megavit.model.linear import Linear
+from megavit.model.kernels import linear
+from megavit.model.kernels.linear import Linear
 
+needs_bfloat16 = pytest.mark.skipif(
+    not linear.has_onednn_bfloat16(), reason="this processor does not multiply in bfloat16"
+)
 needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch was built without oneDNN")
 
 
@@ -20,14 +23,15 @@ needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reas
 def products(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[torch.Size]]:
     """Use oneDNN on every processor, and record the shapes of what it multiplies."""
     shapes: list[torch.Size] = []
-    multiply = linear._multiply
+    multiply = linear.multiply_rows
 
     def record(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         shapes.append(x.shape)
         return multiply(x, weight, bias)
 
     monkeypatch.setattr(linear, "is_onednn_faster", lambda: True)
-    monkeypatch.setattr(linear, "_multiply", record)
+    monkeypatch.setattr(linear, "has_onednn_bfloat16", lambda: False)
+    monkeypatch.setattr(linear, "multiply_rows", record)
     yield shapes
 
 
@@ -87,6 +91,39 @@ def test_a_gradient_has_a_gradient(products: list[torch.Size]) -> None:
     expected = torch.autograd.functional.hvp(lambda y: (y @ ours.weight.t() + ours.bias).sin().sum(), x, first)[1]
     torch.testing.assert_close(second, 2 * expected)
     assert products
+
+
+@needs_bfloat16
+@given(
+    shape=st.lists(st.integers(1, 9), min_size=1, max_size=3),
+    inputs=st.integers(1, 70),
+    outputs=st.integers(1, 70),
+    is_autocast=st.booleans(),
+)
+def test_bfloat16_is_multiplied_as_by_pytorch(shape: list[int], inputs: int, outputs: int, is_autocast: bool) -> None:
+    ours, theirs = make(inputs, outputs)
+    x = torch.randn(*shape, inputs)
+    if not is_autocast:
+        ours, theirs, x = ours.to(torch.bfloat16), theirs.to(torch.bfloat16), x.to(torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16, enabled=is_autocast):
+        assert linear.find_dtype(x, ours.weight) == torch.bfloat16
+        found, expected = gradients(ours, x), gradients(theirs, x)
+    assert [a.dtype for a in found] == [b.dtype for b in expected]
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=0.02, atol=0.02)
+
+
+@needs_bfloat16
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_other_dtypes_are_left_to_pytorch(dtype: torch.dtype) -> None:
+    x, weight = torch.randn(3, 6), torch.randn(4, 6)
+    assert linear.find_dtype(x.to(dtype), weight.to(dtype)) is None
+    assert linear.find_dtype(x, weight.to(torch.bfloat16)) is None  # which PyTorch reports
+    with torch.autocast("cpu", torch.bfloat16):
+        assert linear.find_dtype(x, weight.to(dtype)) is None
+    if dtype == torch.float16:
+        with torch.autocast("cpu", dtype):
+            assert linear.find_dtype(x, weight) is None
 
 
 CASES: dict[str, Callable[[nn.Linear, Tensor], Any]] = {
