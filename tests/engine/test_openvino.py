@@ -173,6 +173,16 @@ def test_threads_get_their_own_answers() -> None:
         torch.testing.assert_close(found[i], run_pytorch(model, x)[1], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("images", [1, 19])
+def test_images_may_have_any_layout_in_memory(images: int) -> None:
+    config = ViTConfig(image_size=8, patch_size=4, num_classes=3, dim=16, depth=1, heads=2, mlp_dim=32)
+    engine = OpenVino(grown(config), preprocessing_of(config), "float32")
+    pixels = torch.randint(0, 256, (images, 3, 8, 8), dtype=torch.uint8)
+    expected = engine(pixels)
+    for found, same in zip(engine(pixels.contiguous(memory_format=torch.channels_last)), expected, strict=True):
+        torch.testing.assert_close(found, same)
+
+
 def test_a_large_batch_is_computed_in_equal_parts_by_whoever_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     config = ViTConfig(image_size=8, patch_size=4, num_classes=3, dim=16, depth=1, heads=2, mlp_dim=32)
     monkeypatch.setattr(openvino_engine, "IMAGES_PER_PART", 4)

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
+from operator import attrgetter
 from typing import Literal, NamedTuple, cast, get_args
 
 import torch
@@ -150,6 +151,7 @@ class Engine:
     def _reset(self) -> None:
         self.note = "PyTorch: too little was computed so far to try OpenVINO"
         self._parameters = list(self.model.parameters())
+        self._versioned = [parameter for parameter in self._parameters if not parameter.is_inference()]
         self._weights = self._versions()
         self._openvino: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
         self._is_decided = False
@@ -181,7 +183,7 @@ class Engine:
         return (self._parameters[0].data_ptr(), *self._weight_versions())
 
     def _weight_versions(self) -> tuple[int, ...]:
-        return tuple(0 if weight.is_inference() else weight._version for weight in self._parameters)
+        return tuple(map(_get_version, self._versioned))
 
     def _run(self, images: Tensor) -> ModelOutput:
         with self._lock:
@@ -210,6 +212,8 @@ class Engine:
         finally:
             self.model.train(was_training)
 
+
+_get_version = attrgetter("_version")
 
 _processes: set[int] = set()  # IDs of this process and its ancestors that have created an engine
 

@@ -24,24 +24,21 @@ class GraphInputs:
         self._cache: dict[tuple[int, int], Arrays] = {}
 
     def __call__(self, images: Tensor) -> Arrays:
-        (height, width), (patch_height, patch_width) = images.shape[2:], self._model.config.patch_hw
-        grid = (height // patch_height, width // patch_width)
-        return {PIXELS: self._pixels(images, grid)} | self.for_grid(grid)
+        pixels = self.pixels(images)
+        return {PIXELS: pixels} | self.for_shape(pixels.shape)
 
-    def _pixels(self, images: Tensor, grid: tuple[int, int]) -> np.ndarray:
-        part = self._model.patch_embedding
-        (rows, columns), (height, width) = grid, part.patch_hw
-        values = images.numpy()
-        if self._preprocessing.resize_dtype == "float32":  # in [0, 255]; the graph normalizes them
-            values = values * 255 if values.dtype == np.float32 else values.astype(np.float32)
-        if self._model.config.design.stem == "conv":
-            return values
-        divided = values.reshape(len(images), part.channels, rows, height, columns, width)
-        return divided.transpose(0, 2, 4, 1, 3, 5).reshape(len(images), rows * columns, -1)
+    def pixels(self, images: Tensor) -> np.ndarray:
+        """Return the images as the graph takes them: uint8, or floats in [0, 255], which the graph normalizes."""
+        pixels = np.ascontiguousarray(images.numpy())  # as OpenVINO shares its memory
+        if self._preprocessing.resize_dtype != "float32":
+            return pixels
+        return pixels * 255 if pixels.dtype == np.float32 else pixels.astype(np.float32)
 
     @torch.no_grad()
-    def for_grid(self, grid: tuple[int, int]) -> Arrays:
-        """Return the inputs that depend on the grid only."""
+    def for_shape(self, shape: tuple[int, ...]) -> Arrays:
+        """Return the other inputs for images (B, C, height, width) of this shape."""
+        height, width = self._model.config.patch_hw
+        grid = (shape[2] // height, shape[3] // width)
         cached = self._cache.get(grid)
         if cached is not None:
             return cached

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from megavit.config.preprocessing import Preprocessing
-from megavit.engine.graph import PIXELS, build, linear
+from megavit.engine.graph import PIXELS, POSITIONS, build, linear
 from megavit.engine.graph_inputs import Arrays, GraphInputs
 from megavit.engine.int8 import QuantizedLinear
 from megavit.engine.openvino_runtime import compile_for_cpu, never_free, preserve_signal_stack
@@ -25,10 +25,17 @@ another program computes fewer (`benchmarks.speed.batch_parts`)."""
 
 
 class GraphKey(NamedTuple):
-    """The pixels' shape of a compiled graph (None for any), and whether batches are split among processors."""
+    """The shape of a compiled graph's images (None for any), and whether batches are split among processors."""
 
     shape: tuple[int, ...] | None
     is_split: bool
+
+
+class _ThreadLocal(threading.local):
+    """The requests of one thread, by graph and index of the part of a batch."""
+
+    def __init__(self) -> None:
+        self.requests: dict[tuple[GraphKey, int], ov.InferRequest] = {}
 
 
 class OpenVino:
@@ -52,26 +59,28 @@ class OpenVino:
         self._precision, self._threads = PRECISIONS[precision], torch.get_num_threads()
         self._compiled: dict[GraphKey, ov.CompiledModel] = {}
         self._lock = threading.Lock()
-        self._thread_local = threading.local()
+        self._thread_local = _ThreadLocal()
         self._process = os.getpid()
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return float32 features (B, D or 2D) and logits (B, classes) of uint8 images (B, C, height, width)."""
-        is_split = self._threads > 1 and len(images) >= MIN_IMAGES_PER_STREAM * self._threads
-        parts = self._threads * max(1, len(images) // (IMAGES_PER_PART * self._threads)) if is_split else 1
-        inputs = [self._inputs(part) for part in images.tensor_split(parts)]
+        pixels = self._inputs.pixels(images)
+        if self._threads == 1 or len(pixels) < MIN_IMAGES_PER_STREAM * self._threads:
+            with preserve_signal_stack():
+                request, inputs = self._request(pixels, 0, is_split=False)
+                results = request.infer(inputs, share_inputs=True, share_outputs=True)
+                # Copied, because this thread's next call overwrites the outputs.
+                pooled, logits = (torch.from_numpy(results[index].copy()) for index in (0, 1))
+            return pooled, logits
+        parts = np.array_split(pixels, self._threads * max(1, len(pixels) // (IMAGES_PER_PART * self._threads)))
         with preserve_signal_stack():
-            requests = [self._request(part, index, is_split) for index, part in enumerate(inputs)]
-            if is_split:
-                for request, part in zip(requests, inputs, strict=True):
-                    request.start_async(part, share_inputs=True)
-                for request in requests:
-                    request.wait()
-            else:
-                requests[0].infer(inputs[0], share_inputs=True)
-        # Copied, because this thread's next call overwrites the outputs.
-        outputs = ([request.get_output_tensor(index).data for request in requests] for index in (0, 1))
-        pooled, logits = (torch.from_numpy(np.concatenate(parts)) for parts in outputs)
+            requests = [self._request(part, index, is_split=True) for index, part in enumerate(parts)]
+            for request, inputs in requests:
+                request.start_async(inputs, share_inputs=True)
+            for request, _ in requests:
+                request.wait()
+        outputs = ([request.get_output_tensor(index).data for request, _ in requests] for index in (0, 1))
+        pooled, logits = (torch.from_numpy(np.concatenate(of_parts)) for of_parts in outputs)
         return pooled, logits
 
     def __del__(self) -> None:
@@ -83,22 +92,31 @@ class OpenVino:
         with preserve_signal_stack():
             self.__dict__.clear()
 
-    def _request(self, inputs: Arrays, index: int, is_split: bool) -> ov.InferRequest:
-        key = self._key(inputs, is_split)
-        requests = self._thread_local.__dict__.setdefault("requests", {})
+    def _request(self, pixels: np.ndarray, index: int, *, is_split: bool) -> tuple[ov.InferRequest, Arrays]:
+        """Return this thread's request of that index for such pixels, and the inputs to give it."""
+        requests = self._thread_local.requests
+        request = requests.get((GraphKey(pixels.shape, is_split), index))
+        if request is not None:
+            return request, {PIXELS: pixels}
+        key, others = self._key(pixels.shape, is_split), self._inputs.for_shape(pixels.shape)
         if (key, index) not in requests:
             requests[key, index] = self._compiled[key].create_infer_request()
-        return requests[key, index]
+            if key.shape is not None:  # where the other inputs remain the same
+                for name, array in others.items():
+                    requests[key, index].set_tensor(name, ov.Tensor(array, shared_memory=True))
+        return requests[key, index], {PIXELS: pixels} | others
 
-    def _key(self, inputs: Arrays, is_split: bool) -> GraphKey:
-        """Return the key of a graph compiled for these shapes if they came first, else of one for any shapes."""
-        shape = inputs[PIXELS].shape
+    def _key(self, shape: tuple[int, ...], is_split: bool) -> GraphKey:
+        """Return the key of a graph compiled for this shape if it came first, else of one for any shapes."""
+        fixed, dynamic = GraphKey(shape, is_split), GraphKey(None, is_split)
         with self._lock:
+            if fixed in self._compiled:
+                return fixed
             is_first = all(key.is_split != is_split for key in self._compiled)
-            fixed, dynamic = GraphKey(shape, is_split), GraphKey(None, is_split)
-            key = fixed if fixed in self._compiled or (is_first and not self._has_axis_bug(shape[1])) else dynamic
+            others = self._inputs.for_shape(shape)
+            key = fixed if is_first and not self._has_axis_bug(len(others[POSITIONS])) else dynamic
             if key not in self._compiled:
-                self._compiled[key] = self._compile(inputs if key == fixed else None, is_split)
+                self._compiled[key] = self._compile(shape if key == fixed else None, is_split)
         return key
 
     def _has_axis_bug(self, patches: int) -> bool:
@@ -106,11 +124,12 @@ class OpenVino:
         tokens = {patches, patches + self._config.has_class_token, patches + self._config.num_prefix_tokens}
         return self._config.heads in tokens
 
-    def _compile(self, inputs: Arrays | None, is_split: bool) -> ov.CompiledModel:
+    def _compile(self, shape: tuple[int, ...] | None, is_split: bool) -> ov.CompiledModel:
         graph = self._graph
-        if inputs is not None:
+        if shape is not None:
             graph = graph.clone()
-            graph.reshape({name: list(array.shape) for name, array in inputs.items()})
+            shapes = {name: list(array.shape) for name, array in self._inputs.for_shape(shape).items()}
+            graph.reshape({PIXELS: list(shape)} | shapes)
         settings = {
             "INFERENCE_PRECISION_HINT": self._precision,
             "INFERENCE_NUM_THREADS": self._threads,
