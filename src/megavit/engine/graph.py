@@ -52,9 +52,10 @@ def linear(x: Node, matrix: Matrix) -> Node:
 def build(model: MegaVit, preprocessing: Preprocessing, linear: Linear = linear) -> ov.Model:
     """Return the graph of `model`, for any number of images of any one grid, with `linear` for the layers' projections.
 
-    Its inputs are the images (B, C, height, width), as uint8 or, if resizing does not round, as floats in [0, 255]; the
-    positions (N, D); and for rotary positions, cosines and sines (T, K). Its outputs are pooled features (B, D or 2D)
-    and logits (B, classes), or the features again if there is no head.
+    Its inputs are the patches' pixels (B, N, C · height · width), or for a stem of convolutions the images (B, C,
+    height, width), as uint8 or, if resizing does not round, as floats; the positions (N, D); and for rotary positions,
+    cosines and sines (T, K). Its outputs are pooled features (B, D or 2D) and logits (B, classes), or the features
+    again if there is no head.
     """
     return _Builder(model, preprocessing, linear).build()
 
@@ -69,16 +70,17 @@ class _Builder:
 
     def build(self) -> ov.Model:
         model, config = self.model, self.config
+        is_stem = config.design.stem == "conv"
+        shape = [-1, config.channels, -1, -1] if is_stem else [-1, -1, config.channels * math.prod(config.patch_hw)]
         floats = self.preprocessing.resize_dtype == "float32"
-        pixels = op.parameter([-1, config.channels, -1, -1], np.float32 if floats else np.uint8, name=PIXELS)
+        pixels = op.parameter(shape, np.float32 if floats else np.uint8, name=PIXELS)
         positions = op.parameter([-1, config.dim], np.float32, name=POSITIONS)
         inputs = [pixels, positions]
         if self.rotary:
             cosines, sines = (op.parameter([-1, config.dim_head], np.float32, name=name) for name in (COSINES, SINES))
             inputs += [cosines, sines]
             self.rotation = cosines, sines
-        embed = self.stem if config.design.stem == "conv" else self.embed
-        x = op.add(embed(pixels), positions)
+        x = op.add(self.stem(pixels) if is_stem else self.embed(pixels), positions)
         x = self.norm(self.with_prefix(x, pixels), model.pre_norm)
         *others, last = model.transformer.layers
         for layer in others:
@@ -111,7 +113,7 @@ class _Builder:
         projection = fuse(part.projection, part.pixel_norm)
         area = math.prod(self.config.patch_hw)
         mean, std = (moment.repeat_interleave(area) for moment in self.moments)
-        x = op.convert(self.divide(pixels), np.float32)
+        x = op.convert(pixels, np.float32)
         if is_norm(part.pixel_norm):
             x = op.multiply(op.subtract(x, constant(mean * 255)), constant(1 / (255 * std)))
         else:
@@ -119,16 +121,6 @@ class _Builder:
             shift = -(weight @ (mean / std))
             projection = weight / (255 * std), shift if bias is None else bias + shift
         return self.norm(linear(self.standardize(x, part.pixel_norm), projection), part.norm)
-
-    def divide(self, pixels: Node) -> Node:
-        """Return the pixels of the patches (B, N, C · height · width), row by row."""
-        shape, divided = op.shape_of(pixels), [constant_int([0]), constant_int([self.config.channels])]
-        for axis, size in zip((2, 3), self.config.patch_hw, strict=True):
-            length = op.gather(shape, constant_int([axis]), constant_int(0))
-            divided += [op.divide(length, constant_int([size])), constant_int([size])]
-        x = op.reshape(pixels, op.concat(divided, 0), True)
-        area = self.config.channels * math.prod(self.config.patch_hw)
-        return op.reshape(op.transpose(x, constant_int([0, 2, 4, 1, 3, 5])), constant_int([0, -1, area]), True)
 
     @property
     def moments(self) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,7 @@
 """Convert images to the inputs of a model's graph."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -24,18 +26,22 @@ class GraphInputs:
         self._cache: dict[tuple[int, int], Arrays] = {}
 
     def __call__(self, images: Tensor) -> Arrays:
-        pixels = self.pixels(images)
-        return {PIXELS: pixels} | self.for_shape(pixels.shape)
+        return {PIXELS: self.pixels(images)} | self.for_shape(images.shape)
 
     def pixels(self, images: Tensor) -> np.ndarray:
-        """Return the images as the graph takes them: uint8, or floats in [0, 255], which the graph normalizes."""
-        pixels = np.ascontiguousarray(images.numpy())  # as OpenVINO shares its memory
-        if self._preprocessing.resize_dtype != "float32":
-            return pixels
-        return pixels * 255 if pixels.dtype == np.float32 else pixels.astype(np.float32)
+        """Return the pixels as one array in C order: of the patches, or of the images for a stem of convolutions."""
+        values = images.numpy()
+        if self._preprocessing.resize_dtype == "float32":  # in [0, 255]; the graph normalizes them
+            values = values * 255 if values.dtype == np.float32 else values.astype(np.float32)
+        if self._model.config.design.stem == "conv":
+            return np.ascontiguousarray(values)
+        (count, channels, *size), (height, width) = values.shape, self._model.config.patch_hw
+        rows, columns = size[0] // height, size[1] // width
+        divided = values.reshape(count, channels, rows, height, columns, width).transpose(0, 2, 4, 1, 3, 5)
+        return divided.reshape(count, rows * columns, -1)
 
     @torch.no_grad()
-    def for_shape(self, shape: tuple[int, ...]) -> Arrays:
+    def for_shape(self, shape: Sequence[int]) -> Arrays:
         """Return the other inputs for images (B, C, height, width) of this shape."""
         height, width = self._model.config.patch_hw
         grid = (shape[2] // height, shape[3] // width)

@@ -64,15 +64,14 @@ class OpenVino:
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return float32 features (B, D or 2D) and logits (B, classes) of uint8 images (B, C, height, width)."""
-        pixels = self._inputs.pixels(images)
-        if self._threads == 1 or len(pixels) < MIN_IMAGES_PER_STREAM * self._threads:
+        if self._threads == 1 or len(images) < MIN_IMAGES_PER_STREAM * self._threads:
             with preserve_signal_stack():
-                request, inputs = self._request(pixels, 0, is_split=False)
+                request, inputs = self._request(images, 0, is_split=False)
                 results = request.infer(inputs, share_inputs=True, share_outputs=True)
                 # Copied, because this thread's next call overwrites the outputs.
                 pooled, logits = (torch.from_numpy(results[index].copy()) for index in (0, 1))
             return pooled, logits
-        parts = np.array_split(pixels, self._threads * max(1, len(pixels) // (IMAGES_PER_PART * self._threads)))
+        parts = images.tensor_split(self._threads * max(1, len(images) // (IMAGES_PER_PART * self._threads)))
         with preserve_signal_stack():
             requests = [self._request(part, index, is_split=True) for index, part in enumerate(parts)]
             for request, inputs in requests:
@@ -92,31 +91,31 @@ class OpenVino:
         with preserve_signal_stack():
             self.__dict__.clear()
 
-    def _request(self, pixels: np.ndarray, index: int, *, is_split: bool) -> tuple[ov.InferRequest, Arrays]:
-        """Return this thread's request of that index for such pixels, and the inputs to give it."""
-        requests = self._thread_local.requests
-        request = requests.get((GraphKey(pixels.shape, is_split), index))
+    def _request(self, images: Tensor, index: int, *, is_split: bool) -> tuple[ov.InferRequest, Arrays]:
+        """Return this thread's request of that index for such images, and the inputs to give it."""
+        inputs, requests = {PIXELS: self._inputs.pixels(images)}, self._thread_local.requests
+        request = requests.get((GraphKey(images.shape, is_split), index))
         if request is not None:
-            return request, {PIXELS: pixels}
-        key, others = self._key(pixels.shape, is_split), self._inputs.for_shape(pixels.shape)
+            return request, inputs
+        others = self._inputs.for_shape(images.shape)
+        inputs |= others
+        key = self._key(images.shape, inputs, is_split)
         if (key, index) not in requests:
-            requests[key, index] = self._compiled[key].create_infer_request()
-            if key.shape is not None:  # where the other inputs remain the same
+            request = requests[key, index] = self._compiled[key].create_infer_request()
+            if key.shape is not None:  # of which the other inputs remain the same
                 for name, array in others.items():
-                    requests[key, index].set_tensor(name, ov.Tensor(array, shared_memory=True))
-        return requests[key, index], {PIXELS: pixels} | others
+                    request.set_tensor(name, ov.Tensor(array))
+        return requests[key, index], inputs
 
-    def _key(self, shape: tuple[int, ...], is_split: bool) -> GraphKey:
+    def _key(self, shape: tuple[int, ...], inputs: Arrays, is_split: bool) -> GraphKey:
         """Return the key of a graph compiled for this shape if it came first, else of one for any shapes."""
         fixed, dynamic = GraphKey(shape, is_split), GraphKey(None, is_split)
         with self._lock:
-            if fixed in self._compiled:
-                return fixed
             is_first = all(key.is_split != is_split for key in self._compiled)
-            others = self._inputs.for_shape(shape)
-            key = fixed if is_first and not self._has_axis_bug(len(others[POSITIONS])) else dynamic
+            can_fix = is_first and not self._has_axis_bug(len(inputs[POSITIONS]))
+            key = fixed if fixed in self._compiled or can_fix else dynamic
             if key not in self._compiled:
-                self._compiled[key] = self._compile(shape if key == fixed else None, is_split)
+                self._compiled[key] = self._compile(inputs if key == fixed else None, is_split)
         return key
 
     def _has_axis_bug(self, patches: int) -> bool:
@@ -124,12 +123,11 @@ class OpenVino:
         tokens = {patches, patches + self._config.has_class_token, patches + self._config.num_prefix_tokens}
         return self._config.heads in tokens
 
-    def _compile(self, shape: tuple[int, ...] | None, is_split: bool) -> ov.CompiledModel:
+    def _compile(self, inputs: Arrays | None, is_split: bool) -> ov.CompiledModel:
         graph = self._graph
-        if shape is not None:
+        if inputs is not None:
             graph = graph.clone()
-            shapes = {name: list(array.shape) for name, array in self._inputs.for_shape(shape).items()}
-            graph.reshape({PIXELS: list(shape)} | shapes)
+            graph.reshape({name: list(array.shape) for name, array in inputs.items()})
         settings = {
             "INFERENCE_PRECISION_HINT": self._precision,
             "INFERENCE_NUM_THREADS": self._threads,

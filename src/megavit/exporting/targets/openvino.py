@@ -53,8 +53,10 @@ def build_graph(
         # Undoes the normalization, which the graph fuses into its first projection.
         x = op.multiply(op.add(op.multiply(images, std), mean), np.float32(255))
     images.output(0).set_names({input})
+    is_stem = model.config.design.stem == "conv"
+    feeds: dict[str, Node] = {graph.PIXELS: x if is_stem else _patches(x, model.config.patch_hw, model.config.grid)}
     others = GraphInputs(model, preprocessing).for_shape((1, preprocessing.channels, *model.config.image_hw))
-    feeds: dict[str, Node] = {graph.PIXELS: x} | {name: op.constant(array) for name, array in others.items()}
+    feeds |= {name: op.constant(array) for name, array in others.items()}
     for parameter in core.get_parameters():
         parameter.output(0).replace(feeds[parameter.get_friendly_name()].output(0))
     embedding, logits = (result.input_value(0) for result in core.get_results())
@@ -88,6 +90,14 @@ def half_linear(x: Node, matrix: Matrix) -> Node:
     half = op.convert(op.constant(weight.detach().half().numpy()), np.float32)
     x = op.matmul(x, half, False, True)
     return x if bias is None else op.add(x, constant(bias))
+
+
+def _patches(images: Node, patch_hw: tuple[int, int], grid: tuple[int, int]) -> Node:
+    """Split (B, C, height, width) into patches (B, N, C · patch height · patch width)."""
+    (height, width), (rows, columns) = patch_hw, grid
+    x = op.reshape(images, constant_int([0, 0, rows, height, columns, width]), True)
+    x = op.transpose(x, constant_int([0, 2, 4, 1, 3, 5]))
+    return op.reshape(x, constant_int([0, rows * columns, -1]), True)
 
 
 def _postprocess(logits: Node, target: Target, calibration: Calibration) -> Node:
