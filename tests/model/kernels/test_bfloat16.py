@@ -121,6 +121,13 @@ def test_a_frozen_input_leaves_the_gradient_of_the_last_matrix() -> None:
     torch.testing.assert_close(found, expected, rtol=0.02, atol=0.02)
 
 
+def test_the_input_stays_as_it_is() -> None:
+    qkv = torch.randn(1, 1, 3 * 8).to(torch.bfloat16)  # its parts could be views of it
+    before = qkv.clone()
+    bfloat16.self_attention(qkv, 2)
+    assert torch.equal(qkv, before)
+
+
 def test_a_gradient_of_a_gradient_is_an_error() -> None:
     module, x = FeedForward(CONFIG), torch.randn(2, 5, CONFIG.dim, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16):

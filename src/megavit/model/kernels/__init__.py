@@ -1,1 +1,1 @@
-"""Products of matrices on a CPU, where PyTorch has a faster way than its own layers take."""
+"""Faster ways on a CPU than PyTorch's own layers take, with the same values and gradients."""

@@ -22,7 +22,7 @@ def can_join(x: Tensor, *layers: Linear) -> bool:
     return all(
         type(layer) is Linear  # not with a parametrization, which would be computed again
         and layer.bias is not None
-        and not (layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks)
+        and not (layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
         and find_dtype(x, layer.weight) == torch.bfloat16
         for layer in layers
     )
@@ -78,7 +78,7 @@ class _SelfAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, heads: int) -> Tensor:  # pyrefly: ignore[bad-override]
         ctx.shape = batch, tokens, _, _, width = (*qkv.shape[:2], 3, heads, qkv.shape[2] // (3 * heads))
-        parts = qkv.view(ctx.shape).permute(2, 0, 3, 1, 4).contiguous().flatten(1, 2)
+        parts = qkv.view(ctx.shape).permute(2, 0, 3, 1, 4).clone(memory_format=torch.contiguous_format).flatten(1, 2)
         query, key, value = parts
         query *= width**-0.5
         weights = torch.bmm(query, key.mT).softmax(-1)
