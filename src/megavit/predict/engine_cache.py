@@ -11,6 +11,7 @@ would be lost where no second one comes, or where the cache is not kept, as in a
 
 import hashlib
 import json
+import mmap
 import os
 import sys
 import threading
@@ -25,7 +26,7 @@ from megavit.config.export_info import MODEL_FILES
 from megavit.errors import OutputError
 from megavit.runtime.cache import cache_folder
 from megavit.runtime.processors import available_cpus, describe_processor
-from megavit.runtime.storage import new_folder, sha256, write_file, writing
+from megavit.runtime.storage import new_folder, write_file, writing
 
 if TYPE_CHECKING:
     from megavit.predict.exported_predictor import ExportedPredictor
@@ -140,6 +141,8 @@ class EngineOpening:
     def __init__(self, folder: Path, record: EngineRecord) -> None:
         self._folder, self._record = folder, record
         self._graph: CompiledGraph | None = None
+        # NumPy's OpenBLAS would start threads that spin for a while, on the processors that both threads here need.
+        os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
         self._thread = threading.Thread(target=self._open)  # no daemon: OpenVINO must not be stopped amid it
         self._thread.start()
         with suppress(ImportError):
@@ -160,7 +163,7 @@ class EngineOpening:
     def _open(self) -> None:
         path = self._folder / GRAPH
         try:
-            if sha256(path) == self._record.sha256 and _import_openvino() == self._record.openvino:
+            if _sha256_at_once(path) == self._record.sha256 and _import_openvino() == self._record.openvino:
                 self._graph = open_graph(path)
         except (ImportError, OSError, RuntimeError, ValueError):
             return  # OpenVINO raises a RuntimeError for a graph of another build
@@ -207,6 +210,12 @@ def are_few(images: Sequence[str]) -> bool:
         with suppress(OSError, ValueError):  # reading it says why
             sizes.append(path.stat().st_size if isinstance(path, Path) else 0)
     return len(found) <= MAX_IMAGES and sum(sizes) <= MAX_IMAGE_BYTES
+
+
+def _sha256_at_once(path: Path) -> str:
+    """Return the SHA-256 of a file, read without Python in between, which would wait for the imports each time."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return hashlib.sha256(content).hexdigest()
 
 
 def _import_openvino() -> str:
