@@ -2,7 +2,7 @@
 
 megavit bench --out benchmarks/results/speed/MACHINE.json
 python -m benchmarks.speed.page benchmarks/results/speed/epyc_2_threads.json \\
-  --ratios benchmarks/results/speed/epyc_zen4_*.json
+  --ratios benchmarks/results/speed/epyc_zen5_*.json
 
 A lesser processor: ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 megavit bench.
 """
