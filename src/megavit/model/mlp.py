@@ -35,10 +35,8 @@ class FeedForward(nn.Module):
         self.out_dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        is_plain = (
-            self.mlp == "gelu" and isinstance(self.out_norm, nn.Identity) and not (self.training and self.dropout.p)
-        )
-        if is_plain and can_join(x, self.into, self.out):
+        drops = self.training and self.dropout.p > 0
+        if self.is_plain and not drops and can_join(x, self.into, self.out):
             return gelu_mlp(x, self.into, self.out)
         hidden = self.dropout(self.activate(self.into(x)))
         return self.out_dropout(self.out(self.out_norm(hidden)))

@@ -128,6 +128,11 @@ def test_the_input_stays_as_it_is() -> None:
     assert torch.equal(qkv, before)
 
 
+def test_a_wrong_width_is_reported_with_both_shapes() -> None:
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(RuntimeError, match="10x5 and 24x40"):
+        FeedForward(CONFIG)(torch.randn(2, 5, 5))
+
+
 def test_a_gradient_of_a_gradient_is_an_error() -> None:
     module, x = FeedForward(CONFIG), torch.randn(2, 5, CONFIG.dim, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16):
@@ -157,14 +162,14 @@ def design(**changes: Any) -> dict[str, Any]:
     return {"design": replace(PLAIN_VIT, **changes)}
 
 
-OTHERS: dict[str, Callable[[], nn.Module]] = {
+OTHERS: dict[str, Callable[[], Any]] = {
     "dropout": lambda: mlp(dropout=0.5).train(),
     "another activation": lambda: mlp(**design(mlp="swiglu")),
     "a norm before the last matrix": lambda: mlp(**design(mlp_out_norm=True)),
     "a hook": lambda: hooked(mlp()),
     "query and key norms": lambda: Attention(replace(CONFIG, **design(qk_norm=True))),
     "dropout of attention weights": lambda: Attention(replace(CONFIG, dropout=0.5)).train(),
-    "compiled": lambda: torch.compile(mlp(), backend="eager", fullgraph=True),  # type: ignore[dict-item]
+    "compiled": lambda: torch.compile(mlp(), backend="eager", fullgraph=True),
 }
 
 

@@ -23,7 +23,7 @@ needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reas
 def products(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[torch.Size]]:
     """Use oneDNN on every processor, and record the shapes of what it multiplies."""
     shapes: list[torch.Size] = []
-    multiply = linear.multiply_rows
+    multiply = linear.multiply
 
     def record(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         shapes.append(x.shape)
@@ -31,7 +31,7 @@ def products(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[torch.Size]]:
 
     monkeypatch.setattr(linear, "is_onednn_faster", lambda: True)
     monkeypatch.setattr(linear, "has_onednn_bfloat16", lambda: False)
-    monkeypatch.setattr(linear, "multiply_rows", record)
+    monkeypatch.setattr(linear, "multiply", record)
     yield shapes
 
 
@@ -124,6 +124,12 @@ def test_other_dtypes_are_left_to_pytorch(dtype: torch.dtype) -> None:
     if dtype == torch.float16:
         with torch.autocast("cpu", dtype):
             assert linear.find_dtype(x, weight) is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=needs_bfloat16)])
+def test_a_wrong_width_is_reported_with_both_shapes(dtype: torch.dtype) -> None:
+    with pytest.raises(RuntimeError, match="15x5 and 6x4"):
+        Linear(6, 4).to(dtype)(torch.randn(3, 5, 5).to(dtype))
 
 
 CASES: dict[str, Callable[[nn.Linear, Tensor], Any]] = {

@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from megavit.model.kernels.linear import Linear, find_dtype, multiply_rows
+from megavit.model.kernels.linear import Linear, find_dtype, multiply
 
 Gradients = tuple[Tensor | None, ...]
 
 
 def can_join(x: Tensor, *layers: Linear) -> bool:
     """Return whether layers that follow each other on `x` multiply in bfloat16 by oneDNN, and nobody observes them."""
-    return all(
+    return x.shape[-1] == layers[0].in_features and all(
         type(layer) is Linear  # not with a parametrization, which would be computed again
         and layer.bias is not None
         and not (layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
@@ -48,10 +48,10 @@ class _GeluMLP(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Tensor) -> Tensor:  # pyrefly: ignore[bad-override]
         x, into, into_bias, out, out_bias = inputs
-        hidden = multiply_rows(x, into, into_bias)
+        hidden = multiply(x, into, into_bias)
         activated = F.gelu(hidden)
         ctx.save_for_backward(x, into, out, hidden, activated)
-        return multiply_rows(activated, out, out_bias)
+        return multiply(activated, out, out_bias)
 
     @staticmethod
     @once_differentiable

@@ -23,14 +23,11 @@ class Linear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         weight, bias = self.weight, self.bias
         dtype = find_dtype(input, weight)
-        if dtype is None or (dtype == torch.bfloat16 and bias is None):
+        # Of a wrong width PyTorch says what came and what was expected.
+        if dtype is None or (dtype == torch.bfloat16 and bias is None) or input.shape[-1] != weight.shape[1]:
             return F.linear(input, weight, bias)
-        return multiply(input.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype))
-
-
-def multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return the product of (..., in) with a matrix (out, in), plus a bias (out,), by oneDNN; all of one dtype."""
-    return _Product.apply(x, weight, bias) if torch.is_grad_enabled() else multiply_rows(x, weight, bias)
+        tensors = input.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+        return _Product.apply(*tensors) if torch.is_grad_enabled() else multiply(*tensors)
 
 
 def find_dtype(x: Tensor, weight: Tensor) -> torch.dtype | None:
@@ -68,7 +65,7 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # pyrefly: ignore[bad-override]
         ctx.save_for_backward(x, weight)
-        return multiply_rows(x, weight, bias)
+        return multiply(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # pyrefly: ignore[bad-override]
@@ -82,7 +79,7 @@ class _Product(torch.autograd.Function):
                 rows.sum(0) if needs_bias else None,
             )
         return (
-            multiply_rows(gradient, weight.t(), None) if needs_x else None,
+            multiply(gradient, weight.t(), None) if needs_x else None,
             _weight_gradient(rows, inputs) if needs_weight else None,
             rows.sum(0) if needs_bias else None,
         )
@@ -93,11 +90,12 @@ def _weight_gradient(rows: Tensor, inputs: Tensor) -> Tensor:
     if rows.dtype == torch.bfloat16 or torch.backends.cpu.get_cpu_capability() != "AVX512":
         return rows.t() @ inputs
     if rows.shape[1] < inputs.shape[1]:
-        return multiply_rows(rows.t(), inputs.t(), None)
-    return multiply_rows(inputs.t(), rows.t(), None).t()
+        return multiply(rows.t(), inputs.t(), None)
+    return multiply(inputs.t(), rows.t(), None).t()
 
 
-def multiply_rows(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return x (..., in) times a matrix (out, in), plus a bias (out,), by oneDNN, all of one dtype; no gradients."""
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "none")
 
 
