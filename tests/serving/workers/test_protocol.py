@@ -13,7 +13,7 @@ messages = st.lists(st.tuples(json_objects, st.binary(max_size=200)), max_size=5
 
 
 def written(sent: list[tuple[dict[str, Any], bytes]]) -> bytes:
-    return b"".join(encode_header(header, body) + body for header, body in sent)
+    return b"".join(encode_header(header, len(body)) + body for header, body in sent)
 
 
 @given(messages)

@@ -56,7 +56,7 @@ def test_waiting_requests_are_canceled_at_once_and_started_ones_by_their_thread(
     scheduler = BatchScheduler(4, 100, 0.001)
     new = scheduler.add(7, PredictOptions(), b"x")
     assert scheduler.cancel(7) is new
-    scheduler.remove(new)
+    scheduler.remove([new])
     assert not scheduler.start(new)
     assert scheduler.cancel(7) is None
     started = scheduler.add(8, PredictOptions(), b"x")
@@ -100,8 +100,8 @@ def test_preprocessed_images_wait_for_memory_until_earlier_ones_are_done_or_they
     assert scheduler.cancel(7) is None
     threads[0].join(30)
     assert found == [False]
-    scheduler.remove(late[0])
-    scheduler.remove(first)
+    scheduler.remove([late[0]])
+    scheduler.remove([first])
     threads[1].join(30)
     assert found == [False, True]
     assert scheduler.next_batch().requests == [late[1]]

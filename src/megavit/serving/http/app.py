@@ -12,6 +12,7 @@ from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp
 
 from megavit import __version__
 from megavit.page import static_folder
@@ -23,13 +24,14 @@ from megavit.serving.http.short_path import ShortPath
 from megavit.serving.metrics import Metrics
 from megavit.serving.request_body import ByteBudget, RequestBody, check_headers, read_body
 from megavit.serving.settings import PredictOptions, Settings
-from megavit.serving.workers.client import PendingImage, WorkerReply
+from megavit.serving.workers.client import PendingImage
 from megavit.serving.workers.model_service import ModelService
+from megavit.serving.workers.protocol import Result
 
 PREDICT = "/predict"
 
 
-def make_app(models: Mapping[str, ModelService], settings: Settings, metrics: Metrics, budget: ByteBudget) -> FastAPI:
+def make_app(models: Mapping[str, ModelService], settings: Settings, metrics: Metrics, budget: ByteBudget) -> ASGIApp:
     """Return the application without its middleware; `POST /predict` uses the first of `models`."""
     # FastAPI's documentation pages would load scripts from other sites.
     app = FastAPI(title="megavit", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
@@ -112,26 +114,39 @@ def make_app(models: Mapping[str, ModelService], settings: Settings, metrics: Me
 
     no_query = PredictQuery()
     (route,) = (route for route in app.routes if getattr(route, "path", None) == PREDICT)
-    app.add_middleware(ShortPath, PREDICT, route, predict_without_query)
     add_page(app, static_folder())
-    return app
+    return ShortPath(app, PREDICT, route, predict_without_query)
 
 
-async def _wait_for_replies(request: Request, images: list[PendingImage], timeout: float) -> list[WorkerReply]:
-    """Return the reply to each image; raise ClientDisconnect, or an ApiError at the timeout."""
-    replies = [image.reply for image in images]
-    everything = asyncio.ensure_future(asyncio.wait(replies))
-    disconnect = asyncio.ensure_future(_wait_for_disconnect(request))
+async def _wait_for_replies(request: Request, images: list[PendingImage], timeout: float) -> list[tuple[Result, bytes]]:
+    """Return the result and the prediction for each image; raise ClientDisconnect, or an ApiError at the timeout."""
+    loop = asyncio.get_running_loop()
+    missing, settled = len(images), loop.create_future()
+
+    def settle(_: object = None) -> None:
+        if not settled.done():
+            settled.set_result(None)
+
+    def on_reply(_: object) -> None:
+        nonlocal missing
+        missing -= 1
+        if not missing:
+            settle()
+
+    for image in images:
+        image.reply.add_done_callback(on_reply)
+    disconnect, timer = asyncio.ensure_future(_wait_for_disconnect(request)), loop.call_later(timeout, settle)
+    disconnect.add_done_callback(settle)
     try:
-        await asyncio.wait({everything, disconnect}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        if everything.done():
-            return [reply.result() for reply in replies]
+        await settled
+        if not missing:
+            return [image.reply.result() for image in images]
         if disconnect.done():
             raise ClientDisconnect
         raise ApiError(504, f"the prediction took more than {timeout:g} seconds; try again, or send fewer images")
     finally:
+        timer.cancel()
         disconnect.cancel()
-        everything.cancel()
 
 
 async def _wait_for_disconnect(request: Request) -> None:
@@ -139,13 +154,13 @@ async def _wait_for_disconnect(request: Request) -> None:
         pass
 
 
-def _make_response(model: str, body: RequestBody, replies: list[WorkerReply]) -> Response:
+def _make_response(model: str, body: RequestBody, replies: list[tuple[Result, bytes]]) -> Response:
     predictions: list[bytes] = []
-    for image, reply in zip(body.images, replies, strict=True):
-        if reply.outcome == "invalid_options" or (reply.error is not None and not body.multipart):
-            raise ApiError(500 if reply.outcome == "failed" else 422, reply.error or "")
-        result = reply.prediction if reply.error is None else json.dumps({"error": reply.error}).encode()
-        predictions.append(b'{"filename": ' + json.dumps(image.filename).encode() + b", " + result[1:])
+    for image, (result, prediction) in zip(body.images, replies, strict=True):
+        if result.outcome == "invalid_options" or (result.error is not None and not body.multipart):
+            raise ApiError(500 if result.outcome == "failed" else 422, result.error or "")
+        content = prediction if result.error is None else json.dumps({"error": result.error}).encode()
+        predictions.append(b'{"filename": ' + json.dumps(image.filename).encode() + b", " + content[1:])
     content = b'{"model": ' + json.dumps(model).encode() + b', "predictions": [' + b", ".join(predictions) + b"]}"
     return Response(content, media_type="application/json")
 

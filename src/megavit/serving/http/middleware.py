@@ -5,6 +5,7 @@ import ipaddress
 import random
 import time
 import traceback
+from functools import lru_cache
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -39,6 +40,7 @@ def error_response(error: ApiError) -> Response:
     return JSONResponse(error.to_dict(), error.status, error.headers)
 
 
+@lru_cache(maxsize=64)
 def is_loopback(host: str) -> bool:
     """Return whether a host, without its port, is localhost or a loopback address; names are not resolved."""
     if host == "localhost":

@@ -15,6 +15,7 @@ class ShortPath:
     the application takes to refuse a request.
 
     Args:
+        app: FastAPI application for all other requests.
         route: route of the application with the same path and method, for the metrics and the log.
         respond: function that answers such a request.
     """

@@ -6,13 +6,14 @@ import json
 import os
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from itertools import groupby
+from typing import Any
 
 from megavit.errors import BundleError
 from megavit.serving.settings import PredictOptions, WorkerSettings
-from megavit.serving.workers.protocol import encode_header, read_message_async
+from megavit.serving.workers.protocol import Result, encode_header, read_message_async, split_body
 
 _MAX_STDERR_LINES = 60
 _KILL_SECONDS = 5.0
@@ -23,28 +24,7 @@ from megavit.runtime.parent_process import die_with_parent
 die_with_parent(int(sys.argv.pop(1)))
 runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
-# Smaller bodies are copied after their header, as two writes would wake the worker twice.
-_MAX_COPIED_BYTES = 2**16
 _PYTHON_ERRORS = ("Traceback (most recent call last)", "Fatal Python error")
-
-Outcome = Literal["predicted", "invalid_image", "invalid_options", "canceled", "failed"]
-
-
-@dataclass(frozen=True)
-class WorkerReply:
-    """The reply to an image, with a JSON object as its prediction.
-
-    Attributes:
-        outcome: "invalid_options" for unsupported options, "failed" if the image crashed the worker.
-        error: reason, unless the image was predicted.
-        batch_size: number of images in its batch.
-    """
-
-    outcome: Outcome
-    error: str | None = None
-    prediction: bytes = b"{}"
-    batch_size: int = 0
-    out_of_distribution: bool = False
 
 
 @dataclass(eq=False)
@@ -52,7 +32,7 @@ class PendingImage:
     """An accepted image without a reply.
 
     Attributes:
-        reply: future of the reply.
+        reply: future of the result, and the prediction as a JSON object.
         canceled_at: loop time at which the client stopped waiting.
         solo_crashes: number of workers that crashed while processing only this image.
     """
@@ -60,7 +40,7 @@ class PendingImage:
     id: int
     data: bytearray
     options: PredictOptions
-    reply: asyncio.Future[WorkerReply]
+    reply: asyncio.Future[tuple[Result, bytes]]
     canceled_at: float | None = None
     solo_crashes: int = 0
 
@@ -130,19 +110,19 @@ class WorkerClient:
 
     def watch(
         self,
-        on_reply: Callable[["WorkerClient", PendingImage, WorkerReply], None],
+        on_results: Callable[["WorkerClient", list[tuple[PendingImage, Result, bytes]]], None],
         on_exit: Callable[["WorkerClient"], None],
     ) -> None:
-        """Call back for every reply, and when the process exits."""
+        """Call back for the results of every message, with their predictions, and when the process exits."""
 
         async def read() -> None:
             assert self.process.stdout is not None
             try:
                 while (message := await read_message_async(self.process.stdout)) is not None:
-                    header, prediction = message
-                    image = self.pending.pop(header["id"])
-                    fields = (header["error"], prediction, header["batch_size"], header["out_of_distribution"])
-                    on_reply(self, image, WorkerReply(header["outcome"], *fields))
+                    results = [Result(*fields) for fields in message[0]["results"]]
+                    predictions = split_body(message[1], [result.length for result in results])
+                    images = [self.pending.pop(result.id) for result in results]
+                    on_results(self, list(zip(images, results, predictions, strict=True)))
             finally:
                 self.kill()
                 await self.process.wait()
@@ -151,10 +131,14 @@ class WorkerClient:
 
         self._readers.append(asyncio.create_task(read()))
 
-    def send(self, image: PendingImage) -> None:
-        """Send an image; the pipe's buffer takes it at once."""
-        self.pending[image.id] = image
-        self._write({"op": "predict", "id": image.id, "options": asdict(image.options)}, image.data)
+    def send(self, images: Iterable[PendingImage]) -> None:
+        """Send images; the pipe's buffer takes them at once."""
+        for options, group in groupby(images, lambda image: image.options):
+            together = list(group)
+            self.pending.update((image.id, image) for image in together)
+            ids, lengths = [image.id for image in together], [len(image.data) for image in together]
+            header = {"op": "predict", "options": vars(options), "ids": ids, "lengths": lengths}
+            self._write(header, [image.data for image in together])
 
     def cancel(self, image: PendingImage) -> None:
         """Tell the worker that nobody waits for an image; it still replies."""
@@ -190,14 +174,10 @@ class WorkerClient:
             return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
         return "\n".join(lines[starts[0] :])
 
-    def _write(self, header: dict[str, Any], body: bytes | bytearray = b"") -> None:
+    def _write(self, header: dict[str, Any], parts: Sequence[bytes | bytearray] = ()) -> None:
         assert self.process.stdin is not None
         with contextlib.suppress(RuntimeError, ConnectionError):  # it has exited, which `watch` handles
-            if len(body) < _MAX_COPIED_BYTES:
-                self.process.stdin.write(encode_header(header, body) + body)
-            else:
-                self.process.stdin.write(encode_header(header, body))
-                self.process.stdin.write(body)
+            self.process.stdin.writelines([encode_header(header, sum(map(len, parts))), *parts])
 
     async def _read_stderr(self) -> None:
         assert self.process.stderr is not None

@@ -15,7 +15,8 @@ from megavit.serving.metrics import Metrics
 from megavit.serving.model_sources import POLL_SECONDS, BundleMonitor, Version
 from megavit.serving.request_body import ByteBudget
 from megavit.serving.settings import PredictOptions, Settings, WorkerSettings
-from megavit.serving.workers.client import PendingImage, WorkerClient, WorkerReply
+from megavit.serving.workers.client import PendingImage, WorkerClient
+from megavit.serving.workers.protocol import Result
 
 FIRST_BACKOFF, MAX_BACKOFF = 1.0, 30.0
 """Seconds before restarting a worker that crashed without an image or failed to start; doubled each time."""
@@ -24,6 +25,9 @@ MAX_SOLO_CRASHES = 2
 ABANDON_SHARE = 1 / 60
 """Share of the load timeout after which loading a replaced bundle is abandoned; doubled each time, so that one of the
 bundles is loaded eventually."""
+BATCHES_AHEAD = 3
+"""Maximum number of full batches that the worker has: one computed, one preprocessed, and one to spare. More would not
+make it faster, and each message interrupts it."""
 _SMOOTHING = 0.02
 # A ValueError comes from a process that sends invalid messages.
 _START_ERRORS = (BundleError, OSError, ValueError)
@@ -32,8 +36,8 @@ _START_ERRORS = (BundleError, OSError, ValueError)
 class ModelService:
     """The service of one model, which makes sure that each accepted image gets a reply.
 
-    Images go to the worker at once. If it crashes, its images are sent to the next worker one at a time, and one that
-    crashes a worker alone twice is given up, so that all others get predictions.
+    The worker gets images at once, unless it has `BATCHES_AHEAD` batches. If it crashes, its images are sent to the
+    next worker one at a time, and one that crashes a worker alone twice is given up, so that all others get predictions.
 
     Attributes:
         first_ready: future that is done when the model is ready, or fails with the reason why it cannot be.
@@ -116,8 +120,9 @@ class ModelService:
             raise
         loop = asyncio.get_running_loop()
         accepted = [PendingImage(next(self._ids), data, options, loop.create_future()) for data in images]
+        if not self._waiting:
+            loop.call_soon(self._send)  # with what arrives until then
         self._waiting += accepted
-        self._send()
         return accepted
 
     def cancel(self, image: PendingImage) -> None:
@@ -127,7 +132,7 @@ class ModelService:
         for queue in (self._waiting, self._suspects):
             if image in queue:
                 queue.remove(image)
-                self._finish(image, WorkerReply("canceled"))
+                self._finish(image, Result(image.id, "canceled"))
                 return
         image.canceled_at = asyncio.get_running_loop().time()
         for client in self._clients:
@@ -208,7 +213,7 @@ class ModelService:
         self._clients.add(client)
         self._current, self._version, self._description = client, version, client.model
         self._abandoned = 0
-        client.watch(self._on_reply, self._on_exit)
+        client.watch(self._on_results, self._on_exit)
         self._send()
         if old is None:
             log_event("model_ready", model=self.name, note=client.note)
@@ -235,32 +240,33 @@ class ModelService:
             # One at a time, to identify the image that crashes the worker.
             if not client.pending and self._suspects:
                 self._isolated = self._suspects.popleft()
-                client.send(self._isolated)
+                client.send([self._isolated])
             return
-        while self._waiting:
-            client.send(self._waiting.popleft())
+        free = BATCHES_AHEAD * self._settings.max_batch_size - len(client.pending)
+        client.send([self._waiting.popleft() for _ in range(min(free, len(self._waiting)))])
 
-    def _on_reply(self, client: WorkerClient, image: PendingImage, reply: WorkerReply) -> None:
+    def _on_results(self, client: WorkerClient, results: list[tuple[PendingImage, Result, bytes]]) -> None:
         now = time.monotonic()
-        self._image_seconds += _SMOOTHING * (now - self._last_reply - self._image_seconds)
+        for image, result, prediction in results:
+            self._image_seconds += _SMOOTHING * ((now - self._last_reply) / len(results) - self._image_seconds)
+            if image is self._isolated:
+                self._isolated = None
+            if result.batch_size:
+                self._metrics.batch_size.labels(self.name).observe(result.batch_size)
+            self._finish(image, result, prediction)
         self._last_reply = now
         self._failures = 0
-        if image is self._isolated:
-            self._isolated = None
-        if reply.batch_size:
-            self._metrics.batch_size.labels(self.name).observe(reply.batch_size)
-        self._finish(image, reply)
         if client is not self._current and not client.pending:
             self._retire(client)
         self._send()
 
-    def _finish(self, image: PendingImage, reply: WorkerReply) -> None:
+    def _finish(self, image: PendingImage, result: Result, prediction: bytes = b"") -> None:
         self._budget.release(len(image.data))
-        self._metrics.images.labels(self.name, reply.outcome if image.canceled_at is None else "canceled").inc()
-        if reply.out_of_distribution:
+        self._metrics.images.labels(self.name, result.outcome if image.canceled_at is None else "canceled").inc()
+        if result.out_of_distribution:
             self._metrics.out_of_distribution.labels(self.name).inc()
         if not image.reply.done():
-            image.reply.set_result(reply)
+            image.reply.set_result((result, prediction))
 
     def _on_exit(self, client: WorkerClient) -> None:
         self._clients.discard(client)
@@ -274,11 +280,10 @@ class ModelService:
                 self._isolated = None
             image.solo_crashes += len(pending) == 1
             if image.canceled_at is not None:
-                self._finish(image, WorkerReply("canceled"))
+                self._finish(image, Result(image.id, "canceled"))
             elif image.solo_crashes >= MAX_SOLO_CRASHES:
-                self._finish(
-                    image, WorkerReply("failed", "this image crashed the worker process twice and is not retried")
-                )
+                error = "this image crashed the worker process twice and is not retried"
+                self._finish(image, Result(image.id, "failed", error))
             else:
                 self._suspects.append(image)
         if client is self._current:

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,11 +65,12 @@ class BatchScheduler:
             self._requests[id] = request
         return request
 
-    def remove(self, request: Request) -> None:
+    def remove(self, requests: Iterable[Request]) -> None:
         with self._changed:
-            del self._requests[request.id]
-            self._held -= request.nbytes
-            request.nbytes = 0
+            for request in requests:
+                del self._requests[request.id]
+                self._held -= request.nbytes
+                request.nbytes = 0
             self._changed.notify_all()
 
     def cancel(self, id: int) -> Request | None:

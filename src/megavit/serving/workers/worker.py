@@ -13,9 +13,9 @@ import select
 import sys
 import threading
 import traceback
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, BinaryIO
 
 from megavit.data.decode.limits import TooManyPixelsError
@@ -26,11 +26,12 @@ from megavit.runtime.processors import available_cpus
 from megavit.runtime.signals import ignore_stop_signals
 from megavit.serving.backends.base import Backend
 from megavit.serving.settings import PredictOptions, WorkerSettings
-from megavit.serving.workers.protocol import encode_header, read_message
+from megavit.serving.workers.protocol import Outcome, Result, encode_header, read_message, split_body
 from megavit.serving.workers.scheduler import BatchScheduler, Request
 
 LARGE_PIXELS = 4_000_000
 """Pixels above which images are decoded one at a time: decoding 50 million pixels takes 350 MB."""
+_encode = json.JSONEncoder(allow_nan=False).encode
 
 
 class Worker:
@@ -42,23 +43,32 @@ class Worker:
         self._scheduler = BatchScheduler(
             settings.max_batch_size, settings.max_batch_seconds, image_seconds, backend.max_batch_bytes
         )
-        self._pool = ThreadPoolExecutor(min(available_cpus(), MAX_WORKERS))
-        self._large_pool = ThreadPoolExecutor(1)
-        threading.Thread(target=_run_or_exit, args=[self._predict_all], daemon=True).start()
+        self._arrived: SimpleQueue[Request] = SimpleQueue()
+        self._large: SimpleQueue[Request] = SimpleQueue()
+        max_pixels = min(LARGE_PIXELS, settings.max_pixels)
+        for _ in range(min(available_cpus(), MAX_WORKERS)):
+            _start_thread(self._preprocess_all, self._arrived, max_pixels)
+        _start_thread(self._preprocess_all, self._large, settings.max_pixels)
+        _start_thread(self._predict_all)
 
     def handle(self, header: dict[str, Any], body: bytes) -> None:
         if header["op"] == "cancel":
             canceled = self._scheduler.cancel(header["id"])
             if canceled is not None:
-                self._finish(canceled, "canceled")
+                self._finish([canceled], "canceled")
             return
-        request = self._scheduler.add(header["id"], PredictOptions(**header["options"]), body)
-        self._pool.submit(_run_or_exit, self._preprocess, request, min(LARGE_PIXELS, self._settings.max_pixels))
+        options = PredictOptions(**header["options"])
+        for id, data in zip(header["ids"], split_body(body, header["lengths"]), strict=True):
+            self._arrived.put(self._scheduler.add(id, options, data))
 
     def send(self, header: dict[str, Any], body: bytes = b"") -> None:
         with self._output_lock:
-            self._output.write(encode_header(header, body) + body)
+            self._output.write(encode_header(header, len(body)) + body)
             self._output.flush()
+
+    def _preprocess_all(self, requests: "SimpleQueue[Request]", max_pixels: int) -> None:
+        while True:
+            self._preprocess(requests.get(), max_pixels)
 
     def _preprocess(self, request: Request, max_pixels: int) -> None:
         if not self._scheduler.start(request):
@@ -67,19 +77,19 @@ class Worker:
             request.image = self._backend.preprocess(request.data, request.options, max_pixels)
         except TooManyPixelsError as error:
             if max_pixels == self._settings.max_pixels:
-                self._finish(request, "invalid_image", error=error.reason)
+                self._finish([request], "invalid_image", error=error.reason)
             elif self._scheduler.postpone(request):
-                self._large_pool.submit(_run_or_exit, self._preprocess, request, self._settings.max_pixels)
+                self._large.put(request)
             else:
-                self._finish(request, "canceled")
+                self._finish([request], "canceled")
         except ImageError as error:
-            self._finish(request, "invalid_image", error=error.reason)
+            self._finish([request], "invalid_image", error=error.reason)
         except ConfigError as error:
-            self._finish(request, "invalid_options", error=str(error))
+            self._finish([request], "invalid_options", error=str(error))
         else:
             request.data = b""
             if not self._scheduler.enqueue(request, self._backend.nbytes(request.image)):
-                self._finish(request, "canceled")
+                self._finish([request], "canceled")
 
     def _predict_all(self) -> None:
         while True:
@@ -90,25 +100,35 @@ class Worker:
                     results = self._backend.predict(images, options)
                 for request, result in zip(batch.requests, results, strict=True):
                     request.result, request.batch_size = result, len(images)
-                    if not (request.options.explanation and self._scheduler.enqueue_explanation(request)):
-                        self._finish(request, "predicted")
+                self._finish(
+                    [
+                        request
+                        for request in batch.requests
+                        if not (request.options.explanation and self._scheduler.enqueue_explanation(request))
+                    ],
+                    "predicted",
+                )
             if batch.explain is not None:
                 png = self._backend.explain(batch.explain.image)
                 batch.explain.result["explanation"] = base64.b64encode(png).decode()
-                self._finish(batch.explain, "predicted")
+                self._finish([batch.explain], "predicted")
 
-    def _finish(self, request: Request, outcome: str, error: str | None = None) -> None:
-        self._scheduler.remove(request)
-        request.data, request.image = b"", None
-        header = {"op": "result", "id": request.id, "outcome": outcome, "error": error}
-        header |= {"batch_size": request.batch_size, "out_of_distribution": False}
-        try:
-            body = json.dumps(request.result, allow_nan=False)
-            header["out_of_distribution"] = bool(request.result.get("out_of_distribution"))
-        except ValueError:
-            header["outcome"], header["error"] = "failed", "the model's output for this image is not a finite number"
-            body = "{}"
-        self.send(header, body.encode())
+    def _finish(self, requests: Sequence[Request], outcome: Outcome, error: str | None = None) -> None:
+        self._scheduler.remove(requests)
+        results: list[Result] = []
+        predictions: list[bytes] = []
+        for request in requests:
+            request.data, request.image = b"", None
+            unlike = bool(request.result.get("out_of_distribution"))
+            try:
+                prediction = _encode(request.result).encode()
+                result = Result(request.id, outcome, error, request.batch_size, unlike, len(prediction))
+            except ValueError:
+                prediction = b""
+                result = Result(request.id, "failed", "the model's output for this image is not a finite number")
+            results.append(result)
+            predictions.append(prediction)
+        self.send({"op": "results", "results": results}, b"".join(predictions))
 
 
 def main(make_backend: Callable[[WorkerSettings], Backend]) -> None:
@@ -148,6 +168,10 @@ def _exit_with_server(loaded: threading.Event) -> None:
     select.select([sys.stdin], [], [])
     if not loaded.is_set():
         os._exit(0)
+
+
+def _start_thread(work: Callable[..., None], *arguments: Any) -> None:
+    threading.Thread(target=_run_or_exit, args=[work, *arguments], daemon=True).start()
 
 
 def _run_or_exit(work: Callable[..., None], *arguments: Any) -> None:
