@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 
 MAX_KERNELS = 64
 """Kernels cached per compiled graph; OpenVINO's (2026.4) default of 5,000 takes gigabytes for many input sizes."""
+_SETTINGS = {
+    "CPU_RUNTIME_CACHE_CAPACITY": str(MAX_KERNELS),
+    # Pinned to processors, the threads of two processes, or of two graphs, would share one and leave others idle.
+    "ENABLE_CPU_PINNING": "NO",
+}
 _ONEDNN_CACHE = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 
 _lock = threading.Lock()
@@ -23,7 +28,7 @@ def compile_for_cpu(graph: "ov.Model", settings: Mapping[str, str | int]) -> "ov
     import openvino as ov
 
     with preserve_signal_stack(), _without_onednn_cache():
-        return ov.Core().compile_model(graph, "CPU", {"CPU_RUNTIME_CACHE_CAPACITY": str(MAX_KERNELS)} | dict(settings))
+        return ov.Core().compile_model(graph, "CPU", _SETTINGS | dict(settings))
 
 
 def import_for_cpu(graph: "ov.Tensor", settings: Mapping[str, str | int]) -> "ov.CompiledModel":
@@ -31,7 +36,7 @@ def import_for_cpu(graph: "ov.Tensor", settings: Mapping[str, str | int]) -> "ov
     import openvino as ov
 
     with preserve_signal_stack(), _without_onednn_cache():
-        return ov.Core().import_model(graph, "CPU", {"CPU_RUNTIME_CACHE_CAPACITY": str(MAX_KERNELS)} | dict(settings))
+        return ov.Core().import_model(graph, "CPU", _SETTINGS | dict(settings))
 
 
 @contextmanager

@@ -37,7 +37,8 @@ class ModelService:
     """The service of one model, which makes sure that each accepted image gets a reply.
 
     The worker gets images at once, unless it has `BATCHES_AHEAD` batches. If it crashes, its images are sent to the
-    next worker one at a time, and one that crashes a worker alone twice is given up, so that all others get predictions.
+    next worker one at a time, and one that crashes a worker alone twice is given up, so that the others get
+    predictions.
 
     Attributes:
         first_ready: future that is done when the model is ready, or fails with the reason why it cannot be.
