@@ -1,6 +1,8 @@
 """When the engine changes, and that its answers do not."""
 
 import sys
+import threading
+from typing import Any
 
 import pytest
 import torch
@@ -93,6 +95,18 @@ def test_a_single_slow_turn_does_not_decide(model: MegaVit, monkeypatch: pytest.
     engine.choose_runtime(X)
     assert engine.note == "OpenVINO: 2.0 times as fast as PyTorch here"
     assert not [*theirs, *ours]
+
+
+def test_nothing_else_computes_while_a_run_is_timed(model: MegaVit, monkeypatch: pytest.MonkeyPatch) -> None:
+    computing, held, timed = threading.Lock(), [], module._timed
+
+    def record(*arguments: Any) -> Any:
+        held.append(computing.locked())
+        return timed(*arguments)
+
+    monkeypatch.setattr(module, "_timed", record)
+    Engine(model, PREPROCESSING).choose_runtime(X, computing)
+    assert len(held) >= 4 and all(held) and not computing.locked()
 
 
 @pytest.mark.usefixtures("impatient")

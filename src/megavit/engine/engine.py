@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from operator import attrgetter
 from typing import Literal, NamedTuple, cast, get_args
@@ -117,9 +118,14 @@ class Engine:
         inverse = sorted(range(len(order)), key=order.__getitem__)
         return ModelOutput(*(torch.cat(parts)[inverse] for parts in zip(*map(self._run, stacks), strict=True)))
 
-    def choose_runtime(self, images: Images) -> None:
-        """Compare PyTorch and OpenVINO on typical `images`, and use the faster one from now on."""
+    def choose_runtime(self, images: Images, alone: AbstractContextManager[object] | None = None) -> None:
+        """Compare PyTorch and OpenVINO on typical `images`, and use the faster one from now on.
+
+        Args:
+            alone: entered whenever a run is timed, to keep other threads from computing at the same time.
+        """
         images = images[0][None] if isinstance(images, list) else images
+        alone = alone or nullcontext()
         self._is_decided = True
         if not self._can_use_openvino():
             return
@@ -133,12 +139,17 @@ class Engine:
         except (ImportError, OSError, RuntimeError) as error:
             self.note = f"PyTorch: OpenVINO does not run here ({error})"
             return
-        (expected, torch_seconds), (_, seconds) = _timed(self.run_pytorch, images), _timed(openvino, images)
+        with alone:
+            expected, torch_seconds = _timed(self.run_pytorch, images)
+        with alone:
+            seconds = _timed(openvino, images)[1]
         for turn in range(1, MAX_TURNS):
             if turn >= MIN_TURNS and torch_seconds + seconds > PATIENCE_SECONDS:
                 break
-            torch_seconds = min(torch_seconds, _timed(self.run_pytorch, images)[1])
-            seconds = min(seconds, _timed(openvino, images)[1])
+            with alone:
+                torch_seconds = min(torch_seconds, _timed(self.run_pytorch, images)[1])
+            with alone:
+                seconds = min(seconds, _timed(openvino, images)[1])
         error = max(_relative_error(a, b) for a, b in zip(outputs, expected, strict=True))
         if self.precision == "float32" and not error <= MAX_RELATIVE_ERROR:
             self.note = f"PyTorch: OpenVINO's outputs differ by {error:.1g} of the largest value"

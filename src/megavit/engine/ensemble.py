@@ -1,5 +1,7 @@
 """Run the models of an ensemble, each with the faster of PyTorch and OpenVINO."""
 
+from contextlib import AbstractContextManager
+
 import torch
 from torch import Tensor
 
@@ -44,10 +46,10 @@ class EnsembleEngine:
         for engine in self.engines:
             engine.handle_fork()
 
-    def choose_runtime(self, images: Images) -> None:
+    def choose_runtime(self, images: Images, alone: AbstractContextManager[object] | None = None) -> None:
         """As in `Engine`, for each model."""
         for engine in self.engines:
-            engine.choose_runtime(images)
+            engine.choose_runtime(images, alone)
 
     def __call__(self, images: Images) -> ModelOutput:
         """Return the features of the first model and the logits of the ensemble, on the CPU: see `Engine`."""

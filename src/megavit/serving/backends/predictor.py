@@ -58,6 +58,7 @@ class PredictorBackend:
         # A faster engine is built in the background, as it takes seconds.
         self._predictor.engine.patience = float("inf")
         self._seconds, self._building = 0.0, False
+        self._computing = threading.Lock()
 
     def describe(self) -> dict[str, Any]:
         info, size = self._predictor.info, self._predictor.info.preprocessing
@@ -94,12 +95,14 @@ class PredictorBackend:
 
     def predict(self, images: Sequence[PreprocessedImage], options: Sequence[PredictOptions]) -> list[dict[str, Any]]:
         batch = make_batch([image.pixels for image in images], self._predictor.info.preprocessing)
-        started = time.perf_counter()
-        output = self._predictor.forward(batch)
+        with self._computing:
+            started = time.perf_counter()
+            output = self._predictor.forward(batch)
         self._seconds += time.perf_counter() - started
         if self._seconds > PATIENCE_SECONDS and not self._building:
             self._building = True
-            threading.Thread(target=self._predictor.engine.choose_runtime, args=[batch], daemon=True).start()
+            choose = self._predictor.engine.choose_runtime
+            threading.Thread(target=choose, args=[batch, self._computing], daemon=True).start()
         results: list[dict[str, Any]] = [{} for _ in images]
         for top, coverage, indices in group_by_options(options):
             selected = ModelOutput(output.pooled[indices], output.logits[indices])
