@@ -14,7 +14,7 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.engine.graph import PIXELS, POSITIONS, build, linear
 from megavit.engine.graph_inputs import Arrays, GraphInputs
 from megavit.engine.int8 import QuantizedLinear
-from megavit.engine.openvino_runtime import compile_for_cpu, never_free, preserve_signal_stack
+from megavit.engine.openvino_runtime import compile_for_cpu, never_free, preserve_signal_stack, thread_settings
 from megavit.model.vit import MegaVit
 
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
@@ -136,10 +136,14 @@ class OpenVino:
         if inputs is not None:
             graph = graph.clone()
             graph.reshape({name: list(array.shape) for name, array in inputs.items()})
-        settings = {
-            "INFERENCE_PRECISION_HINT": self._precision,
-            "INFERENCE_NUM_THREADS": self._threads,
-            "NUM_STREAMS": self._threads if is_split else 1,
-            "PERFORMANCE_HINT": "THROUGHPUT" if is_split else "LATENCY",
-        }
-        return compile_for_cpu(graph, settings)
+        if is_split:
+            # Not pinned to processors, a stream that shares its own with another program moves to one that is idle.
+            settings = {
+                "PERFORMANCE_HINT": "THROUGHPUT",
+                "NUM_STREAMS": self._threads,
+                "INFERENCE_NUM_THREADS": self._threads,
+                "ENABLE_CPU_PINNING": False,
+            }
+        else:
+            settings = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1} | thread_settings(self._threads)
+        return compile_for_cpu(graph, settings | {"INFERENCE_PRECISION_HINT": self._precision})

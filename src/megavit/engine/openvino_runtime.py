@@ -8,19 +8,25 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from megavit.runtime.processors import allowed_cpus
+
 if TYPE_CHECKING:
     import openvino as ov
 
 MAX_KERNELS = 64
 """Kernels cached per compiled graph; OpenVINO's (2026.4) default of 5,000 takes gigabytes for many input sizes."""
-_SETTINGS = {
-    "CPU_RUNTIME_CACHE_CAPACITY": str(MAX_KERNELS),
-    # Pinned to processors, the threads of two processes, or of two graphs, would share one and leave others idle.
-    "ENABLE_CPU_PINNING": "NO",
-}
 _ONEDNN_CACHE = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 
 _lock = threading.Lock()
+
+
+def thread_settings(threads: int) -> dict[str, int | bool]:
+    """Return the settings for a graph whose threads compute each batch together.
+
+    If they need all processors, they are pinned to them, as others may wake up on the same one and take turns until the
+    system moves them. If not, those of two processes would be pinned to the same ones, while others are idle.
+    """
+    return {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": threads >= allowed_cpus()}
 
 
 def compile_for_cpu(graph: "ov.Model", settings: Mapping[str, str | int]) -> "ov.CompiledModel":
@@ -28,7 +34,7 @@ def compile_for_cpu(graph: "ov.Model", settings: Mapping[str, str | int]) -> "ov
     import openvino as ov
 
     with preserve_signal_stack(), _without_onednn_cache():
-        return ov.Core().compile_model(graph, "CPU", _SETTINGS | dict(settings))
+        return ov.Core().compile_model(graph, "CPU", {"CPU_RUNTIME_CACHE_CAPACITY": str(MAX_KERNELS)} | dict(settings))
 
 
 def import_for_cpu(graph: "ov.Tensor", settings: Mapping[str, str | int]) -> "ov.CompiledModel":
@@ -36,7 +42,7 @@ def import_for_cpu(graph: "ov.Tensor", settings: Mapping[str, str | int]) -> "ov
     import openvino as ov
 
     with preserve_signal_stack(), _without_onednn_cache():
-        return ov.Core().import_model(graph, "CPU", _SETTINGS | dict(settings))
+        return ov.Core().import_model(graph, "CPU", {"CPU_RUNTIME_CACHE_CAPACITY": str(MAX_KERNELS)} | dict(settings))
 
 
 @contextmanager
