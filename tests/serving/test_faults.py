@@ -9,6 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from megavit.runtime.processors import available_cpus
+from megavit.serving.workers.model_service import BATCHES_AHEAD
 from tests.helpers.servers import Running, stub_server
 from tests.serving.conftest import stub_folder
 
@@ -33,6 +35,16 @@ def test_a_killed_worker_costs_no_request(folder: Path) -> None:
             assert [reply.status_code for reply in waiting.result()] == [200] * 20
         assert server.metric("megavit_worker_restarts_total", model="stub") == 3
         assert server.get("/health/ready").status_code == 200
+
+
+def test_a_worker_has_only_as_many_images_as_keep_it_busy_and_all_are_answered_in_the_end(folder: Path) -> None:
+    most = BATCHES_AHEAD * max(2, available_cpus())
+    with stub_server(folder, timeout=30, max_batch_size=2) as server, ThreadPoolExecutor() as pool:
+        waiting = pool.submit(post_all, server, [b"sleep 0.05"] * (most + 20))
+        server.until(lambda: server.metric("megavit_images_in_progress", model="stub") > most + 10)
+        server.workers()[0].send_signal(signal.SIGKILL)
+        assert {reply.status_code for reply in waiting.result()} == {200}
+        assert server.events("worker_exited")[0]["images"] == most
 
 
 def test_an_idle_worker_that_is_killed_is_replaced_and_the_next_request_answered(folder: Path) -> None:

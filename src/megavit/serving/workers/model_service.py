@@ -9,6 +9,7 @@ from itertools import count
 from typing import Any
 
 from megavit.errors import BundleError
+from megavit.runtime.processors import available_cpus
 from megavit.serving.errors import ApiError
 from megavit.serving.logging import log_event
 from megavit.serving.metrics import Metrics
@@ -50,6 +51,7 @@ class ModelService:
         self._metrics, self._budget = metrics, budget
         self.first_ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.spawned = asyncio.Event()
+        self._max_pending = BATCHES_AHEAD * max(settings.max_batch_size, available_cpus())  # each preprocesses one
         self._ids = count()
         self._description: dict[str, Any] = {}
         self._current: WorkerClient | None = None
@@ -243,7 +245,7 @@ class ModelService:
                 self._isolated = self._suspects.popleft()
                 client.send([self._isolated])
             return
-        free = BATCHES_AHEAD * self._settings.max_batch_size - len(client.pending)
+        free = self._max_pending - len(client.pending)
         client.send([self._waiting.popleft() for _ in range(min(free, len(self._waiting)))])
 
     def _on_results(self, client: WorkerClient, results: list[tuple[PendingImage, Result, bytes]]) -> None:
