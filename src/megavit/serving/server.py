@@ -65,7 +65,7 @@ async def _serve(
 
             app = ServerMiddleware(make_app(models, settings, metrics, budget), settings, metrics)
             first = next(iter(models.values()))
-            overload = Overload(lambda: None if app.draining else first.find_overload(), metrics)
+            overload = Overload(lambda images: None if app.draining else first.find_overload(images), metrics)
             server = make_server(app, settings, metrics, overload)
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             try:

@@ -1,5 +1,6 @@
 """Predictions that a full queue has no room for are refused on connections that stay open."""
 
+import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,9 @@ from httptools import HttpRequestParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from megavit.serving.http.overload import is_whole_prediction
+from megavit.serving.errors import ApiError
+from megavit.serving.http.overload import Overload, is_whole_prediction
+from megavit.serving.metrics import Metrics
 from tests.helpers.servers import Running, stub_server
 
 HEAD = b"POST /predict HTTP/1.1\r\nhost: localhost\r\n"
@@ -179,3 +182,21 @@ def test_a_client_that_wants_to_close_or_to_wait_is_heard(folder: Path, line: by
         status, headers, _ = read_response(late)
         assert (status, headers["connection"]) == (429, "close")
         assert late.recv(65_536) == b""
+
+
+def test_requests_that_arrive_at_once_are_counted_before_the_application_counts_them() -> None:
+    asked: list[int] = []
+
+    def find_error(images: int) -> ApiError | None:
+        asked.append(images)
+        return ApiError(429, "full") if images > 2 else None
+
+    async def arrive() -> list[bool]:
+        overload = Overload(find_error, Metrics())
+        refused = [overload.refuse(b"POST", b"/predict") is not None for _ in range(3)]
+        refused.append(overload.refuse_whole(IMAGE) is not None)
+        await asyncio.sleep(0)
+        return [*refused, overload.refuse_whole(IMAGE) is not None]
+
+    assert asyncio.run(arrive()) == [False, False, True, True, False]
+    assert asked == [1, 2, 3, 3, 1]

@@ -1,5 +1,6 @@
 """Refuse predictions that a full queue has no room for, without the application, which takes much longer to do it."""
 
+import asyncio
 import json
 import re
 import time
@@ -47,28 +48,35 @@ class Overload:
     The key and the origin of a request are not checked, as its answer says only that the server is busy.
 
     Args:
-        find_error: returns the error for another image if too many are waiting, else None.
+        find_error: returns the error for this many more images if too many are waiting, else None.
         metrics: metrics in which refused requests count as others; the log only says how many there were.
     """
 
-    def __init__(self, find_error: Callable[[], ApiError | None], metrics: Metrics) -> None:
+    def __init__(self, find_error: Callable[[int], ApiError | None], metrics: Metrics) -> None:
         self._find_error, self._metrics = find_error, metrics
+        self._arriving = 0
         self._refused, self._logged = 0, -LOG_SECONDS
         self._key: tuple[str, int | None, int] | None = None
         self._start = self._end = ""
 
     def refuse(self, method: bytes, url: bytes) -> bytes | None:
         """Return the whole response to a request that has no room, or None for any other request."""
-        if method != b"POST" or url.partition(b"?")[0] != _TARGET or (error := self._find_error()) is None:
+        if method != b"POST" or url.partition(b"?")[0] != _TARGET:
             return None
-        return self._respond(error)
+        error = self._find_error(1 + self._arriving)
+        if error is not None:
+            return self._respond(error)
+        if not self._arriving:
+            asyncio.get_running_loop().call_soon(self._reset)
+        self._arriving += 1
+        return None
 
     def refuse_whole(self, data: bytes) -> bytes | None:
         """Return the response to bytes that are a whole request that has no room, or None for any others.
 
         Not parsing a request leaves the processor to the model.
         """
-        error = self._find_error()
+        error = self._find_error(1 + self._arriving)
         return None if error is None or not is_whole_prediction(data) else self._respond(error)
 
     def _respond(self, error: ApiError) -> bytes:
@@ -83,6 +91,10 @@ class Overload:
             self._start = f"HTTP/1.1 {error.status} {error.code}\r\n{_HEADERS}{lines}x-request-id: "
             self._end, self._key = f"\r\n\r\n{content}", key
         return f"{self._start}{make_request_id()}{self._end}".encode()
+
+    def _reset(self) -> None:
+        """Forget the requests that have just arrived: their tasks, which run next, are about to submit them."""
+        self._arriving = 0
 
     def _log(self, error: ApiError) -> None:
         self._refused += 1
