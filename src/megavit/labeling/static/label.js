@@ -375,9 +375,9 @@ async function start() {
   byId("starting").hidden = true;
   byId("work").hidden = false;
   showCounts();
+  listen(); // at once, as the check may show its images before the next ones have come
   await showNext();
-  listen();
-  byId("grid").focus();
+  if (document.activeElement === document.body) byId("grid").focus();
 }
 
 start().catch((error) => {
