@@ -59,20 +59,22 @@ class OpenVino:
         self._precision, self._threads = PRECISIONS[precision], torch.get_num_threads()
         self._compiled: dict[GraphKey, ov.CompiledModel] = {}
         self._lock = threading.Lock()
+        # Of threads that computed at the same time, one got a wrong answer now and then (OpenVINO 2026.4).
+        self._computing = threading.Lock()
         self._thread_local = _ThreadLocal()
         self._process = os.getpid()
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return float32 features (B, D or 2D) and logits (B, classes) of uint8 images (B, C, height, width)."""
         if self._threads == 1 or len(images) < MIN_IMAGES_PER_STREAM * self._threads:
-            with preserve_signal_stack():
+            with self._computing, preserve_signal_stack():
                 request, inputs = self._request(images, 0, is_split=False)
                 results = request.infer(inputs, share_inputs=True, share_outputs=True)
                 # Copied, because this thread's next call overwrites the outputs.
                 pooled, logits = (torch.from_numpy(results[index].copy()) for index in (0, 1))
             return pooled, logits
         parts = images.tensor_split(self._threads * max(1, len(images) // (IMAGES_PER_PART * self._threads)))
-        with preserve_signal_stack():
+        with self._computing, preserve_signal_stack():
             requests = [self._request(part, index, is_split=True) for index, part in enumerate(parts)]
             for request, inputs in requests:
                 request.start_async(inputs, share_inputs=True)
