@@ -80,8 +80,8 @@ class OpenVino:
                 request.start_async(inputs, share_inputs=True)
             for request, _ in requests:
                 request.wait()
-        outputs = ([request.get_output_tensor(index).data for request, _ in requests] for index in (0, 1))
-        pooled, logits = (torch.from_numpy(np.concatenate(of_parts)) for of_parts in outputs)
+            outputs = ([request.get_output_tensor(index).data for request, _ in requests] for index in (0, 1))
+            pooled, logits = (torch.from_numpy(np.concatenate(of_parts)) for of_parts in outputs)
         return pooled, logits
 
     def __del__(self) -> None:

@@ -100,14 +100,13 @@ class Worker:
                     results = self._backend.predict(images, options)
                 for request, result in zip(batch.requests, results, strict=True):
                     request.result, request.batch_size = result, len(images)
-                self._finish(
-                    [
-                        request
-                        for request in batch.requests
-                        if not (request.options.explanation and self._scheduler.enqueue_explanation(request))
-                    ],
-                    "predicted",
-                )
+                done = [
+                    request
+                    for request in batch.requests
+                    if not (request.options.explanation and self._scheduler.enqueue_explanation(request))
+                ]
+                if done:
+                    self._finish(done, "predicted")
             if batch.explain is not None:
                 png = self._backend.explain(batch.explain.image)
                 batch.explain.result["explanation"] = base64.b64encode(png).decode()
