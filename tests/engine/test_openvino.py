@@ -1,8 +1,10 @@
 """The graph for OpenVINO against PyTorch, on real pictures and on models of every design."""
 
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,6 +17,7 @@ from megavit.config.vit import PLAIN_VIT, Design, Pool, ViTConfig
 from megavit.data.augment import normalize
 from megavit.engine import openvino as openvino_engine
 from megavit.engine.graph import can_build
+from megavit.engine.graph_inputs import GraphInputs
 from megavit.engine.openvino import OpenVino
 from megavit.model.layers import BatchNorm
 from megavit.model.vit import MegaVit
@@ -171,6 +174,26 @@ def test_threads_get_their_own_answers() -> None:
         thread.join()
     for i, x in enumerate(inputs):
         torch.testing.assert_close(found[i], run_pytorch(model, x)[1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("images", [1, 19])
+def test_positions_are_not_read_after_a_call(images: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ViTConfig(image_size=8, patch_size=4, num_classes=3, dim=16, depth=1, heads=2, mlp_dim=32)
+    engine = OpenVino(grown(config), preprocessing_of(config), "float32")
+    pixels = torch.randint(256, (images, 3, 8, 8), dtype=torch.uint8)
+    freed: list[np.ndarray] = []
+    for_shape = GraphInputs.for_shape
+
+    def copies(self: GraphInputs, shape: Sequence[int]) -> dict[str, np.ndarray]:
+        arrays = {name: array.copy() for name, array in for_shape(self, shape).items()}
+        freed.extend(arrays.values())
+        return arrays
+
+    monkeypatch.setattr(GraphInputs, "for_shape", copies)
+    expected = engine(pixels)
+    for array in freed:
+        array.fill(9)  # as the memory of an array that is no longer cached may hold anything
+    torch.testing.assert_close(engine(pixels), expected)
 
 
 @pytest.mark.parametrize("images", [1, 19])

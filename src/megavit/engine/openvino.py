@@ -59,29 +59,27 @@ class OpenVino:
         self._precision, self._threads = PRECISIONS[precision], torch.get_num_threads()
         self._compiled: dict[GraphKey, ov.CompiledModel] = {}
         self._lock = threading.Lock()
-        # Of threads that computed at the same time, one got a wrong answer now and then (OpenVINO 2026.4).
-        self._computing = threading.Lock()
         self._thread_local = _ThreadLocal()
         self._process = os.getpid()
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return float32 features (B, D or 2D) and logits (B, classes) of uint8 images (B, C, height, width)."""
         if self._threads == 1 or len(images) < MIN_IMAGES_PER_STREAM * self._threads:
-            with self._computing, preserve_signal_stack():
+            with preserve_signal_stack():
                 request, inputs = self._request(images, 0, is_split=False)
                 results = request.infer(inputs, share_inputs=True, share_outputs=True)
                 # Copied, because this thread's next call overwrites the outputs.
                 pooled, logits = (torch.from_numpy(results[index].copy()) for index in (0, 1))
             return pooled, logits
         parts = images.tensor_split(self._threads * max(1, len(images) // (IMAGES_PER_PART * self._threads)))
-        with self._computing, preserve_signal_stack():
+        with preserve_signal_stack():
             requests = [self._request(part, index, is_split=True) for index, part in enumerate(parts)]
             for request, inputs in requests:
                 request.start_async(inputs, share_inputs=True)
             for request, _ in requests:
                 request.wait()
-            outputs = ([request.get_output_tensor(index).data for request, _ in requests] for index in (0, 1))
-            pooled, logits = (torch.from_numpy(np.concatenate(of_parts)) for of_parts in outputs)
+        outputs = ([request.get_output_tensor(index).data for request, _ in requests] for index in (0, 1))
+        pooled, logits = (torch.from_numpy(np.concatenate(of_parts)) for of_parts in outputs)
         return pooled, logits
 
     def __del__(self) -> None:
@@ -100,14 +98,14 @@ class OpenVino:
         if request is not None:
             return request, inputs
         others = self._inputs.for_shape(images.shape)
-        inputs |= others
-        key = self._key(images.shape, inputs, is_split)
+        key = self._key(images.shape, inputs | others, is_split)
         if (key, index) not in requests:
-            request = requests[key, index] = self._compiled[key].create_infer_request()
-            if key.shape is not None:  # of which the other inputs remain the same
+            requests[key, index] = self._compiled[key].create_infer_request()
+            if key.shape is not None:
+                # They remain the same. Copied, as a request does not keep alive what it shared in an earlier call.
                 for name, array in others.items():
-                    request.set_tensor(name, ov.Tensor(array))
-        return requests[key, index], inputs
+                    requests[key, index].set_tensor(name, ov.Tensor(array))
+        return requests[key, index], inputs if key.shape is not None else inputs | others
 
     def _key(self, shape: tuple[int, ...], inputs: Arrays, is_split: bool) -> GraphKey:
         """Return the key of a graph compiled for this shape if it came first, else of one for any shapes."""
