@@ -21,6 +21,7 @@ from megavit.engine.graph_inputs import GraphInputs
 from megavit.engine.openvino import OpenVino
 from megavit.model.layers import BatchNorm
 from megavit.model.vit import MegaVit
+from megavit.runtime.processors import allowed_cpus
 from tests.properties.test_model import configs, images
 
 UP_TO_S = list(PRESETS)[: list(PRESETS).index("S") + 1]
@@ -218,3 +219,25 @@ def test_a_large_batch_is_computed_in_equal_parts_by_whoever_is_free(monkeypatch
     expected = [engine(images[start : start + 3]) for start in range(0, 19, 3)]
     torch.testing.assert_close(pooled, torch.cat([part[0] for part in expected]), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(logits, torch.cat([part[1] for part in expected]), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("counts", [(16, 15), (15, 16)])
+def test_the_parts_of_a_batch_never_wait_for_one_another(counts: tuple[int, int]) -> None:
+    config = ViTConfig(image_size=8, patch_size=4, num_classes=3, dim=16, depth=1, heads=2, mlp_dim=32)
+    engine = OpenVino(grown(config), preprocessing_of(config), "float32")
+    engine._threads = 2
+    for count in counts:
+        engine(torch.randint(0, 256, (count, 3, 8, 8), dtype=torch.uint8))
+    # 15 images make parts of 8 and 7: in the graph that was compiled for 8, the second would find no free stream.
+    assert sorted(index for _, index in engine._thread_local.requests) == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(("threads", "is_pinned"), [(allowed_cpus(), True), (1, allowed_cpus() == 1)])
+def test_threads_are_pinned_to_processors_only_if_they_need_all(threads: int, is_pinned: bool) -> None:
+    config = ViTConfig(image_size=8, patch_size=4, num_classes=3, dim=16, depth=1, heads=2, mlp_dim=32)
+    engine = OpenVino(grown(config), preprocessing_of(config), "float32")
+    images = torch.randint(0, 256, (16, 3, 8, 8), dtype=torch.uint8)
+    for engine._threads, count in ((threads, 1), (2, 16)):
+        engine(images[:count])
+    pinned = {key.is_split: graph.get_property("ENABLE_CPU_PINNING") for key, graph in engine._compiled.items()}
+    assert pinned == {False: is_pinned, True: False}

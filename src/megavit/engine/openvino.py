@@ -14,7 +14,7 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.engine.graph import PIXELS, POSITIONS, build, linear
 from megavit.engine.graph_inputs import Arrays, GraphInputs
 from megavit.engine.int8 import QuantizedLinear
-from megavit.engine.openvino_runtime import compile_for_cpu, never_free, preserve_signal_stack
+from megavit.engine.openvino_runtime import compile_for_cpu, never_free, preserve_signal_stack, thread_settings
 from megavit.model.vit import MegaVit
 
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
@@ -72,8 +72,10 @@ class OpenVino:
                 pooled, logits = (torch.from_numpy(results[index].copy()) for index in (0, 1))
             return pooled, logits
         parts = images.tensor_split(self._threads * max(1, len(images) // (IMAGES_PER_PART * self._threads)))
+        # A graph's streams take parts as they are free; those of two graphs would compute one after the other.
+        is_even = len(images) % len(parts) == 0
         with preserve_signal_stack():
-            requests = [self._request(part, index, is_split=True) for index, part in enumerate(parts)]
+            requests = [self._request(part, index, is_split=True, can_fix=is_even) for index, part in enumerate(parts)]
             for request, inputs in requests:
                 request.start_async(inputs, share_inputs=True)
             for request, _ in requests:
@@ -91,14 +93,21 @@ class OpenVino:
         with preserve_signal_stack():
             self.__dict__.clear()
 
-    def _request(self, images: Tensor, index: int, *, is_split: bool) -> tuple[ov.InferRequest, Arrays]:
-        """Return this thread's request of that index for such images, and the inputs to give it."""
+    def _request(
+        self, images: Tensor, index: int, *, is_split: bool, can_fix: bool = True
+    ) -> tuple[ov.InferRequest, Arrays]:
+        """Return this thread's request of that index for such images, and the inputs to give it.
+
+        Args:
+            can_fix: whether it may be of a graph for this shape alone.
+        """
         inputs, requests = {PIXELS: self._inputs.pixels(images)}, self._thread_local.requests
         request = requests.get((GraphKey(images.shape, is_split), index))
-        if request is not None:
+        if request is not None and can_fix:
             return request, inputs
         others = self._inputs.for_shape(images.shape)
-        key = self._key(images.shape, inputs | others, is_split)
+        can_fix = can_fix and not self._has_axis_bug(len(others[POSITIONS]))
+        key = self._key(GraphKey(images.shape, is_split), inputs | others, can_fix)
         if (key, index) not in requests:
             requests[key, index] = self._compiled[key].create_infer_request()
             if key.shape is not None:
@@ -107,15 +116,14 @@ class OpenVino:
                     requests[key, index].set_tensor(name, ov.Tensor(array))
         return requests[key, index], inputs if key.shape is not None else inputs | others
 
-    def _key(self, shape: tuple[int, ...], inputs: Arrays, is_split: bool) -> GraphKey:
-        """Return the key of a graph compiled for this shape if it came first, else of one for any shapes."""
-        fixed, dynamic = GraphKey(shape, is_split), GraphKey(None, is_split)
+    def _key(self, fixed: GraphKey, inputs: Arrays, can_fix: bool) -> GraphKey:
+        """Return `fixed` if its graph can be compiled and is the first such, else the key of one for any shapes."""
+        dynamic = GraphKey(None, fixed.is_split)
         with self._lock:
-            is_first = all(key.is_split != is_split for key in self._compiled)
-            can_fix = is_first and not self._has_axis_bug(len(inputs[POSITIONS]))
-            key = fixed if fixed in self._compiled or can_fix else dynamic
+            is_first = all(key.shape is None or key.is_split != fixed.is_split for key in self._compiled)
+            key = fixed if can_fix and (is_first or fixed in self._compiled) else dynamic
             if key not in self._compiled:
-                self._compiled[key] = self._compile(inputs if key == fixed else None, is_split)
+                self._compiled[key] = self._compile(inputs if key == fixed else None, fixed.is_split)
         return key
 
     def _has_axis_bug(self, patches: int) -> bool:
@@ -128,10 +136,14 @@ class OpenVino:
         if inputs is not None:
             graph = graph.clone()
             graph.reshape({name: list(array.shape) for name, array in inputs.items()})
-        settings = {
-            "INFERENCE_PRECISION_HINT": self._precision,
-            "INFERENCE_NUM_THREADS": self._threads,
-            "NUM_STREAMS": self._threads if is_split else 1,
-            "PERFORMANCE_HINT": "THROUGHPUT" if is_split else "LATENCY",
-        }
-        return compile_for_cpu(graph, settings)
+        if is_split:
+            # Not pinned to processors, a stream that shares its own with another program moves to one that is idle.
+            settings = {
+                "PERFORMANCE_HINT": "THROUGHPUT",
+                "NUM_STREAMS": self._threads,
+                "INFERENCE_NUM_THREADS": self._threads,
+                "ENABLE_CPU_PINNING": False,
+            }
+        else:
+            settings = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1} | thread_settings(self._threads)
+        return compile_for_cpu(graph, settings | {"INFERENCE_PRECISION_HINT": self._precision})

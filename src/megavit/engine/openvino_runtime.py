@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from megavit.runtime.processors import allowed_cpus
+
 if TYPE_CHECKING:
     import openvino as ov
 
@@ -16,6 +18,15 @@ MAX_KERNELS = 64
 _ONEDNN_CACHE = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 
 _lock = threading.Lock()
+
+
+def thread_settings(threads: int) -> dict[str, int | bool]:
+    """Return the settings for a graph whose threads compute each batch together.
+
+    If they need all processors, they are pinned to them, as others may wake up on the same one and take turns until the
+    system moves them. If not, those of two processes would be pinned to the same ones, while others are idle.
+    """
+    return {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": threads >= allowed_cpus()}
 
 
 def compile_for_cpu(graph: "ov.Model", settings: Mapping[str, str | int]) -> "ov.CompiledModel":

@@ -189,11 +189,11 @@ def open_graph(path: Path) -> "CompiledGraph":
     import numpy as np
     import openvino as ov
 
-    from megavit.engine.openvino_runtime import import_for_cpu
+    from megavit.engine.openvino_runtime import import_for_cpu, thread_settings
     from megavit.predict.runtimes import OPENVINO_SETTINGS, CompiledGraph
 
     content = np.memmap(path, np.uint8, "c")  # OpenVINO takes only what may be written
-    settings = OPENVINO_SETTINGS | {"INFERENCE_NUM_THREADS": available_cpus()}
+    settings = OPENVINO_SETTINGS | thread_settings(available_cpus())
     return CompiledGraph(import_for_cpu(ov.Tensor(content, shared_memory=True), settings), content)
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from megavit.config.export_info import METADATA
-from megavit.engine.openvino_runtime import compile_for_cpu, never_free, preserve_signal_stack
+from megavit.engine.openvino_runtime import compile_for_cpu, never_free, preserve_signal_stack, thread_settings
+from megavit.runtime.processors import available_cpus
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -33,7 +34,8 @@ def open_openvino(path: Path) -> tuple[Run, str]:
     with preserve_signal_stack():
         model = ov.Core().read_model(path)
         metadata = model.get_rt_info(METADATA).astype(str) if model.has_rt_info(METADATA) else ""
-        return CompiledGraph(compile_for_cpu(model, OPENVINO_SETTINGS)), metadata
+        settings = OPENVINO_SETTINGS | thread_settings(available_cpus())
+        return CompiledGraph(compile_for_cpu(model, settings)), metadata
 
 
 class CompiledGraph:

@@ -24,12 +24,13 @@ def available_cpus() -> int:
     They are those that the system lets it run on, and at most its container's share of processor time, rounded up.
     """
     quota = read_cgroup_limits().cpus
-    bound = _allowed_cpus()
+    bound = allowed_cpus()
     cpus = bound if math.isinf(quota) else min(bound, math.ceil(quota))
     return max(1, cpus // get_local_world_size())
 
 
-def _allowed_cpus() -> int:
+def allowed_cpus() -> int:
+    """Return the number of CPUs that the system lets this process run on."""
     if hasattr(os, "sched_getaffinity"):  # on Linux
         return len(os.sched_getaffinity(0))
     import psutil
