@@ -103,7 +103,7 @@ def test_a_client_that_goes_is_no_error_and_frees_its_place(folder: Path) -> Non
             server.until(lambda: server.metric("megavit_images_in_progress", model="stub") == 0)
         assert server.post(b"image").status_code == 200
         assert server.metric("megavit_images_total", model="stub", outcome="canceled") == 3
-        assert len([line for line in server.events("request") if line.get("disconnected")]) == 3
+        server.until(lambda: len([line for line in server.events("request") if line.get("disconnected")]) == 3)
         assert not server.events("error")
 
 
@@ -176,6 +176,7 @@ def test_what_a_worker_prints_is_neither_a_result_nor_logged(folder: Path) -> No
     with stub_server(folder) as server:
         assert server.post(b"print secret").status_code == 200
         assert server.post(b"die decoding").status_code == 500
+        server.until(lambda: server.events("worker_exited"))
         why = [line["reason"] for line in server.events("worker_exited")]
         assert all("Segmentation fault" in one for one in why), why
         assert "secret" not in str(server.log)

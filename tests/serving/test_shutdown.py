@@ -17,7 +17,7 @@ from tests.helpers.servers import Running, stub_server
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_accepted_requests_are_answered_and_later_ones_refused(folder: Path, number: signal.Signals) -> None:
     with stub_server(folder, max_batch_size=1) as server, ThreadPoolExecutor() as pool:
-        accepted = [pool.submit(server.post, b"sleep 0.1") for _ in range(10)]
+        accepted = [pool.submit(server.post, b"sleep 0.2") for _ in range(10)]
         server.until(lambda: server.metric("megavit_images_in_progress", model="stub") >= 5)
         server.process.send_signal(number)
         server.until(lambda: server.events("draining"))
