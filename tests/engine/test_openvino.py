@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from sklearn.datasets import load_sample_images
 from torchvision.transforms.v2 import functional as transforms
 
@@ -135,6 +136,27 @@ def test_batch_norms_are_fused(pool: Pool) -> None:
 def test_zetascales_block_has_no_graph() -> None:
     config = preset("nano", design=Design(block="zeta", qk_norm=False, norm_bias=True, norm_eps=1e-5, patch_norm=True))
     assert not can_build(MegaVit.from_config(config))
+
+
+@torch.no_grad()
+@settings(max_examples=settings().max_examples // 4)
+@given(
+    batches=st.lists(
+        st.tuples(st.integers(1, 20), st.integers(1, 4), st.integers(1, 5)),
+        min_size=2,
+        max_size=6,
+    ),
+    pool=st.sampled_from(["cls", "mean", "map"]),
+)
+@example(batches=[(1, 2, 3), (1, 1, 1), (2, 4, 4)], pool="mean")
+@example(batches=[(16, 2, 3), (16, 1, 1), (17, 4, 4)], pool="mean")
+def test_answers_do_not_depend_on_what_came_before(batches: list[tuple[int, int, int]], pool: Pool) -> None:
+    model = grown(replace(preset("nano", num_classes=7, patch_size=4), pool=pool, depth=1))
+    engine = OpenVino(model, preprocessing_of(model.config), "float32")
+    for count, rows, columns in batches:
+        x = torch.randint(256, (count, 3, 4 * rows, 4 * columns), dtype=torch.uint8)
+        for found, expected in zip(engine(x), run_pytorch(model, x), strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_bfloat16_is_near() -> None:

@@ -22,13 +22,21 @@ MIN_IMAGES_PER_STREAM = 4
 IMAGES_PER_PART = 8
 """Images that a stream computes at once if there are enough. Of more parts than streams, a stream that is held up by
 another program computes fewer (`benchmarks.speed.batch_parts`)."""
+ANY_NUMBER = -1  # of images in a batch, as OpenVINO writes it
 
 
 class GraphKey(NamedTuple):
-    """The shape of a compiled graph's images (None for any), and whether batches are split among processors."""
+    """The images that a graph is compiled for, and whether batches are split among processors.
+
+    `shape` is that of the images, with `ANY_NUMBER` as the first if it may be any; None for all shapes.
+    """
 
     shape: tuple[int, ...] | None
     is_split: bool
+
+    @property
+    def is_fixed(self) -> bool:
+        return self.shape is not None and self.shape[0] != ANY_NUMBER
 
 
 class _ThreadLocal(threading.local):
@@ -107,7 +115,7 @@ class OpenVino:
             return request, inputs
         others = self._inputs.for_shape(images.shape)
         can_fix = can_fix and not self._has_axis_bug(len(others[POSITIONS]))
-        key = self._key(GraphKey(images.shape, is_split), inputs | others, can_fix)
+        key = self._key(images.shape, inputs | others, is_split=is_split, can_fix=can_fix)
         if (key, index) not in requests:
             requests[key, index] = self._compiled[key].create_infer_request()
             if key.shape is not None:
@@ -116,14 +124,17 @@ class OpenVino:
                     requests[key, index].set_tensor(name, ov.Tensor(array))
         return requests[key, index], inputs if key.shape is not None else inputs | others
 
-    def _key(self, fixed: GraphKey, inputs: Arrays, can_fix: bool) -> GraphKey:
-        """Return `fixed` if its graph can be compiled and is the first such, else the key of one for any shapes."""
-        dynamic = GraphKey(None, fixed.is_split)
+    def _key(self, shape: tuple[int, ...], inputs: Arrays, *, is_split: bool, can_fix: bool) -> GraphKey:
+        """Return the key of a graph for this shape alone if it can be and is the first such, else of one for others."""
+        # After images of one patch, OpenVINO's (2026.4) graph for all shapes gives wrong answers for larger ones.
+        is_one_patch = len(inputs[POSITIONS]) == 1
+        fixed = GraphKey(shape, is_split)
+        dynamic = GraphKey((ANY_NUMBER, *shape[1:]) if is_one_patch else None, is_split)
         with self._lock:
-            is_first = all(key.shape is None or key.is_split != fixed.is_split for key in self._compiled)
+            is_first = not any(key.is_fixed and key.is_split == is_split for key in self._compiled)
             key = fixed if can_fix and (is_first or fixed in self._compiled) else dynamic
             if key not in self._compiled:
-                self._compiled[key] = self._compile(inputs if key == fixed else None, fixed.is_split)
+                self._compiled[key] = self._compile(key, inputs)
         return key
 
     def _has_axis_bug(self, patches: int) -> bool:
@@ -131,12 +142,15 @@ class OpenVino:
         tokens = {patches, patches + self._config.has_class_token, patches + self._config.num_prefix_tokens}
         return self._config.heads in tokens
 
-    def _compile(self, inputs: Arrays | None, is_split: bool) -> ov.CompiledModel:
+    def _compile(self, key: GraphKey, inputs: Arrays) -> ov.CompiledModel:
         graph = self._graph
-        if inputs is not None:
+        if key.shape is not None:
+            shapes = {name: list(array.shape) for name, array in inputs.items()}
+            if not key.is_fixed:
+                shapes[PIXELS][0] = ANY_NUMBER
             graph = graph.clone()
-            graph.reshape({name: list(array.shape) for name, array in inputs.items()})
-        if is_split:
+            graph.reshape(shapes)
+        if key.is_split:
             # Not pinned to processors, a stream that shares its own with another program moves to one that is idle.
             settings = {
                 "PERFORMANCE_HINT": "THROUGHPUT",
