@@ -36,6 +36,7 @@ class GraphKey(NamedTuple):
 
     @property
     def is_fixed(self) -> bool:
+        """Whether the graph is for one shape alone."""
         return self.shape is not None and self.shape[0] != ANY_NUMBER
 
 
@@ -116,13 +117,15 @@ class OpenVino:
         others = self._inputs.for_shape(images.shape)
         can_fix = can_fix and not self._has_axis_bug(len(others[POSITIONS]))
         key = self._key(images.shape, inputs | others, is_split=is_split, can_fix=can_fix)
-        if (key, index) not in requests:
-            requests[key, index] = self._compiled[key].create_infer_request()
-            if key.shape is not None:
-                # They remain the same. Copied, as a request does not keep alive what it shared in an earlier call.
+        has_others = key.shape is not None  # as they remain the same
+        request = requests.get((key, index))
+        if request is None:
+            request = requests[key, index] = self._compiled[key].create_infer_request()
+            if has_others:
+                # Copied, as a request does not keep alive what it shared in an earlier call.
                 for name, array in others.items():
-                    requests[key, index].set_tensor(name, ov.Tensor(array))
-        return requests[key, index], inputs if key.shape is not None else inputs | others
+                    request.set_tensor(name, ov.Tensor(array))
+        return request, inputs if has_others else inputs | others
 
     def _key(self, shape: tuple[int, ...], inputs: Arrays, *, is_split: bool, can_fix: bool) -> GraphKey:
         """Return the key of a graph for this shape alone if it can be and is the first such, else of one for others."""
